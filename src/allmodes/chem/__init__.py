@@ -1,0 +1,1 @@
+"""Molecules: policies over SMILES, oracles, and the design loop. The only room that imports RDKit."""

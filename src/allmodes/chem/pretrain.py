@@ -1,0 +1,345 @@
+"""Maximum-likelihood training of a SMILES policy: the prior of the design loop."""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.policy import Cell, Precision, RecurrentPolicy, pad_tokens, save_policy
+from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
+from allmodes.errors import InputError, RunError
+from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
+from allmodes.runs.files import write_text
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.progress import console, progress_bar
+from allmodes.runs.provenance import file_sha256, provenance
+
+BATCHES_PER_POOL = 50  # batches that are formed together, by length, out of shuffled sequences
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PretrainSettings:
+    """Settings of `pretrain`; they are saved with the run, and a resumed run must have the same."""
+
+    cell: Cell
+    hidden_size: int
+    num_layers: int
+    embedding_size: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    validation_fraction: float
+    max_tokens: int
+    seed: int
+    precision: Precision
+    checkpoint_every: int
+    num_samples: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A line that could not be used: its number in the file (from 1), its text and the reason."""
+
+    line: int
+    text: str
+    reason: str
+
+
+def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejected]]:
+    """Canonical SMILES of a `.smi` or `.smi.gz` file, duplicates dropped, and the rejected lines.
+
+    The first column of a line counts. Raises `InputError` when the file is missing, unreadable, cut off, or
+    holds no molecule; a malformed line is never fatal.
+    """
+    try:
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115
+        with opened as handle:
+            lines = handle.read().splitlines()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: expected a .smi or .smi.gz file; {error}") from error
+    kept: dict[str, None] = {}
+    rejected = []
+    for number, line in enumerate(track(lines, "reading molecules", console=console), start=1):
+        text = line.decode("utf-8", errors="replace").strip()
+        smiles, reason = _usable(text, max_tokens)
+        if smiles is None:
+            rejected.append(Rejected(line=number, text=text[:200], reason=reason))
+        else:
+            kept[smiles] = None
+    if not kept:
+        raise InputError(f"{path}: expected one SMILES a line; got none that RDKit can read")
+    return list(kept), rejected
+
+
+def _usable(text: str, max_tokens: int) -> tuple[str | None, str]:
+    columns = text.split()
+    if not columns:
+        return None, "empty line"
+    smiles = canonical_smiles(columns[0])
+    if smiles is None:
+        return None, "RDKit cannot read it as SMILES"
+    length = len(split_smiles(smiles))
+    if length > max_tokens:
+        return None, f"{length} tokens, more than {max_tokens}"
+    return smiles, ""
+
+
+def length_batches(
+    lengths: Sequence[int], *, batch_size: int, generator: torch.Generator
+) -> Iterator[list[int]]:
+    """Shuffled batches of indices in which all sequences have about the same length."""
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    pool_size = batch_size * BATCHES_PER_POOL
+    for start in range(0, len(order), pool_size):
+        pool = sorted(order[start : start + pool_size], key=lambda index: lengths[index])
+        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        for position in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[position]
+
+
+def learning_rate_at(step: int, total: int, peak: float) -> float:
+    """Linear warm-up over the first 2 % of steps, then a cosine down to zero."""
+    warmup = max(1, total // 50)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+@torch.no_grad()
+def mean_nll(policy: RecurrentPolicy, sequences: Sequence[Sequence[int]], batch_size: int) -> float:
+    """Mean −log p(y) in nats a molecule, EOS included."""
+    total = 0.0
+    for start in range(0, len(sequences), batch_size):
+        total -= float(policy.logprobs(pad_tokens(sequences[start : start + batch_size])).double().sum())
+    return total / len(sequences)
+
+
+def sample_quality(
+    policy: RecurrentPolicy,
+    tokenizer: SmilesTokenizer,
+    *,
+    known: set[str],
+    count: int,
+    max_length: int,
+    seed: int,
+) -> dict[str, float]:
+    """Validity (of all), uniqueness (of the valid) and novelty (of the unique) of `count` samples."""
+    generator = torch.Generator().manual_seed(seed)
+    valid: list[str] = []
+    for start in range(0, count, 500):
+        samples = policy.sample(min(500, count - start), max_length=max_length, generator=generator)
+        for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True):
+            smiles = canonical_smiles(tokenizer.decode(ids)) if finished else None
+            if smiles is not None:
+                valid.append(smiles)
+    unique = set(valid)
+    return {
+        "samples": count,
+        "validity": len(valid) / count,
+        "uniqueness": len(unique) / max(1, len(valid)),
+        "novelty": len(unique - known) / max(1, len(unique)),
+    }
+
+
+def pretrain(file: Path, out: Path, settings: PretrainSettings) -> dict[str, Any]:
+    """Train a policy on a file of SMILES and write it, its metrics and its model card to folder `out`.
+
+    A folder that holds an unfinished run of the same file and settings is resumed from its last checkpoint,
+    and ends as an uninterrupted run would. Returns what the model card says. Raises `InputError` for a bad
+    file and `RunError` for a folder that cannot be written or holds another run.
+    """
+    smiles, rejected = read_smiles(file, max_tokens=settings.max_tokens)
+    with RunFolder(out) as folder:
+        return _Pretraining(folder, file, smiles, rejected, settings).run()
+
+
+class _Pretraining:
+    def __init__(
+        self,
+        folder: RunFolder,
+        file: Path,
+        smiles: list[str],
+        rejected: list[Rejected],
+        settings: PretrainSettings,
+    ) -> None:
+        self.folder, self.settings, self.rejected, self.smiles = folder, settings, rejected, smiles
+        self.identity = {"data": file.name, "sha256": file_sha256(file), **asdict(settings)}
+        self.tokenizer = SmilesTokenizer.from_smiles(smiles)
+        generator = torch.Generator().manual_seed(settings.seed)
+        order = torch.randperm(len(smiles), generator=generator).tolist()
+        held_out = max(1, round(settings.validation_fraction * len(smiles)))
+        encoded = [self.tokenizer.encode(smiles[index]) for index in order]
+        self.validation, self.training = sorted(encoded[:held_out], key=len), encoded[held_out:]
+        if not self.training:
+            raise InputError(f"{file}: expected at least 2 molecules; got {len(smiles)}")
+        self.steps_per_epoch = _steps_per_epoch(len(self.training), settings.batch_size)
+        torch.manual_seed(settings.seed)  # nn.Module initialisation draws from the global generator
+        self.policy = RecurrentPolicy(
+            len(self.tokenizer),
+            cell=settings.cell,
+            hidden_size=settings.hidden_size,
+            num_layers=settings.num_layers,
+            embedding_size=settings.embedding_size,
+            precision=settings.precision,
+        )
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=settings.learning_rate)
+        self.step = 0
+
+    def run(self) -> dict[str, Any]:
+        facts = provenance()
+        self._resume()
+        write_text(self.folder.path / "provenance.json", json.dumps(facts, indent=2))
+        if self.rejected:
+            rows = [f"{row.line}\t{row.reason}\t{row.text}\n" for row in self.rejected]
+            write_text(self.folder.path / "rejected.tsv", "line\treason\ttext\n" + "".join(rows))
+            first = self.rejected[0]
+            console.print(
+                f"{len(self.rejected)} lines left out, listed in {self.folder.path / 'rejected.tsv'}; "
+                f"the first is line {first.line}: {first.reason}",
+                markup=False,
+            )
+        total = self.steps_per_epoch * self.settings.epochs
+        with progress_bar() as progress:
+            task = progress.add_task("pretraining", total=total, completed=self.step, note="")
+            running: list[float] = []
+            for batch in self._remaining_batches():
+                running = [*running[-99:], self._update(batch, total)]
+                self.step += 1
+                recent = sum(running) / len(running)
+                progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats a molecule")
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch(recent)
+                if self.step % self.settings.checkpoint_every == 0 or self.step == total:
+                    self._save()
+        return self._finish(facts)
+
+    def _remaining_batches(self) -> Iterator[Tensor]:
+        lengths = [len(ids) for ids in self.training]
+        for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
+            generator = torch.Generator().manual_seed(self.settings.seed + 1 + epoch)
+            batches = length_batches(lengths, batch_size=self.settings.batch_size, generator=generator)
+            done = self.step - epoch * self.steps_per_epoch
+            for position, indices in enumerate(batches):
+                if position >= done:
+                    yield pad_tokens([self.training[index] for index in indices])
+
+    def _update(self, batch: Tensor, total: int) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, total, self.settings.learning_rate)
+        # Sequences of a batch have about one length, so one padded pass is best here.
+        loss = -self.policy.token_logprobs(batch).sum() / len(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        # Typical norms of this loss are 2 to 10; only early spikes are cut.
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 10.0)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _end_epoch(self, training_nll: float) -> None:
+        row = {
+            "epoch": self.step // self.steps_per_epoch,
+            "step": self.step,
+            "training_nll": training_nll,
+            "validation_nll": mean_nll(self.policy, self.validation, 500),
+        }
+        self.folder.append_metrics(row)
+        console.print(f"epoch {row['epoch']}: validation NLL {row['validation_nll']:.3f} nats a molecule")
+
+    def _save(self) -> None:
+        tensors = {**self.policy.state_dict(), **adam_state(self.optimizer)}
+        state = {"identity": self.identity, "step": self.step}
+        save_checkpoint(self.folder.checkpoint_path, tensors, state)
+
+    def _resume(self) -> None:
+        if not self.folder.checkpoint_path.exists():
+            self.folder.keep_metrics(lambda _: False)
+            return
+        tensors, state = load_checkpoint(self.folder.checkpoint_path)
+        for key, value in self.identity.items():
+            if state["identity"].get(key) != value:
+                raise RunError(
+                    f"{self.folder.path} holds another run: expected {key} = {value!r}; "
+                    f"got {state['identity'].get(key)!r}. Choose another folder or delete it"
+                )
+        self.policy.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
+        restore_adam_state(self.optimizer, tensors)
+        self.step = state["step"]
+        self.folder.keep_metrics(lambda row: row["step"] <= self.step)
+        console.print(f"resuming {self.folder.path} at step {self.step}", markup=False)
+
+    def _finish(self, facts: dict[str, Any]) -> dict[str, Any]:
+        # What is shipped is measured: the weights after rounding to half precision.
+        state = self.policy.state_dict()
+        self.policy.load_state_dict({name: value.half().float() for name, value in state.items()})
+        self.policy.precision = "float32"
+        longest = max(len(ids) for ids in self.training)
+        quality = sample_quality(
+            self.policy,
+            self.tokenizer,
+            known=set(self.smiles),
+            count=self.settings.num_samples,
+            max_length=longest,
+            seed=self.settings.seed,
+        )
+        results = {
+            "data": self.identity["data"],
+            "data_sha256": self.identity["sha256"],
+            "molecules": len(self.smiles),
+            "rejected_lines": len(self.rejected),
+            "held_out": len(self.validation),
+            "parameters": sum(parameter.numel() for parameter in self.policy.parameters()),
+            "vocabulary": len(self.tokenizer),
+            "validation_nll": mean_nll(self.policy, self.validation, 500),
+            **quality,
+        }
+        save_policy(self.folder.path / "prior.safetensors", self.policy, self.tokenizer, half=True)
+        write_text(self.folder.path / "model_card.md", model_card(results, self.settings, facts))
+        return results
+
+
+def _steps_per_epoch(count: int, batch_size: int) -> int:
+    pools, rest = divmod(count, batch_size * BATCHES_PER_POOL)
+    return pools * BATCHES_PER_POOL + math.ceil(rest / batch_size)
+
+
+def model_card(results: dict[str, Any], settings: PretrainSettings, facts: dict[str, Any]) -> str:
+    """The model card of a pretrained policy, in Markdown; `facts` are its provenance."""
+    machine, commit = facts["machine"], facts["git_commit"] or "not a git checkout"
+    settings_rows = "\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items())
+    return f"""# Model card: SMILES prior
+
+A recurrent language model over SMILES, trained by maximum likelihood with `allmodes chem pretrain`.
+Weights are stored in half precision, and every figure below was measured with these rounded weights.
+
+| figure | value |
+| --- | --- |
+| data | {results["data"]}, {results["molecules"]} distinct molecules, {results["rejected_lines"]} lines left out |
+| SHA-256 of the data | {results["data_sha256"]} |
+| parameters | {results["parameters"]} |
+| vocabulary | {results["vocabulary"]} tokens |
+| validation NLL | {results["validation_nll"]:.3f} nats a molecule ({results["held_out"]} held-out molecules) |
+| samples drawn | {results["samples"]}, seed {settings.seed} |
+| validity | {results["validity"]:.2%} of the samples |
+| uniqueness | {results["uniqueness"]:.2%} of the valid ones |
+| novelty | {results["novelty"]:.2%} of the unique ones are in neither the training nor the held-out data |
+
+| setting | value |
+| --- | --- |
+{settings_rows}
+
+Made with allmodes {facts["allmodes"]} (commit {commit}), torch {facts["versions"]["torch"]},
+{machine["torch_threads"]} threads of {machine["processor"]}.
+
+Use: molecular design with `allmodes run`; nothing here says that a molecule is active, safe or can be made.
+"""
