@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -337,6 +338,12 @@ Weights are stored in half precision, and every figure below was measured with t
 | setting | value |
 | --- | --- |
 {settings_rows}
+
+Command:
+
+```
+{shlex.join(["allmodes", *facts["command"][1:]])}
+```
 
 Made with allmodes {facts["allmodes"]} (commit {commit}), torch {facts["versions"]["torch"]},
 {machine["torch_threads"]} threads of {machine["processor"]}.
