@@ -1,0 +1,1 @@
+"""What every run shares: configuration, run folder, provenance, checkpoint, progress."""

@@ -1,0 +1,63 @@
+"""Where a run's numbers come from: versions, machine, command."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import allmodes
+
+
+def provenance() -> dict[str, Any]:
+    """Command, versions, git commit, processor and threads of this process, ready for JSON."""
+    versions = {}
+    for name in ("torch", "numpy", "rdkit", "transformers", "trl"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": sys.argv,
+        "allmodes": allmodes.__version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "torch_threads": torch.get_num_threads(),
+            "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _git_commit() -> str | None:
+    """The commit of a source checkout; None for an installed package."""
+    root = Path(allmodes.__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return result.stdout.strip() or None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
