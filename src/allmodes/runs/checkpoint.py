@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from allmodes.errors import RunError
@@ -21,10 +21,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
     """Write tensors and a JSON-serialisable state into one file, atomically."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        try:
-            save_file(contiguous, str(temporary), metadata={"state": json.dumps(state)})
-        except SafetensorError as error:  # safetensors wraps the operating system's error
-            raise OSError(str(error)) from error
+        temporary.write_bytes(save(contiguous, metadata={"state": json.dumps(state)}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,65 @@
+"""Shape and value checks that every public function shares."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.errors import InputError
+
+
+def check_vector(name: str, tensor: Tensor) -> None:
+    """Require shape (N,) and a floating dtype."""
+    if tensor.ndim != 1:
+        raise InputError(f"`{name}` must have shape (N,); got {tuple(tensor.shape)}")
+    if not tensor.is_floating_point():
+        raise InputError(f"`{name}` must be floating point; got {tensor.dtype}")
+
+
+def check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) -> None:
+    """Require the shape of another tensor."""
+    if tensor.shape != like.shape:
+        raise InputError(
+            f"`{name}` must have shape {tuple(like.shape)} like `{like_name}`; got {tuple(tensor.shape)}"
+        )
+
+
+def check_ids(name: str, ids: Tensor, like_name: str, like: Tensor) -> None:
+    """Require integer ids with the shape of another tensor."""
+    check_same_shape(name, ids, like_name, like)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise InputError(f"`{name}` must hold integers; got {ids.dtype}")
+
+
+def check_mask(name: str, mask: Tensor, like_name: str, like: Tensor) -> None:
+    """Require a boolean tensor with the shape of another tensor."""
+    check_same_shape(name, mask, like_name, like)
+    if mask.dtype != torch.bool:
+        raise InputError(f"`{name}` must be boolean; got {mask.dtype}")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Require that no element is NaN or infinite; the message names the first that is."""
+    bad = ~torch.isfinite(tensor)
+    if bool(bad.any()):
+        where = bad.nonzero()[0].tolist()
+        got = float(tensor[tuple(where)])
+        raise InputError(f"`{name}` must be finite; got {got} at index {where[0] if len(where) == 1 else where}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Require a finite number above zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"`{name}` must be a finite number above 0; got {value}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Require a number from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"`{name}` must lie between 0 and 1; got {value}")
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Require one of the allowed names."""
+    if value not in allowed:
+        raise InputError(f"`{name}` must be one of {allowed}; got {value!r}")

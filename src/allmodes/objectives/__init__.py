@@ -1,0 +1,42 @@
+"""What one training step computes: pure functions of tensors, on torch alone."""
+
+from allmodes.objectives.advantages import group_advantages, leave_one_out_advantages
+from allmodes.objectives.batch import SampledBatch
+from allmodes.objectives.ips import IpsResult, ips_rewards
+from allmodes.objectives.kl import (
+    forward_kl_loss,
+    k1_value,
+    k2_value,
+    k3_value,
+    kl_in_rewards,
+    reverse_kl_loss,
+    reverse_kl_weighted_loss,
+)
+from allmodes.objectives.losses import policy_gradient_loss, reinvent_loss
+from allmodes.objectives.mara import MaraResult, mara_rewards
+from allmodes.objectives.target import target_rewards
+from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile, Threshold
+
+__all__ = [
+    "BatchQuantile",
+    "Constant",
+    "GroupQuantile",
+    "IpsResult",
+    "MaraResult",
+    "SampledBatch",
+    "Threshold",
+    "forward_kl_loss",
+    "group_advantages",
+    "ips_rewards",
+    "k1_value",
+    "k2_value",
+    "k3_value",
+    "kl_in_rewards",
+    "leave_one_out_advantages",
+    "mara_rewards",
+    "policy_gradient_loss",
+    "reinvent_loss",
+    "reverse_kl_loss",
+    "reverse_kl_weighted_loss",
+    "target_rewards",
+]

@@ -1,0 +1,51 @@
+"""Advantages: how much better a sample is than its group."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_choice, check_vector
+from allmodes.objectives.groups import group_mean, group_size, group_std, make_groups
+
+Scale = Literal["none", "group", "batch"]
+
+
+def group_advantages(
+    rewards: Tensor, group_ids: Tensor | None, *, scale: Scale, epsilon: float = 1e-4
+) -> Tensor:
+    """Rewards minus their group's mean, optionally over a standard deviation.
+
+    A_i = (r_i − mean(r)) / (std(r) + ε)   with std of the group, of the batch, or 1 for scale "none"
+
+    rewards: (N,), group_ids: (N,) integers or None for one group. Divisor n − 1 in std. A NaN reward is left
+    out of mean and std, and its advantage is NaN. scale "group" together with a loss-side KL changes the
+    optimum that MARA aims at; see docs/architecture.md.
+
+    Raises InputError for shapes that disagree or an unknown scale. Source: GRPO, Shao et al. 2024.
+    """
+    check_vector("rewards", rewards)
+    check_choice("scale", scale, ("none", "group", "batch"))
+    groups = make_groups(group_ids, rewards)
+    advantages = rewards - group_mean(rewards, groups)[groups.index]
+    if scale == "none":
+        return advantages
+    scaled_over = groups if scale == "group" else make_groups(None, rewards)
+    return advantages / (group_std(rewards, scaled_over)[scaled_over.index] + epsilon)
+
+
+def leave_one_out_advantages(rewards: Tensor, group_ids: Tensor | None) -> Tensor:
+    """Rewards minus the mean of the *other* samples of the group.
+
+    A_i = r_i − mean_{j≠i} r_j = n/(n−1) · (r_i − mean(r))
+
+    rewards: (N,), group_ids: (N,) integers or None for one group. A NaN reward is left out, and its advantage
+    is NaN; a sample with no other scored sample in its group has advantage 0.
+
+    Raises InputError for shapes that disagree. Source: RLOO, Kool et al. 2019, Ahmadian et al. 2024.
+    """
+    check_vector("rewards", rewards)
+    groups = make_groups(group_ids, rewards)
+    size = group_size(groups, ~rewards.isnan())[groups.index]
+    centred = rewards - group_mean(rewards, groups)[groups.index]
+    return torch.where(size > 1, centred * size / (size - 1).clamp(min=1), 0 * centred)

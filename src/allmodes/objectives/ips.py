@@ -1,0 +1,50 @@
+"""Inverse probability scaling: rewards divided by how often their outcome came up."""
+
+from dataclasses import dataclass
+from typing import final
+
+from torch import Tensor
+
+from allmodes.checks import check_fraction, check_ids, check_vector
+from allmodes.objectives.groups import make_groups, outcome_frequency
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IpsResult:
+    """rewards: (N,) scaled. frequencies: (N,) p̂ = n/G of each sample's outcome, before clipping.
+    clipped: (N,) where the minimum probability took the place of p̂."""
+
+    rewards: Tensor
+    frequencies: Tensor
+    clipped: Tensor
+
+
+def ips_rewards(
+    rewards: Tensor,
+    outcome_ids: Tensor,
+    *,
+    min_probability: float = 0.0,
+    group_ids: Tensor | None = None,
+) -> IpsResult:
+    """Divide each reward by the frequency of its outcome in its group.
+
+    r̄_i = r_i / max(p̂(outcome of y_i), p_min),   p̂ = n/G
+
+    rewards: (N,); a NaN stays NaN, and its sample still counts in n and G, for it was drawn. outcome_ids,
+    group_ids: (N,) integers; one outcome has one id across groups. min_probability: p_min, which bounds the
+    scale; 0 is no clipping. With exact probabilities the optimum is p ∝ r; with the frequencies of G samples
+    it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before scaling: a constant changes the optimum.
+
+    Raises InputError for shapes that disagree or p_min outside [0, 1]. Source: IPS, equation 9.
+    """
+    check_vector("rewards", rewards)
+    check_ids("outcome_ids", outcome_ids, "rewards", rewards)
+    check_fraction("min_probability", min_probability)
+    frequencies = outcome_frequency(outcome_ids, make_groups(group_ids, rewards)).to(rewards.dtype)
+    probabilities = frequencies.clamp(min=min_probability)
+    return IpsResult(
+        rewards=rewards / probabilities,
+        frequencies=frequencies,
+        clipped=frequencies < min_probability,
+    )

@@ -1,0 +1,45 @@
+"""Losses, one value an element: the caller masks and averages, for trainers differ in how."""
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_positive, check_same_shape, check_vector
+
+
+def policy_gradient_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+) -> Tensor:
+    """Clipped policy gradient, one loss an element.
+
+    −min(ρ A, clip(ρ, 1 − ε_low, 1 + ε_high) A)   with   ρ = exp(log π_θ − log π_old)
+
+    logprobs, old_logprobs, advantages: one shape, (N,) for sequences or (N, T) for tokens (expand the
+    advantages). Gradients flow through `logprobs` alone. On-policy, ρ = 1 and the gradient is −A ∇ log π_θ.
+
+    Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7; two-sided
+    ε as in DAPO, Yu et al. 2025.
+    """
+    check_same_shape("old_logprobs", old_logprobs, "logprobs", logprobs)
+    check_same_shape("advantages", advantages, "logprobs", logprobs)
+    check_positive("clip_low", clip_low)
+    check_positive("clip_high", clip_high)
+    ratio = torch.exp(logprobs - old_logprobs.detach())
+    fixed = advantages.detach()
+    return -torch.minimum(ratio * fixed, ratio.clamp(1 - clip_low, 1 + clip_high) * fixed)
+
+
+def reinvent_loss(logprobs: Tensor, ref_logprobs: Tensor, rewards: Tensor, *, sigma: float) -> Tensor:
+    """REINVENT's squared distance to the augmented likelihood, one loss a sequence.
+
+    L = (log π_θ − log π_ref − σ R)²
+
+    logprobs, ref_logprobs, rewards: (N,), log-probabilities of whole sequences in nats. Its expected gradient
+    on-policy is −2σ ∇(E[R] − β KL(π_θ ‖ π_ref)) with β = 1/σ. Gradients flow through `logprobs` alone.
+
+    Raises InputError for shapes that disagree or σ ≤ 0. Source: MARA, equation 12; Olivecrona et al. 2017.
+    """
+    check_vector("logprobs", logprobs)
+    check_same_shape("ref_logprobs", ref_logprobs, "logprobs", logprobs)
+    check_same_shape("rewards", rewards, "logprobs", logprobs)
+    check_positive("sigma", sigma)
+    return (logprobs - (ref_logprobs + sigma * rewards).detach()).square()
