@@ -40,12 +40,19 @@ class RunFolder:
         os.close(self._lock)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append one JSON line to metrics.jsonl."""
+        """Append one JSON line to metrics.jsonl: what a repeated run would repeat."""
+        self._append(self.metrics_path, row)
+
+    def append_timing(self, row: Mapping[str, Any]) -> None:
+        """Append one JSON line to timing.jsonl: seconds, kept apart since no two runs have the same."""
+        self._append(self.path / "timing.jsonl", row)
+
+    def _append(self, path: Path, row: Mapping[str, Any]) -> None:
         try:
-            with open(self.metrics_path, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(row) + "\n")
+            with open(path, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(row, allow_nan=False) + "\n")
         except OSError as error:
-            raise RunError(f"cannot write {self.metrics_path}: {error.strerror}") from error
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line that a kill cut off is left out."""

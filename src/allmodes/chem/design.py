@@ -1,0 +1,208 @@
+"""A design experiment: algorithms × seeds, side by side, each in a folder of its own."""
+
+import json
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from allmodes.chem.ledger import read_ledger
+from allmodes.chem.loop import Algorithm, DesignLoop, Progress
+from allmodes.chem.oracles.oracle import ComponentOracle
+from allmodes.chem.policy import load_policy
+from allmodes.chem.prior import prior_path
+from allmodes.chem.report import write_report
+from allmodes.chem.results import RunResult, find_hits, result_of
+from allmodes.errors import AllmodesError, ConfigError, RunError
+from allmodes.runs.config import build_config
+from allmodes.runs.files import write_text
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.progress import progress_bar
+from allmodes.runs.provenance import provenance
+
+_POLL = 0.2  # seconds between two looks at the worker processes
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """One algorithm with one seed, in a folder below the experiment's."""
+
+    algorithm: Algorithm
+    seed: int
+    path: Path
+
+
+def check_design(config: MoleculesConfig) -> None:
+    """Load the prior and start the oracle once; raises `ConfigError` for what would fail later."""
+    try:
+        load_policy(prior_path(config.prior))
+    except RunError as error:
+        raise ConfigError(f"`prior`: {error}") from error
+    with ComponentOracle(config.oracle):
+        pass
+
+
+def new_design(config: MoleculesConfig, out: Path) -> Path:
+    """Run an experiment in a new folder `out` and return its report's path.
+
+    Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
+    `out` holds a run already or cannot be written.
+    """
+    check_design(config)
+    if (out / "config.json").exists():
+        raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.workers)
+    # Results depend on the number of threads in the last bits, so a resumed run must use the same.
+    config = config.model_copy(update={"threads": threads, "prior": prior_path(config.prior)})
+    with RunFolder(out) as folder:
+        write_text(out / "provenance.json", json.dumps(provenance(), indent=2) + "\n")
+        write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
+        return _run_jobs(config, folder)
+
+
+def resume_design(path: Path) -> Path:
+    """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
+
+    Raises `ConfigError` when the folder holds no run.
+    """
+    try:
+        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"--resume: expected a run folder with config.json; got {path} ({error})") from error
+    values["prior"] = Path(values["prior"])
+    config = build_config(MoleculesConfig, values, source=str(path / "config.json"))
+    check_design(config)
+    with RunFolder(path) as folder:
+        return _run_jobs(config, folder)
+
+
+def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
+    jobs = [
+        Job(algorithm, seed, folder.path / f"{algorithm}-{seed}")
+        for seed in config.seeds
+        for algorithm in config.algorithm
+    ]
+    unfinished = [job for job in jobs if not (job.path / "result.json").exists()]
+    with progress_bar() as progress:
+        tasks = {
+            job: progress.add_task(
+                f"{job.algorithm:9} seed {job.seed}",
+                total=config.budget,
+                completed=0 if job in unfinished else config.budget,
+                note="waiting" if job in unfinished else "finished before",
+            )
+            for job in jobs
+        }
+
+        def show(job: Job, seen: Progress) -> None:
+            mean = "" if seen.mean_reward is None else f", mean reward {seen.mean_reward:.2f}"
+            alarm = "  [yellow]few new molecules[/yellow]" if seen.collapsed else ""
+            progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{alarm}")
+
+        if config.workers == 1:
+            for job in unfinished:
+                _run_job(config, job, lambda seen, job=job: show(job, seen))
+        else:
+            _run_in_processes(config, unfinished, show)
+    results = [_read_result(job) for job in jobs]
+    ledgers = {(job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite") for job in jobs}
+    summary = json.dumps([result.as_json() for result in results], indent=2)
+    write_text(folder.path / "results.json", summary + "\n")
+    report = folder.path / "report.html"
+    write_report(report, config, results, ledgers)
+    return report
+
+
+def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
+    """Run one job to its end and write its result; the checkpoint goes when nothing is left to resume."""
+    torch.set_num_threads(config.threads or 1)
+    with RunFolder(job.path) as folder, ComponentOracle(config.oracle) as oracle:
+        loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
+        reason = loop.run(on_step)
+        rows = read_ledger(job.path / "ledger.sqlite")
+        hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
+        metrics = folder.read_metrics()
+        result = result_of(
+            rows,
+            hits,
+            algorithm=job.algorithm,
+            seed=job.seed,
+            stopped_by=reason,
+            steps=len(metrics),
+            collapsed_at_step=next((row["step"] for row in metrics if row["collapsed"]), None),
+            screen=config.screen,
+        )
+        write_text(job.path / "result.json", json.dumps(result.as_json(), indent=2) + "\n")
+        folder.checkpoint_path.unlink(missing_ok=True)
+
+
+def _read_result(job: Job) -> RunResult:
+    return RunResult(**json.loads((job.path / "result.json").read_text(encoding="utf-8")))
+
+
+def _run_in_processes(
+    config: MoleculesConfig, jobs: list[Job], show: Callable[[Job, Progress], None]
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    messages: multiprocessing.Queue[tuple[Job, Progress | str]] = context.Queue()
+    waiting, running = list(jobs), dict[Job, SpawnProcess]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < config.workers:
+                job = waiting.pop(0)
+                running[job] = context.Process(target=_worker, args=(config, job, messages))
+                running[job].start()
+            _deliver(messages, show)
+            for job, process in list(running.items()):
+                if process.exitcode is None:
+                    continue
+                del running[job]
+                _deliver(messages, show)
+                if process.exitcode != 0:
+                    raise RunError(
+                        f"the process of {job.path.name} ended with exit code {process.exitcode}; "
+                        f"continue with `allmodes run --resume {job.path.parent}`"
+                    )
+    finally:
+        for process in running.values():
+            process.kill()
+            process.join()
+
+
+def _deliver(messages: Any, show: Callable[[Job, Progress], None]) -> None:
+    """Show what the workers have sent; waits a moment for the first message."""
+    for wait in [_POLL] + [0.0] * 100:
+        try:
+            job, message = messages.get(timeout=wait)
+        except queue.Empty:
+            return
+        if isinstance(message, str):
+            raise RunError(f"{job.path.name}: {message}")
+        show(job, message)
+
+
+def _worker(config: MoleculesConfig, job: Job, messages: Any) -> None:
+    """A job in a process of its own, which ends with its parent even when that is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        _run_job(config, job, lambda seen: messages.put((job, seen)))
+    except AllmodesError as error:
+        messages.put((job, str(error)))

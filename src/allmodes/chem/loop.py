@@ -1,0 +1,350 @@
+"""The design loop: sample molecules, score the new ones, move the agent toward the target."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from allmodes.chem.collapse import CollapseMonitor
+from allmodes.chem.ledger import Ledger
+from allmodes.chem.molecules import canonical_smiles, random_smiles
+from allmodes.chem.oracles.oracle import Oracle
+from allmodes.chem.policy import load_policy, pad_tokens, save_policy
+from allmodes.chem.prior import prior_path
+from allmodes.chem.replay import Remembered, ReplayBuffer
+from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
+from allmodes.errors import RunError, UnknownTokenError
+from allmodes.objectives import BatchQuantile, Constant, SampledBatch, Threshold, mara_rewards, reinvent_loss
+from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.molecules_config import MaraConfig, MoleculesConfig
+
+Algorithm = Literal["reinvent", "mara"]
+StopReason = Literal["budget", "hits", "collapse", "max_steps"]
+
+# A step in which at least this many molecules were scored and all failed means a broken oracle.
+_ALL_FAILED = 8
+_NOTHING_AUGMENTED = {"augmented": 0.0, "bonus_mean": 0.0, "bonus_max": 0.0}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a caller may show after each step."""
+
+    step: int
+    calls: int
+    hits: int
+    mean_reward: float | None
+    collapsed: bool
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Scored:
+    """One sampled batch after scoring: per sample a canonical SMILES or None, and the two rewards (N,)."""
+
+    smiles: list[str | None]
+    raw: Tensor
+    penalised: Tensor
+    new: list[str]
+    failures: int
+
+
+@final
+class DesignLoop:
+    """One algorithm with one seed: REINVENT's loop, with MARA as a transform of its rewards.
+
+    Everything that changes while it runs is in the checkpoint, so a killed run continues as if nothing had
+    happened. Source: MARA, section 6.3 and equation 12; Saturn, Guo & Schwaller 2024.
+    """
+
+    def __init__(
+        self, config: MoleculesConfig, *, algorithm: Algorithm, seed: int, folder: RunFolder, oracle: Oracle
+    ) -> None:
+        self._config, self._algorithm, self._folder, self._oracle = config, algorithm, folder, oracle
+        path = prior_path(config.prior)
+        self._agent, self._tokenizer = load_policy(path, precision=config.precision)
+        self._prior, _ = load_policy(path, precision=config.precision)
+        self._prior.requires_grad_(requires_grad=False)
+        self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=config.learning_rate)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._replay = ReplayBuffer(config.replay.size)
+        scaffold = config.scaffold_filter
+        self._filter = None if scaffold is None else ScaffoldFilter(
+            bucket_size=scaffold.bucket_size, min_reward=scaffold.min_reward
+        )  # fmt: skip
+        self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
+        self._step, self._hits = 0, 0
+        self._ledger = Ledger(folder.path / "ledger.sqlite", calls=self._restore())
+
+    def run(self, on_step: Callable[[Progress], None]) -> StopReason:
+        """Train until the budget is spent or a stop rule holds; returns which."""
+        with self._ledger:
+            while (reason := self._stop_reason()) is None:
+                self._step += 1
+                row, times = self._train_step()
+                self._folder.append_metrics(row)
+                self._folder.append_timing({"step": self._step, **times})
+                if self._step % self._config.checkpoint_every == 0:
+                    self._save()
+                on_step(
+                    Progress(
+                        step=self._step,
+                        calls=self._ledger.calls,
+                        hits=self._hits,
+                        mean_reward=row["mean_reward"],
+                        collapsed=self._collapse.collapsed,
+                    )
+                )
+            self._ledger.finish()
+            self._save()
+            save_policy(self._folder.path / "agent.safetensors", self._agent, self._tokenizer, half=True)
+            return reason
+
+    def _stop_reason(self) -> StopReason | None:
+        config = self._config
+        steps_for_budget = math.ceil(config.budget / config.batch_size)
+        if self._ledger.calls >= config.budget:
+            return "budget"
+        if config.stop_at_hits is not None and self._hits >= config.stop_at_hits:
+            return "hits"
+        if config.collapse.action == "stop" and self._collapse.collapsed:
+            return "collapse"
+        # An agent that has collapsed onto known molecules would never spend its budget.
+        if self._step >= (config.max_steps or 10 * steps_for_budget):
+            return "max_steps"
+        return None
+
+    def _train_step(self) -> tuple[dict[str, Any], dict[str, float]]:
+        started = time.perf_counter()
+        samples = self._agent.sample(
+            self._config.batch_size, max_length=self._config.max_tokens, generator=self._generator
+        )
+        sampled = time.perf_counter()
+        scored = self._score(samples.tokens, samples.finished)
+        known = time.perf_counter()
+
+        remembered = self._replay.sample(self._config.replay.sample, self._generator)
+        replayed = self._encode([entry.smiles for entry in remembered])
+        replay_rewards = [remembered[index].reward for index in replayed]
+        tokens = _stack(samples.tokens, pad_tokens(list(replayed.values())))
+        rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
+        update = self._update(tokens, rewards)
+        self._remember(scored)
+        for _ in range(self._config.replay.augmentation_rounds):
+            self._augmented_update(scored)
+        updated = time.perf_counter()
+
+        is_valid = torch.tensor([smiles is not None for smiles in scored.smiles])
+        count = len(scored.smiles)
+        self._collapse.observe(len(scored.new) / count)
+        row = {
+            "step": self._step,
+            "calls": self._ledger.calls,
+            "hits": self._hits,
+            "mean_reward": _mean(scored.raw[is_valid]),
+            "mean_penalised_reward": _mean(scored.penalised[is_valid]),
+            "validity": float(is_valid.float().mean()),
+            "new_share": len(scored.new) / count,
+            "failures": scored.failures,
+            "replay_size": len(self._replay),
+            "agent_nll": -float(samples.logprobs.mean()),
+            "collapsed": self._collapse.collapsed,
+            **update,
+        }
+        times = {"sample": sampled - started, "score": known - sampled, "update": updated - known}
+        return row, times
+
+    def _score(self, tokens: Tensor, finished: Tensor) -> _Scored:
+        texts = [self._tokenizer.decode(ids) for ids in tokens.tolist()]
+        smiles = [
+            canonical_smiles(text) if ended else None
+            for text, ended in zip(texts, finished.tolist(), strict=True)
+        ]
+        molecules = list(dict.fromkeys(line for line in smiles if line is not None))
+        unknown = [line for line in molecules if self._ledger.evaluation(line) is None]
+        new = unknown[: self._config.budget - self._ledger.calls]
+        for line in new:
+            self._evaluate(line)
+        # Missing: molecules beyond the budget. None: molecules that failed.
+        raw = {
+            line: evaluation.reward
+            for line in molecules
+            if (evaluation := self._ledger.evaluation(line)) is not None
+        }
+        rewards = {line: reward for line, reward in raw.items() if reward is not None}
+        self._hits += sum(1 for line in new if rewards.get(line, -math.inf) >= self._config.screen)
+        failures = [line for line in new if line not in rewards]
+        if len(failures) == len(new) >= _ALL_FAILED:
+            evaluation = self._ledger.evaluation(failures[0])
+            raise RunError(
+                f"the oracle failed for all {len(new)} molecules of step {self._step}; the first: "
+                f"{failures[0]}: {evaluation.failure if evaluation else ''}"
+            )
+        penalised = self._penalise(rewards)
+        self._ledger.record_penalised((line, penalised.get(line)) for line in new)
+        return _Scored(
+            smiles=smiles,
+            raw=self._per_sample(smiles, raw, rewards),
+            penalised=self._per_sample(smiles, raw, penalised),
+            new=new,
+            failures=len(failures),
+        )
+
+    def _evaluate(self, smiles: str) -> None:
+        recovered = self._ledger.recovered(smiles)
+        evaluation = recovered or next(iter(self._oracle.evaluate([smiles])))
+        self._ledger.record(evaluation, step=self._step)
+
+    def _penalise(self, rewards: dict[str, float]) -> dict[str, float]:
+        if self._filter is None:
+            return rewards
+        return self._filter.penalise(rewards, {smiles: scaffold_key(smiles) for smiles in rewards})
+
+    def _per_sample(
+        self, smiles: Sequence[str | None], scored: dict[str, float | None], rewards: dict[str, float]
+    ) -> Tensor:
+        """Rewards (N,): 0 for an invalid SMILES (REINVENT's convention; the oracle never saw it), NaN for a
+        molecule without a score, which the update leaves out, unless `failed = "zero"`."""
+        for_failed = 0.0 if self._config.oracle.failed == "zero" else math.nan
+        values = []
+        for line in smiles:
+            if line is None:
+                values.append(0.0)
+            elif line in rewards:
+                values.append(rewards[line])
+            else:
+                values.append(for_failed if line in scored else math.nan)
+        return torch.tensor(values, dtype=torch.float32)
+
+    def _remember(self, scored: _Scored) -> None:
+        entries = {}
+        for smiles, reward in zip(scored.smiles, scored.penalised.tolist(), strict=True):
+            if smiles is not None and reward > 0:  # False for NaN
+                entries[smiles] = Remembered(smiles, scaffold_key(smiles), reward)
+        self._replay.add(list(entries.values()))
+        if self._filter is not None:
+            self._replay.purge(self._filter.full())
+
+    def _update(self, tokens: Tensor, rewards: Tensor) -> dict[str, float | None]:
+        """One step of the optimiser on all sequences whose reward is known."""
+        rows = (~rewards.isnan()).nonzero().squeeze(1)
+        if len(rows) == 0:
+            return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}
+        tokens = tokens[rows]
+        with torch.no_grad():
+            ref_logprobs = self._prior.logprobs(tokens)
+        batch = SampledBatch(
+            rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=self._agent.logprobs(tokens)
+        )
+        final_rewards, statistics = self._transform(batch)
+        loss = reinvent_loss(
+            batch.logprobs, batch.ref_logprobs, final_rewards, sigma=self._config.sigma
+        ).mean()
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return {"loss": float(loss.detach()), "prior_nll": -float(ref_logprobs.mean()), **statistics}
+
+    def _transform(self, batch: SampledBatch) -> tuple[Tensor, dict[str, float]]:
+        """The whole difference between the algorithms: MARA changes the rewards and nothing else."""
+        if self._algorithm == "reinvent":
+            return batch.rewards, dict(_NOTHING_AUGMENTED)
+        settings = self._config.mara
+        result = mara_rewards(
+            batch.rewards,
+            batch.ref_logprobs,
+            beta=1 / self._config.sigma,
+            threshold=_threshold(settings)(batch.rewards),
+            anchor=settings.anchor,
+            max_gap_bonus=settings.max_gap_bonus,
+        )
+        bonus = result.bonus[result.augmented]
+        return result.rewards, {
+            "augmented": float(result.augmented.float().mean()),
+            "bonus_mean": float(bonus.mean()) if len(bonus) else 0.0,
+            "bonus_max": float(bonus.max()) if len(bonus) else 0.0,
+        }
+
+    def _augmented_update(self, scored: _Scored) -> None:
+        """Augmented memory: one update on other spellings of this batch's molecules and of the buffer's."""
+        rewards = {entry.smiles: entry.reward for entry in self._replay.entries}
+        for smiles, reward in zip(scored.smiles, scored.penalised.tolist(), strict=True):
+            if smiles is not None:
+                rewards[smiles] = reward
+        seed = int(torch.randint(1, 2**31 - 1, (), generator=self._generator))
+        spellings = [random_smiles(smiles, count=1, seed=seed)[0] for smiles in rewards]
+        encoded = self._encode(spellings)
+        values = list(rewards.values())
+        chosen = torch.tensor([values[index] for index in encoded], dtype=torch.float32)
+        self._update(pad_tokens(list(encoded.values())), chosen)
+
+    def _encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
+        """Token ids by position; without spellings that are too long or hold a token the prior never saw
+        (another spelling of a known molecule may, [C@@] for [C@] say)."""
+        encoded = {}
+        for index, text in enumerate(smiles):
+            try:
+                ids = self._tokenizer.encode(text)
+            except UnknownTokenError:
+                continue
+            if len(ids) <= self._config.max_tokens:
+                encoded[index] = ids
+        return encoded
+
+    def _save(self) -> None:
+        self._ledger.flush()
+        tensors = {
+            **self._agent.state_dict(),
+            **adam_state(self._optimizer),
+            "generator": self._generator.get_state(),
+        }
+        state = {
+            "step": self._step,
+            "calls": self._ledger.calls,
+            "hits": self._hits,
+            "replay": self._replay.state(),
+            "filter": None if self._filter is None else self._filter.state(),
+            "collapse": self._collapse.state(),
+        }
+        save_checkpoint(self._folder.checkpoint_path, tensors, state)
+
+    def _restore(self) -> int:
+        """Put back the last checkpoint, if there is one; returns its number of oracle calls."""
+        if not self._folder.checkpoint_path.exists():
+            self._folder.keep_metrics(lambda _: False)
+            return 0
+        tensors, state = load_checkpoint(self._folder.checkpoint_path)
+        self._agent.load_state_dict({name: tensors[name] for name in self._agent.state_dict()})
+        restore_adam_state(self._optimizer, tensors)
+        self._generator.set_state(tensors["generator"])
+        self._step, self._hits = state["step"], state["hits"]
+        self._replay.restore(state["replay"])
+        if self._filter is not None:
+            self._filter.restore(state["filter"])
+        self._collapse.restore(state["collapse"])
+        self._folder.keep_metrics(lambda row: row["step"] <= self._step)
+        return state["calls"]
+
+
+def _threshold(settings: MaraConfig) -> Threshold:
+    if isinstance(settings.threshold, float):
+        return Constant(settings.threshold)
+    return BatchQuantile(settings.threshold.batch_quantile)
+
+
+def _stack(above: Tensor, below: Tensor) -> Tensor:
+    """Two padded token tensors as one."""
+    width = max(above.shape[1], below.shape[1])
+    parts = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in (above, below)]
+    return torch.cat(parts)
+
+
+def _mean(values: Tensor) -> float | None:
+    scored = values[~values.isnan()]
+    return float(scored.mean()) if len(scored) else None

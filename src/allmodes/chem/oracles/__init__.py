@@ -1,0 +1,1 @@
+"""Oracles: a list of SMILES in, one typed result each out."""

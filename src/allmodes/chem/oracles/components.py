@@ -1,0 +1,94 @@
+"""Scorers that run inside the oracle's worker process: RDKit's, and a user's Python function."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem, DataStructs, RDConfig
+from rdkit.Chem import Crippen, Descriptors, Lipinski, QED, rdFingerprintGenerator, rdMolDescriptors
+
+from allmodes.errors import ConfigError
+
+Scorer = Callable[[str], float]
+
+
+def make_scorer(component: dict[str, Any]) -> Scorer:
+    """The scorer of a component's configuration. Raises `ConfigError` for one that cannot work."""
+    kind = component["kind"]
+    if kind == "similarity":
+        return _similarity(component)
+    if kind == "smarts":
+        return _smarts(component)
+    if kind == "function":
+        return _function(component)
+    compute = _properties()[kind]
+    return lambda smiles: float(compute(_molecule(smiles)))
+
+
+def _molecule(smiles: str) -> Chem.Mol:
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise ValueError(f"RDKit cannot read {smiles!r}")
+    return molecule
+
+
+def _properties() -> dict[str, Callable[[Chem.Mol], float]]:
+    sys.path.append(str(Path(RDConfig.RDContribDir) / "SA_Score"))
+    from sascorer import calculateScore  # RDKit ships the SA score as a contributed script
+
+    return {
+        "qed": QED.qed,
+        "hbd": Lipinski.NumHDonors,
+        "sa_score": calculateScore,
+        "logp": Crippen.MolLogP,
+        "weight": Descriptors.MolWt,
+        "tpsa": rdMolDescriptors.CalcTPSA,
+        "rings": rdMolDescriptors.CalcNumRings,
+    }
+
+
+def _similarity(component: dict[str, Any]) -> Scorer:
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    references = []
+    for text in component["references"]:
+        molecule = Chem.MolFromSmiles(text)
+        if molecule is None:
+            raise ConfigError(f"component {component['name']!r}: `references`: expected SMILES; got {text!r}")
+        references.append(generator.GetFingerprint(molecule))
+
+    def score(smiles: str) -> float:
+        fingerprint = generator.GetFingerprint(_molecule(smiles))
+        return max(DataStructs.BulkTanimotoSimilarity(fingerprint, references))
+
+    return score
+
+
+def _smarts(component: dict[str, Any]) -> Scorer:
+    patterns = []
+    for text in component["patterns"]:
+        pattern = Chem.MolFromSmarts(text)
+        if pattern is None:
+            raise ConfigError(f"component {component['name']!r}: `patterns`: expected SMARTS; got {text!r}")
+        patterns.append(pattern)
+    return lambda smiles: float(any(map(_molecule(smiles).HasSubstructMatch, patterns)))
+
+
+def _function(component: dict[str, Any]) -> Scorer:
+    module_name, _, function_name = component["function"].partition(":")
+    where = f"component {component['name']!r}: `function`:"
+    sys.path.insert(0, "")  # the folder that the run was started in
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{where} cannot import {module_name!r}; {reason}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ConfigError(f"{where} expected a function {function_name!r} in {module_name!r}; got {function!r}")
+
+    def score(smiles: str) -> float:
+        return float(function(smiles))
+
+    return score

@@ -1,0 +1,55 @@
+"""The oracle's worker process: SMILES lines in, JSON lines out.
+
+Its own process, so that a component that hangs or crashes costs one molecule and not the run. The first line
+out says that it is ready, or what is wrong with the configuration.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+
+from rdkit import rdBase
+
+from allmodes.chem.oracles.components import Scorer, make_scorer
+from allmodes.errors import ConfigError
+
+
+def main() -> None:
+    """Read the components' configurations from the first argument, then answer until stdin ends."""
+    _end_with_parent(os.getppid())
+    # What a user's function prints must not be taken for an answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    rdBase.DisableLog("rdApp.*")
+    try:
+        scorers = [make_scorer(component) for component in json.loads(sys.argv[1])]
+    except ConfigError as error:
+        print(json.dumps({"error": str(error)}), file=answers, flush=True)
+        return
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps([_answer(scorer, line.strip()) for scorer in scorers]), file=answers, flush=True)
+
+
+def _answer(scorer: Scorer, smiles: str) -> float | dict[str, str]:
+    try:
+        return scorer(smiles)
+    except Exception as error:  # a typed failure in the ledger, whatever a component raises
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _end_with_parent(parent: int) -> None:
+    """Leave when the parent process is gone, even while a component hangs."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Configurations: frozen models from a TOML, YAML or JSON file and flags; later ones win.
+
+Order: default < file < flag. Unknown keys are refused. Every error is one line that names the key, what was
+expected and what was got.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from allmodes.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Parent of every configuration: frozen, unknown keys refused, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The mapping in a .toml, .yaml, .yml or .json file. Raises `ConfigError` when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
+    if path.suffix == ".toml":
+        loaded = _parse(path, lambda: tomllib.loads(text), tomllib.TOMLDecodeError)
+    elif path.suffix == ".json":
+        loaded = _parse(path, lambda: json.loads(text), json.JSONDecodeError)
+    elif path.suffix in (".yaml", ".yml"):
+        try:
+            import yaml
+        except ImportError as error:
+            raise ConfigError(f"{path}: reading YAML needs `pip install allmodes[yaml]`") from error
+        loaded = _parse(path, lambda: yaml.safe_load(text), yaml.YAMLError)
+    else:
+        raise ConfigError(f"{path}: expected a .toml, .yaml, .yml or .json file; got {path.suffix!r}")
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a table of keys and values; got {type(loaded).__name__}")
+    return loaded
+
+
+def _parse(path: Path, load: Any, failure: type[Exception]) -> Any:
+    try:
+        return load()
+    except failure as error:
+        raise ConfigError(f"{path}: expected valid {path.suffix[1:].upper()}; {' '.join(str(error).split())}") from error
+
+
+def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
+    """Values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]` laid over them.
+
+    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text.
+    Raises `ConfigError` for an argument that is no flag, or a flag with no value.
+    """
+    merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    rest = list(flags)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise ConfigError(f"expected a flag such as --budget 1000; got {flag!r}")
+        key, equals, text = flag[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"flag --{key}: expected a value; got none")
+            text = rest.pop(0)
+        *parents, last = key.replace("-", "_").split(".")
+        table = merged
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"flag --{key}: expected `{parent}` to be a table; got {table!r}")
+        table[last] = _flag_value(text)
+    return merged
+
+
+def _flag_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
+    """A configuration from a mapping. Raises `ConfigError`: one line, the first wrong key, expected, got."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{source}: {_explain(first, model)}") from error
+
+
+def _explain(problem: Any, model: type[Config]) -> str:
+    # pydantic puts the tag of a union into the path: `oracle.components.0.qed.shaping`
+    path = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        known = f"one of {', '.join(model.model_fields)}" if len(problem["loc"]) == 1 else "a known key"
+        return f"`{path}`: expected {known}; got an unknown key"
+    if kind == "missing":
+        return f"`{path}`: expected a value; got none"
+    if kind == "union_tag_not_found":
+        return f"`{path}`: expected a key {problem['ctx']['discriminator']}; got none"
+    if kind == "union_tag_invalid":
+        return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got '{problem['ctx']['tag']}'"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = expected[:1].lower() + expected[1:]
+    return f"`{path}`: expected {expected}; got {problem['input']!r}"
