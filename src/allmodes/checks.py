@@ -44,7 +44,9 @@ def check_finite(name: str, tensor: Tensor) -> None:
     if bool(bad.any()):
         where = bad.nonzero()[0].tolist()
         got = float(tensor[tuple(where)])
-        raise InputError(f"`{name}` must be finite; got {got} at index {where[0] if len(where) == 1 else where}")
+        raise InputError(
+            f"`{name}` must be finite; got {got} at index {where[0] if len(where) == 1 else where}"
+        )
 
 
 def check_positive(name: str, value: float) -> None:

@@ -1,8 +1,10 @@
 """The command line. Every command imports what it needs when it runs, so `--help` answers at once."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, final
 
 import tyro
 
@@ -11,6 +13,57 @@ from allmodes.errors import AllmodesError, InputError
 app = tyro.extras.SubcommandApp()
 chem = tyro.extras.SubcommandApp()
 app.command(chem, name="chem", help="Molecules: pretrain a prior.")
+
+
+@app.command(name="run")
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
+
+    Every key of the recipe is a flag, too, and wins over the file: --budget 500 --mara.threshold 0.7
+
+    Args:
+        recipe: the recipe file.
+        out: folder of the run; a new one below runs/ by default.
+        dry_run: check everything, print the resolved configuration, and stop.
+        resume: folder of an interrupted run.
+    """
+
+    recipe: tyro.conf.Positional[Path | None] = None
+    out: Path | None = None
+    dry_run: bool = False
+    resume: Path | None = None
+
+
+def run(arguments: Run, flags: Sequence[str]) -> None:
+    """What `allmodes run` does."""
+    if arguments.resume is not None:
+        if arguments.recipe is not None or flags or arguments.out is not None or arguments.dry_run:
+            raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
+        from allmodes.chem.design import resume_design
+
+        print(f"report: {resume_design(arguments.resume)}")
+        return
+    if arguments.recipe is None:
+        raise InputError("expected a recipe file or --resume RUN; got neither")
+    from allmodes.runs.config import apply_flags, build_config, read_config_file
+    from allmodes.runs.molecules_config import MoleculesConfig
+
+    values = apply_flags(read_config_file(arguments.recipe), flags)
+    config = build_config(MoleculesConfig, values, source=str(arguments.recipe))
+    from allmodes.chem.design import check_design, new_design
+
+    if arguments.dry_run:
+        check_design(config)
+        print(config.model_dump_json(indent=2))
+        return
+    print(f"report: {new_design(config, arguments.out or _new_folder(arguments.recipe))}")
+
+
+def _new_folder(recipe: Path) -> Path:
+    numbers = range(1, 10**6)
+    return next(p for n in numbers if not (p := Path("runs") / f"{recipe.stem}-{n}").exists())
 
 
 @chem.command(name="pretrain")
@@ -77,12 +130,23 @@ def chem_pretrain(
 
 
 def main() -> None:
-    """Entry point: exit code 2 for wrong input, 1 for a run that failed."""
+    """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
     try:
-        app.cli(prog="allmodes")
+        _dispatch(sys.argv[1:])
     except InputError as error:
         print(f"allmodes: {error}", file=sys.stderr)
         sys.exit(2)
     except AllmodesError as error:
         print(f"allmodes: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("allmodes: interrupted; `allmodes run --resume RUN` continues a run", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments[:1] == ["run"]:  # the only command whose flags are not known beforehand: a recipe's keys
+        parsed: Any = tyro.cli(Run, args=arguments[1:], prog="allmodes run", return_unknown_args=True)
+        run(*parsed)
+        return
+    app.cli(prog="allmodes", args=arguments)

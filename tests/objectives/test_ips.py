@@ -13,7 +13,7 @@ from allmodes.errors import InputError
 from allmodes.objectives import ips_rewards
 
 PROPERTY = settings(deadline=None, max_examples=150)
-REWARDS = [1.0, 0.8, 0.6]
+REWARDS = [1.0, 0.9, 0.8]
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
@@ -85,12 +85,12 @@ def test_the_scaled_rewards_of_a_group_add_up_to_its_distinct_outcomes() -> None
     close(result.rewards.mean(), of_outcome[outcomes.unique()].sum())
 
 
-def expected_gradient(logits: Tensor, batch: int) -> Tensor:
+def expected_gradient(logits: Tensor, batch: int, rewards: list[float] = REWARDS) -> Tensor:
     """E[Σ_i r̄_i ∇ log p(y_i)] / G over all batches of G samples from softmax(θ), one group each."""
     outcomes = len(logits)
     batches = torch.cartesian_prod(*[torch.arange(outcomes)] * batch).view(-1, batch)
     scaled = ips_rewards(
-        doubles(REWARDS)[batches].flatten(),
+        doubles(rewards)[batches].flatten(),
         batches.flatten(),
         group_ids=torch.arange(len(batches)).repeat_interleave(batch),
     ).rewards.view_as(batches)
@@ -111,7 +111,7 @@ def test_each_distinct_outcome_contributes_its_reward_once(batch: int) -> None:
     close(expected_gradient(logits, batch), exact)
 
 
-def fixed_point(batch: int) -> list[float]:
+def fixed_point(batch: int, rewards: list[float]) -> list[float]:
     """p_i = r_i (1 − (1 − p_i)^G) / c with Σ p = 1, by two nested bisections in plain Python."""
 
     def probability(reward: float, c: float) -> float:
@@ -124,30 +124,41 @@ def fixed_point(batch: int) -> list[float]:
             low, high = (middle, high) if above else (low, middle)
         return low
 
-    low, high = 1e-9, batch * max(REWARDS)
+    low, high = 1e-9, batch * max(rewards)
     for _ in range(200):
         c = (low + high) / 2
-        low, high = (c, high) if sum(probability(r, c) for r in REWARDS) > 1 else (low, c)
-    return [probability(reward, low) for reward in REWARDS]
+        low, high = (c, high) if sum(probability(r, c) for r in rewards) > 1 else (low, c)
+    return [probability(reward, low) for reward in rewards]
 
 
 @pytest.mark.parametrize("batch", [2, 4, 6])
 def test_the_gradient_vanishes_at_the_fixed_point_of_finite_groups(batch: int) -> None:
-    point = fixed_point(batch)
+    point = fixed_point(batch, REWARDS)
     assert sum(point) == pytest.approx(1, abs=1e-12)
+    assert min(point) > 0.05  # every outcome survives
     logits = doubles(point).log().requires_grad_()
-    if min(point) > 0:
-        close(expected_gradient(logits, batch), torch.zeros(3, dtype=torch.float64))
-    else:
-        raise AssertionError("choose rewards at which every outcome survives")
+    close(expected_gradient(logits, batch), torch.zeros(3, dtype=torch.float64))
 
 
 def test_the_gradient_does_not_vanish_at_the_normalised_rewards_in_small_groups() -> None:
-    """r/Σr is the limit of large groups: at G = 2 it is no fixed point, and at G = 6 nearly one."""
+    """r/Σr is the limit of large groups: the gradient there falls as the group grows."""
     logits = doubles(REWARDS).log().requires_grad_()
-    small, larger = (float(expected_gradient(logits, batch).abs().max()) for batch in (2, 6))
-    assert small > 0.02
-    assert larger < small / 2
+    small, larger, large = (float(expected_gradient(logits, batch).abs().max()) for batch in (2, 4, 8))
+    assert small > 0.01
+    assert small > larger > large
+
+
+def test_an_outcome_dies_out_in_groups_too_small_for_it() -> None:
+    """G r_3 = 1.2 is below Σ r_k (1 − (1 − p_k)²) = 5/4: a rare third outcome becomes rarer still."""
+    rewards = [1.0, 0.8, 0.6]
+    point = fixed_point(2, rewards)
+    assert point[2] == 0
+    rare = 1e-6
+    logits = doubles([point[0], point[1], rare]).log().requires_grad_()
+    rate = float(expected_gradient(logits, 2, rewards)[2]) / rare
+    seen = sum(r * (1 - (1 - p) ** 2) for r, p in zip(rewards, point, strict=True))
+    assert rate == pytest.approx(2 * rewards[2] - seen, abs=1e-5)
+    assert rate < -0.1
 
 
 def test_errors_and_empty_batches() -> None:

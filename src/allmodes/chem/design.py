@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 
@@ -78,7 +79,9 @@ def resume_design(path: Path) -> Path:
     try:
         values = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"--resume: expected a run folder with config.json; got {path} ({error})") from error
+        raise ConfigError(
+            f"--resume: expected a run folder with config.json; got {path} ({error})"
+        ) from error
     values["prior"] = Path(values["prior"])
     config = build_config(MoleculesConfig, values, source=str(path / "config.json"))
     check_design(config)
@@ -193,8 +196,7 @@ def _deliver(messages: Any, show: Callable[[Job, Progress], None]) -> None:
 
 def _worker(config: MoleculesConfig, job: Job, messages: Any) -> None:
     """A job in a process of its own, which ends with its parent even when that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    parent = cast("BaseProcess", multiprocessing.parent_process())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
 
     def end_with_parent() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,7 +62,9 @@ class Ledger:
         self._known = {row.evaluation.smiles: row for row in rows if row.call <= calls}
         self._recovered = {row.evaluation.smiles: row.evaluation for row in rows if row.call > calls}
         if len(self._known) != calls:
-            raise RunError(f"ledger {path}: expected {calls} calls up to the checkpoint; got {len(self._known)}")
+            raise RunError(
+                f"ledger {path}: expected {calls} calls up to the checkpoint; got {len(self._known)}"
+            )
 
     def __enter__(self) -> "Ledger":
         return self
@@ -112,7 +114,7 @@ class Ledger:
         self._write("DELETE FROM evaluations WHERE call > ?", [(self.calls,)])
         self.flush()
 
-    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         try:
             with self._database:
                 self._database.executemany(statement, rows)

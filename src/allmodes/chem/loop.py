@@ -21,7 +21,7 @@ from allmodes.errors import RunError, UnknownTokenError
 from allmodes.objectives import BatchQuantile, Constant, SampledBatch, Threshold, mara_rewards, reinvent_loss
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.molecules_config import MaraConfig, MoleculesConfig
+from allmodes.runs.molecules_config import BatchQuantileThreshold, MaraConfig, MoleculesConfig
 
 Algorithm = Literal["reinvent", "mara"]
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
@@ -209,8 +209,11 @@ class DesignLoop:
     def _per_sample(
         self, smiles: Sequence[str | None], scored: dict[str, float | None], rewards: dict[str, float]
     ) -> Tensor:
-        """Rewards (N,): 0 for an invalid SMILES (REINVENT's convention; the oracle never saw it), NaN for a
-        molecule without a score, which the update leaves out, unless `failed = "zero"`."""
+        """Rewards (N,), one a sample.
+
+        0 for an invalid SMILES (REINVENT's convention; the oracle never saw it), NaN for a molecule without
+        a score, which the update leaves out, unless `failed = "zero"`.
+        """
         for_failed = 0.0 if self._config.oracle.failed == "zero" else math.nan
         values = []
         for line in smiles:
@@ -274,9 +277,8 @@ class DesignLoop:
     def _augmented_update(self, scored: _Scored) -> None:
         """Augmented memory: one update on other spellings of this batch's molecules and of the buffer's."""
         rewards = {entry.smiles: entry.reward for entry in self._replay.entries}
-        for smiles, reward in zip(scored.smiles, scored.penalised.tolist(), strict=True):
-            if smiles is not None:
-                rewards[smiles] = reward
+        sampled = zip(scored.smiles, scored.penalised.tolist(), strict=True)
+        rewards.update({smiles: reward for smiles, reward in sampled if smiles is not None})
         seed = int(torch.randint(1, 2**31 - 1, (), generator=self._generator))
         spellings = [random_smiles(smiles, count=1, seed=seed)[0] for smiles in rewards]
         encoded = self._encode(spellings)
@@ -285,8 +287,10 @@ class DesignLoop:
         self._update(pad_tokens(list(encoded.values())), chosen)
 
     def _encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
-        """Token ids by position; without spellings that are too long or hold a token the prior never saw
-        (another spelling of a known molecule may, [C@@] for [C@] say)."""
+        """Token ids by position, without those that are too long or hold a token the prior never saw.
+
+        Another spelling of a known molecule may hold one, a ring closure of two digits say.
+        """
         encoded = {}
         for index, text in enumerate(smiles):
             try:
@@ -333,9 +337,9 @@ class DesignLoop:
 
 
 def _threshold(settings: MaraConfig) -> Threshold:
-    if isinstance(settings.threshold, float):
-        return Constant(settings.threshold)
-    return BatchQuantile(settings.threshold.batch_quantile)
+    if isinstance(settings.threshold, BatchQuantileThreshold):
+        return BatchQuantile(settings.threshold.batch_quantile)
+    return Constant(settings.threshold)
 
 
 def _stack(above: Tensor, below: Tensor) -> Tensor:

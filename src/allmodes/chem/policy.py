@@ -1,6 +1,5 @@
 """Recurrent policies over SMILES tokens: LSTM and GRU behind one interface."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ class RecurrentPolicy(nn.Module):
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def token_logprobs(self, tokens: Tensor) -> Tensor:
-        """log p(y_t | y_<t) for padded `tokens` (N, T) without BOS; (N, T), zero at padding."""
+        """Log p(y_t | y_<t) for padded `tokens` (N, T) without BOS; (N, T), zero at padding."""
         inputs = functional.pad(tokens[:, :-1], (1, 0), value=BOS)
         with self._autocast():
             states = self.recurrent(self.embedding(inputs))[0]
@@ -80,7 +79,7 @@ class RecurrentPolicy(nn.Module):
         return -losses.view_as(tokens)
 
     def logprobs(self, tokens: Tensor) -> Tensor:
-        """log p(y) in nats, (N,), for padded `tokens` (N, T); differentiable.
+        """Log p(y) in nats, (N,), for padded `tokens` (N, T); differentiable.
 
         A sequence's value does not depend on the rest of the batch or on padding (up to rounding).
         """
@@ -204,9 +203,7 @@ def save_policy(
     save_checkpoint(path, tensors, state)
 
 
-def load_policy(
-    path: Path, *, precision: Precision = "float32"
-) -> tuple[RecurrentPolicy, SmilesTokenizer]:
+def load_policy(path: Path, *, precision: Precision = "float32") -> tuple[RecurrentPolicy, SmilesTokenizer]:
     """Read what `save_policy` wrote; weights come back as float32."""
     tensors, state = load_checkpoint(path)
     if state.get("format") != "allmodes-policy-1":

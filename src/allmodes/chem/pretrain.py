@@ -325,11 +325,11 @@ Weights are stored in half precision, and every figure below was measured with t
 
 | figure | value |
 | --- | --- |
-| data | {results["data"]}, {results["molecules"]} distinct molecules, {results["rejected_lines"]} lines left out |
+| data | {results["data"]}: {results["molecules"]} molecules, {results["rejected_lines"]} lines left out |
 | SHA-256 of the data | {results["data_sha256"]} |
 | parameters | {results["parameters"]} |
 | vocabulary | {results["vocabulary"]} tokens |
-| validation NLL | {results["validation_nll"]:.3f} nats a molecule ({results["held_out"]} held-out molecules) |
+| validation NLL | {results["validation_nll"]:.3f} nats a molecule ({results["held_out"]} held out) |
 | samples drawn | {results["samples"]}, seed {settings.seed} |
 | validity | {results["validity"]:.2%} of the samples |
 | uniqueness | {results["uniqueness"]:.2%} of the valid ones |

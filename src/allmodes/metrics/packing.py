@@ -29,13 +29,11 @@ def internal_diversity(fingerprints: Tensor) -> float:
     if count == 0:
         return math.nan
     rows = fingerprints.float()
-    total = sum(float(tanimoto(part, rows).double().sum()) for part in rows.split(_CHUNK))
+    total = sum(float(tanimoto(part, rows).double().sum()) for part in torch.split(rows, _CHUNK))
     return 1 - total / count**2
 
 
-def num_circles(
-    fingerprints: Tensor, *, distance: float, generator: torch.Generator | None = None
-) -> Tensor:
+def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Generator | None = None) -> Tensor:
     """#Circles: indices of rows whose pairwise Tanimoto distances all exceed `distance`, chosen greedily.
 
     Goes through the rows in the given order (shuffled by `generator` where given) and keeps a row that is
@@ -50,12 +48,13 @@ def num_circles(
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     rows = fingerprints.float()
     kept: list[int] = []
-    for block in order.split(_CHUNK):
+    for block in torch.split(order, _CHUNK):
         far = (1 - tanimoto(rows[block], rows[kept]) > distance).all(1)
         block = block[far]  # farther than `distance` from all that earlier blocks kept
         close = 1 - tanimoto(rows[block], rows[block]) <= distance
         open_ = torch.ones(len(block), dtype=torch.bool)
-        for position, index in enumerate(block.tolist()):
+        indices: list[int] = block.tolist()  # pyright: ignore[reportUnknownMemberType]
+        for position, index in enumerate(indices):
             if open_[position]:
                 kept.append(index)
                 open_ &= ~close[position]

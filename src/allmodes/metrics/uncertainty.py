@@ -34,8 +34,8 @@ def welch_test(greater: Sequence[float], lesser: Sequence[float]) -> float:
 
     t = (m₁ − m₂) / √(s₁²/n₁ + s₂²/n₂),  ν = (s₁²/n₁ + s₂²/n₂)² / Σ (sᵢ²/nᵢ)²/(nᵢ − 1),  p = P(T_ν ≥ t)
 
-    NaN when a side has fewer than two values, or neither side varies and the means are equal. Source: Welch 1947;
-    the test of MARA's Table 2, without its assumption of equal variances.
+    NaN when a side has fewer than two values, or neither side varies and the means are equal.
+    Source: Welch 1947; the test of MARA's Table 2, without its assumption of equal variances.
     """
     if min(len(greater), len(lesser)) < 2:
         return math.nan

@@ -5,7 +5,7 @@ A group is the set of samples that share an id. Values of shape (N,) reduce to o
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor
@@ -30,10 +30,10 @@ def make_groups(group_ids: Tensor | None, like: Tensor) -> Groups:
     if len(group_ids) == 0:
         return Groups(index=group_ids.long(), count=0)
     smallest, largest = (int(bound) for bound in torch.aminmax(group_ids))
-    if 0 <= smallest and largest < 2 * len(group_ids):  # dense enough: no need to sort
+    if smallest >= 0 and largest < 2 * len(group_ids):  # dense enough: no need to sort
         return Groups(index=group_ids.long(), count=largest + 1)
-    _, index = torch.unique(group_ids, return_inverse=True)
-    return Groups(index=index, count=int(index.max()) + 1)
+    index, counts = _unique(group_ids)
+    return Groups(index=index, count=len(counts))
 
 
 def group_sum(values: Tensor, groups: Groups) -> Tensor:
@@ -109,7 +109,13 @@ def group_quantile(values: Tensor, groups: Groups, *, q: float) -> Tensor:
 
 def outcome_frequency(outcome_ids: Tensor, groups: Groups) -> Tensor:
     """Share of a sample's group that has the sample's outcome, p̂ = n/G, (N,), float64."""
-    _, outcome = torch.unique(outcome_ids, return_inverse=True)
-    pair = groups.index * (outcome.max() + 1 if len(outcome) else 1) + outcome
-    _, inverse, counts = torch.unique(pair, return_inverse=True, return_counts=True)
-    return counts[inverse].double() / group_size(groups)[groups.index]
+    outcome, outcomes = _unique(outcome_ids)
+    pair, counts = _unique(groups.index * len(outcomes) + outcome)
+    return counts[pair].double() / group_size(groups)[groups.index]
+
+
+def _unique(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Each id's rank among the distinct ids, (N,), and how often each of these comes, (U,)."""
+    found = torch.unique(ids, return_inverse=True, return_counts=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    _, inverse, counts = cast("tuple[Tensor, Tensor, Tensor]", found)
+    return inverse, counts

@@ -12,8 +12,11 @@ from allmodes.objectives.groups import make_groups, outcome_frequency
 @final
 @dataclass(frozen=True, kw_only=True)
 class IpsResult:
-    """rewards: (N,) scaled. frequencies: (N,) p̂ = n/G of each sample's outcome, before clipping.
-    clipped: (N,) where the minimum probability took the place of p̂."""
+    """What IPS makes of a batch; all of shape (N,).
+
+    rewards: scaled. frequencies: p̂ = n/G of each sample's outcome, before clipping. clipped: where the
+    minimum probability took the place of p̂.
+    """
 
     rewards: Tensor
     frequencies: Tensor

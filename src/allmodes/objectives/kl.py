@@ -13,25 +13,25 @@ from allmodes.checks import check_same_shape
 
 
 def k1_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """k1 = log π_θ − log π_ref, nats. Unbiased, may be negative. Any shape. (Schulman 2020.)
+    """k1 = log π_θ − log π_ref, nats. Unbiased, may be negative. Any shape.
 
-    Raises InputError for shapes that disagree.
+    Raises InputError for shapes that disagree. Source: Schulman 2020.
     """
     return _log_ratio(logprobs, ref_logprobs).detach()
 
 
 def k2_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """k2 = ½ (log π_θ − log π_ref)², nats. Biased, never negative. Any shape. (Schulman 2020.)
+    """k2 = ½ (log π_θ − log π_ref)², nats. Biased, never negative. Any shape.
 
-    Raises InputError for shapes that disagree.
+    Raises InputError for shapes that disagree. Source: Schulman 2020.
     """
     return 0.5 * _log_ratio(logprobs, ref_logprobs).detach().square()
 
 
 def k3_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """k3 = π_ref/π_θ − 1 − log(π_ref/π_θ), nats. Unbiased, never negative. Any shape. (Schulman 2020.)
+    """k3 = π_ref/π_θ − 1 − log(π_ref/π_θ), nats. Unbiased, never negative. Any shape.
 
-    Raises InputError for shapes that disagree.
+    Raises InputError for shapes that disagree. Source: Schulman 2020.
     """
     return _k3(_log_ratio(logprobs, ref_logprobs).detach())
 

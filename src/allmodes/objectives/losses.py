@@ -16,8 +16,8 @@ def policy_gradient_loss(
     logprobs, old_logprobs, advantages: one shape, (N,) for sequences or (N, T) for tokens (expand the
     advantages). Gradients flow through `logprobs` alone. On-policy, ρ = 1 and the gradient is −A ∇ log π_θ.
 
-    Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7; two-sided
-    ε as in DAPO, Yu et al. 2025.
+    Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7;
+    two-sided ε as in DAPO, Yu et al. 2025.
     """
     check_same_shape("old_logprobs", old_logprobs, "logprobs", logprobs)
     check_same_shape("advantages", advantages, "logprobs", logprobs)

@@ -6,7 +6,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_finite, check_mask, check_positive, check_same_shape, check_vector
+from allmodes.checks import (
+    check_choice,
+    check_finite,
+    check_mask,
+    check_positive,
+    check_same_shape,
+    check_vector,
+)
 from allmodes.errors import InputError
 from allmodes.objectives.groups import group_argmax, make_groups
 

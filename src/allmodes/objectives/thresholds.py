@@ -17,7 +17,9 @@ from allmodes.objectives.groups import Groups, group_min, group_quantile, make_g
 class Threshold(Protocol):
     """Rewards and groups in, τ for every sample out."""
 
-    def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor: ...
+    def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
+        """τ of each sample, (N,)."""
+        ...
 
 
 @final
@@ -28,6 +30,7 @@ class Constant:
     value: float
 
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
+        """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
         check_vector("rewards", rewards)
         return torch.full_like(rewards, self.value)
 
@@ -47,6 +50,7 @@ class GroupQuantile:
         check_fraction("q", self.q)
 
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
+        """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
         check_vector("rewards", rewards)
         return _quantile_threshold(rewards, make_groups(group_ids, rewards), self.q)
 
@@ -65,6 +69,7 @@ class BatchQuantile:
         check_fraction("q", self.q)
 
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
+        """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
         check_vector("rewards", rewards)
         return _quantile_threshold(rewards, make_groups(None, rewards), self.q)
 

@@ -52,7 +52,9 @@ def _parse(path: Path, load: Any, failure: type[Exception]) -> Any:
     try:
         return load()
     except failure as error:
-        raise ConfigError(f"{path}: expected valid {path.suffix[1:].upper()}; {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{path}: expected valid {path.suffix[1:].upper()}; {' '.join(str(error).split())}"
+        ) from error
 
 
 def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rdkit import Chem, DataStructs, RDConfig
-from rdkit.Chem import Crippen, Descriptors, Lipinski, QED, rdFingerprintGenerator, rdMolDescriptors
+from rdkit.Chem import QED, Descriptors, rdFingerprintGenerator, rdMolDescriptors
 
 from allmodes.errors import ConfigError
 
@@ -35,15 +35,15 @@ def _molecule(smiles: str) -> Chem.Mol:
 
 
 def _properties() -> dict[str, Callable[[Chem.Mol], float]]:
+    # RDKit ships the SA score as a contributed script, outside its package.
     sys.path.append(str(Path(RDConfig.RDContribDir) / "SA_Score"))
-    from sascorer import calculateScore  # RDKit ships the SA score as a contributed script
-
+    sa_score = importlib.import_module("sascorer")
     return {
         "qed": QED.qed,
-        "hbd": Lipinski.NumHDonors,
-        "sa_score": calculateScore,
-        "logp": Crippen.MolLogP,
-        "weight": Descriptors.MolWt,
+        "hbd": rdMolDescriptors.CalcNumHBD,
+        "sa_score": sa_score.calculateScore,
+        "logp": lambda molecule: rdMolDescriptors.CalcCrippenDescriptors(molecule)[0],
+        "weight": Descriptors.MolWt,  # pyright: ignore[reportAttributeAccessIssue]
         "tpsa": rdMolDescriptors.CalcTPSA,
         "rings": rdMolDescriptors.CalcNumRings,
     }
@@ -86,9 +86,12 @@ def _function(component: dict[str, Any]) -> Scorer:
         raise ConfigError(f"{where} cannot import {module_name!r}; {reason}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise ConfigError(f"{where} expected a function {function_name!r} in {module_name!r}; got {function!r}")
+        raise ConfigError(
+            f"{where} expected a function {function_name!r} in {module_name!r}; got {function!r}"
+        )
 
     def score(smiles: str) -> float:
-        return float(function(smiles))
+        value: Any = function(smiles)
+        return float(value)
 
     return score

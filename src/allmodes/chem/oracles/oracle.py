@@ -15,7 +15,9 @@ from allmodes.runs.molecules_config import Component, OracleConfig, ProcessCompo
 class Oracle(Protocol):
     """SMILES in, one evaluation each out, in the same order and as soon as each is known."""
 
-    def evaluate(self, smiles: Sequence[str]) -> Iterator[Evaluation]: ...
+    def evaluate(self, smiles: Sequence[str]) -> Iterator[Evaluation]:
+        """One evaluation for each SMILES, in order."""
+        ...
 
 
 @final

@@ -11,12 +11,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import IO, Any, final
+from typing import IO, Any, cast, final
 
 from allmodes.chem.oracles.results import Failure
 from allmodes.errors import ConfigError
 
 Answer = float | Failure
+
+_LONGEST_LINE = 1 << 20  # bytes; no honest answer is longer
 
 
 @final
@@ -40,28 +42,16 @@ class ScorerProcess:
         self._command = list(command)
         self._components = components
         self._time_limit, self._start_limit, self._handshake = time_limit, start_limit, handshake
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] | None = None
-        self._buffer = b""
-        self._fresh = False
+        self._running: _Running | None = None
 
     def start(self) -> None:
         """Start the program. Raises `ConfigError` when it is not there or says that it cannot work."""
         program = self._command[0]
         if shutil.which(program) is None:
             raise ConfigError(f"`command`: expected a program that can be run; got {program!r}")
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            start_new_session=True,  # so that its own children end with it
-        )
-        self._buffer, self._fresh = b"", True
+        self._running = _Running(self._command)
         if self._handshake:
-            line = self._read_line(time.monotonic() + self._start_limit)
+            line = self._running.read_line(self._start_limit)
             if isinstance(line, Failure):
                 self.stop()
                 raise ConfigError(f"the oracle's worker did not start: {line.message}")
@@ -69,12 +59,14 @@ class ScorerProcess:
             if error is not None:
                 self.stop()
                 raise ConfigError(error)
-            self._fresh = False
+            self._running.fresh = False
 
     def ask(self, smiles: str) -> list[Answer]:
         """One answer a component for a SMILES; all the same failure when the process is at fault."""
+        if self._running is not None and self._running.has_ended():  # after its last answer, not in one
+            self.stop()
         try:
-            if self._process is None:
+            if self._running is None:
                 self.start()
             answers = self._exchange(smiles)
         except (OSError, ConfigError) as error:
@@ -85,20 +77,18 @@ class ScorerProcess:
         return answers
 
     def _exchange(self, smiles: str) -> list[Answer] | Failure:
-        process = self._process
-        assert process is not None and process.stdin is not None
-        if self._unasked():
+        running = self._running
+        if running is None:
+            return Failure("died", "could not be started")
+        if running.has_output():
             return Failure("malformed", "expected one line for each SMILES; got more")
-        try:
-            process.stdin.write(smiles.encode() + b"\n")
-        except BrokenPipeError:
-            return self._died()
+        if not running.write_line(smiles):
+            return running.death()
         # A program without a handshake may still be loading when it is asked for the first time.
-        limit = self._time_limit + (self._start_limit if self._fresh else 0)
-        line = self._read_line(time.monotonic() + limit)
+        line = running.read_line(self._time_limit + (self._start_limit if running.fresh else 0))
         if isinstance(line, Failure):
             return line
-        self._fresh = False
+        running.fresh = False
         try:
             answer = json.loads(line)
         except ValueError:
@@ -108,34 +98,64 @@ class ScorerProcess:
             return Failure("malformed", f"expected {self._components} answers; got {len(items)}")
         return [_parse(item) for item in items]
 
-    def _unasked(self) -> bool:
-        """Whether output lies unread before anything was asked: answers and questions are out of step."""
-        return not self._fresh and (bool(self._buffer) or self._readable(0))
+    def stop(self) -> None:
+        """End the process and its children, if it runs."""
+        if self._running is not None:
+            self._running.kill()
+            self._running = None
 
-    def _readable(self, seconds: float) -> bool:
-        assert self._process is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)  # pyright: ignore[reportArgumentType]
-            return bool(selector.select(seconds))
 
-    def _read_line(self, deadline: float) -> bytes | Failure:
-        process = self._process
-        assert process is not None and process.stdout is not None
+class _Running:
+    """A started program: its pipes, and what it has written but nobody has read."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `kill`
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            start_new_session=True,  # so that its own children end with it
+        )
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
+        self._buffer = b""
+        self.fresh = True  # until its first answer
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def has_output(self) -> bool:
+        return not self.fresh and (bool(self._buffer) or self._readable(0))
+
+    def write_line(self, text: str) -> bool:
+        """Whether the program could be told."""
+        try:
+            self._stdin.write(text.encode() + b"\n")
+        except BrokenPipeError:
+            return False
+        return True
+
+    def read_line(self, limit: float) -> bytes | Failure:
+        """The next line, or why there is none within `limit` seconds."""
+        deadline = time.monotonic() + limit
         while b"\n" not in self._buffer:
             remaining = deadline - time.monotonic()
             if remaining <= 0 or not self._readable(remaining):
-                hint = "; does the program flush its output after each line?" if self._fresh else ""
-                limit = self._time_limit if not self._fresh else self._time_limit + self._start_limit
+                hint = "; does the program flush its output after each line?" if self.fresh else ""
                 return Failure("timed_out", f"no answer within {limit:g} s{hint}")
-            part = os.read(process.stdout.fileno(), 65536)
+            part = os.read(self._stdout.fileno(), 65536)
             if not part:
-                return self._died()
+                return self.death()
             self._buffer += part
+            if len(self._buffer) > _LONGEST_LINE:
+                return Failure("malformed", f"expected one line of JSON; got {len(self._buffer)} bytes")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def _died(self) -> Failure:
-        assert self._process is not None and self._stderr is not None
+    def death(self) -> Failure:
+        """How the program ended, and its last words."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -146,17 +166,17 @@ class ScorerProcess:
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Failure("died", f"{ended}{last}")
 
-    def stop(self) -> None:
-        """End the process and its children, if it runs."""
-        if self._process is None:
-            return
+    def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            if stream is not None:
-                stream.close()
-        self._process = None
+        for stream in (self._stdin, self._stdout, self._stderr):
+            stream.close()
+
+    def _readable(self, seconds: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stdout, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
 
 
 def _parse(item: Any) -> Answer:

@@ -36,7 +36,7 @@ def main() -> None:
 def _answer(scorer: Scorer, smiles: str) -> float | dict[str, str]:
     try:
         return scorer(smiles)
-    except Exception as error:  # a typed failure in the ledger, whatever a component raises
+    except Exception as error:  # noqa: BLE001 - a typed failure in the ledger, whatever a component raises
         return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -1,0 +1,32 @@
+# make demo and make test are all a newcomer needs: each makes .venv when it is missing.
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE := recipes/molecules.toml
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(STAMP)
+	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/objectives.py
+	$(BIN)/python benchmarks/design_step.py
+
+# The extras that every command here needs; constraints.txt pins what CI and newcomers get.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[chem,report,yaml,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,184 @@
+"""Figures of the report as inline SVG: learning curves and molecules."""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from allmodes.chem.ledger import LedgerRow, reward_tensor
+from allmodes.chem.molecules import fingerprints
+from allmodes.chem.results import find_hits
+from allmodes.metrics import num_circles
+
+WINDOW = 200  # calls over which the mean reward moves
+_FEWEST = 20  # calls below which a mean over the window says nothing
+_FINE, _COARSE = 160, 12  # grid points of the cheap curves, and of #Circles
+_INK, _FAINT = "#333333", "#d0d0d0"
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
+    "font.size": 8.5,
+    "svg.fonttype": "none",  # text stays text; the page's style sheet sets its own font
+    "svg.hashsalt": "allmodes",
+    "axes.edgecolor": _FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+}
+
+Runs = Mapping[str, Sequence[Sequence[LedgerRow]]]
+Curve = NDArray[np.float64]
+
+
+def learning_curves(runs: Runs, *, colours: Mapping[str, str], screen: float, circle_distance: float) -> str:
+    """Hits, mean reward and #Circles against oracle calls, as one SVG.
+
+    runs: by algorithm (its name as shown), the ledger rows of each seed in the order of the calls. A run's
+    thin line ends where it stopped; mean and ±1 sd band end with the shortest run of their algorithm.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    panels: list[tuple[str, int, Callable[[Sequence[LedgerRow], NDArray[np.int64]], Curve]]] = [
+        ("Hits", _FINE, lambda rows, calls: _hits(rows, calls, screen)),
+        (f"Mean reward of the last {WINDOW} calls", _FINE, _mean_reward),
+        ("#Circles of the hits", _COARSE, lambda rows, calls: _circles(rows, calls, screen, circle_distance)),
+    ]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+        matplotlib.rcParams.update(_STYLE)
+        figure = Figure(figsize=(10.4, 3.1))
+        for axes, (title, points, curve) in zip(figure.subplots(1, 3), panels, strict=True):
+            calls = _grid(runs, points)
+            means: dict[str, Curve] = {}
+            for name, ledgers in runs.items():
+                curves = np.array([curve(rows, calls) for rows in ledgers])
+                means[name] = _draw(axes, calls, curves, colours[name])
+            _finish(axes, title, means, colours)
+        figure.subplots_adjust(left=0.04, right=0.925, top=0.9, bottom=0.16, wspace=0.46)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _grid(runs: Runs, points: int) -> NDArray[np.int64]:
+    """Numbers of calls at which curves are evaluated; the end of every run is one of them."""
+    ends = [len(rows) for ledgers in runs.values() for rows in ledgers]
+    even = np.linspace(0, max(ends, default=0), points + 1).round().astype(np.int64)
+    return np.unique(np.concatenate([even, np.array(ends, dtype=np.int64)]))
+
+
+def _hits(rows: Sequence[LedgerRow], calls: NDArray[np.int64], screen: float) -> Curve:
+    is_hit = reward_tensor(rows).numpy() >= screen
+    return _at(np.concatenate([[0.0], np.cumsum(is_hit)]), calls)
+
+
+def _mean_reward(rows: Sequence[LedgerRow], calls: NDArray[np.int64]) -> Curve:
+    rewards = reward_tensor(rows).numpy()
+    scored = ~np.isnan(rewards)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(scored, rewards, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(scored)])
+    ends = np.arange(len(rows) + 1)
+    starts = np.maximum(ends - WINDOW, 0)
+    number = counts - counts[starts]
+    means = np.where(number > 0, (sums - sums[starts]) / np.maximum(number, 1), np.nan)
+    means[ends < _FEWEST] = np.nan
+    return _at(means, calls)
+
+
+def _circles(rows: Sequence[LedgerRow], calls: NDArray[np.int64], screen: float, distance: float) -> Curve:
+    hits = find_hits(rows, screen=screen, circle_distance=distance)
+    prints = fingerprints([hit.row.evaluation.smiles for hit in hits])
+    found_at = torch.tensor([hit.row.call for hit in hits], dtype=torch.long)
+    counts = [
+        len(num_circles(prints[found_at <= end], distance=distance)) if end <= len(rows) else math.nan
+        for end in calls.tolist()
+    ]
+    return np.array(counts, dtype=np.float64)
+
+
+def _at(values: Curve, calls: NDArray[np.int64]) -> Curve:
+    """Values at numbers of calls; NaN beyond the end of the run."""
+    inside = calls < len(values)
+    return np.where(inside, values[np.minimum(calls, len(values) - 1)], np.nan)
+
+
+def _draw(axes: Any, calls: NDArray[np.int64], curves: Curve, colour: str) -> Curve:
+    """Draw the curves of one algorithm, (seeds, points); returns their mean, NaN where a run is missing."""
+    mean = curves.mean(0)
+    if len(curves) > 1:
+        spread = curves.std(0, ddof=1)
+        axes.fill_between(calls, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+        for curve in curves:
+            axes.plot(calls, curve, color=colour, alpha=0.3, linewidth=0.7)
+    axes.plot(calls, mean, color=colour, linewidth=2, solid_capstyle="round")
+    return mean
+
+
+def _finish(axes: Any, title: str, means: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_title(title, loc="left", fontsize=9.5, pad=8)
+    axes.set_xlabel("oracle calls")
+    axes.set_xlim(left=0)
+    if title.startswith("Mean"):
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    else:
+        axes.set_ylim(0, max(axes.get_ylim()[1], 1))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=3, width=0.8)
+    _label_ends(axes, means, colours)
+
+
+def _label_ends(axes: Any, means: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
+    """Each algorithm's name beside the end of its mean line, pushed apart where two would overlap."""
+    low, high = axes.get_ylim()
+    ends = {
+        name: (float(mean[~np.isnan(mean)][-1]) - low) / (high - low)
+        for name, mean in means.items()
+        if not np.isnan(mean).all()
+    }
+    lowest = 0.0
+    for name, height in sorted(ends.items(), key=lambda item: item[1]):
+        height = max(height, lowest)
+        axes.text(
+            1.02, height, name, color=colours[name], transform=axes.transAxes, va="center", weight="bold"
+        )
+        lowest = height + 0.075
+
+
+def draw_molecule(smiles: str, *, width: int = 240, height: int = 170) -> str:
+    """A molecule as SVG with a viewBox and no size of its own. The SMILES must be one that RDKit reads."""
+    molecule = rdMolDraw2D.PrepareMolForDrawing(Chem.MolFromSmiles(smiles))
+    rdDepictor.StraightenDepiction(molecule)
+    drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
+    options = drawer.drawOptions()
+    options.clearBackground = False
+    options.fixedBondLength = 26  # at most: a small molecule is not blown up
+    options.bondLineWidth = 1.5 if molecule.GetNumAtoms() <= 30 else 1.1
+    options.minFontSize, options.maxFontSize = 7, 14
+    options.padding = 0.03
+    options.updateAtomPalette({6: (0.2, 0.2, 0.2), 7: (0.12, 0.30, 0.75), 8: (0.80, 0.15, 0.12)})
+    drawer.DrawMolecule(molecule)
+    drawer.FinishDrawing()
+    _, _, drawing = drawer.GetDrawingText().partition("<!-- END OF HEADER -->")
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-hidden="true">{drawing}'
