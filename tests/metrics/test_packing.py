@@ -112,9 +112,11 @@ def test_num_circles_does_not_depend_on_blocks(block: int, monkeypatch: pytest.M
     assert torch.equal(num_circles(fingerprints, distance=0.5), expected)
 
 
-@pytest.mark.parametrize(("numerator", "denominator"), [(13, 20), (7, 10), (2, 3), (9, 10), (3, 5)])
+@pytest.mark.parametrize(
+    ("numerator", "denominator"), [(13, 20), (7, 10), (2, 3), (7, 20), (1, 10), (1, 6), (21, 25), (12, 25)]
+)
 def test_a_pair_at_exactly_the_distance_is_not_farther(numerator: int, denominator: int) -> None:
-    """Two rows at a distance of 13/20 are kept apart by .64 and not by .65, though .65 has no exact float."""
+    """Two rows 7/20 apart are kept apart by .34 and not by .35, though .35 has no exact float."""
     fingerprints = torch.zeros(2, denominator)
     fingerprints[0] = 1
     fingerprints[1, numerator:] = 1

@@ -15,25 +15,19 @@ PROPERTY = settings(deadline=None, max_examples=200)
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
 # Three examples of Welch's test as published: two-sided p-values to three digits.
-PUBLISHED = [
-    (
-        [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4],
-        [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 20.5, 24.4],
-        0.021,
-    ),
-    (
-        [17.2, 20.9, 22.6, 18.1, 21.7, 21.4, 23.5, 24.2, 14.7, 21.8],
-        [21.5, 22.8, 21.0, 23.0, 21.6, 23.6, 22.5, 20.7, 23.4, 21.8]
-        + [20.7, 21.7, 21.5, 22.5, 23.6, 21.5, 22.5, 23.5, 21.5, 21.8],
-        0.149,
-    ),
-    (
-        [19.8, 20.4, 19.6, 17.8, 18.5, 18.9, 18.3, 18.9, 19.5, 22.0],
-        [28.2, 26.6, 20.1, 23.3, 25.2, 22.1, 17.7, 27.6, 20.6, 13.7]
-        + [23.2, 17.5, 20.6, 18.0, 23.9, 21.6, 24.3, 20.4, 24.0, 13.2],
-        0.036,
-    ),
+A1 = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
+A2 = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 20.5, 24.4]
+B1 = [17.2, 20.9, 22.6, 18.1, 21.7, 21.4, 23.5, 24.2, 14.7, 21.8]
+B2 = [
+    *(21.5, 22.8, 21.0, 23.0, 21.6, 23.6, 22.5, 20.7, 23.4, 21.8),
+    *(20.7, 21.7, 21.5, 22.5, 23.6, 21.5, 22.5, 23.5, 21.5, 21.8),
 ]
+C1 = [19.8, 20.4, 19.6, 17.8, 18.5, 18.9, 18.3, 18.9, 19.5, 22.0]
+C2 = [
+    *(28.2, 26.6, 20.1, 23.3, 25.2, 22.1, 17.7, 27.6, 20.6, 13.7),
+    *(23.2, 17.5, 20.6, 18.0, 23.9, 21.6, 24.3, 20.4, 24.0, 13.2),
+]
+PUBLISHED = [(A1, A2, 0.021), (B1, B2, 0.149), (C1, C2, 0.036)]
 
 
 @pytest.mark.parametrize(("lesser", "greater", "two_sided"), PUBLISHED)
@@ -50,6 +44,14 @@ def test_two_degrees_of_freedom(shift: float) -> None:
     root = math.sqrt(2 + t * t)
     expected = 1 / (root * (root + t)) if t >= 0 else 0.5 - t / (2 * root)
     assert welch_test([shift, shift + math.sqrt(2)], [0, math.sqrt(2)]) == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("shift", [-1e-5, -1e-9, 1e-8, 1e-6])
+def test_means_that_nearly_agree(shift: float) -> None:
+    """ν = 2 again: ν/(ν + t²) rounds to 1 here, and p − ½ must not be lost with it."""
+    expected = -shift / (2 * math.sqrt(2 + shift * shift))
+    p = welch_test([shift - math.sqrt(0.5), shift + math.sqrt(0.5)], [-math.sqrt(0.5), math.sqrt(0.5)])
+    assert p - 0.5 == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("shift", [-30.0, -1.0, 0.0, 0.3, 2.0, 50.0, 1e6])

@@ -71,7 +71,7 @@ def test_groups_are_the_samples_that_share_an_id(ids: str, data: st.DataObject) 
         groups.index[:, None] == groups.index[None, :], group_ids[:, None] == group_ids[None, :]
     )
     if len(values):
-        assert 0 <= int(groups.index.min())
+        assert int(groups.index.min()) >= 0
         assert int(groups.index.max()) < groups.count <= 2 * len(values)
     assert int(group_size(groups).sum()) == len(values)
 
@@ -110,9 +110,7 @@ def test_mean_std_and_quantile_leave_nan_out(ids: str, data: st.DataObject, q: f
 @pytest.mark.parametrize("ids", GROUP_IDS)
 @PROPERTY
 @given(data=st.data())
-def test_argmax_breaks_ties_by_the_second_key_then_by_the_lowest_index(
-    ids: str, data: st.DataObject
-) -> None:
+def test_argmax_breaks_ties_by_the_second_key_then_by_the_lowest_index(ids: str, data: st.DataObject) -> None:
     tied = st.sampled_from([-math.inf, 0.0, 1.0])
     samples = data.draw(st.lists(st.tuples(GROUP_IDS[ids], tied, tied, st.booleans()), max_size=20))
     group_ids = torch.tensor([group for group, *_ in samples], dtype=torch.long)
@@ -198,9 +196,9 @@ def test_float32_stays_float32() -> None:
 
 def test_ids_that_are_no_integers_are_refused() -> None:
     values = torch.ones(3)
-    with pytest.raises(InputError, match="`group_ids` must hold integers; got torch.float32"):
+    with pytest.raises(InputError, match=r"`group_ids` must hold integers; got torch\.float32"):
         make_groups(values, values)
-    with pytest.raises(InputError, match="`group_ids` must hold integers; got torch.bool"):
+    with pytest.raises(InputError, match=r"`group_ids` must hold integers; got torch\.bool"):
         make_groups(values > 0, values)
     with pytest.raises(InputError, match=r"`group_ids` must have shape \(3,\)"):
         make_groups(torch.zeros(3, 1, dtype=torch.long), values)

@@ -167,7 +167,7 @@ def test_errors_and_empty_batches() -> None:
         ips_rewards(torch.ones(2, 2), torch.ones(2, 2, dtype=torch.long))
     with pytest.raises(InputError, match=r"`outcome_ids` must have shape \(4,\)"):
         ips_rewards(rewards, outcomes[:3])
-    with pytest.raises(InputError, match="`outcome_ids` must hold integers; got torch.float32"):
+    with pytest.raises(InputError, match=r"`outcome_ids` must hold integers; got torch\.float32"):
         ips_rewards(rewards, rewards)
     with pytest.raises(InputError, match=r"`group_ids` must have shape \(4,\)"):
         ips_rewards(rewards, outcomes, group_ids=outcomes[:1])

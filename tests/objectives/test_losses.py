@@ -48,7 +48,9 @@ def test_reinvent_loss_rests_at_the_reverse_kl_optimum(
     close(losses.detach(), (log_partition**2).expand_as(losses))
     close(expected_gradient(losses, optimum), torch.zeros_like(rewards))
     other = ref_logprobs.clone().requires_grad_()
-    elsewhere = expected_gradient(reinvent_loss(other.log_softmax(0), ref_logprobs, rewards, sigma=sigma), other)
+    elsewhere = expected_gradient(
+        reinvent_loss(other.log_softmax(0), ref_logprobs, rewards, sigma=sigma), other
+    )
     assert float(elsewhere.abs().max()) > 1e-2
 
 
@@ -126,9 +128,7 @@ def test_off_policy_policy_gradient_loss_is_importance_weighted(
 ) -> None:
     """Samples from π_old, with a trust region too wide to clip: E_old[ρ A] is E[A] under π_θ."""
     wide = 1e6
-    losses = policy_gradient_loss(
-        logits.log_softmax(0), ref_logprobs, rewards, clip_low=wide, clip_high=wide
-    )
+    losses = policy_gradient_loss(logits.log_softmax(0), ref_logprobs, rewards, clip_low=wide, clip_high=wide)
     expected = (ref_logprobs.exp() * losses).sum()
     exact = (logits.softmax(0) * rewards).sum()
     close(expected, -exact)
@@ -137,9 +137,7 @@ def test_off_policy_policy_gradient_loss_is_importance_weighted(
 
 def test_policy_gradient_loss_moves_the_policy_alone() -> None:
     generator = torch.Generator().manual_seed(0)
-    tensors = [
-        torch.randn(2, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)
-    ]
+    tensors = [torch.randn(2, 3, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(3)]
     loss = policy_gradient_loss(*tensors, clip_low=0.2, clip_high=0.2)
     assert loss.shape == (2, 3)
     loss.sum().backward()

@@ -245,7 +245,9 @@ def test_algorithm_2_is_algorithm_1_with_the_kl_in_the_reward(
     first = kl_in_rewards(result.rewards, logprobs, ref_logprobs, beta=beta)
     second = kl_in_rewards(result.anchor_rewards, logprobs, result.ref_logprobs, beta=beta)
     close(second, first, 1e-11)
-    close(result.bonus, torch.where(result.augmented, result.rewards - doubles([s.reward for s in samples]), 0))
+    close(
+        result.bonus, torch.where(result.augmented, result.rewards - doubles([s.reward for s in samples]), 0)
+    )
 
 
 def test_algorithm_2_gives_every_good_sample_the_pair_of_the_anchor() -> None:
@@ -435,11 +437,11 @@ def test_errors_say_expected_and_got() -> None:
         mara_rewards(good, torch.zeros(3), beta=1, threshold=0)
     with pytest.raises(InputError, match=r"`group_ids` must have shape \(4,\)"):
         mara_rewards(good, good, beta=1, threshold=0, group_ids=torch.zeros(1, dtype=torch.long))
-    with pytest.raises(InputError, match="`group_ids` must hold integers; got torch.float32"):
+    with pytest.raises(InputError, match=r"`group_ids` must hold integers; got torch\.float32"):
         mara_rewards(good, good, beta=1, threshold=0, group_ids=good)
     with pytest.raises(InputError, match=r"`mask` must have shape \(4,\)"):
         mara_rewards(good, good, beta=1, threshold=0, mask=torch.ones(1, dtype=torch.bool))
-    with pytest.raises(InputError, match="`mask` must be boolean; got torch.float32"):
+    with pytest.raises(InputError, match=r"`mask` must be boolean; got torch\.float32"):
         mara_rewards(good, good, beta=1, threshold=0, mask=good)
     with pytest.raises(InputError, match=r"`threshold` must have shape \(4,\)"):
         mara_rewards(good, good, beta=1, threshold=torch.zeros(1))
@@ -452,7 +454,9 @@ def test_errors_say_expected_and_got() -> None:
     for cap in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="`max_gap_bonus` must be a finite number above 0"):
             mara_rewards(good, good, beta=1, threshold=0, max_gap_bonus=cap)
-    with pytest.raises(InputError, match=r"`anchor` must be one of \('group', 'leave_one_out'\); got 'batch'"):
+    with pytest.raises(
+        InputError, match=r"`anchor` must be one of \('group', 'leave_one_out'\); got 'batch'"
+    ):
         mara_rewards(good, good, beta=1, threshold=0, anchor="batch")  # pyright: ignore[reportArgumentType]
 
 
@@ -460,7 +464,7 @@ def test_errors_say_expected_and_got() -> None:
 def test_a_ref_logprob_that_is_not_finite_is_refused_only_at_a_good_sample(value: float) -> None:
     rewards = doubles([0.0, 1.0, 0.0, 1.0, 1.0])
     ref_logprobs = doubles([-1.0, -2.0, -3.0, value, -5.0])
-    with pytest.raises(InputError, match="`ref_logprobs.*must be finite; got"):
+    with pytest.raises(InputError, match=r"`ref_logprobs.*must be finite; got"):
         mara_rewards(rewards, ref_logprobs, beta=1, threshold=0.5)
     mask = torch.tensor([True, True, True, False, True])
     for bad_rewards, bad_mask in ((doubles([0.0, 1.0, 0.0, 0.0, 1.0]), None), (rewards, mask)):

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,21 @@ from allmodes.chem.results import find_hits
 from allmodes.metrics import num_circles
 
 WINDOW = 200  # calls over which the mean reward moves
-_FEWEST = 20  # calls below which a mean over the window says nothing
+_FEWEST = 50  # calls below which a mean over the window says nothing
 _FINE, _COARSE = 160, 12  # grid points of the cheap curves, and of #Circles
 _INK, _FAINT = "#333333", "#d0d0d0"
-_STYLE = {
+_ATOM_COLOURS = {  # by atomic number; calmer than RDKit's own, and dark enough for paper
+    6: (0.20, 0.20, 0.20),
+    7: (0.12, 0.30, 0.75),
+    8: (0.80, 0.15, 0.12),
+    9: (0.13, 0.53, 0.35),
+    15: (0.80, 0.42, 0.08),
+    16: (0.68, 0.52, 0.04),
+    17: (0.13, 0.53, 0.25),
+    35: (0.55, 0.27, 0.07),
+    53: (0.42, 0.20, 0.52),
+}
+_STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
     "font.size": 8.5,
     "svg.fonttype": "none",  # text stays text; the page's style sheet sets its own font
@@ -51,10 +63,12 @@ def learning_curves(runs: Runs, *, colours: Mapping[str, str], screen: float, ci
     import matplotlib
     from matplotlib.figure import Figure
 
+    hits = partial(hits_at, screen=screen)
+    circles = partial(circles_at, screen=screen, distance=circle_distance)
     panels: list[tuple[str, int, Callable[[Sequence[LedgerRow], NDArray[np.int64]], Curve]]] = [
-        ("Hits", _FINE, lambda rows, calls: _hits(rows, calls, screen)),
-        (f"Mean reward of the last {WINDOW} calls", _FINE, _mean_reward),
-        ("#Circles of the hits", _COARSE, lambda rows, calls: _circles(rows, calls, screen, circle_distance)),
+        ("Hits", _FINE, hits),
+        (f"Mean reward of the last {WINDOW} calls", _FINE, mean_reward_at),
+        ("#Circles of the hits", _COARSE, circles),
     ]
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
@@ -62,12 +76,16 @@ def learning_curves(runs: Runs, *, colours: Mapping[str, str], screen: float, ci
         figure = Figure(figsize=(10.4, 3.1))
         for axes, (title, points, curve) in zip(figure.subplots(1, 3), panels, strict=True):
             calls = _grid(runs, points)
-            means: dict[str, Curve] = {}
+            ends: dict[str, float] = {}
             for name, ledgers in runs.items():
                 curves = np.array([curve(rows, calls) for rows in ledgers])
-                means[name] = _draw(axes, calls, curves, colours[name])
-            _finish(axes, title, means, colours)
-        figure.subplots_adjust(left=0.04, right=0.925, top=0.9, bottom=0.16, wspace=0.46)
+                _draw(axes, calls, curves, colours[name])
+                last = [values[-1] for line in curves if len(values := line[~np.isnan(line)])]
+                if last:
+                    ends[name] = float(np.mean(last))
+            _finish(axes, title, int(calls[-1]))
+            _label_ends(axes, ends, colours)
+        figure.subplots_adjust(left=0.035, right=0.915, top=0.9, bottom=0.16, wspace=0.52)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -82,12 +100,17 @@ def _grid(runs: Runs, points: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([even, np.array(ends, dtype=np.int64)]))
 
 
-def _hits(rows: Sequence[LedgerRow], calls: NDArray[np.int64], screen: float) -> Curve:
+def hits_at(rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, screen: float) -> Curve:
+    """Hits within each number of calls, (C,); NaN beyond the end of the run."""
     is_hit = reward_tensor(rows).numpy() >= screen
     return _at(np.concatenate([[0.0], np.cumsum(is_hit)]), calls)
 
 
-def _mean_reward(rows: Sequence[LedgerRow], calls: NDArray[np.int64]) -> Curve:
+def mean_reward_at(rows: Sequence[LedgerRow], calls: NDArray[np.int64]) -> Curve:
+    """Mean raw reward of the last `WINDOW` calls (or all) up to each number of calls, without failures.
+
+    (C,), NaN beyond the end of the run and where too few calls came before.
+    """
     rewards = reward_tensor(rows).numpy()
     scored = ~np.isnan(rewards)
     sums = np.concatenate([[0.0], np.cumsum(np.where(scored, rewards, 0.0))])
@@ -100,7 +123,10 @@ def _mean_reward(rows: Sequence[LedgerRow], calls: NDArray[np.int64]) -> Curve:
     return _at(means, calls)
 
 
-def _circles(rows: Sequence[LedgerRow], calls: NDArray[np.int64], screen: float, distance: float) -> Curve:
+def circles_at(
+    rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, screen: float, distance: float
+) -> Curve:
+    """#Circles of the hits within each number of calls, (C,); NaN beyond the end of the run."""
     hits = find_hits(rows, screen=screen, circle_distance=distance)
     prints = fingerprints([hit.row.evaluation.smiles for hit in hits])
     found_at = torch.tensor([hit.row.call for hit in hits], dtype=torch.long)
@@ -117,8 +143,8 @@ def _at(values: Curve, calls: NDArray[np.int64]) -> Curve:
     return np.where(inside, values[np.minimum(calls, len(values) - 1)], np.nan)
 
 
-def _draw(axes: Any, calls: NDArray[np.int64], curves: Curve, colour: str) -> Curve:
-    """Draw the curves of one algorithm, (seeds, points); returns their mean, NaN where a run is missing."""
+def _draw(axes: Any, calls: NDArray[np.int64], curves: Curve, colour: str) -> None:
+    """Draw the curves of one algorithm, (seeds, points); NaN where a run has ended."""
     mean = curves.mean(0)
     if len(curves) > 1:
         spread = curves.std(0, ddof=1)
@@ -126,15 +152,14 @@ def _draw(axes: Any, calls: NDArray[np.int64], curves: Curve, colour: str) -> Cu
         for curve in curves:
             axes.plot(calls, curve, color=colour, alpha=0.3, linewidth=0.7)
     axes.plot(calls, mean, color=colour, linewidth=2, solid_capstyle="round")
-    return mean
 
 
-def _finish(axes: Any, title: str, means: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
+def _finish(axes: Any, title: str, calls: int) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.set_title(title, loc="left", fontsize=9.5, pad=8)
     axes.set_xlabel("oracle calls")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, max(calls, 1))
     if title.startswith("Mean"):
         axes.yaxis.set_major_locator(MaxNLocator(5))
     else:
@@ -146,24 +171,16 @@ def _finish(axes: Any, title: str, means: Mapping[str, Curve], colours: Mapping[
     axes.grid(axis="y", color="#eeeeee", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=3, width=0.8)
-    _label_ends(axes, means, colours)
 
 
-def _label_ends(axes: Any, means: Mapping[str, Curve], colours: Mapping[str, str]) -> None:
-    """Each algorithm's name beside the end of its mean line, pushed apart where two would overlap."""
+def _label_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Each algorithm's name where its runs end on average, pushed up where two would overlap."""
     low, high = axes.get_ylim()
-    ends = {
-        name: (float(mean[~np.isnan(mean)][-1]) - low) / (high - low)
-        for name, mean in means.items()
-        if not np.isnan(mean).all()
-    }
-    lowest = 0.0
-    for name, height in sorted(ends.items(), key=lambda item: item[1]):
-        height = max(height, lowest)
-        axes.text(
-            1.02, height, name, color=colours[name], transform=axes.transAxes, va="center", weight="bold"
-        )
-        lowest = height + 0.075
+    free = 0.0
+    for name, end in sorted(ends.items(), key=lambda item: item[1]):
+        height = max((end - low) / (high - low), free)
+        axes.text(1.03, height, name, color=colours[name], transform=axes.transAxes, va="center")
+        free = height + 0.075
 
 
 def draw_molecule(smiles: str, *, width: int = 240, height: int = 170) -> str:
@@ -175,9 +192,9 @@ def draw_molecule(smiles: str, *, width: int = 240, height: int = 170) -> str:
     options.clearBackground = False
     options.fixedBondLength = 26  # at most: a small molecule is not blown up
     options.bondLineWidth = 1.5 if molecule.GetNumAtoms() <= 30 else 1.1
-    options.minFontSize, options.maxFontSize = 7, 14
+    options.minFontSize, options.maxFontSize = 9, 13
     options.padding = 0.03
-    options.updateAtomPalette({6: (0.2, 0.2, 0.2), 7: (0.12, 0.30, 0.75), 8: (0.80, 0.15, 0.12)})
+    options.updateAtomPalette(_ATOM_COLOURS)
     drawer.DrawMolecule(molecule)
     drawer.FinishDrawing()
     _, _, drawing = drawer.GetDrawingText().partition("<!-- END OF HEADER -->")

@@ -14,11 +14,15 @@ rdBase.DisableLog("rdApp.*")
 
 
 def canonical_smiles(smiles: str) -> str | None:
-    """The canonical isomeric SMILES, or None for what is no molecule (an empty string included)."""
+    """The canonical isomeric SMILES, or None for what is no molecule (an empty string included).
+
+    None, too, for the rare molecule whose canonical SMILES RDKit itself cannot read back: no scorer could.
+    """
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         return None
-    return Chem.MolToSmiles(molecule)
+    molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
+    return None if molecule is None else Chem.MolToSmiles(molecule)
 
 
 def murcko_scaffold(smiles: str) -> str:

@@ -1,0 +1,270 @@
+"""The design loop with a tiny random prior: its rules, and what must not change."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from allmodes.chem.design import new_design
+from allmodes.chem.ledger import read_ledger
+from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.oracles.results import Evaluation
+from allmodes.errors import ConfigError, RunError
+from allmodes.runs.checkpoint import load_checkpoint
+from allmodes.runs.config import build_config
+from allmodes.runs.molecules_config import MoleculesConfig
+
+ORACLE = {
+    "components": [{"kind": "tpsa", "shaping": {"kind": "sigmoid", "low": 0.0, "high": 80.0, "k": 0.5}}]
+}
+
+
+def settings(prior: Path, **changes: Any) -> MoleculesConfig:
+    values = {
+        "kind": "molecules",
+        "algorithm": "reinvent",
+        "budget": 120,
+        "screen": 0.5,
+        "batch_size": 16,
+        "max_tokens": 24,
+        "learning_rate": 1e-2,
+        "prior": prior,
+        "threads": 1,
+        "checkpoint_every": 3,
+        "oracle": ORACLE,
+        "scaffold_filter": {"min_reward": 0.5, "bucket_size": 2},
+        **changes,
+    }
+    return build_config(MoleculesConfig, values, source="test")
+
+
+def design(out: Path, config: MoleculesConfig) -> Path:
+    new_design(config, out)
+    return out
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_mara_with_a_threshold_above_every_reward_is_reinvent_bit_for_bit(
+    tiny_prior: Path, tmp_path: Path
+) -> None:
+    config = settings(tiny_prior, algorithm=["reinvent", "mara"], mara={"threshold": 1.5})
+    out = design(tmp_path / "run", config)
+    assert (out / "reinvent-0/metrics.jsonl").read_bytes() == (out / "mara-0/metrics.jsonl").read_bytes()
+    rows = [read_ledger(out / f"{name}-0/ledger.sqlite") for name in ("reinvent", "mara")]
+    assert rows[0] == rows[1]
+    agents = [load_checkpoint(out / f"{name}-0/agent.safetensors")[0] for name in ("reinvent", "mara")]
+    assert all(torch.equal(agents[0][name], agents[1][name]) for name in agents[0])
+
+
+def test_mara_with_a_threshold_in_reach_changes_the_run(tiny_prior: Path, tmp_path: Path) -> None:
+    config = settings(tiny_prior, algorithm=["reinvent", "mara"], mara={"threshold": 0.3})
+    out = design(tmp_path / "run", config)
+    first = metrics(out / "mara-0")[0]
+    assert first["augmented"] > 0
+    assert first["bonus_max"] > 0
+    # Both see the same first batch; from the second on the agents differ.
+    reinvent = metrics(out / "reinvent-0")
+    assert reinvent[0]["agent_nll"] == first["agent_nll"]
+    assert reinvent[1]["agent_nll"] != metrics(out / "mara-0")[1]["agent_nll"]
+
+
+@pytest.mark.parametrize("algorithm", ["reinvent", "mara"])
+@pytest.mark.parametrize("anchor", ["group", "leave_one_out"])
+def test_budget_is_never_passed_and_each_molecule_is_scored_once(
+    algorithm: str, anchor: str, tiny_prior: Path, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls.txt"
+    counting_oracle(tmp_path, calls)
+    config = settings(
+        tiny_prior,
+        algorithm=algorithm,
+        budget=101,  # no multiple of the batch size
+        mara={"threshold": {"batch_quantile": 0.5}, "anchor": anchor},
+        oracle={"components": [{"kind": "process", "command": ["python3", str(tmp_path / "count.py")]}]},
+    )
+    out = design(tmp_path / "run", config)
+    rows = read_ledger(out / f"{algorithm}-0/ledger.sqlite")
+    asked = calls.read_text().split()
+    assert [row.call for row in rows] == list(range(1, 102))
+    assert asked == [row.evaluation.smiles for row in rows]
+    assert len(set(asked)) == 101
+    assert all(canonical_smiles(smiles) == smiles for smiles in asked)
+
+
+def counting_oracle(folder: Path, calls: Path) -> None:
+    (folder / "count.py").write_text(
+        "import sys\n"
+        "for line in sys.stdin:\n"
+        f"    open({str(calls)!r}, 'a').write(line)\n"
+        "    print(min(1.0, line.count('O') / 4), flush=True)\n"
+    )
+
+
+def test_the_agent_learns(tiny_prior: Path, tmp_path: Path) -> None:
+    out = design(tmp_path / "run", settings(tiny_prior, budget=400, sigma=20.0))
+    rewards = [row["mean_reward"] for row in metrics(out / "reinvent-0")]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
+
+
+def test_failures_are_in_the_ledger_and_out_of_the_update(tiny_prior: Path, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(
+        "import sys, json\n"
+        "for line in sys.stdin:\n"
+        "    bad = line.count('S') > 1\n"
+        "    print(json.dumps({'error': 'two sulfurs'} if bad else 0.5), flush=True)\n"
+    )
+    component = {"kind": "process", "name": "mine", "command": ["python3", str(tmp_path / "fails.py")]}
+    out = design(tmp_path / "run", settings(tiny_prior, oracle={"components": [component]}))
+    rows = read_ledger(out / "reinvent-0/ledger.sqlite")
+    failed = [row for row in rows if row.evaluation.failure is not None]
+    assert 0 < len(failed) < len(rows)
+    for row in rows:
+        assert (row.evaluation.smiles.upper().count("S") > 1) == (row.evaluation.reward is None)
+    assert {row.evaluation.failure for row in failed} == {"mine: raised: two sulfurs"}
+    assert all(row.penalised_reward is None for row in failed)
+    result = json.loads((out / "reinvent-0/result.json").read_text())
+    assert result["failures"] == {"mine: raised": len(failed)}
+    assert sum(row["failures"] for row in metrics(out / "reinvent-0")) == len(failed)
+
+
+def test_failed_zero_is_a_choice_that_changes_training(tiny_prior: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(
+        "import sys\nfor line in sys.stdin:\n    print('0.9' if 'O' in line else 'null', flush=True)\n"
+    )
+    component = {"kind": "process", "command": ["python3", str(tmp_path / "half.py")]}
+    losses = {}
+    for failed in ("exclude", "zero"):
+        oracle = {"components": [component], "failed": failed}
+        out = design(tmp_path / failed, settings(tiny_prior, oracle=oracle, budget=40))
+        losses[failed] = metrics(out / "reinvent-0")[0]["loss"]
+        rows = read_ledger(out / "reinvent-0/ledger.sqlite")
+        assert any(row.evaluation.reward is None for row in rows)  # the ledger never says 0
+    assert losses["exclude"] != losses["zero"]
+
+
+def test_an_oracle_that_fails_for_all_stops_the_run_and_says_why(tiny_prior: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import sys\nfor line in sys.stdin:\n    print('null', flush=True)\n")
+    component = {"kind": "process", "name": "mine", "command": ["python3", str(tmp_path / "broken.py")]}
+    with pytest.raises(RunError, match="failed for all .* mine: not_finite"):
+        design(tmp_path / "run", settings(tiny_prior, oracle={"components": [component]}))
+
+
+def test_stops_at_the_asked_number_of_hits(tiny_prior: Path, tmp_path: Path) -> None:
+    out = design(tmp_path / "run", settings(tiny_prior, screen=0.05, stop_at_hits=5))
+    result = json.loads((out / "reinvent-0/result.json").read_text())
+    assert result["stopped_by"] == "hits"
+    assert result["hits"] >= 5
+    before_last = metrics(out / "reinvent-0")[-2:-1]
+    assert all(row["hits"] < 5 for row in before_last)
+
+
+def test_collapse_stops_or_warns(tiny_prior: Path, tmp_path: Path) -> None:
+    monitor = {"window": 2, "min_new": 1.0}  # anything repeated counts as collapse
+    for action, reason in (("stop", "collapse"), ("warn", "budget")):
+        out = design(
+            tmp_path / action, settings(tiny_prior, collapse={**monitor, "action": action}, budget=200)
+        )
+        result = json.loads((out / "reinvent-0/result.json").read_text())
+        assert result["stopped_by"] == reason
+        assert result["collapsed_at_step"] is not None
+
+
+def test_a_run_that_finds_nothing_new_ends(tiny_prior: Path, tmp_path: Path) -> None:
+    # At most 4 + 16 molecules exist with two atoms, so the budget can never be spent.
+    out = design(tmp_path / "run", settings(tiny_prior, max_tokens=3, budget=1000, max_steps=30))
+    result = json.loads((out / "reinvent-0/result.json").read_text())
+    assert result["stopped_by"] == "max_steps"
+    assert result["steps"] == 30
+
+
+def test_scaffold_filter_penalises_in_the_ledger(tiny_prior: Path, tmp_path: Path) -> None:
+    config = settings(tiny_prior, scaffold_filter={"min_reward": 0.0, "bucket_size": 1})
+    out = design(tmp_path / "run", config)
+    rows = read_ledger(out / "reinvent-0/ledger.sqlite")
+    # All molecules are acyclic chains, each its own scaffold: new ones are never penalised.
+    assert all(row.penalised_reward == row.evaluation.reward for row in rows)
+    # A repeated one is: the mean penalised reward falls below the mean raw reward.
+    steps = metrics(out / "reinvent-0")
+    assert any(row["mean_penalised_reward"] < row["mean_reward"] - 1e-6 for row in steps)
+
+
+def test_processes_and_one_process_give_the_same_results(tiny_prior: Path, tmp_path: Path) -> None:
+    changes = {"algorithm": ["reinvent", "mara"], "seeds": [0, 1], "mara": {"threshold": 0.5}, "budget": 60}
+    one = design(tmp_path / "one", settings(tiny_prior, **changes))
+    two = design(tmp_path / "two", settings(tiny_prior, **changes, workers=2))
+    assert (one / "results.json").read_bytes() == (two / "results.json").read_bytes()
+    for job in ("reinvent-0", "mara-1"):
+        assert read_ledger(one / job / "ledger.sqlite") == read_ledger(two / job / "ledger.sqlite")
+        assert (one / job / "metrics.jsonl").read_bytes() == (two / job / "metrics.jsonl").read_bytes()
+
+
+def test_what_would_fail_later_fails_before_anything_is_written(tiny_prior: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match="`prior`"):
+        new_design(settings(tmp_path / "none.safetensors"), out)
+    bad = {"components": [{"kind": "smarts", "patterns": ["C(("]}]}
+    with pytest.raises(ConfigError, match="SMARTS"):
+        new_design(settings(tiny_prior, oracle=bad), out)
+    assert not out.exists()
+
+
+def test_a_folder_with_a_run_is_not_written_over(tiny_prior: Path, tmp_path: Path) -> None:
+    out = design(tmp_path / "run", settings(tiny_prior, budget=20))
+    before = (out / "results.json").read_bytes()
+    with pytest.raises(RunError, match="--resume"):
+        new_design(settings(tiny_prior, budget=30), out)
+    assert (out / "results.json").read_bytes() == before
+
+
+class _FixedOracle:
+    """Scores from a table, for the arithmetic of one update."""
+
+    def evaluate(self, smiles: Any) -> Any:
+        for line in smiles:
+            reward = min(1.0, len(line) / 10)
+            yield Evaluation(smiles=line, raw={}, shaped={}, reward=reward, failure=None)
+
+
+@pytest.mark.parametrize("algorithm", ["reinvent", "mara"])
+def test_first_update_equals_the_formula(algorithm: str, tiny_prior: Path, tmp_path: Path) -> None:
+    """The loss of the first step from its definition: (log p − log q − σ R̄)², R̄ by equation 11."""
+    from allmodes.chem.loop import DesignLoop
+    from allmodes.chem.policy import load_policy
+    from allmodes.runs.folder import RunFolder
+
+    sigma, tau = 20.0, 0.5
+    config = settings(
+        tiny_prior,
+        sigma=sigma,
+        max_steps=1,
+        mara={"threshold": tau},
+        scaffold_filter=None,
+        replay={"size": 10, "sample": 5, "augmentation_rounds": 0},
+    )
+    with RunFolder(tmp_path / "run") as folder:
+        loop = DesignLoop(config, algorithm=algorithm, seed=3, folder=folder, oracle=_FixedOracle())  # type: ignore[arg-type]
+        loop.run(lambda _: None)
+    policy, tokenizer = load_policy(tiny_prior)
+    generator = torch.Generator().manual_seed(3)
+    samples = policy.sample(16, max_length=24, generator=generator)
+    rewards, logs = [], samples.logprobs.tolist()
+    for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True):
+        smiles = canonical_smiles(tokenizer.decode(ids)) if finished else None
+        rewards.append(0.0 if smiles is None else min(1.0, len(smiles) / 10))
+    anchors = [(log, reward) for log, reward in zip(logs, rewards, strict=True) if reward >= tau]
+    if algorithm == "mara":
+        log_z, reward_z = max(anchors)
+        rewards = [
+            reward_z + (log_z - log) / sigma if reward >= tau else reward
+            for log, reward in zip(logs, rewards, strict=True)
+        ]
+    # The agent is still the prior, so log p = log q.
+    expected = sum((sigma * reward) ** 2 for reward in rewards) / len(rewards)
+    assert metrics(tmp_path / "run")[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert not math.isnan(expected)

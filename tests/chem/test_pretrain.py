@@ -1,0 +1,395 @@
+import gzip
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.policy import RecurrentPolicy, load_policy, pad_tokens
+from allmodes.chem.pretrain import (
+    BATCHES_PER_POOL,
+    PretrainSettings,
+    learning_rate_at,
+    length_batches,
+    mean_nll,
+    pretrain,
+    read_smiles,
+    sample_quality,
+)
+from allmodes.chem.tokenizer import split_smiles
+from allmodes.errors import InputError, RunError
+
+MakePolicy = Callable[..., RecurrentPolicy]
+
+
+def settings(**changes: Any) -> PretrainSettings:
+    values: dict[str, Any] = {
+        "cell": "gru",
+        "hidden_size": 16,
+        "num_layers": 1,
+        "embedding_size": 8,
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 1e-2,
+        "validation_fraction": 0.1,
+        "max_tokens": 100,
+        "seed": 0,
+        "precision": "float32",
+        "checkpoint_every": 5,
+        "num_samples": 20,
+    }
+    return PretrainSettings(**{**values, **changes})
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+MESSY = (
+    b"OCC ethanol\n"
+    b"CCO again, other spelling\n"
+    b"\n"
+    b"not_a_molecule\n"
+    b"   \t \n"
+    b"C(\r\n"
+    b"c1ccccc1\tbenzene\t12.5\r\n"
+    b"C\xff\xfeC\n"
+    b"CCCCCCCCCCCC too long\n"
+    b"  CBr  \n"
+    b"C[C@H](N)C(=O)O"
+)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_malformed_lines_are_rejected_by_number_and_the_rest_is_read(
+    compressed: bool,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / ("data.smi.gz" if compressed else "data.smi")
+    path.write_bytes(gzip.compress(MESSY) if compressed else MESSY)
+    kept, rejected = read_smiles(path, max_tokens=11)
+    assert kept == ["CCO", "c1ccccc1", "CBr", "C[C@H](N)C(=O)O"]
+    assert [row.line for row in rejected] == [3, 4, 5, 6, 8, 9]
+    reasons = {row.line: row.reason for row in rejected}
+    assert reasons[3] == reasons[5] == "empty line"
+    assert "RDKit" in reasons[4]
+    assert "12 tokens" in reasons[9]
+    assert "11" in reasons[9]
+    assert rejected[1].text == "not_a_molecule"
+
+
+def test_length_is_counted_in_tokens_of_the_canonical_spelling(tmp_path: Path) -> None:
+    path = tmp_path / "data.smi"
+    path.write_text("[CH3][CH2]Br\n")
+    assert read_smiles(path, max_tokens=3) == (["CCBr"], [])
+    with pytest.raises(InputError):
+        read_smiles(path, max_tokens=2)
+
+
+def _truncated(tmp_path: Path) -> Path:
+    path = tmp_path / "data.smi.gz"
+    path.write_bytes(gzip.compress(b"".join(b"C" * n + b"\n" for n in range(1, 200)))[:-20])
+    return path
+
+
+def _corrupt(tmp_path: Path) -> Path:
+    path = tmp_path / "data.smi.gz"
+    whole = bytearray(gzip.compress(b"".join(b"C" * n + b"O\n" for n in range(1, 200))))
+    whole[10:14] = b"\xff\xff\xff\xff"  # the first bytes after the header
+    path.write_bytes(whole)
+    return path
+
+
+def _no_gzip(tmp_path: Path) -> Path:
+    path = tmp_path / "data.smi.gz"
+    path.write_text("CCO\n")
+    return path
+
+
+def _compressed_without_the_name(tmp_path: Path) -> Path:
+    path = tmp_path / "data.smi"
+    path.write_bytes(gzip.compress(b"CCO\nCCN\n"))
+    return path
+
+
+def _text(text: str) -> Callable[[Path], Path]:
+    def write(tmp_path: Path) -> Path:
+        path = tmp_path / "data.smi"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(_truncated, id="truncated gzip"),
+        pytest.param(_corrupt, id="corrupt gzip"),
+        pytest.param(_no_gzip, id="text named .gz"),
+        pytest.param(_compressed_without_the_name, id="gzip not named .gz"),
+        pytest.param(_text(""), id="empty"),
+        pytest.param(_text("smiles\nxyz\n"), id="no molecule"),
+        pytest.param(lambda tmp_path: tmp_path / "missing.smi", id="missing"),
+        pytest.param(lambda tmp_path: tmp_path / "missing.smi.gz", id="missing gzip"),
+        pytest.param(lambda tmp_path: tmp_path, id="folder"),
+    ],
+)
+def test_unreadable_files(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = make(tmp_path)
+    with pytest.raises(InputError) as caught:
+        read_smiles(path, max_tokens=100)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 400, 1000])
+def test_length_batches_cover_each_index_once(count: int) -> None:
+    lengths = torch.randint(1, 60, (count,), generator=torch.Generator().manual_seed(1)).tolist()
+    batches = list(length_batches(lengths, batch_size=8, generator=torch.Generator().manual_seed(2)))
+    assert sorted(index for batch in batches for index in batch) == list(range(count))
+    assert all(1 <= len(batch) <= 8 for batch in batches)
+
+
+def test_length_batches_hold_like_lengths_and_come_in_random_order() -> None:
+    count = 8 * BATCHES_PER_POOL  # one pool
+    lengths = torch.randint(1, 60, (count,), generator=torch.Generator().manual_seed(1)).tolist()
+
+    def draw(seed: int) -> list[list[int]]:
+        return list(length_batches(lengths, batch_size=8, generator=torch.Generator().manual_seed(seed)))
+
+    ranges = [(min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in draw(2)]
+    in_order = sorted(ranges)
+    assert all(one[1] <= two[0] for one, two in zip(in_order, in_order[1:], strict=False))
+    assert ranges != in_order  # short batches would otherwise always come first
+    assert draw(2) == draw(2)
+    assert draw(2) != draw(3)
+
+
+def test_learning_rate_schedule() -> None:
+    total, peak = 1000, 0.5  # 2 % of the steps are 20
+    rates = [learning_rate_at(step, total, peak) for step in range(total)]
+    assert rates[0] == pytest.approx(peak / 20)
+    assert rates[9] == pytest.approx(peak / 2)
+    assert rates[19] == pytest.approx(peak)
+    assert rates[20] == pytest.approx(peak)
+    assert rates[510] == pytest.approx(peak / 2)  # halfway between 20 and 1000
+    assert max(rates) == pytest.approx(peak)
+    assert all(one >= two for one, two in zip(rates[20:], rates[21:], strict=False))
+    assert 0 < rates[-1] < 1e-5
+    assert learning_rate_at(0, 1, peak) == peak
+
+
+def test_mean_nll_is_that_of_single_sequences(make_policy: MakePolicy) -> None:
+    policy = make_policy(6, cell="lstm", seed=1, scale=2.0)
+    sequences = [[3, 2], [4, 5, 3, 3, 3, 2], [2], [5, 2], [3, 3, 2]]
+    singly = [-float(policy.logprobs(torch.tensor([ids])).detach()) for ids in sequences]
+    for batch_size in (1, 2, 100):
+        assert mean_nll(policy, sequences, batch_size) == pytest.approx(sum(singly) / 5, abs=1e-5)
+
+
+def test_sample_quality_counts(tiny_prior: Path) -> None:
+    """Of 700 chains: the empty and the unfinished are invalid; known ones are not novel."""
+    policy, tokenizer = load_policy(tiny_prior)
+    known = {"C", "N", "CC"}
+    got = sample_quality(policy, tokenizer, known=known, count=700, max_length=6, seed=3)
+
+    generator = torch.Generator().manual_seed(3)
+    texts = []
+    for count in (500, 200):  # drawn in parts of 500
+        samples = policy.sample(count, max_length=6, generator=generator)
+        rows = zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True)
+        texts += [tokenizer.decode(ids) if finished else "" for ids, finished in rows]
+    valid = [canonical_smiles(text) for text in texts if text]
+    assert 0 < texts.count("") < 700
+    assert got == {
+        "samples": 700,
+        "validity": pytest.approx(len(valid) / 700),
+        "uniqueness": pytest.approx(len(set(valid)) / len(valid)),
+        "novelty": pytest.approx(len(set(valid) - known) / len(set(valid))),
+    }
+
+
+def test_a_policy_that_writes_nothing_valid_has_quality_zero(tiny_prior: Path) -> None:
+    policy, tokenizer = load_policy(tiny_prior)
+    with torch.no_grad():
+        policy.head.bias[0] = 50.0  # always the empty string
+    got = sample_quality(policy, tokenizer, known=set(), count=10, max_length=6, seed=3)
+    assert (got["validity"], got["uniqueness"], got["novelty"]) == (0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def finished(molecules_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished run on the own molecules and three bad lines."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    data = folder / "data.smi"
+    data.write_bytes(molecules_file.read_bytes() + b"junk\tname\n\n" + b"C" * 101 + b"\n")
+    return folder, pretrain(data, folder / "run", settings(epochs=12, max_tokens=60))
+
+
+def test_training_lowers_the_nll(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    rows = read_rows(folder / "run" / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    assert [row["step"] for row in rows] == [7 * epoch for epoch in range(1, 13)]  # 56 in batches of 8
+    assert rows[-1]["validation_nll"] < 0.8 * rows[0]["validation_nll"]
+    assert rows[-1]["training_nll"] < 0.8 * rows[0]["training_nll"]
+    assert results["validation_nll"] == pytest.approx(rows[-1]["validation_nll"], abs=0.05)  # rounded weights
+
+
+def test_result_is_the_nll_of_the_shipped_policy_on_molecules_it_never_saw(
+    finished: tuple[Path, dict[str, Any]], molecules: list[str]
+) -> None:
+    """The held-out set is not told; but of all sets of its size only held-out ones can have this mean."""
+    folder, results = finished
+    assert (results["molecules"], results["held_out"], results["rejected_lines"]) == (62, 6, 3)
+    policy, tokenizer = load_policy(folder / "run" / "prior.safetensors")
+    canonical = [smiles for line in molecules if (smiles := canonical_smiles(line)) is not None]
+    order = torch.randperm(62, generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = pad_tokens([tokenizer.encode(canonical[index]) for index in order[:6]])
+    with torch.no_grad():
+        nll = -float(policy.logprobs(held_out).double().mean())
+    assert results["validation_nll"] == pytest.approx(nll, abs=1e-4)
+    assert len(tokenizer) == results["vocabulary"]
+    assert set(tokenizer.tokens[3:]) == {token for line in canonical for token in split_smiles(line)}
+
+
+def test_rejected_lines_are_listed(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = finished
+    lines = (folder / "run" / "rejected.tsv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "line\treason\ttext"
+    assert [line.split("\t")[0] for line in lines[1:]] == ["63", "64", "65"]
+    assert lines[1].endswith("\tjunk\tname")
+
+
+def test_model_card_says_what_was_measured(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    card = (folder / "run" / "model_card.md").read_text(encoding="utf-8")
+    for text in (
+        f"{results['validation_nll']:.3f} nats",
+        results["data_sha256"],
+        "62 molecules, 3 lines left out",
+        "| hidden_size | 16 |",
+        f"| parameters | {results['parameters']} |",
+        torch.__version__,
+    ):
+        assert text in card
+    provenance = json.loads((folder / "run" / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["versions"]["torch"] == torch.__version__
+
+
+def test_the_command_again_on_a_finished_run_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = finished
+    names = ("prior.safetensors", "metrics.jsonl", "rejected.tsv")
+    before = [(folder / "run" / name).read_bytes() for name in names]
+    assert pretrain(folder / "data.smi", folder / "run", settings(epochs=12, max_tokens=60)) == results
+    assert [(folder / "run" / name).read_bytes() for name in names] == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"hidden_size": 24}, r"hidden_size = 24; got 16"),
+        ({"cell": "lstm"}, r"cell = 'lstm'; got 'gru'"),
+        ({"seed": 1}, r"seed = 1; got 0"),
+        ({"num_samples": 7}, r"num_samples = 7; got 20"),
+    ],
+)
+def test_a_folder_of_other_settings(
+    finished: tuple[Path, dict[str, Any]], changes: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    shutil.copytree(folder / "run", tmp_path / "run")
+    before = (tmp_path / "run" / "prior.safetensors").read_bytes()
+    with pytest.raises(RunError, match=named) as caught:
+        pretrain(folder / "data.smi", tmp_path / "run", settings(epochs=12, max_tokens=60, **changes))
+    assert str(tmp_path / "run") in str(caught.value)
+    assert (tmp_path / "run" / "prior.safetensors").read_bytes() == before
+
+
+def test_a_folder_of_other_data(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = finished
+    shutil.copytree(folder / "run", tmp_path / "run")
+    other = tmp_path / "data.smi"  # the same name, another content
+    other.write_bytes((folder / "data.smi").read_bytes() + b"CCCCCC\n")
+    with pytest.raises(RunError, match="sha256"):
+        pretrain(other, tmp_path / "run", settings(epochs=12, max_tokens=60))
+
+
+def test_too_few_molecules(tmp_path: Path) -> None:
+    data = tmp_path / "data.smi"
+    data.write_text("CCO\n")
+    with pytest.raises(InputError, match="at least 2 molecules"):
+        pretrain(data, tmp_path / "run", settings())
+
+
+def test_a_seed_changes_the_run(molecules_file: Path, tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> bytes:
+        pretrain(molecules_file, tmp_path / name, settings(epochs=1, seed=seed, num_samples=1))
+        return (tmp_path / name / "prior.safetensors").read_bytes()
+
+    assert weights("a", 1) == weights("b", 1)
+    assert weights("c", 2) != weights("a2", 1)
+
+
+@pytest.fixture(scope="module")
+def killed_and_whole(molecules_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a run that was killed and resumed by the same command, and of one that nobody touched."""
+    folder = tmp_path_factory.mktemp("killed")
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        options = {
+            "cell": "lstm",
+            "hidden-size": 16,
+            "num-layers": 2,
+            "embedding-size": 8,
+            "epochs": 15,
+            "batch-size": 8,
+            "validation-fraction": 0.1,
+            "checkpoint-every": 10,
+            "num-samples": 50,
+        }
+        flags = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        command = ["chem", "pretrain", str(molecules_file), "--out", str(folder / name), *flags]
+        return subprocess.Popen(
+            [sys.executable, "-c", "from allmodes.cli import main; main()", *command],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    whole, killed = start("whole"), start("killed")
+    deadline = time.monotonic() + 60
+    while not (folder / "killed" / "checkpoint.safetensors").exists():
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    killed.kill()
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert not (folder / "killed" / "prior.safetensors").exists()
+    assert start("killed").wait(timeout=60) == 0
+    assert whole.wait(timeout=60) == 0
+    return folder / "killed", folder / "whole"
+
+
+def test_a_killed_run_ends_with_the_same_policy(killed_and_whole: tuple[Path, Path]) -> None:
+    killed, whole = killed_and_whole
+    assert (killed / "prior.safetensors").read_bytes() == (whole / "prior.safetensors").read_bytes()
+
+
+def test_a_killed_run_ends_with_the_same_metrics(killed_and_whole: tuple[Path, Path]) -> None:
+    killed, whole = killed_and_whole
+    rows = read_rows(whole / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == list(range(1, 16))
+    assert all(math.isfinite(row["validation_nll"]) for row in rows)
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
