@@ -20,7 +20,7 @@ from allmodes.chem.loop import Algorithm, DesignLoop, Progress
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.policy import load_policy
 from allmodes.chem.prior import prior_path
-from allmodes.chem.report import write_report
+from allmodes.chem.report import require_report_extra, write_report
 from allmodes.chem.results import RunResult, find_hits, result_of
 from allmodes.errors import AllmodesError, ConfigError, RunError
 from allmodes.runs.config import build_config
@@ -45,6 +45,7 @@ class Job:
 
 def check_design(config: MoleculesConfig) -> None:
     """Load the prior and start the oracle once; raises `ConfigError` for what would fail later."""
+    require_report_extra()
     try:
         load_policy(prior_path(config.prior))
     except RunError as error:
@@ -64,7 +65,8 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
         raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
     threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.workers)
     # Results depend on the number of threads in the last bits, so a resumed run must use the same.
-    config = config.model_copy(update={"threads": threads, "prior": prior_path(config.prior)})
+    prior = None if config.prior is None else config.prior.resolve()
+    config = config.model_copy(update={"threads": threads, "prior": prior})
     with RunFolder(out) as folder:
         write_text(out / "provenance.json", json.dumps(provenance(), indent=2) + "\n")
         write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
@@ -82,7 +84,6 @@ def resume_design(path: Path) -> Path:
         raise ConfigError(
             f"--resume: expected a run folder with config.json; got {path} ({error})"
         ) from error
-    values["prior"] = Path(values["prior"])
     config = build_config(MoleculesConfig, values, source=str(path / "config.json"))
     check_design(config)
     with RunFolder(path) as folder:

@@ -1,5 +1,6 @@
 """The report of a design experiment: one HTML file that explains itself, offline."""
 
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -43,17 +44,21 @@ _CARDS, _CARDS_WITHOUT_HITS = 12, 6
 Ledgers = Mapping[tuple[str, int], Sequence[LedgerRow]]
 
 
+def require_report_extra() -> None:
+    """Raise `ConfigError` when what the report is made with is not installed."""
+    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"the report needs `pip install allmodes[report]`; {missing[0]} is not installed")
+
+
 def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResult], ledgers: Ledgers) -> None:
     """Write the report of all `results` to `path`; the same arguments give the same bytes.
 
     ledgers: by (algorithm, seed), the rows of each result's run in the order of the calls. Raises
     `ConfigError` without the extra `report`, and `RunError` when the file cannot be written.
     """
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401  # here, so that a missing one is named before any work
-    except ImportError as error:
-        raise ConfigError("the report needs `pip install allmodes[report]`") from error
+    require_report_extra()
+    import jinja2
 
     found = {result.algorithm for result in results}
     algorithms = [name for name in config.algorithm if name in found]

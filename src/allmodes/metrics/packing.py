@@ -1,6 +1,7 @@
 """Diversity from binary fingerprints: internal diversity and sphere packing."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,10 +14,21 @@ _CHUNK = 2048  # rows of the similarity matrix that exist at a time
 
 def tanimoto(left: Tensor, right: Tensor) -> Tensor:
     """|a ∧ b| / |a ∨ b| of all pairs of binary rows: (N, B), (M, B) → (N, M). Two empty rows have 1."""
+    common, union = _overlap(left, right)
+    return torch.where(union > 0, common / union, 1.0)
+
+
+def tanimoto_distance(left: Tensor, right: Tensor) -> Tensor:
+    """1 − Tanimoto similarity of all pairs, (N, M); the float32 that is closest to the exact fraction."""
+    common, union = _overlap(left, right)
+    return torch.where(union > 0, (union - common) / union, 0.0)
+
+
+def _overlap(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """|a ∧ b| and |a ∨ b|: integers, exact in float32."""
     left, right = left.float(), right.float()
     common = left @ right.T
-    union = left.sum(1)[:, None] + right.sum(1) - common
-    return torch.where(union > 0, common / union, 1.0)
+    return common, left.sum(1)[:, None] + right.sum(1) - common
 
 
 def internal_diversity(fingerprints: Tensor) -> float:
@@ -29,8 +41,9 @@ def internal_diversity(fingerprints: Tensor) -> float:
     if count == 0:
         return math.nan
     rows = fingerprints.float()
-    total = sum(float(tanimoto(part, rows).double().sum()) for part in torch.split(rows, _CHUNK))
-    return 1 - total / count**2
+    parts = torch.split(rows, _CHUNK)
+    total = sum(float(tanimoto_distance(part, rows).sum(dtype=torch.float64)) for part in parts)
+    return total / count**2
 
 
 def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Generator | None = None) -> Tensor:
@@ -46,19 +59,25 @@ def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Gener
     check_fraction("distance", distance)
     count = len(fingerprints)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    rows = fingerprints.float()
+    rows = fingerprints.float().cpu()  # the greedy pass is sequential
     kept: list[int] = []
     for block in torch.split(order, _CHUNK):
-        far = (1 - tanimoto(rows[block], rows[kept]) > distance).all(1)
+        far = _farther(rows[block], rows[kept], distance).all(1)
         block = block[far]  # farther than `distance` from all that earlier blocks kept
-        close = 1 - tanimoto(rows[block], rows[block]) <= distance
+        close = ~_farther(rows[block], rows[block], distance)
         open_ = torch.ones(len(block), dtype=torch.bool)
-        indices: list[int] = block.tolist()  # pyright: ignore[reportUnknownMemberType]
+        indices = cast("list[int]", block.tolist())  # pyright: ignore[reportUnknownMemberType]
         for position, index in enumerate(indices):
             if open_[position]:
                 kept.append(index)
                 open_ &= ~close[position]
     return torch.tensor(kept, dtype=torch.long)
+
+
+def _farther(left: Tensor, right: Tensor, distance: float) -> Tensor:
+    """Which pairs are farther than `distance`; two distances that are equal as fractions compare equal."""
+    limit = torch.tensor(distance, dtype=torch.float32, device=left.device)
+    return tanimoto_distance(left, right) > limit
 
 
 def _check_fingerprints(fingerprints: Tensor) -> None:

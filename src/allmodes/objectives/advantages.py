@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from allmodes.checks import check_choice, check_vector
@@ -48,4 +47,4 @@ def leave_one_out_advantages(rewards: Tensor, group_ids: Tensor | None) -> Tenso
     groups = make_groups(group_ids, rewards)
     size = group_size(groups, ~rewards.isnan())[groups.index]
     centred = rewards - group_mean(rewards, groups)[groups.index]
-    return torch.where(size > 1, centred * size / (size - 1).clamp(min=1), 0 * centred)
+    return centred * size / (size - 1).clamp(min=1)  # a lone sample is centred to 0

@@ -14,7 +14,8 @@ def policy_gradient_loss(
     −min(ρ A, clip(ρ, 1 − ε_low, 1 + ε_high) A)   with   ρ = exp(log π_θ − log π_old)
 
     logprobs, old_logprobs, advantages: one shape, (N,) for sequences or (N, T) for tokens (expand the
-    advantages). Gradients flow through `logprobs` alone. On-policy, ρ = 1 and the gradient is −A ∇ log π_θ.
+    advantages); leave out samples with a NaN advantage first. Gradients flow through `logprobs` alone.
+    On-policy, ρ = 1 and the gradient is −A ∇ log π_θ.
 
     Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7;
     two-sided ε as in DAPO, Yu et al. 2025.

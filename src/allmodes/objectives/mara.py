@@ -26,7 +26,8 @@ class MaraResult:
     """What MARA makes of a batch; all of shape (N,).
 
     rewards: r̄ (Algorithm 1). anchor_rewards and ref_logprobs: the pair (R(z), log π_ref(z)) that
-    Algorithm 2 puts in the place of (R, log π_ref), the original pair where nothing was augmented.
+    Algorithm 2 puts in the place of (R, log π_ref), the original pair where nothing was augmented (with a
+    cap, the second is log π_ref(y) plus the capped gap, so that both algorithms stay equal).
     anchor_index: the anchor's position in the batch, −1 where there is none. augmented: which samples were
     changed. bonus: r̄ − R, in units of reward, 0 where nothing was augmented.
     """
@@ -62,15 +63,15 @@ def mara_rewards(
     log π_ref = 0 and would win the argmax.
 
     anchor "group" is the paper's. Its z depends on whether y_i itself was drawn, which favours likely
-    samples in small groups (the largest over the smallest optimal mass above τ is 2.3 in groups of 4 and
-    1.14 of 16, for 20 outcomes that spread over e^6). "leave_one_out" takes z among the other good samples
-    of the group and has no such bias; a good sample that is alone keeps its reward.
+    samples in small groups: for 20 good outcomes with log π_ref evenly spaced over 6 nats, the largest over
+    the smallest optimal mass is 2.6 in groups of 4 and 1.23 of 16. "leave_one_out" takes z among the other
+    good samples of the group and has no such bias where there is another; a lone one keeps its reward.
 
     max_gap_bonus: cap on β (log π_ref(z) − log π_ref(y)), in units of reward; None is no cap, as in the
     paper. The term is unbounded and grows with the length of the sequences.
 
-    Raises InputError for shapes that disagree, β ≤ 0, a NaN threshold, or a log π_ref that is not finite at a
-    good sample. Source: MARA, equation 11, Algorithms 1 and 2.
+    Raises InputError for shapes that disagree, β ≤ 0, a NaN threshold, or a reward or log π_ref that is not
+    finite at a good sample. Source: MARA, equation 11, Algorithms 1 and 2.
     """
     check_vector("rewards", rewards)
     check_vector("ref_logprobs", ref_logprobs)
@@ -83,7 +84,8 @@ def mara_rewards(
     if mask is not None:
         check_mask("mask", mask, "rewards", rewards)
         good = good & mask
-    check_finite("ref_logprobs (where rewards reach the threshold)", ref_logprobs[good])
+    check_finite("ref_logprobs (where rewards reach the threshold)", torch.where(good, ref_logprobs, 0))
+    check_finite("rewards (where they reach the threshold)", torch.where(good, rewards, 0))
 
     groups = make_groups(group_ids, rewards)
     best = group_argmax(ref_logprobs, groups, tie_break=rewards, mask=good)

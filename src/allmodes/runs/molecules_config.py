@@ -51,7 +51,7 @@ Shaping = Annotated[NoShaping | SigmoidShaping | StepShaping, Field(discriminato
 class ComponentConfig(Config):
     """What every component of the reward has: a name, a shaping, and time limits in seconds."""
 
-    name: str = ""
+    name: Annotated[str, Field(pattern=r"^[^:]+$")] = ""  # failures read "name: kind: message"
     shaping: Shaping = NoShaping()
     time_limit: PositiveFloat = 30.0
     start_limit: PositiveFloat = 120.0
