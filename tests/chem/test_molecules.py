@@ -21,7 +21,8 @@ def test_one_spelling_a_molecule(spellings: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "C1CC", "C(", "c1cccc1", "CX", "F(C)C", "hello", "C(C)(C)(C)(C)C", "CC>>CO", "\x00", "[C", "ℵ"]
+    "text",
+    ["", "C1CC", "C(", "c1cccc1", "CX", "F(C)C", "hello", "C(C)(C)(C)(C)C", "CC>>CO", "\x00", "[C", "ℵ"],
 )
 def test_what_is_no_molecule_is_none_and_prints_nothing(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert canonical_smiles(text) is None

@@ -234,14 +234,20 @@ def test_a_function_is_imported_from_the_folder_of_the_command(user_folder: Path
 @pytest.mark.parametrize(
     ("component", "words"),
     [
-        ({"kind": "function", "function": "no_such_module:score"}, ["'function'", "`function`", "no_such_module"]),
+        (
+            {"kind": "function", "function": "no_such_module:score"},
+            ["'function'", "`function`", "no_such_module"],
+        ),
         ({"kind": "function", "function": "present:absent"}, ["`function`", "'absent'", "'present'"]),
         ({"kind": "function", "function": "present:number"}, ["`function`", "got 3"]),
         ({"kind": "function", "function": "raising:score"}, ["`function`", "raising", "ZeroDivisionError"]),
         ({"kind": "function", "function": "leaving:score"}, ["did not start", "exit code 5", "leaving now"]),
         ({"kind": "smarts", "patterns": ["C", "[C"]}, ["'smarts'", "`patterns`", "'[C'"]),
         ({"kind": "similarity", "references": ["C", "C1C"]}, ["'similarity'", "`references`", "'C1C'"]),
-        ({"kind": "process", "command": ["no-such-program-here", "x"]}, ["`command`", "no-such-program-here"]),
+        (
+            {"kind": "process", "command": ["no-such-program-here", "x"]},
+            ["`command`", "no-such-program-here"],
+        ),
         ({"kind": "process", "command": ["./present.py"]}, ["`command`", "present.py"]),  # no program
     ],
 )
@@ -250,7 +256,9 @@ def test_what_cannot_work_is_refused_on_entering(
 ) -> None:
     (user_folder / "present.py").write_text("number = 3\n")
     (user_folder / "raising.py").write_text("1 / 0\n")
-    (user_folder / "leaving.py").write_text("import os, sys\nprint('leaving now', file=sys.stderr)\nsys.exit(5)\n")
+    (user_folder / "leaving.py").write_text(
+        "import os, sys\nprint('leaving now', file=sys.stderr)\nsys.exit(5)\n"
+    )
     before = children()
     with pytest.raises(ConfigError) as caught, ComponentOracle(oracle_config({"kind": "qed"}, component)):
         pytest.fail("entered")
@@ -291,7 +299,13 @@ def program(folder: Path, behaviour: str, source: str = PROGRAM) -> dict[str, An
 
 @pytest.mark.parametrize(
     ("answer", "value"),
-    [("0.25", 0.25), ('{"value": 0.25}', 0.25), ("1", 1.0), ('{"value": 0.5, "pose": [1, 2]}', 0.5), ("[0.5]", 0.5)],
+    [
+        ("0.25", 0.25),
+        ('{"value": 0.25}', 0.25),
+        ("1", 1.0),
+        ('{"value": 0.5, "pose": [1, 2]}', 0.5),
+        ("[0.5]", 0.5),
+    ],
 )
 def test_answers_of_a_program(answer: str, value: float, tmp_path: Path) -> None:
     component = program(tmp_path, f"print({answer!r}, flush=True); continue")
@@ -330,7 +344,10 @@ SAYS = "print({!r}, flush=True); continue"
         pytest.param("os.write(1, b'0.1'); time.sleep(60)", "timed_out", "", id="hangs in a line"),
         pytest.param("os.close(1); time.sleep(60)", "died", "closed its output", id="closes stdout"),
         pytest.param(
-            "\n        while True: os.write(1, b'x' * 4096)", "malformed", "bytes", id="floods without newline"
+            "\n        while True: os.write(1, b'x' * 4096)",
+            "malformed",
+            "bytes",
+            id="floods without newline",
         ),
     ],
 )
@@ -388,7 +405,9 @@ def test_a_program_that_never_flushes_is_told_so(tmp_path: Path) -> None:
 def test_evaluations_come_one_by_one(tmp_path: Path) -> None:
     """A result can be written down before the next molecule is even asked about."""
     log = tmp_path / "asked.txt"
-    component = program(tmp_path, "pass", PROGRAM.replace("if smiles", f"open({str(log)!r}, 'a').write(line)\n    if smiles"))
+    component = program(
+        tmp_path, "pass", PROGRAM.replace("if smiles", f"open({str(log)!r}, 'a').write(line)\n    if smiles")
+    )
     with ComponentOracle(oracle_config(component)) as oracle:
         evaluations = oracle.evaluate(["C", "CC", "CCC"])
         assert next(evaluations).smiles == "C"
@@ -401,7 +420,9 @@ def test_each_program_is_asked_on_its_own(tmp_path: Path) -> None:
     components = []
     for name, factor in (("one", 10), ("two", 20)):
         path = tmp_path / f"{name}.py"
-        path.write_text(f"import sys\nfor line in sys.stdin: print(len(line.strip()) / {factor}, flush=True)\n")
+        path.write_text(
+            f"import sys\nfor line in sys.stdin: print(len(line.strip()) / {factor}, flush=True)\n"
+        )
         components.append({"name": name, "kind": "process", "command": [sys.executable, "-S", str(path)]})
     got = evaluate(oracle_config(*components, {"kind": "qed"}, aggregation="product"), ["CC", "CCCC"])
     assert [(e.raw["one"], e.raw["two"]) for e in got] == [(0.2, 0.1), (0.4, 0.2)]

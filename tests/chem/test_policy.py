@@ -57,9 +57,7 @@ class Stepwise:
         for layer in range(recurrent.num_layers):
             size = policy.embedding.embedding_dim if layer == 0 else recurrent.hidden_size
             cell = kind(size, recurrent.hidden_size).double()
-            cell.load_state_dict(
-                {name: getattr(recurrent, f"{name}_l{layer}") for name in cell.state_dict()}
-            )
+            cell.load_state_dict({name: getattr(recurrent, f"{name}_l{layer}") for name in cell.state_dict()})
             self.cells.append(cell)
             self.names += [f"recurrent.{name}_l{layer}" for name, _ in cell.named_parameters()]
 
@@ -180,9 +178,7 @@ BFLOAT16_TOKEN_ERROR = 2**-6
 def test_sampled_logprobs_are_those_of_the_tokens(
     cell: Cell, precision: Precision, num_layers: int, make_policy: MakePolicy
 ) -> None:
-    policy = make_policy(
-        VOCABULARY, cell=cell, seed=9, scale=2.0, num_layers=num_layers, precision=precision
-    )
+    policy = make_policy(VOCABULARY, cell=cell, seed=9, scale=2.0, num_layers=num_layers, precision=precision)
     samples = policy.sample(3 * BUCKET, max_length=10, generator=torch.Generator().manual_seed(10))
     assert samples.logprobs.dtype == torch.float32
     expected = policy.logprobs(samples.tokens).detach()

@@ -47,9 +47,7 @@ def distances(smiles: list[str]) -> list[list[float]]:
 def test_hits_are_best_first_and_earlier_ones_win_ties(rows: list[LedgerRow]) -> None:
     hits = find_hits(rows, screen=0.5, circle_distance=0.75)
     scored = [(row, row.evaluation.reward) for row in rows if row.evaluation.reward is not None]
-    expected = sorted(
-        [(-reward, row.call) for row, reward in scored if reward >= 0.5]
-    )
+    expected = sorted([(-reward, row.call) for row, reward in scored if reward >= 0.5])
     assert [hit.row.call for hit in hits] == [call for _, call in expected]
     assert len({reward for reward, _ in expected}) < len(expected)  # there are ties
     assert any(reward == 0.5 for _, reward in scored)  # and one at the limit

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from allmodes.chem.ledger import read_ledger
+from allmodes.chem.policy import RecurrentPolicy, save_policy
+from allmodes.chem.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
 
 RECIPE = """
 kind = "molecules"
@@ -54,6 +57,16 @@ def write_recipe(folder: Path, prior: Path, workers: int) -> Path:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from allmodes.cli import main; main()", "run", *arguments]
+
+
+@pytest.fixture(scope="module")
+def module_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GRU with random weights over atoms of which any chain is a molecule."""
+    torch.manual_seed(0)
+    policy = RecurrentPolicy(7, cell="gru", hidden_size=16, num_layers=1, embedding_size=8)
+    path = tmp_path_factory.mktemp("prior") / "tiny.safetensors"
+    save_policy(path, policy, SmilesTokenizer((*SPECIAL_TOKENS, "C", "N", "O", "S")))
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,356 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError
+
+from allmodes.errors import ConfigError, InputError
+from allmodes.runs.config import Config, apply_flags, build_config, read_config_file
+from allmodes.runs.molecules_config import BatchQuantileThreshold, MoleculesConfig
+
+
+class Inner(Config):
+    rate: float = 0.1
+    name: str = "inner"
+
+
+class Example(Config):
+    count: int = Field(default=3, ge=1)
+    flag: bool = False
+    values: tuple[int, ...] = ()
+    folder: Path | None = None
+    inner: Inner = Inner()
+
+
+RECIPE: dict[str, Any] = {
+    "kind": "molecules",
+    "algorithm": ["reinvent", "mara"],
+    "budget": 1000,
+    "screen": 0.8,
+    "mara": {"threshold": {"batch_quantile": 0.9}},
+    "oracle": {
+        "aggregation": "product",
+        "components": [
+            {"kind": "qed"},
+            {"kind": "weight", "shaping": {"kind": "step", "high": 500}, "name": "light"},
+        ],
+    },
+}
+
+RECIPE_TOML = """
+kind = "molecules"
+algorithm = ["reinvent", "mara"]
+budget = 1000
+screen = 0.8
+mara.threshold = { batch_quantile = 0.9 }
+
+[oracle]
+aggregation = "product"
+
+[[oracle.components]]
+kind = "qed"
+
+[[oracle.components]]
+kind = "weight"
+name = "light"
+shaping = { kind = "step", high = 500 }
+"""
+
+RECIPE_YAML = """
+kind: molecules
+algorithm: [reinvent, mara]
+budget: 1000
+screen: 0.8
+mara:
+  threshold: {batch_quantile: 0.9}
+oracle:
+  aggregation: product
+  components:
+    - kind: qed
+    - kind: weight
+      name: light
+      shaping: {kind: step, high: 500}
+"""
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def molecules(**changes: Any) -> MoleculesConfig:
+    return build_config(MoleculesConfig, {**RECIPE, **changes}, source="recipe.toml")
+
+
+# Files
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    assert read_config_file(write(tmp_path, "recipe.toml", RECIPE_TOML)) == RECIPE
+    assert read_config_file(write(tmp_path, "recipe.json", json.dumps(RECIPE))) == RECIPE
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "recipe.yml"])
+def test_yaml_says_the_same(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("yaml")
+    assert read_config_file(write(tmp_path, name, RECIPE_YAML)) == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.toml", "budget = \n", ["TOML", "line 1"]),
+        ("a.toml", "[oracle\nx = 1\n", ["TOML", "line 1"]),
+        ("a.toml", "budget = 1\nbudget = 2\n", ["TOML", "line 2"]),
+        ("a.json", '{"budget": }', ["JSON", "line 1"]),
+        ("a.json", "", ["JSON"]),
+        ("a.json", "[1, 2]", ["table", "list"]),
+        ("a.json", "null", ["table", "NoneType"]),
+        ("a.txt", "budget = 1\n", [".toml, .yaml, .yml or .json", "'.txt'"]),
+        ("a", "budget = 1\n", [".toml", "''"]),
+    ],
+)
+def test_broken_files_have_one_line_that_says_what_is_wrong(
+    name: str, text: str, words: list[str], tmp_path: Path
+) -> None:
+    path = write(tmp_path, name, text)
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in [str(path), *words]:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1, 2\nb: 3\n", "a:\n\t- 1\n", "- 1\n- 2\n", "", "a: 2024-13-45\n", "a: *b"]
+)
+def test_broken_yaml(text: str, tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    path = write(tmp_path, "a.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        read_config_file(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_yaml_cannot_name_python_objects(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    target = tmp_path / "made"
+    path = write(tmp_path, "a.yaml", f"a: !!python/object/apply:os.mkdir ['{target}']\n")
+    with pytest.raises(ConfigError):
+        read_config_file(path)
+    assert not target.exists()
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "missing.toml", tmp_path, binary):
+        with pytest.raises(ConfigError) as caught:
+            read_config_file(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+# Flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--count", "5"], {"count": 5}),
+        (["--count=5"], {"count": 5}),
+        (["--inner.rate", "1e-4"], {"inner": {"rate": 1e-4}}),
+        (["--inner.rate=0.5", "--inner.name", "x"], {"inner": {"rate": 0.5, "name": "x"}}),
+        (["--values", "[0, 1]"], {"values": [0, 1]}),
+        (["--values=[0,1]"], {"values": [0, 1]}),
+        (["--flag", "true"], {"flag": True}),
+        (["--folder", "a/b.safetensors"], {"folder": "a/b.safetensors"}),
+        (["--name=a=b"], {"name": "a=b"}),
+        (["--name="], {"name": ""}),
+        (["--screen", "-1.5"], {"screen": -1.5}),
+        (["--name", '"5"'], {"name": "5"}),
+        (["--inner", '{rate = 2.0, name = "y"}'], {"inner": {"rate": 2.0, "name": "y"}}),
+        (["--batch-size", "8"], {"batch_size": 8}),
+        (["--scaffold-filter.bucket-size", "8"], {"scaffold_filter": {"bucket_size": 8}}),
+        (["--count", "1", "--count", "2"], {"count": 2}),
+        ([], {}),
+    ],
+)
+def test_flags(flags: list[str], expected: dict[str, Any]) -> None:
+    assert apply_flags({}, flags) == expected
+
+
+def test_default_then_file_then_flag(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.toml", "count = 5\ninner.rate = 0.5\n")
+    values = read_config_file(path)
+    merged = apply_flags(values, ["--inner.rate", "0.7"])
+    config = build_config(Example, merged, source="a.toml")
+    assert (config.flag, config.count, config.inner.rate) == (False, 5, 0.7)
+    assert config.inner.name == "inner"
+    assert values["inner"]["rate"] == 0.5  # what the file said is left as it is
+    assert build_config(Example, {}, source="").count == 3
+
+
+def test_a_flag_beside_another_key_of_the_same_table() -> None:
+    merged = apply_flags({"inner": {"name": "file"}}, ["--inner.rate", "0.7"])
+    assert merged == {"inner": {"name": "file", "rate": 0.7}}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["count", "5"], ["--budget 1000", "'count'"]),
+        (["-c", "5"], ["'-c'"]),
+        (["--count"], ["--count", "value", "none"]),
+        (["--count", "--flag", "true"], ["--count", "none"]),
+        (["--count.x", "5"], ["--count.x", "`count`", "table", "3"]),
+        (["--values.0", "5"], ["--values.0", "`values`", "[1, 2]"]),
+        (["--count", "5", "stray"], ["'stray'"]),
+    ],
+)
+def test_wrong_flags(flags: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_flags({"count": 3, "values": [1, 2]}, flags)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--no-such", "5"], ["--", "5"], ["--inner..rate", "1"], ["--inner.nope", "1"], ["--.", "1"]]
+)
+def test_a_flag_that_names_no_key_is_refused_in_the_end(flags: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        build_config(Example, apply_flags({}, flags), source="flags")
+
+
+# Models
+
+
+def test_a_recipe_and_its_defaults() -> None:
+    config = molecules()
+    assert config.algorithm == ("reinvent", "mara")
+    assert config.mara.threshold == BatchQuantileThreshold(batch_quantile=0.9)
+    assert (config.seeds, config.sigma, config.learning_rate, config.batch_size) == ((0,), 128.0, 1e-4, 64)
+    assert (config.replay.size, config.replay.sample, config.replay.augmentation_rounds) == (100, 10, 2)
+    assert [component.name for component in config.oracle.components] == ["qed", "light"]
+    assert config.oracle.failed == "exclude"
+    assert config.scaffold_filter is None
+
+
+def test_one_algorithm_and_one_seed_need_no_list() -> None:
+    config = molecules(algorithm="mara", seeds=7)
+    assert (config.algorithm, config.seeds) == (("mara",), (7,))
+
+
+def test_the_resolved_config_reads_back_as_itself() -> None:
+    config = molecules(prior="prior.safetensors", seeds=[1, 2])
+    again = build_config(MoleculesConfig, json.loads(config.model_dump_json()), source="config.json")
+    assert again == config
+
+
+def test_configs_are_frozen() -> None:
+    config = molecules()
+    with pytest.raises(ValidationError):
+        config.budget = 5  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValidationError):
+        config.replay.size = 5  # pyright: ignore[reportAttributeAccessIssue]
+    assert (config.budget, config.replay.size) == (1000, 100)
+
+
+QED = {"kind": "qed"}
+
+
+def oracle(*components: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    return {"oracle": {"components": list(components), **rest}}
+
+
+def shaping(**values: Any) -> dict[str, Any]:
+    return oracle({**QED, "shaping": values})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"budgt": 5}, ["`budgt`", "unknown key", "budget", "screen"], id="unknown key"),
+        pytest.param({"replay": {"sizes": 5}}, ["`replay.sizes`", "unknown key"], id="unknown inner key"),
+        pytest.param({"budget": "many"}, ["`budget`", "integer", "'many'"], id="text for a number"),
+        pytest.param({"budget": 0}, ["`budget`", "greater than 0", "got 0"], id="zero"),
+        pytest.param({"budget": 1.5}, ["`budget`", "integer", "1.5"], id="fraction"),
+        pytest.param({"budget": None}, ["`budget`", "got None"], id="null"),
+        pytest.param({"screen": math.nan}, ["`screen`", "finite", "nan"], id="NaN"),
+        pytest.param({"sigma": math.inf}, ["`sigma`", "finite", "inf"], id="infinity"),
+        pytest.param({"mara": {"threshold": math.nan}}, ["`mara.threshold", "finite", "nan"], id="inner NaN"),
+        pytest.param({"kind": "proteins"}, ["`kind`", "'molecules'", "'proteins'"], id="kind"),
+        pytest.param({"algorithm": "ppo"}, ["`algorithm", "'reinvent'", "'mara'", "'ppo'"], id="algorithm"),
+        pytest.param({"algorithm": []}, ["`algorithm`", "[]"], id="no algorithm"),
+        pytest.param({"algorithm": ["mara", "mara"]}, ["`algorithm`", "once", "mara"], id="algorithm twice"),
+        pytest.param({"seeds": [1, 1]}, ["`seeds`", "once", "[1, 1]"], id="seed twice"),
+        pytest.param({"seeds": [-1]}, ["`seeds.0`", "-1"], id="negative seed"),
+        pytest.param({"seeds": [2**31]}, ["`seeds.0`", str(2**31)], id="large seed"),
+        pytest.param({"circle_distance": 1.2}, ["`circle_distance`", "1", "1.2"], id="no fraction"),
+        pytest.param({"oracle": {}}, ["`oracle.components`", "value", "none"], id="missing"),
+        pytest.param({"oracle": 5}, ["`oracle`", "got 5"], id="number for a table"),
+        pytest.param(oracle(), ["`oracle.components`", "[]"], id="no component"),
+        pytest.param(oracle({"name": "x"}), ["`oracle.components.0`", "kind", "none"], id="no kind"),
+        pytest.param(oracle(QED, {"kind": "magic"}), ["`oracle.components.1`", "'qed'", "'magic'"], id="component"),
+        pytest.param(oracle({"kind": "a\nb"}), ["`oracle.components.0`", "'qed'"], id="kind of two lines"),
+        pytest.param(oracle(QED, QED), ["`oracle.components`", "'qed' comes twice"], id="name twice"),
+        pytest.param(oracle({"kind": "smarts"}), ["`oracle.components.0.smarts.patterns`", "none"], id="patterns"),
+        pytest.param(
+            oracle({"kind": "function", "function": "no colon"}), ["`oracle.components.0.function.function`"],
+            id="function",
+        ),
+        pytest.param(oracle(QED, failed="ignore"), ["`oracle.failed`", "'exclude'", "'ignore'"], id="failed"),
+        pytest.param(oracle({**QED, "time_limit": 0}), ["`oracle.components.0.qed.time_limit`", "0"], id="limit"),
+        pytest.param(shaping(kind="sigmoid", low=0, high=1), ["shaping.sigmoid.k`", "none"], id="no k"),
+        pytest.param(
+            shaping(kind="sigmoid", low=1, high=1, k=1), ["shaping.sigmoid`", "low < high", "1.0"], id="order"
+        ),
+        pytest.param(shaping(kind="step"), ["shaping.step`", "at least one of low and high"], id="no bound"),
+        pytest.param(shaping(kind="steps"), ["shaping`", "'step'", "'steps'"], id="shaping"),
+        pytest.param({"prior": 5}, ["`prior`", "path", "5"], id="path"),
+        pytest.param({"mara": {"anchor": "best"}}, ["`mara.anchor`", "'group'", "'best'"], id="anchor"),
+    ],
+)  # fmt: skip
+def test_a_wrong_recipe_has_one_line_with_key_expected_and_got(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        molecules(**changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("recipe.toml: `")
+    for word in [*words, "expected", "got"]:
+        assert word in message
+
+
+@pytest.mark.parametrize("key", ["kind", "algorithm", "budget", "screen", "oracle"])
+def test_a_missing_key_is_named(key: str) -> None:
+    values = {name: value for name, value in RECIPE.items() if name != key}
+    with pytest.raises(ConfigError, match=f"`{key}`: expected a value; got none"):
+        build_config(MoleculesConfig, values, source="recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("budget", "500"), ("budget", True), ("screen", "0.8"), ("seeds", True), ("sigma", True)],
+)
+def test_types_are_not_converted_in_silence(key: str, value: object) -> None:
+    """`--budget '"500"'` or `budget = true` is a slip of the pen."""
+    with pytest.raises(ConfigError, match=f"`{key}"):
+        molecules(**{key: value})
+
+
+def test_whole_numbers_are_welcome_where_a_fraction_may_stand() -> None:
+    assert molecules(screen=1, sigma=64).sigma == 64.0
+
+
+def test_config_errors_are_input_errors() -> None:
+    assert issubclass(ConfigError, InputError)
+    assert issubclass(ConfigError, ValueError)

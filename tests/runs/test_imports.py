@@ -1,0 +1,71 @@
+"""What importing allmodes brings in, and what it must do without. Needs the core dependencies alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+EXTRAS = ("rdkit", "matplotlib", "transformers", "trl", "jinja2", "yaml", "scipy", "hypothesis")
+
+WATCH = """
+import json, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+BLOCKED = set(json.loads(sys.argv[1]))
+sys.meta_path.insert(0, Missing())
+CODE
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def modules_after(code: str, *, blocked: tuple[str, ...] = ()) -> set[str]:
+    """Top-level modules of a fresh interpreter after `code`, with some of them not to be found."""
+    command = [sys.executable, "-c", WATCH.replace("CODE", code), json.dumps(blocked)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("code", ["import allmodes", "import allmodes.objectives, allmodes.metrics"])
+def test_the_core_brings_in_no_extras(code: str) -> None:
+    found = modules_after(code)
+    assert "allmodes" in found
+    assert not found & set(EXTRAS)
+
+
+def test_the_numeric_core_stands_on_torch_alone() -> None:
+    blocked = (*EXTRAS, "pydantic", "rich", "tyro", "safetensors")
+    found = modules_after("import allmodes.objectives, allmodes.metrics", blocked=blocked)
+    assert "torch" in found
+
+
+def test_runs_need_no_extras() -> None:
+    names = ("checkpoint", "config", "files", "folder", "molecules_config", "progress", "provenance")
+    code = f"import {', '.join(f'allmodes.runs.{name}' for name in names)}, allmodes.cli"
+    found = modules_after(code, blocked=EXTRAS)
+    assert {"torch", "pydantic", "safetensors"} <= found
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_must() -> None:
+    found = modules_after("import allmodes.cli")
+    assert not found & {*EXTRAS, "torch", "numpy"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chem", "pretrain", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+from allmodes.cli import main
+sys.argv = ["allmodes", *{arguments!r}]
+try:
+    main()
+except SystemExit as left:
+    assert left.code == 0
+else:
+    raise AssertionError("--help went on")
+"""
+    assert not modules_after(code) & {*EXTRAS, "torch", "numpy"}

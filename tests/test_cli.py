@@ -1,0 +1,308 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from allmodes.cli import main
+
+RECIPE = """
+kind = "molecules"
+algorithm = "mara"
+budget = 20
+screen = 0.5
+
+[oracle]
+components = [{ kind = "qed" }]
+"""
+
+SMALL = [
+    "--hidden-size",
+    "8",
+    "--num-layers",
+    "1",
+    "--embedding-size",
+    "4",
+    "--epochs",
+    "1",
+    "--num-samples",
+    "5",
+]
+
+
+class Command:
+    """`allmodes` with arguments, in this process; its exit code and what it printed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["allmodes", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten chains of carbon."""
+    path = tmp_path / "data.smi"
+    path.write_text("".join("C" * (count + 1) + "\n" for count in range(10)))
+    return path
+
+
+def assert_one_line(error: str, *words: object) -> None:
+    lines = error.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("allmodes: ")
+    for word in words:
+        assert str(word) in lines[0]
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["run", "chem"]),
+        (["-h"], ["run", "chem"]),
+        (["run", "--help"], ["PATH", "--out", "--dry-run", "--resume"]),
+        (["chem", "--help"], ["pretrain"]),
+        (
+            ["chem", "pretrain", "--help"],
+            ["PATH", "--out", "--hidden-size", "--checkpoint-every", "--num-samples"],
+        ),
+    ],
+)
+def test_help(arguments: list[str], words: list[str], command: Command) -> None:
+    code, out, err = command(*arguments)
+    assert (code, err) == (0, "")
+    for word in words:
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nonsense"], ["chem"], ["chem", "pretrain"], ["chem", "pretrain", "x"]]
+)
+def test_unknown_or_incomplete_commands(arguments: list[str], command: Command) -> None:
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert err
+    assert "Traceback" not in err
+
+
+# allmodes run
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--budgt", "5"], ["`budgt`", "unknown key"]),
+        (["--budget", "many"], ["`budget`", "'many'"]),
+        (["--budget"], ["--budget", "value"]),
+        (["--mara.threshold", "nan"], ["`mara.threshold", "nan"]),
+        (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0`", "'magic'"]),
+        (["--prior", "missing.safetensors"], ["`prior`", "missing.safetensors"]),
+        (["stray"], ["'stray'"]),
+    ],
+)
+def test_a_wrong_key_is_one_line_and_exit_code_2(
+    flags: list[str], words: list[str], command: Command, recipe: Path
+) -> None:
+    code, out, err = command("run", recipe, *flags)
+    assert (code, out) == (2, "")
+    assert_one_line(err, *words)
+    assert [path.name for path in recipe.parent.iterdir()] == ["recipe.toml"]  # nothing was begun
+
+
+def test_a_wrong_key_in_the_file_is_named_with_the_file(command: Command, recipe: Path) -> None:
+    recipe.write_text(RECIPE.replace("screen", "scren"))
+    code, _, err = command("run", recipe)
+    assert code == 2
+    assert_one_line(err, recipe)
+
+
+@pytest.mark.parametrize("text", ["budget = = 3", "\x00"])
+def test_a_broken_recipe(text: str, command: Command, recipe: Path) -> None:
+    recipe.write_text(text)
+    code, _, err = command("run", recipe)
+    assert code == 2
+    assert_one_line(err, recipe, "TOML")
+
+
+def test_a_missing_recipe(command: Command) -> None:
+    code, _, err = command("run", "missing.toml")
+    assert code == 2
+    assert_one_line(err, "missing.toml")
+
+
+def test_run_needs_a_recipe(command: Command) -> None:
+    code, _, err = command("run")
+    assert code == 2
+    assert_one_line(err, "recipe", "--resume")
+
+
+@pytest.mark.parametrize("more", [["recipe.toml"], ["--out", "x"], ["--dry-run"], ["--budget", "5"]])
+def test_resume_takes_nothing_else(more: list[str], command: Command, recipe: Path) -> None:
+    assert recipe.name == "recipe.toml"
+    code, _, err = command("run", "--resume", "folder", *more)
+    assert code == 2
+    assert_one_line(err, "--resume")
+
+
+def test_resume_of_what_is_no_run(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    (tmp_path / "empty").mkdir()
+    for folder in ("missing", "empty"):
+        code, _, err = command("run", "--resume", folder)
+        assert code == 2
+        assert_one_line(err, "--resume", folder)
+
+
+def test_dry_run_prints_the_resolved_configuration_and_writes_nothing(
+    command: Command, recipe: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("rdkit")
+    assert command("chem", "pretrain", data, "--out", "prior", *SMALL)[0] == 0
+    before = sorted(tmp_path.iterdir())
+    prior = Path("prior") / "prior.safetensors"
+    for arguments in (
+        [recipe, "--dry-run", "--prior", prior, "--budget", "7", "--mara.threshold=0.3"],
+        [recipe, "--prior", prior, "--budget", "7", "--mara.threshold=0.3", "--dry-run"],
+    ):
+        code, out, err = command("run", *arguments)
+        assert (code, err) == (0, "")
+        config = json.loads(out)
+        assert (config["budget"], config["mara"]["threshold"], config["screen"]) == (7, 0.3, 0.5)
+        assert config["sigma"] == 128.0
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_flags_may_stand_before_the_recipe(command: Command, recipe: Path) -> None:
+    """The error is the one that the flags ask for, not one about the order."""
+    code, _, err = command("run", "--budget", "many", recipe)
+    assert code == 2
+    assert_one_line(err, "`budget`", "'many'")
+
+
+# allmodes chem pretrain
+
+
+def test_pretrain_says_what_it_made(command: Command, data: Path) -> None:
+    pytest.importorskip("rdkit")
+    code, out, _ = command("chem", "pretrain", data, "--out", "prior", *SMALL)
+    assert code == 0
+    for key in (
+        "validation_nll: ",
+        "validity: ",
+        "uniqueness: ",
+        "novelty: ",
+        "prior: prior/prior.safetensors",
+    ):
+        assert key in out
+    assert Path("prior/prior.safetensors").is_file()
+    assert "--hidden-size 8" in Path("prior/model_card.md").read_text()
+
+
+def test_pretrain_on_a_missing_file(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    code, _, err = command("chem", "pretrain", "missing.smi", "--out", "prior")
+    assert code == 2
+    assert_one_line(err, "missing.smi")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"name,value\nabc,1\n", b"\x89PNG\r\n\x1a\n\x00\xff", b"", b"\n\n"])
+def test_pretrain_on_a_file_without_molecules(content: bytes, command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    (tmp_path / "bad.smi").write_bytes(content)
+    code, _, err = command("chem", "pretrain", "bad.smi", "--out", "prior")
+    assert code == 2
+    *progress, last = err.splitlines()
+    assert last.startswith("allmodes: bad.smi: expected one SMILES a line")
+    assert not any(line.startswith("allmodes:") for line in progress)
+    assert "Traceback" not in err
+    assert not (tmp_path / "prior").exists()
+
+
+def test_pretrain_into_a_folder_of_another_run(command: Command, data: Path) -> None:
+    pytest.importorskip("rdkit")
+    assert command("chem", "pretrain", data, "--out", "prior", *SMALL)[0] == 0
+    code, _, err = command("chem", "pretrain", data, "--out", "prior", *SMALL, "--seed", "1")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("allmodes: prior holds another run: expected seed = 1; got 0")
+
+
+def test_pretrain_into_what_is_no_folder(command: Command, data: Path) -> None:
+    pytest.importorskip("rdkit")
+    for out in (data, data / "below"):
+        code, _, err = command("chem", "pretrain", data, "--out", out, *SMALL)
+        assert code == 1
+        assert err.splitlines()[-1].startswith(f"allmodes: cannot write to run folder {out}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--num-samples", "0"),
+        ("--batch-size", "0"),
+        ("--checkpoint-every", "0"),
+        ("--hidden-size", "0"),
+        ("--num-layers", "0"),
+        ("--embedding-size", "-1"),
+        ("--epochs", "-1"),
+        ("--learning-rate", "nan"),
+        ("--learning-rate", "-1"),
+        ("--validation-fraction", "1.5"),
+        ("--validation-fraction", "-0.5"),
+    ],
+)
+def test_pretrain_with_a_setting_that_cannot_work(
+    flag: str, value: str, command: Command, data: Path
+) -> None:
+    pytest.importorskip("rdkit")
+    code, _, err = command("chem", "pretrain", data, "--out", "prior", *SMALL, flag, value)
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("allmodes: ")
+    assert flag[2:].replace("-", "_") in last.replace("-", "_")
+    assert value in last
+
+
+def test_ctrl_c(command: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rdkit")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allmodes.chem.pretrain.pretrain", interrupted)
+    code, _, err = command("chem", "pretrain", data, "--out", "prior")
+    assert code == 130
+    assert_one_line(err, "interrupted")
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """The exit code and the one line, as a shell sees them."""
+    call = [sys.executable, "-c", "from allmodes.cli import main; main()", "run", "missing.toml"]
+    result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert_one_line(result.stderr, "missing.toml")
