@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import json
 import math
 import os
@@ -170,7 +171,7 @@ def test_length_batches_hold_like_lengths_and_come_in_random_order() -> None:
 
     ranges = [(min(lengths[i] for i in batch), max(lengths[i] for i in batch)) for batch in draw(2)]
     in_order = sorted(ranges)
-    assert all(one[1] <= two[0] for one, two in zip(in_order, in_order[1:], strict=False))
+    assert all(one[1] <= two[0] for one, two in itertools.pairwise(in_order))
     assert ranges != in_order  # short batches would otherwise always come first
     assert draw(2) == draw(2)
     assert draw(2) != draw(3)
@@ -185,7 +186,7 @@ def test_learning_rate_schedule() -> None:
     assert rates[20] == pytest.approx(peak)
     assert rates[510] == pytest.approx(peak / 2)  # halfway between 20 and 1000
     assert max(rates) == pytest.approx(peak)
-    assert all(one >= two for one, two in zip(rates[20:], rates[21:], strict=False))
+    assert all(one >= two for one, two in itertools.pairwise(rates[20:]))
     assert 0 < rates[-1] < 1e-5
     assert learning_rate_at(0, 1, peak) == peak
 

@@ -298,16 +298,23 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param({"oracle": 5}, ["`oracle`", "got 5"], id="number for a table"),
         pytest.param(oracle(), ["`oracle.components`", "[]"], id="no component"),
         pytest.param(oracle({"name": "x"}), ["`oracle.components.0`", "kind", "none"], id="no kind"),
-        pytest.param(oracle(QED, {"kind": "magic"}), ["`oracle.components.1`", "'qed'", "'magic'"], id="component"),
+        pytest.param(
+            oracle(QED, {"kind": "magic"}), ["`oracle.components.1`", "'qed'", "'magic'"], id="component"
+        ),
         pytest.param(oracle({"kind": "a\nb"}), ["`oracle.components.0`", "'qed'"], id="kind of two lines"),
         pytest.param(oracle(QED, QED), ["`oracle.components`", "'qed' comes twice"], id="name twice"),
-        pytest.param(oracle({"kind": "smarts"}), ["`oracle.components.0.smarts.patterns`", "none"], id="patterns"),
         pytest.param(
-            oracle({"kind": "function", "function": "no colon"}), ["`oracle.components.0.function.function`"],
+            oracle({"kind": "smarts"}), ["`oracle.components.0.smarts.patterns`", "none"], id="patterns"
+        ),
+        pytest.param(
+            oracle({"kind": "function", "function": "no colon"}),
+            ["`oracle.components.0.function.function`"],
             id="function",
         ),
         pytest.param(oracle(QED, failed="ignore"), ["`oracle.failed`", "'exclude'", "'ignore'"], id="failed"),
-        pytest.param(oracle({**QED, "time_limit": 0}), ["`oracle.components.0.qed.time_limit`", "0"], id="limit"),
+        pytest.param(
+            oracle({**QED, "time_limit": 0}), ["`oracle.components.0.qed.time_limit`", "0"], id="limit"
+        ),
         pytest.param(shaping(kind="sigmoid", low=0, high=1), ["shaping.sigmoid.k`", "none"], id="no k"),
         pytest.param(
             shaping(kind="sigmoid", low=1, high=1, k=1), ["shaping.sigmoid`", "low < high", "1.0"], id="order"
@@ -317,7 +324,7 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param({"prior": 5}, ["`prior`", "path", "5"], id="path"),
         pytest.param({"mara": {"anchor": "best"}}, ["`mara.anchor`", "'group'", "'best'"], id="anchor"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_recipe_has_one_line_with_key_expected_and_got(
     changes: dict[str, Any], words: list[str]
 ) -> None:

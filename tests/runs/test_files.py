@@ -32,15 +32,20 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
     assert path.read_text() == "whole"
 
 
+def write_half(path: Path, error: BaseException) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()])
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(
     error: BaseException, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(type(error)), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(type(error)):
+        write_half(path, error)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
@@ -56,9 +61,8 @@ def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
 def test_a_failing_system_call_is_a_run_error_that_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RunError, match="No space left") as caught, replacing(path) as temporary:
-        temporary.write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(RunError, match="No space left") as caught:
+        write_half(path, OSError(28, "No space left on device"))
     assert str(path) in str(caught.value)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
@@ -95,7 +99,8 @@ from allmodes.runs.folder import RunFolder
 
 path = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-for write in (lambda: write_text(path, "new" * 5000), lambda: RunFolder(path.parent).append_metrics({"a": "b" * 5000})):
+folder = RunFolder(path.parent)
+for write in (lambda: write_text(path, "x" * 5000), lambda: folder.append_metrics({"a": "b" * 5000})):
     try:
         write()
     except RunError as error:

@@ -1,0 +1,85 @@
+"""The code in the documentation runs and does what is said beside it."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    example = blocks("README.md", "python")[0]
+    exec(example, {})
+    said = re.findall(r"print\(.*?\)  # (.*)", example)
+    assert len(said) == 2
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_loop_example_gives_a_loss_with_the_right_gradient() -> None:
+    names: dict[str, object] = {}
+    exec(blocks("README.md", "python")[1], names)
+    rewards = torch.tensor([1.0, 1.0, 0.0, 0.2, 0.5, 0.1, 0.0, 0.3])
+    ref_logprobs = torch.tensor([-2.0, -7.0, -3.0, -1.0, -2.0, -3.0, -4.0, -5.0])
+    logprobs = ref_logprobs.clone().requires_grad_()
+    loss = names["loss_of"](rewards, logprobs, ref_logprobs, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.1)  # type: ignore[operator]
+    loss.backward()
+    # The good but unlikely answer is pushed up the most: its reward is 1 + 0.1 · 5.
+    assert int(logprobs.grad.argmin()) == 1  # type: ignore[union-attr]
+
+
+def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rdkit")
+    import tomllib
+
+    from allmodes.chem.oracles.oracle import ComponentOracle
+    from allmodes.runs.config import build_config
+    from allmodes.runs.molecules_config import OracleConfig
+
+    function, program = blocks("docs/own-oracle.md", "python")
+    (tmp_path / "my_oracle.py").write_text(function)
+    (tmp_path / "my_program.py").write_text(program)
+    components = []
+    for text in blocks("docs/own-oracle.md", "toml"):
+        components += tomllib.loads(text)["oracle"]["components"]
+    assert [component["kind"] for component in components] == ["function", "process"]
+    components[1]["command"][0] = sys.executable
+    monkeypatch.chdir(tmp_path)
+    config = build_config(OracleConfig, {"components": components}, source="docs")
+    with ComponentOracle(config) as oracle:
+        good, fragments = oracle.evaluate(["Clc1ccncc1N", "CC.CN"])
+    assert good.raw == {"halogens": 1.0, "nitrogens": 2.0}
+    assert good.shaped["halogens"] == 1.0
+    assert 0 < good.shaped["nitrogens"] < 0.5
+    assert fragments.failure == "nitrogens: raised: more than one fragment"
+    assert fragments.reward is None
+
+
+def test_the_shipped_recipe_parses_and_runs_a_few_steps(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    from allmodes.chem.design import new_design
+    from allmodes.runs.config import apply_flags, build_config, read_config_file
+    from allmodes.runs.molecules_config import MoleculesConfig
+
+    recipe = ROOT / "recipes" / "molecules.toml"
+    values = apply_flags(read_config_file(recipe), ["--budget", "70", "--seeds", "0", "--threads", "1"])
+    config = build_config(MoleculesConfig, values, source=str(recipe))
+    report = new_design(config, tmp_path / "run")
+    assert report.stat().st_size > 10_000
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [(row["algorithm"], row["calls"]) for row in results] == [("reinvent", 70), ("mara", 70)]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
