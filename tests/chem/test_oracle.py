@@ -454,10 +454,15 @@ def test_nothing_is_left_after_an_error_in_the_block(user_folder: Path) -> None:
         program(user_folder, "pass"),
     )
     before = children()
-    with pytest.raises(KeyboardInterrupt), ComponentOracle(config) as oracle:
-        assert next(oracle.evaluate(["C", "CC"])).failure is None
-        assert len(children() - before) == 3
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with ComponentOracle(config) as oracle:
+            assert next(oracle.evaluate(["C", "CC"])).failure is None
+            assert len(children() - before) == 3
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert children() == before
 
 
