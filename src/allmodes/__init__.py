@@ -1,7 +1,7 @@
 """allmodes trains generative models to keep every good answer.
 
-`allmodes.objectives` is what one training step computes, `allmodes.metrics` what came out. Both stand on torch
-alone, and are imported when they are first used, so that the command line starts at once.
+`allmodes.objectives` is what one training step computes, `allmodes.metrics` what came out. Both stand on
+torch alone, and are imported when they are first used, so that the command line starts at once.
 """
 
 import importlib

@@ -29,6 +29,7 @@ from allmodes.chem.pretrain import (
 )
 from allmodes.chem.tokenizer import split_smiles
 from allmodes.errors import InputError, RunError
+from allmodes.runs.folder import RunFolder
 
 MakePolicy = Callable[..., RecurrentPolicy]
 
@@ -67,6 +68,7 @@ MESSY = (
     b"C\xff\xfeC\n"
     b"CCCCCCCCCCCC too long\n"
     b"  CBr  \n"
+    b"CN |no extension of RDKit's\n"
     b"C[C@H](N)C(=O)O"
 )
 
@@ -79,7 +81,7 @@ def test_malformed_lines_are_rejected_by_number_and_the_rest_is_read(
     path = tmp_path / ("data.smi.gz" if compressed else "data.smi")
     path.write_bytes(gzip.compress(MESSY) if compressed else MESSY)
     kept, rejected = read_smiles(path, max_tokens=11)
-    assert kept == ["CCO", "c1ccccc1", "CBr", "C[C@H](N)C(=O)O"]
+    assert kept == ["CCO", "c1ccccc1", "CBr", "CN", "C[C@H](N)C(=O)O"]
     assert [row.line for row in rejected] == [3, 4, 5, 6, 8, 9]
     reasons = {row.line: row.reason for row in rejected}
     assert reasons[3] == reasons[5] == "empty line"
@@ -341,6 +343,33 @@ def test_a_seed_changes_the_run(molecules_file: Path, tmp_path: Path) -> None:
 
     assert weights("a", 1) == weights("b", 1)
     assert weights("c", 2) != weights("a2", 1)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_resuming_repeats_no_row_and_loses_none(
+    epoch: int, molecules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after a row beyond the last checkpoint; with epoch 1 there is no checkpoint yet."""
+    choice = settings(epochs=4, checkpoint_every=10, num_samples=1)  # 7 updates an epoch
+    append = RunFolder.append_metrics
+
+    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
+        append(folder, row)
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(molecules_file, tmp_path / "resumed", choice)
+    assert (tmp_path / "resumed" / "checkpoint.safetensors").exists() == (epoch > 1)
+
+    results = pretrain(molecules_file, tmp_path / "resumed", choice)
+    assert results == pretrain(molecules_file, tmp_path / "whole", choice)
+    rows, expected = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("resumed", "whole"))
+    seen = ("epoch", "step", "validation_nll")
+    assert [[row[key] for key in seen] for row in rows] == [[row[key] for key in seen] for row in expected]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
 @pytest.fixture(scope="module")

@@ -188,10 +188,12 @@ class DesignLoop:
             )
         penalised = self._penalise(rewards)
         self._ledger.record_penalised((line, penalised.get(line)) for line in new)
+        if self._config.oracle.failed == "zero":
+            penalised |= {line: 0.0 for line in raw if line not in rewards}
         return _Scored(
             smiles=smiles,
-            raw=self._per_sample(smiles, raw, rewards),
-            penalised=self._per_sample(smiles, raw, penalised),
+            raw=_per_sample(smiles, rewards),
+            penalised=_per_sample(smiles, penalised),
             new=new,
             failures=len(failures),
         )
@@ -203,27 +205,8 @@ class DesignLoop:
 
     def _penalise(self, rewards: dict[str, float]) -> dict[str, float]:
         if self._filter is None:
-            return rewards
+            return dict(rewards)
         return self._filter.penalise(rewards, {smiles: scaffold_key(smiles) for smiles in rewards})
-
-    def _per_sample(
-        self, smiles: Sequence[str | None], scored: dict[str, float | None], rewards: dict[str, float]
-    ) -> Tensor:
-        """Rewards (N,), one a sample.
-
-        0 for an invalid SMILES (REINVENT's convention; the oracle never saw it), NaN for a molecule without
-        a score, which the update leaves out, unless `failed = "zero"`.
-        """
-        for_failed = 0.0 if self._config.oracle.failed == "zero" else math.nan
-        values = []
-        for line in smiles:
-            if line is None:
-                values.append(0.0)
-            elif line in rewards:
-                values.append(rewards[line])
-            else:
-                values.append(for_failed if line in scored else math.nan)
-        return torch.tensor(values, dtype=torch.float32)
 
     def _remember(self, scored: _Scored) -> None:
         entries = {}
@@ -246,9 +229,13 @@ class DesignLoop:
             rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=self._agent.logprobs(tokens)
         )
         final_rewards, statistics = self._transform(batch)
-        loss = reinvent_loss(
-            batch.logprobs, batch.ref_logprobs, final_rewards, sigma=self._config.sigma
-        ).mean()
+        sigma = self._config.sigma
+        loss = reinvent_loss(batch.logprobs, batch.ref_logprobs, final_rewards, sigma=sigma).mean()
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"the loss of step {self._step} is {float(loss)}: expected a finite number; lower "
+                f"`learning_rate` ({self._config.learning_rate:g}) or `sigma` ({sigma:g})"
+            )
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -334,6 +321,15 @@ class DesignLoop:
         self._collapse.restore(state["collapse"])
         self._folder.keep_metrics(lambda row: row["step"] <= self._step)
         return state["calls"]
+
+
+def _per_sample(smiles: Sequence[str | None], rewards: dict[str, float]) -> Tensor:
+    """Rewards by sample, (N,): 0 for an invalid SMILES, NaN for a molecule without a reward.
+
+    0 for what the oracle never saw is REINVENT's convention. Updates leave NaN out.
+    """
+    values = [0.0 if line is None else rewards.get(line, math.nan) for line in smiles]
+    return torch.tensor(values, dtype=torch.float32)
 
 
 def _threshold(settings: MaraConfig) -> Threshold:
