@@ -65,3 +65,21 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Require one of the allowed names."""
     if value not in allowed:
         raise InputError(f"`{name}` must be one of {allowed}; got {value!r}")
+
+
+def check_log_distribution(name: str, logprobs: Tensor) -> None:
+    """Require log-probabilities along the last dimension: floating, not empty, no NaN, summing to 1."""
+    if logprobs.ndim == 0 or logprobs.shape[-1] == 0:
+        raise InputError(f"`{name}` must hold at least one outcome; got shape {tuple(logprobs.shape)}")
+    if not logprobs.is_floating_point():
+        raise InputError(f"`{name}` must be floating point; got {logprobs.dtype}")
+    with torch.no_grad():
+        totals = torch.logsumexp(logprobs, -1).exp()
+    # Rounding of K terms in this precision; a sum that is off by more was never a distribution.
+    tolerance = 100 * torch.finfo(logprobs.dtype).eps ** 0.75
+    off = ~((totals - 1).abs() <= tolerance)
+    if bool(off.any()):
+        where = off.nonzero()[0].tolist()
+        row = f" in row {where if len(where) > 1 else where[0]}" if where else ""
+        got = float(totals[tuple(where)])
+        raise InputError(f"`{name}` must be log-probabilities that sum to 1; got a sum of {got:.6g}{row}")

@@ -1,0 +1,30 @@
+"""Which distribution is wanted: exact optima of objectives on enumerable spaces, on torch alone."""
+
+from allmodes.targets.divergences import (
+    effective_modes,
+    entropy,
+    kl_divergence,
+    total_variation,
+)
+from allmodes.targets.exact import (
+    ForwardKLTarget,
+    forward_kl_target,
+    mara_target,
+    reverse_kl_target,
+)
+from allmodes.targets.ratios import flip_beta, is_reward_multimodal, log_ratio, mara_beta_bound
+
+__all__ = [
+    "ForwardKLTarget",
+    "effective_modes",
+    "entropy",
+    "flip_beta",
+    "forward_kl_target",
+    "is_reward_multimodal",
+    "kl_divergence",
+    "log_ratio",
+    "mara_beta_bound",
+    "mara_target",
+    "reverse_kl_target",
+    "total_variation",
+]

@@ -1,0 +1,49 @@
+"""How far two distributions are apart, and how many outcomes one of them covers."""
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_log_distribution, check_same_shape
+
+
+def kl_divergence(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ p (log p − log q), nats, (...), of log-probabilities (..., K).
+
+    +inf where p has mass that q lacks. Reverse KL is KL(π ‖ π_ref), forward KL is KL(π_ref ‖ π).
+    Raises InputError for shapes that disagree or what does not sum to 1.
+    """
+    check_same_shape("other_logprobs", other_logprobs, "logprobs", logprobs)
+    check_log_distribution("logprobs", logprobs)
+    check_log_distribution("other_logprobs", other_logprobs)
+    has_mass = ~logprobs.isneginf()
+    difference = torch.where(has_mass, logprobs - other_logprobs, 0)
+    return (torch.where(has_mass, logprobs, 0).exp() * difference).sum(-1)
+
+
+def total_variation(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """½ Σ |p − q|, between 0 and 1, (...), of log-probabilities (..., K).
+
+    Raises InputError for shapes that disagree or what does not sum to 1.
+    """
+    check_same_shape("other_logprobs", other_logprobs, "logprobs", logprobs)
+    check_log_distribution("logprobs", logprobs)
+    check_log_distribution("other_logprobs", other_logprobs)
+    return 0.5 * (logprobs.exp() - other_logprobs.exp()).abs().sum(-1)
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """−Σ p log p, nats, (...), of log-probabilities (..., K).
+
+    Raises InputError for what does not sum to 1.
+    """
+    check_log_distribution("logprobs", logprobs)
+    finite = torch.where(logprobs.isneginf(), 0, logprobs)
+    return -(logprobs.exp() * finite).sum(-1)
+
+
+def effective_modes(logprobs: Tensor) -> Tensor:
+    """Effective number of outcomes, exp(H(p)), (...): K for a uniform distribution over K outcomes.
+
+    logprobs: (..., K). Raises InputError for what does not sum to 1. Source: Hill number of order 1.
+    """
+    return entropy(logprobs).exp()

@@ -1,0 +1,87 @@
+"""Probability ratios at the reverse-KL optimum, and whether an optimum is multimodal in reward."""
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_finite, check_positive, check_same_shape
+from allmodes.errors import InputError
+
+
+def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float) -> Tensor:
+    """Log-ratios of all pairs of outcomes at the reverse-KL optimum.
+
+    log G(y_i)/G(y_j) = log π_ref(y_i)/π_ref(y_j) + (R(y_i) − R(y_j))/β
+
+    ref_logprobs, rewards: (..., K), nats, normalised or not. Returns (..., K, K), row i over column j.
+
+    Raises InputError for shapes that disagree, values that are not finite, or β ≤ 0.
+    Source: MARA, equation 7.
+    """
+    check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
+    check_finite("ref_logprobs", ref_logprobs)
+    check_finite("rewards", rewards)
+    check_positive("beta", beta)
+    return (ref_logprobs.unsqueeze(-1) - ref_logprobs.unsqueeze(-2)) + (
+        rewards.unsqueeze(-1) - rewards.unsqueeze(-2)
+    ) / beta
+
+
+def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_logprob_2: Tensor) -> Tensor:
+    """Regularisation strength at which two samples become equally likely at the reverse-KL optimum.
+
+    β* = (R₂ − R₁) / (log π_ref(y₁) − log π_ref(y₂))
+
+    All inputs broadcast; log-probabilities are in nats. Returns +inf where the reference gives both samples
+    the same probability, and a negative value where no positive β makes them equal.
+
+    Source: MARA, Remark 4.4.
+    """
+    gap = ref_logprob_1 - ref_logprob_2
+    ratio = (reward_2 - reward_1) / torch.where(gap == 0, 1, gap)
+    return torch.where(gap == 0, torch.inf, ratio)
+
+
+def is_reward_multimodal(logprobs: Tensor, rewards: Tensor, *, threshold: float, tolerance: float) -> Tensor:
+    """Whether a distribution is reward-multimodal at a threshold, (...) of booleans.
+
+    Every outcome with R ≥ τ is likelier than every one with R < τ, and the log-probabilities of those with
+    R ≥ τ differ by at most `tolerance` nats. logprobs, rewards: (..., K). False without an outcome at τ.
+
+    Raises InputError for shapes that disagree, NaN, or a negative tolerance. Source: MARA, Definition 3.5.
+    """
+    check_same_shape("logprobs", logprobs, "rewards", rewards)
+    check_finite("rewards", rewards)
+    if not tolerance >= 0:
+        raise InputError(f"`tolerance` must not be negative; got {tolerance}")
+    if bool(logprobs.isnan().any()):
+        raise InputError("`logprobs` must not be NaN")
+    good = rewards >= threshold
+    least_good = logprobs.masked_fill(~good, torch.inf).amin(-1)
+    most_good = logprobs.masked_fill(~good, -torch.inf).amax(-1)
+    most_bad = logprobs.masked_fill(good, -torch.inf).amax(-1)
+    is_above = (least_good > most_bad) | good.all(-1)
+    is_level = (most_good == least_good) | (most_good - least_good <= tolerance)
+    return good.any(-1) & is_above & is_level
+
+
+def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float) -> Tensor:
+    """The β below which MARA's optimum under reverse KL is reward-multimodal, (...).
+
+    β < min over y with R(y) < τ and π_ref(y) > π_ref(z) of (R(z) − R(y)) / log(π_ref(y)/π_ref(z))
+
+    z is MARA's anchor. ref_logprobs, rewards: (..., K), nats, normalised or not. +inf where no outcome below
+    τ is likelier than the anchor: any β will do. NaN where no outcome in the support reaches τ.
+
+    Raises InputError for shapes that disagree or rewards that are not finite. Source: MARA, Remark B.3; the
+    bound is what Definition 3.5 demands of it.
+    """
+    check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
+    check_finite("rewards", rewards)
+    good = (rewards >= threshold) & ~ref_logprobs.isneginf()
+    anchor_logprob = ref_logprobs.masked_fill(~good, -torch.inf).amax(-1, keepdim=True)
+    is_anchor = good & (ref_logprobs == anchor_logprob)
+    anchor_reward = rewards.masked_fill(~is_anchor, -torch.inf).amax(-1, keepdim=True)
+    gap = ref_logprobs - anchor_logprob
+    competes = (rewards < threshold) & (gap > 0)
+    bounds = torch.where(competes, (anchor_reward - rewards) / torch.where(competes, gap, 1), torch.inf)
+    return torch.where(good.any(-1), bounds.amin(-1), torch.nan)
