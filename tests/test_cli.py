@@ -121,7 +121,6 @@ def test_unknown_or_incomplete_commands(arguments: list[str], command: Command) 
         (["--budget"], ["--budget", "value"]),
         (["--mara.threshold", "nan"], ["`mara.threshold", "nan"]),
         (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0`", "'magic'"]),
-        (["--prior", "missing.safetensors"], ["`prior`", "missing.safetensors"]),
         (["stray"], ["'stray'"]),
     ],
 )
@@ -132,6 +131,14 @@ def test_a_wrong_key_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert_one_line(err, *words)
     assert [path.name for path in recipe.parent.iterdir()] == ["recipe.toml"]  # nothing was begun
+
+
+def test_a_missing_prior(command: Command, recipe: Path) -> None:
+    pytest.importorskip("rdkit")
+    code, _, err = command("run", recipe, "--prior", "missing.safetensors")
+    assert code == 2
+    assert_one_line(err, "`prior`", "missing.safetensors")
+    assert [path.name for path in recipe.parent.iterdir()] == ["recipe.toml"]
 
 
 def test_a_wrong_key_in_the_file_is_named_with_the_file(command: Command, recipe: Path) -> None:

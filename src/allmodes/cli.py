@@ -1,10 +1,11 @@
 """The command line. Every command imports what it needs when it runs, so `--help` answers at once."""
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import tyro
 
@@ -21,7 +22,7 @@ app.command(chem, name="chem", help="Molecules: pretrain a prior.")
 class Run:
     """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
 
-    Every key of the recipe is a flag, too, and wins over the file: --budget 500 --mara.threshold 0.7
+    Keys of the recipe are flags, too, and win over the file: --budget 500 --mara.threshold 0.7
 
     Args:
         recipe: the recipe file.
@@ -41,6 +42,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     if arguments.resume is not None:
         if arguments.recipe is not None or flags or arguments.out is not None or arguments.dry_run:
             raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
+        _require_chem()
         from allmodes.chem.design import resume_design
 
         print(f"report: {resume_design(arguments.resume)}")
@@ -52,13 +54,20 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
 
     values = apply_flags(read_config_file(arguments.recipe), flags)
     config = build_config(MoleculesConfig, values, source=str(arguments.recipe))
+    _require_chem()
     from allmodes.chem.design import check_design, new_design
 
     if arguments.dry_run:
         check_design(config)
         print(config.model_dump_json(indent=2))
         return
-    print(f"report: {new_design(config, arguments.out or _new_folder(arguments.recipe))}")
+    out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
+    print(f"report: {new_design(config, out)}")
+
+
+def _require_chem() -> None:
+    if importlib.util.find_spec("rdkit") is None:
+        raise InputError("molecules need `pip install allmodes[chem,report]`; rdkit is not installed")
 
 
 def _new_folder(recipe: Path) -> Path:
@@ -106,6 +115,7 @@ def chem_pretrain(
         checkpoint_every: updates between two checkpoints.
         num_samples: molecules drawn for validity, uniqueness and novelty.
     """
+    _require_chem()
     from allmodes.chem.pretrain import PretrainSettings, pretrain
 
     settings = PretrainSettings(
@@ -133,20 +143,45 @@ def main() -> None:
     """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
     try:
         _dispatch(sys.argv[1:])
-    except InputError as error:
-        print(f"allmodes: {error}", file=sys.stderr)
-        sys.exit(2)
     except AllmodesError as error:
-        print(f"allmodes: {error}", file=sys.stderr)
-        sys.exit(1)
+        # One line, whatever a user's module or a file had to say; no control characters for the terminal.
+        words = " ".join(str(error).split())
+        print("allmodes:", "".join(c if c.isprintable() else "?" for c in words), file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        print("allmodes: interrupted; `allmodes run --resume RUN` continues a run", file=sys.stderr)
+        print(
+            "allmodes: interrupted; continue with `allmodes run --resume RUN`, or `chem pretrain` as before",
+            file=sys.stderr,
+        )
         sys.exit(130)
 
 
 def _dispatch(arguments: list[str]) -> None:
-    if arguments[:1] == ["run"]:  # the only command whose flags are not known beforehand: a recipe's keys
-        parsed: Any = tyro.cli(Run, args=arguments[1:], prog="allmodes run", return_unknown_args=True)
-        run(*parsed)
-        return
-    app.cli(prog="allmodes", args=arguments)
+    if arguments[:1] == ["run"]:
+        own, flags = split_flags(arguments[1:])
+        run(tyro.cli(Run, args=own, prog="allmodes run"), flags)
+    else:
+        app.cli(prog="allmodes", args=arguments)
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand."""
+    takes_value = {"--out", "--resume"}
+    own, flags, rest = [], [], list(arguments)
+    has_recipe = False
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        is_recipe = not name.startswith("-") and not has_recipe
+        has_recipe = has_recipe or is_recipe
+        is_own = is_recipe or name in {*takes_value, "--dry-run", "--help", "-h"}
+        chosen = own if is_own else flags
+        chosen.append(argument)
+        is_flag = name.startswith("--") and (not is_own or name in takes_value)
+        if is_flag and not equals and rest and not rest[0].startswith("--"):
+            chosen.append(rest.pop(0))
+    return own, flags
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from allmodes.chem.design import new_design
+from allmodes.chem.design import new_design, resume_design
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.oracles.results import Evaluation
+from allmodes.chem.policy import load_policy, save_policy
 from allmodes.errors import ConfigError, RunError
 from allmodes.runs.checkpoint import load_checkpoint
 from allmodes.runs.config import build_config
@@ -90,7 +91,8 @@ def test_budget_is_never_passed_and_each_molecule_is_scored_once(
     )
     out = design(tmp_path / "run", config)
     rows = read_ledger(out / f"{algorithm}-0/ledger.sqlite")
-    asked = calls.read_text().split()
+    probe, *asked = calls.read_text().split()
+    assert probe == "CCO"  # asked once before the run, outside of every budget
     assert [row.call for row in rows] == list(range(1, 102))
     assert asked == [row.evaluation.smiles for row in rows]
     assert len(set(asked)) == 101
@@ -151,17 +153,59 @@ def test_failed_zero_is_a_choice_that_changes_training(tiny_prior: Path, tmp_pat
 def test_an_oracle_that_fails_for_all_stops_the_run_and_says_why(tiny_prior: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import sys\nfor line in sys.stdin:\n    print('null', flush=True)\n")
     component = {"kind": "process", "name": "mine", "command": ["python3", str(tmp_path / "broken.py")]}
-    with pytest.raises(RunError, match="failed for all .* mine: not_finite"):
+    with pytest.raises(RunError, match=r"failed for all .* mine: not_finite"):
         design(tmp_path / "run", settings(tiny_prior, oracle={"components": [component]}))
+
+
+def test_a_repaired_oracle_lets_the_run_resume(tiny_prior: Path, tmp_path: Path) -> None:
+    works = tmp_path / "works"
+    (tmp_path / "mine.py").write_text(
+        "import os, sys\n"
+        f"works = lambda: os.path.exists({str(works)!r})\n"
+        "for line in sys.stdin:\n"
+        "    print(0.5 if works() else 'null', flush=True)\n"
+    )
+    component = {"kind": "process", "command": ["python3", str(tmp_path / "mine.py")]}
+    out = tmp_path / "run"
+    with pytest.raises(RunError, match="failed for all"):
+        design(out, settings(tiny_prior, oracle={"components": [component]}))
+    works.touch()
+    resume_design(out)
+    rows = read_ledger(out / "reinvent-0/ledger.sqlite")
+    assert len(rows) == 120
+    assert all(row.evaluation.reward == 0.5 for row in rows)
+
+
+def test_a_program_that_cannot_run_stops_before_the_run(tiny_prior: Path, tmp_path: Path) -> None:
+    component = {"kind": "process", "name": "mine", "command": ["python3", str(tmp_path / "missing.py")]}
+    with pytest.raises(ConfigError, match=r"component 'mine': `command`: expected an answer .* died"):
+        new_design(settings(tiny_prior, oracle={"components": [component]}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_prior_is_another_run(tiny_prior: Path, tmp_path: Path) -> None:
+    out = design(tmp_path / "run", settings(tiny_prior, budget=20))
+    policy, tokenizer = load_policy(tiny_prior)
+    with torch.no_grad():
+        policy.head.bias += 0.5
+    save_policy(tiny_prior, policy, tokenizer)
+    with pytest.raises(RunError, match=r"`prior`: .* has changed since the run began"):
+        resume_design(out)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_prior: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"the loss of step 1 is inf: .* `learning_rate` .* `sigma` \(1e\+30\)"
+    ):
+        design(tmp_path / "run", settings(tiny_prior, sigma=1e30))
 
 
 def test_stops_at_the_asked_number_of_hits(tiny_prior: Path, tmp_path: Path) -> None:
     out = design(tmp_path / "run", settings(tiny_prior, screen=0.05, stop_at_hits=5))
     result = json.loads((out / "reinvent-0/result.json").read_text())
-    assert result["stopped_by"] == "hits"
-    assert result["hits"] >= 5
-    before_last = metrics(out / "reinvent-0")[-2:-1]
-    assert all(row["hits"] < 5 for row in before_last)
+    assert (result["stopped_by"], result["hits"]) == ("hits", 5)
+    rows = read_ledger(out / "reinvent-0/ledger.sqlite")
+    assert (rows[-1].evaluation.reward or 0) >= 0.05  # not one call more than were needed
 
 
 def test_collapse_stops_or_warns(tiny_prior: Path, tmp_path: Path) -> None:
@@ -235,7 +279,6 @@ class _FixedOracle:
 def test_first_update_equals_the_formula(algorithm: str, tiny_prior: Path, tmp_path: Path) -> None:
     """The loss of the first step from its definition: (log p − log q − σ R̄)², R̄ by equation 11."""
     from allmodes.chem.loop import DesignLoop
-    from allmodes.chem.policy import load_policy
     from allmodes.runs.folder import RunFolder
 
     sigma, tau = 20.0, 0.5

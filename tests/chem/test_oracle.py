@@ -321,7 +321,7 @@ SAYS = "print({!r}, flush=True); continue"
     ("behaviour", "kind", "words"),
     [
         pytest.param(SAYS.format('{"error": "no pose"}'), "raised", "no pose", id="error"),
-        pytest.param(SAYS.format('{"error": null}'), "raised", "", id="error without text"),
+        pytest.param(SAYS.format('{"error": null}'), "malformed", "", id="error without text"),
         pytest.param(SAYS.format("hello"), "malformed", "hello", id="text"),
         pytest.param(SAYS.format(""), "malformed", "", id="empty line"),
         pytest.param(SAYS.format('"0.5"'), "malformed", "number", id="quoted number"),

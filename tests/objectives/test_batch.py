@@ -27,29 +27,6 @@ def test_length_and_optional_ids() -> None:
     assert batch.outcome_ids is None
 
 
-def test_rows_by_mask_and_by_index() -> None:
-    masked = make().rows(torch.tensor([True, False, False, True]))
-    indexed = make().rows(torch.tensor([3, 0]))
-    for selected, rows in ((masked, [0, 3]), (indexed, [3, 0])):
-        for field in dataclasses.fields(SampledBatch):
-            expected = getattr(make(), field.name)[rows]
-            assert torch.equal(getattr(selected, field.name), expected), field.name
-
-
-def test_rows_keep_absent_ids_absent() -> None:
-    selected = make(group_ids=None, outcome_ids=None).rows(torch.tensor([2]))
-    assert selected.group_ids is None
-    assert selected.outcome_ids is None
-    assert len(selected) == 1
-
-
-def test_rows_keep_the_gradient_of_the_policy() -> None:
-    logprobs = torch.tensor([-5.0, -6.0, -7.0, -8.0], requires_grad=True)
-    make(logprobs=logprobs).rows(torch.tensor([1, 2])).logprobs.sum().backward()
-    assert logprobs.grad is not None
-    assert logprobs.grad.tolist() == [0, 1, 1, 0]
-
-
 @pytest.mark.parametrize("name", ["ref_logprobs", "logprobs", "group_ids", "outcome_ids"])
 def test_shapes_must_agree(name: str) -> None:
     whole = getattr(make(), name)

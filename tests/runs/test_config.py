@@ -303,19 +303,15 @@ def shaping(**values: Any) -> dict[str, Any]:
         ),
         pytest.param(oracle({"kind": "a\nb"}), ["`oracle.components.0`", "'qed'"], id="kind of two lines"),
         pytest.param(oracle(QED, QED), ["`oracle.components`", "'qed' comes twice"], id="name twice"),
-        pytest.param(
-            oracle({"kind": "smarts"}), ["`oracle.components.0.smarts.patterns`", "none"], id="patterns"
-        ),
+        pytest.param(oracle({"kind": "smarts"}), ["`oracle.components.0.patterns`", "none"], id="patterns"),
         pytest.param(
             oracle({"kind": "function", "function": "no colon"}),
-            ["`oracle.components.0.function.function`"],
+            ["`oracle.components.0.function`"],
             id="function",
         ),
         pytest.param(oracle(QED, failed="ignore"), ["`oracle.failed`", "'exclude'", "'ignore'"], id="failed"),
-        pytest.param(
-            oracle({**QED, "time_limit": 0}), ["`oracle.components.0.qed.time_limit`", "0"], id="limit"
-        ),
-        pytest.param(shaping(kind="sigmoid", low=0, high=1), ["shaping.sigmoid.k`", "none"], id="no k"),
+        pytest.param(oracle({**QED, "time_limit": 0}), ["`oracle.components.0.time_limit`", "0"], id="limit"),
+        pytest.param(shaping(kind="sigmoid", low=0, high=1), ["shaping.k`", "none"], id="no k"),
         pytest.param(
             shaping(kind="sigmoid", low=1, high=1, k=1), ["shaping.sigmoid`", "low < high", "1.0"], id="order"
         ),

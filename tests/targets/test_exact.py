@@ -169,7 +169,7 @@ def test_mara_is_uniform_above_and_the_reference_below() -> None:
     assert (below - below[0]).abs().max() < 1e-12
 
 
-def test_mara_from_the_reference_page() -> None:
+def test_mara_is_not_multimodal_above_its_beta_bound() -> None:
     """R = (.9, .8, 1, 1), q = (.6, .3, .09, .01), β = .2: .9 has 4.0 times the mass of each good one."""
     ref, rewards = probabilities(0.6, 0.3, 0.09, 0.01).log(), probabilities(0.9, 0.8, 1, 1)
     p = mara_target(ref, rewards, beta=0.2, threshold=1.0).exp()

@@ -72,7 +72,7 @@ def test_definition_of_reward_multimodal() -> None:
     assert bool(all_good)
 
 
-def test_beta_bound_from_the_reference_page() -> None:
+def test_beta_bound_of_a_counter_example() -> None:
     ref, rewards = tensor(0.6, 0.3, 0.09, 0.01).log(), tensor(0.9, 0.8, 1, 1)
     bound = float(mara_beta_bound(ref, rewards, threshold=1.0))
     assert bound == pytest.approx(0.1 / math.log(0.6 / 0.09), rel=1e-13)

@@ -29,7 +29,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.memory import return_freed_memory
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.progress import progress_bar
-from allmodes.runs.provenance import provenance
+from allmodes.runs.provenance import file_sha256, provenance
 
 _POLL = 0.2  # seconds between two looks at the worker processes
 
@@ -45,14 +45,17 @@ class Job:
 
 
 def check_design(config: MoleculesConfig) -> None:
-    """Load the prior and start the oracle once; raises `ConfigError` for what would fail later."""
+    """Load the prior, start the oracle and ask programs about ethanol, a call that no budget counts.
+
+    Raises `ConfigError` for what would fail later.
+    """
     require_report_extra()
     try:
         load_policy(prior_path(config.prior))
     except RunError as error:
         raise ConfigError(f"`prior`: {error}") from error
-    with ComponentOracle(config.oracle):
-        pass
+    with ComponentOracle(config.oracle) as oracle:
+        oracle.probe()
 
 
 def new_design(config: MoleculesConfig, out: Path) -> Path:
@@ -64,12 +67,15 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     check_design(config)
     if (out / "config.json").exists():
         raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
-    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // config.workers)
+    threads = config.threads
+    if threads is None:
+        threads = max(1, torch.get_num_threads() // config.workers)
     # Results depend on the number of threads in the last bits, so a resumed run must use the same.
     prior = None if config.prior is None else config.prior.resolve()
     config = config.model_copy(update={"threads": threads, "prior": prior})
     with RunFolder(out) as folder:
-        write_text(out / "provenance.json", json.dumps(provenance(), indent=2) + "\n")
+        facts = {**provenance(), "prior_sha256": file_sha256(prior_path(config.prior))}
+        write_text(out / "provenance.json", json.dumps(facts, indent=2) + "\n")
         write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
         return _run_jobs(config, folder)
 
@@ -88,7 +94,22 @@ def resume_design(path: Path) -> Path:
     config = build_config(MoleculesConfig, values, source=str(path / "config.json"))
     check_design(config)
     with RunFolder(path) as folder:
+        _check_same_prior(config, path / "provenance.json")
         return _run_jobs(config, folder)
+
+
+def _check_same_prior(config: MoleculesConfig, provenance_path: Path) -> None:
+    """Another reference policy would be another run. Raises `RunError`."""
+    try:
+        expected = json.loads(provenance_path.read_text(encoding="utf-8"))["prior_sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"cannot read {provenance_path}: expected `prior_sha256`; {error}") from error
+    path = prior_path(config.prior)
+    got = file_sha256(path)
+    if got != expected:
+        raise RunError(
+            f"`prior`: {path} has changed since the run began: expected SHA-256 {expected}; got {got}"
+        )
 
 
 def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:

@@ -105,13 +105,23 @@ class Ledger:
         rows = [(reward, self._known[smiles].call) for smiles, reward in rewards]
         self._write("UPDATE evaluations SET penalised_reward = ? WHERE call = ?", rows)
 
+    def forget(self, *, after: int) -> None:
+        """Drop the calls after number `after`: a broken oracle's answers are not worth keeping."""
+        self._write("DELETE FROM evaluations WHERE call > ?", [(after,)])
+        self._known = {smiles: row for smiles, row in self._known.items() if row.call <= after}
+        self._recovered = {}
+        self.calls = after
+
     def flush(self) -> None:
         """Force all rows to disk; a checkpoint may only name calls that are there."""
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise RunError(f"cannot write ledger {self._path}: {error}") from error
 
     def finish(self) -> None:
         """Drop what a killed run had scored beyond the point where this run ended."""
-        self._write("DELETE FROM evaluations WHERE call > ?", [(self.calls,)])
+        self.forget(after=self.calls)
         self.flush()
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -125,7 +135,7 @@ class Ledger:
 def read_ledger(path: Path) -> list[LedgerRow]:
     """All rows of a ledger in the order of the calls. Raises `RunError` when it cannot be read."""
     try:
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             rows = database.execute("SELECT * FROM evaluations ORDER BY call").fetchall()
         finally:

@@ -46,12 +46,16 @@ class Progress:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """One sampled batch after scoring: per sample a canonical SMILES or None, and the two rewards (N,)."""
+    """One sampled batch after scoring: per sample a canonical SMILES or None, and the two rewards (N,).
+
+    new: molecules scored in this step. unseen: how many would have been, had the budget sufficed.
+    """
 
     smiles: list[str | None]
     raw: Tensor
     penalised: Tensor
     new: list[str]
+    unseen: int
     failures: int
 
 
@@ -71,7 +75,7 @@ class DesignLoop:
         self._agent, self._tokenizer = load_policy(path, precision=config.precision)
         self._prior, _ = load_policy(path, precision=config.precision)
         self._prior.requires_grad_(requires_grad=False)
-        self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=config.learning_rate)
+        self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=config.learning_rate, fused=True)
         self._generator = torch.Generator().manual_seed(seed)
         self._replay = ReplayBuffer(config.replay.size)
         scaffold = config.scaffold_filter
@@ -116,7 +120,8 @@ class DesignLoop:
         if config.collapse.action == "stop" and self._collapse.collapsed:
             return "collapse"
         # An agent that has collapsed onto known molecules would never spend its budget.
-        if self._step >= (config.max_steps or 10 * steps_for_budget):
+        most = 10 * steps_for_budget if config.max_steps is None else config.max_steps
+        if self._step >= most:
             return "max_steps"
         return None
 
@@ -135,14 +140,14 @@ class DesignLoop:
         tokens = _stack(samples.tokens, pad_tokens(list(replayed.values())))
         rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
         update = self._update(tokens, rewards)
-        self._remember(scored)
+        not_replayable = self._remember(scored)
         for _ in range(self._config.replay.augmentation_rounds):
             self._augmented_update(scored)
         updated = time.perf_counter()
 
         is_valid = torch.tensor([smiles is not None for smiles in scored.smiles])
         count = len(scored.smiles)
-        self._collapse.observe(len(scored.new) / count)
+        self._collapse.observe(scored.unseen / count)
         row = {
             "step": self._step,
             "calls": self._ledger.calls,
@@ -150,9 +155,10 @@ class DesignLoop:
             "mean_reward": _mean(scored.raw[is_valid]),
             "mean_penalised_reward": _mean(scored.penalised[is_valid]),
             "validity": float(is_valid.float().mean()),
-            "new_share": len(scored.new) / count,
+            "new_share": scored.unseen / count,
             "failures": scored.failures,
             "replay_size": len(self._replay),
+            "unknown_tokens": not_replayable,
             "agent_nll": -float(samples.logprobs.mean()),
             "collapsed": self._collapse.collapsed,
             **update,
@@ -168,20 +174,20 @@ class DesignLoop:
         ]
         molecules = list(dict.fromkeys(line for line in smiles if line is not None))
         unknown = [line for line in molecules if self._ledger.evaluation(line) is None]
-        new = unknown[: self._config.budget - self._ledger.calls]
-        for line in new:
-            self._evaluate(line)
-        # Missing: molecules beyond the budget. None: molecules that failed.
+        calls_before = self._ledger.calls
+        new = self._evaluate(unknown)
+        # Missing: molecules beyond the budget or the hits. None: molecules that failed.
         raw = {
             line: evaluation.reward
             for line in molecules
             if (evaluation := self._ledger.evaluation(line)) is not None
         }
         rewards = {line: reward for line, reward in raw.items() if reward is not None}
-        self._hits += sum(1 for line in new if rewards.get(line, -math.inf) >= self._config.screen)
         failures = [line for line in new if line not in rewards]
         if len(failures) == len(new) >= _ALL_FAILED:
             evaluation = self._ledger.evaluation(failures[0])
+            # These are no results: when the oracle works again, a resumed run shall ask it again.
+            self._ledger.forget(after=calls_before)
             raise RunError(
                 f"the oracle failed for all {len(new)} molecules of step {self._step}; the first: "
                 f"{failures[0]}: {evaluation.failure if evaluation else ''}"
@@ -195,27 +201,41 @@ class DesignLoop:
             raw=_per_sample(smiles, rewards),
             penalised=_per_sample(smiles, penalised),
             new=new,
+            unseen=len(unknown),
             failures=len(failures),
         )
 
-    def _evaluate(self, smiles: str) -> None:
-        recovered = self._ledger.recovered(smiles)
-        evaluation = recovered or next(iter(self._oracle.evaluate([smiles])))
-        self._ledger.record(evaluation, step=self._step)
+    def _evaluate(self, smiles: Sequence[str]) -> list[str]:
+        """Score molecules until the budget or the number of hits is reached; returns those scored."""
+        config, scored = self._config, list[str]()
+        for line in smiles:
+            enough = config.stop_at_hits is not None and self._hits >= config.stop_at_hits
+            if enough or self._ledger.calls >= config.budget:
+                break
+            evaluation = self._ledger.recovered(line)
+            if evaluation is None:
+                (evaluation,) = self._oracle.evaluate([line])
+            self._ledger.record(evaluation, step=self._step)
+            self._hits += evaluation.reward is not None and evaluation.reward >= config.screen
+            scored.append(line)
+        return scored
 
     def _penalise(self, rewards: dict[str, float]) -> dict[str, float]:
         if self._filter is None:
             return dict(rewards)
         return self._filter.penalise(rewards, {smiles: scaffold_key(smiles) for smiles in rewards})
 
-    def _remember(self, scored: _Scored) -> None:
-        entries = {}
+    def _remember(self, scored: _Scored) -> int:
+        """Offer this batch to the buffer; returns how many molecules hold tokens the prior never saw."""
+        entries: dict[str, Remembered] = {}
         for smiles, reward in zip(scored.smiles, scored.penalised.tolist(), strict=True):
             if smiles is not None and reward > 0:  # False for NaN
                 entries[smiles] = Remembered(smiles, scaffold_key(smiles), reward)
-        self._replay.add(list(entries.values()))
+        known = self._encode(list(entries))
+        self._replay.add([entry for index, entry in enumerate(entries.values()) if index in known])
         if self._filter is not None:
             self._replay.purge(self._filter.full())
+        return len(entries) - len(known)
 
     def _update(self, tokens: Tensor, rewards: Tensor) -> dict[str, float | None]:
         """One step of the optimiser on all sequences whose reward is known."""
@@ -233,7 +253,7 @@ class DesignLoop:
         loss = reinvent_loss(batch.logprobs, batch.ref_logprobs, final_rewards, sigma=sigma).mean()
         if not torch.isfinite(loss):
             raise RunError(
-                f"the loss of step {self._step} is {float(loss)}: expected a finite number; lower "
+                f"the loss of step {self._step} is {float(loss.detach())}: expected a finite number; lower "
                 f"`learning_rate` ({self._config.learning_rate:g}) or `sigma` ({sigma:g})"
             )
         self._optimizer.zero_grad()

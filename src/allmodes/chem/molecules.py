@@ -16,8 +16,11 @@ rdBase.DisableLog("rdApp.*")
 def canonical_smiles(smiles: str) -> str | None:
     """The canonical isomeric SMILES, or None for what is no molecule (an empty string included).
 
-    None, too, for the rare molecule whose canonical SMILES RDKit itself cannot read back: no scorer could.
+    None, too, for text that is not printable ASCII, of which RDKit would drop characters, and for the rare
+    molecule whose canonical SMILES RDKit itself cannot read back: no scorer could.
     """
+    if not (smiles.isascii() and smiles.isprintable()):
+        return None
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         return None

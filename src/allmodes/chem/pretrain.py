@@ -1,5 +1,6 @@
 """Maximum-likelihood training of a SMILES policy: the prior of the design loop."""
 
+import codecs
 import gzip
 import json
 import math
@@ -14,6 +15,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from allmodes.checks import check_positive
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policy import Cell, Precision, RecurrentPolicy, pad_tokens, save_policy
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
@@ -46,6 +48,17 @@ class PretrainSettings:
     checkpoint_every: int
     num_samples: int
 
+    def __post_init__(self) -> None:
+        counts = ("hidden_size", "num_layers", "embedding_size", "epochs", "batch_size", "max_tokens")
+        for name in (*counts, "checkpoint_every", "num_samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1; got {getattr(self, name)}")
+        check_positive("learning_rate", self.learning_rate)
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(
+                f"`validation_fraction` must be above 0 and below 1; got {self.validation_fraction}"
+            )
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +84,7 @@ def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejecte
         raise InputError(f"cannot read {path}: expected a .smi or .smi.gz file; {error}") from error
     kept: dict[str, None] = {}
     rejected = []
+    lines[:1] = [line.removeprefix(codecs.BOM_UTF8) for line in lines[:1]]
     for number, line in enumerate(track(lines, "reading molecules", console=console), start=1):
         text = line.decode("utf-8", errors="replace").strip()
         smiles, reason = _usable(text, max_tokens)
@@ -196,6 +210,7 @@ class _Pretraining:
         )
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=settings.learning_rate)
         self.step = 0
+        self.recent_nlls: list[float] = []
 
     def run(self) -> dict[str, Any]:
         facts = provenance()
@@ -213,11 +228,10 @@ class _Pretraining:
         total = self.steps_per_epoch * self.settings.epochs
         with progress_bar() as progress:
             task = progress.add_task("pretraining", total=total, completed=self.step, note="")
-            running: list[float] = []
             for batch in self._remaining_batches():
-                running = [*running[-99:], self._update(batch, total)]
+                self.recent_nlls = [*self.recent_nlls[-99:], self._update(batch, total)]
                 self.step += 1
-                recent = sum(running) / len(running)
+                recent = sum(self.recent_nlls) / len(self.recent_nlls)
                 progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats a molecule")
                 if self.step % self.steps_per_epoch == 0:
                     self._end_epoch(recent)
@@ -259,7 +273,7 @@ class _Pretraining:
 
     def _save(self) -> None:
         tensors = {**self.policy.state_dict(), **adam_state(self.optimizer)}
-        state = {"identity": self.identity, "step": self.step}
+        state = {"identity": self.identity, "step": self.step, "recent_nlls": self.recent_nlls}
         save_checkpoint(self.folder.checkpoint_path, tensors, state)
 
     def _resume(self) -> None:
@@ -275,7 +289,7 @@ class _Pretraining:
                 )
         self.policy.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
         restore_adam_state(self.optimizer, tensors)
-        self.step = state["step"]
+        self.step, self.recent_nlls = state["step"], state["recent_nlls"]
         self.folder.keep_metrics(lambda row: row["step"] <= self.step)
         console.print(f"resuming {self.folder.path} at step {self.step}", markup=False)
 

@@ -235,7 +235,7 @@ def _component(component: Component) -> dict[str, str]:
         # Without their folders: see `_without_folders`.
         what = "program " + " ".join(PurePath(part).name or part for part in component.command)
     else:
-        what = _PROPERTIES[component.kind]
+        what = _PROPERTIES.get(component.kind, component.kind)
     return {"name": component.name, "what": what, "shaping": _shaping(component.shaping)}
 
 

@@ -44,7 +44,7 @@ class SmilesTokenizer:
         """Token ids of a SMILES, EOS included. Raises `UnknownTokenError` that names the token."""
         ids = []
         for token in split_smiles(smiles):
-            if token not in self._ids or token in SPECIAL_TOKENS:
+            if token not in self._ids:
                 raise UnknownTokenError(
                     f"unknown token {token!r} in SMILES {smiles!r}: expected one of the "
                     f"{len(self) - 3} tokens that the policy was trained on"

@@ -1,6 +1,6 @@
 """The samples that one training step sees."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import final
 
 from torch import Tensor
@@ -37,8 +37,3 @@ class SampledBatch:
 
     def __len__(self) -> int:
         return len(self.rewards)
-
-    def rows(self, mask: Tensor) -> "SampledBatch":
-        """The samples that a boolean mask (N,) or an index tensor selects."""
-        present = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return replace(self, **{name: t[mask] for name, t in present.items() if t is not None})

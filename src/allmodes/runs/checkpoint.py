@@ -30,8 +30,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        return tensors, json.loads(metadata["state"])
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        state = json.loads(metadata["state"])
+        if not isinstance(state, dict):
+            raise ValueError(f"its state is a {type(state).__name__}, no table")
+        return tensors, state
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: expected a safetensors file of allmodes; {error}") from error
 
 

@@ -6,7 +6,7 @@ expected and what was got.
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from allmodes.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Parent of every configuration: frozen, unknown keys refused, no silent conversion of types."""
+    """Parent of every configuration: frozen, unknown keys refused; numbers must be written as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -32,9 +32,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"cannot read configuration {path}: {reason}") from error
     if path.suffix == ".toml":
-        loaded = _parse(path, lambda: tomllib.loads(text), tomllib.TOMLDecodeError)
+        loaded = _parse(path, lambda: tomllib.loads(text))
     elif path.suffix == ".json":
-        loaded = _parse(path, lambda: json.loads(text), json.JSONDecodeError)
+        loaded = _parse(path, lambda: json.loads(text))
     elif path.suffix in (".yaml", ".yml"):
         try:
             import yaml
@@ -48,10 +48,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _parse(path: Path, load: Any, failure: type[Exception]) -> Any:
+def _parse(path: Path, load: Callable[[], Any], *failures: type[Exception]) -> Any:
     try:
         return load()
-    except failure as error:
+    except (ValueError, RecursionError, *failures) as error:
         raise ConfigError(
             f"{path}: expected valid {path.suffix[1:].upper()}; {' '.join(str(error).split())}"
         ) from error
@@ -96,13 +96,27 @@ def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ConfigError(f"{source}: {_explain(first, model)}") from error
+        # Of the ways in which a value fails each alternative of a union, the deepest is the one meant.
+        problem = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
+        raise ConfigError(f"{source}: {_explain(problem, model, values)}") from error
 
 
-def _explain(problem: Any, model: type[Config]) -> str:
-    # pydantic puts the tag of a union into the path: `oracle.components.0.qed.shaping`
-    path = ".".join(str(part) for part in problem["loc"]) or "configuration"
+def _key_path(location: Sequence[int | str], values: Any) -> str:
+    """The key as it is written in the file: pydantic adds the names of a union's alternatives."""
+    path = []
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            if not (is_last and isinstance(values, dict)):  # else it is the key that is missing
+                continue
+        path.append(str(part))
+    return ".".join(path) or "configuration"
+
+
+def _explain(problem: Any, model: type[Config], values: dict[str, Any]) -> str:
+    path = _key_path(problem["loc"], values)
     kind = problem["type"]
     if kind == "extra_forbidden":
         known = f"one of {', '.join(model.model_fields)}" if len(problem["loc"]) == 1 else "a known key"
@@ -112,7 +126,7 @@ def _explain(problem: Any, model: type[Config]) -> str:
     if kind == "union_tag_not_found":
         return f"`{path}`: expected a key {problem['ctx']['discriminator']}; got none"
     if kind == "union_tag_invalid":
-        return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got '{problem['ctx']['tag']}'"
+        return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {problem['ctx']['tag']!r}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected[:1].lower() + expected[1:]
     return f"`{path}`: expected {expected}; got {problem['input']!r}"

@@ -34,6 +34,8 @@ class RunFolder:
         except OSError as error:
             os.close(self._lock)
             raise RunError(f"run folder {self.path} is in use by another process") from error
+        for left in self.path.glob(".*.tmp"):  # half of a file that a killed process was writing
+            left.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,11 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from allmodes.runs.config import Config
 
-Probability = Annotated[float, Field(ge=0, le=1)]
+# Strict: `"500"` and `true` are no numbers.
+Number = Annotated[float, Field(strict=True)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
+PositiveInt = Annotated[int, Field(strict=True, gt=0)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
 class NoShaping(Config):
@@ -20,8 +25,8 @@ class SigmoidShaping(Config):
     """Sigmoid from 0 below `low` to 1 above `high`; "reverse_sigmoid" the other way round."""
 
     kind: Literal["sigmoid", "reverse_sigmoid"]
-    low: float
-    high: float
+    low: Number
+    high: Number
     k: PositiveFloat
 
     @model_validator(mode="after")
@@ -35,8 +40,8 @@ class StepShaping(Config):
     """1 where low ≤ value ≤ high, else 0; a bound that is left out does not bound."""
 
     kind: Literal["step"]
-    low: float | None = None
-    high: float | None = None
+    low: Number | None = None
+    high: Number | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> "StepShaping":
@@ -130,7 +135,7 @@ class BatchQuantileThreshold(Config):
 class MaraConfig(Config):
     """Settings of `algorithm = "mara"`."""
 
-    threshold: float | BatchQuantileThreshold = 0.8
+    threshold: Number | BatchQuantileThreshold = 0.8
     anchor: Literal["group", "leave_one_out"] = "group"
     max_gap_bonus: PositiveFloat | None = None
 
@@ -138,16 +143,16 @@ class MaraConfig(Config):
 class ReplayConfig(Config):
     """Replay buffer and augmented memory."""
 
-    size: Annotated[int, Field(ge=0)] = 100
-    sample: Annotated[int, Field(ge=0)] = 10
-    augmentation_rounds: Annotated[int, Field(ge=0)] = 2
+    size: Count = 100
+    sample: Count = 10
+    augmentation_rounds: Count = 2
 
 
 class ScaffoldFilterConfig(Config):
     """Identical-Murcko-scaffold filter."""
 
     bucket_size: PositiveInt = 10
-    min_reward: float
+    min_reward: Number
 
 
 class CollapseConfig(Config):
@@ -163,9 +168,11 @@ class MoleculesConfig(Config):
 
     kind: Literal["molecules"]
     algorithm: Annotated[tuple[Literal["reinvent", "mara"], ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)] = (
+        0,
+    )
     budget: PositiveInt
-    screen: float
+    screen: Number
     oracle: OracleConfig
     prior: Path | None = None
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -78,7 +78,7 @@ def _smarts(component: dict[str, Any]) -> Scorer:
 def _function(component: dict[str, Any]) -> Scorer:
     module_name, _, function_name = component["function"].partition(":")
     where = f"component {component['name']!r}: `function`:"
-    sys.path.insert(0, "")  # the folder that the run was started in
+    sys.path.insert(0, "")  # the folder that the run was started in, under PYTHONSAFEPATH too
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module raises while it is imported

@@ -9,6 +9,7 @@ from typing import Protocol, final
 from allmodes.chem.oracles.process import Answer, ScorerProcess
 from allmodes.chem.oracles.results import Evaluation, Failure
 from allmodes.chem.oracles.shaping import aggregate, shape
+from allmodes.errors import ConfigError
 from allmodes.runs.molecules_config import Component, OracleConfig, ProcessComponent
 
 
@@ -18,6 +19,11 @@ class Oracle(Protocol):
     def evaluate(self, smiles: Sequence[str]) -> Iterator[Evaluation]:
         """One evaluation for each SMILES, in order."""
         ...
+
+
+_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
+# A program that cannot even be asked about this (ethanol) cannot run at all.
+_PROBE = "CCO"
 
 
 @final
@@ -45,6 +51,21 @@ class ComponentOracle:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+
+    def probe(self) -> None:
+        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles.
+
+        RDKit components and functions need none: they say when they start that they can work.
+        """
+        for components, process in self._groups:
+            if not isinstance(components[0], ProcessComponent):
+                continue
+            (answer,) = process.ask(_PROBE)
+            if isinstance(answer, Failure) and answer.kind in ("died", "timed_out", "malformed"):
+                raise ConfigError(
+                    f"component {components[0].name!r}: `command`: expected an answer to {_PROBE!r}; "
+                    f"got {answer.kind}: {answer.message}"
+                )
 
     def _stop(self) -> None:
         for _, process in self._groups:
@@ -84,12 +105,15 @@ def _groups(components: Sequence[Component]) -> list[tuple[list[Component], Scor
 def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
     first = group[0]
     if isinstance(first, ProcessComponent):
-        command, handshake = list(first.command), False
+        command, prefix, handshake = list(first.command), _LEASH, False
     else:
         configs = json.dumps([component.model_dump() for component in group])
-        command, handshake = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs], True
+        command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
+        prefix, handshake = (), True
     return ScorerProcess(
         command,
+        prefix=prefix,
+        name=first.name,
         components=len(group),
         time_limit=max(component.time_limit for component in group),
         start_limit=max(component.start_limit for component in group),

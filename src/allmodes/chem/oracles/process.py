@@ -18,6 +18,7 @@ from allmodes.errors import ConfigError
 
 Answer = float | Failure
 
+_LEFT = Failure("died", "ended without an answer (exit code 0)")
 _LONGEST_LINE = 1 << 20  # bytes; no honest answer is longer
 
 
@@ -34,27 +35,35 @@ class ScorerProcess:
         self,
         command: Sequence[str],
         *,
+        prefix: Sequence[str] = (),
+        name: str,
         components: int,
         time_limit: float,
         start_limit: float,
         handshake: bool,
     ) -> None:
-        self._command = list(command)
-        self._components = components
+        self._command = [*prefix, *command]
+        self._program = command[0]
+        self._name, self._components = name, components
         self._time_limit, self._start_limit, self._handshake = time_limit, start_limit, handshake
         self._running: _Running | None = None
 
     def start(self) -> None:
         """Start the program. Raises `ConfigError` when it is not there or says that it cannot work."""
-        program = self._command[0]
+        program = self._program
         if shutil.which(program) is None:
-            raise ConfigError(f"`command`: expected a program that can be run; got {program!r}")
-        self._running = _Running(self._command)
+            raise ConfigError(
+                f"component {self._name!r}: `command`: expected a program that can be run; got {program!r}"
+            )
+        try:
+            self._running = _Running(self._command)
+        except OSError as error:
+            raise ConfigError(f"component {self._name!r}: cannot be started; {error}") from error
         if self._handshake:
             line = self._running.read_line(self._start_limit)
             if isinstance(line, Failure):
                 self.stop()
-                raise ConfigError(f"the oracle's worker did not start: {line.message}")
+                raise ConfigError(f"component {self._name!r}: its worker did not start: {line.message}")
             error = json.loads(line).get("error")
             if error is not None:
                 self.stop()
@@ -65,22 +74,29 @@ class ScorerProcess:
         """One answer a component for a SMILES; all the same failure when the process is at fault."""
         if self._running is not None and self._running.has_ended():  # after its last answer, not in one
             self.stop()
-        try:
-            if self._running is None:
-                self.start()
-            answers = self._exchange(smiles)
-        except (OSError, ConfigError) as error:
-            answers = Failure("died", str(error))
+        used = self._running is not None
+        answers = self._try(smiles)
+        if used and answers == _LEFT:  # it had answered before and left in peace: it wants a new start
+            self.stop()
+            answers = self._try(smiles)
         if isinstance(answers, Failure):
             self.stop()
             return [answers] * self._components
         return answers
 
+    def _try(self, smiles: str) -> list[Answer] | Failure:
+        try:
+            if self._running is None:
+                self.start()
+            return self._exchange(smiles)
+        except (OSError, ConfigError) as error:
+            return Failure("died", str(error))
+
     def _exchange(self, smiles: str) -> list[Answer] | Failure:
         running = self._running
         if running is None:
             return Failure("died", "could not be started")
-        if running.has_output():
+        if not running.fresh and running.has_output():  # said after its last answer was taken
             return Failure("malformed", "expected one line for each SMILES; got more")
         if not running.write_line(smiles):
             return running.death()
@@ -88,10 +104,12 @@ class ScorerProcess:
         line = running.read_line(self._time_limit + (self._start_limit if running.fresh else 0))
         if isinstance(line, Failure):
             return line
+        if running.has_output():
+            return Failure("malformed", "expected one line for each SMILES; got more")
         running.fresh = False
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Failure("malformed", f"expected one line of JSON; got {_shorten(line)!r}")
         items = answer if isinstance(answer, list) else [answer]
         if len(items) != self._components:
@@ -127,7 +145,10 @@ class _Running:
         return self._process.poll() is not None
 
     def has_output(self) -> bool:
-        return not self.fresh and (bool(self._buffer) or self._readable(0))
+        """Whether something lies unread; the end of the output is nothing."""
+        if not self._buffer and self._readable(0):
+            self._buffer = os.read(self._stdout.fileno(), 65536)
+        return bool(self._buffer)
 
     def write_line(self, text: str) -> bool:
         """Whether the program could be told."""
@@ -160,6 +181,8 @@ class _Running:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return Failure("died", "closed its output")
+        if code == 0:
+            return _LEFT
         self._stderr.seek(0)
         words = self._stderr.read().strip().splitlines()
         last = f": {_shorten(words[-1])}" if words else ""
@@ -180,16 +203,25 @@ class _Running:
 
 
 def _parse(item: Any) -> Answer:
-    if isinstance(item, dict) and "error" in item:
-        return Failure("raised", str(item["error"])[:500])
-    value = item.get("value") if isinstance(item, dict) else item
+    if isinstance(item, dict) and item.get("error") is not None:
+        return Failure("raised", _printable(str(item["error"]))[:500])
+    value = item.get("value", item) if isinstance(item, dict) else item
     if value is None:
         return Failure("not_finite", "expected a number; got null")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return Failure("malformed", f"expected a number; got {str(item)[:100]!r}")
-    if not math.isfinite(value):
-        return Failure("not_finite", f"expected a finite number; got {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return Failure("not_finite", f"expected a finite number; got one of {len(str(value))} digits")
+    return (
+        number if math.isfinite(number) else Failure("not_finite", f"expected a finite number; got {number}")
+    )
+
+
+def _printable(text: str) -> str:
+    """The text without what no file can hold: half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _shorten(text: bytes) -> str:

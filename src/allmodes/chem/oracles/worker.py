@@ -7,18 +7,17 @@ out says that it is ready, or what is wrong with the configuration.
 import json
 import os
 import sys
-import threading
-import time
 
 from rdkit import rdBase
 
 from allmodes.chem.oracles.components import Scorer, make_scorer
+from allmodes.chem.oracles.leash import end_with_parent
 from allmodes.errors import ConfigError
 
 
 def main() -> None:
     """Read the components' configurations from the first argument, then answer until stdin ends."""
-    _end_with_parent(os.getppid())
+    end_with_parent()
     # What a user's function prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -38,17 +37,6 @@ def _answer(scorer: Scorer, smiles: str) -> float | dict[str, str]:
         return scorer(smiles)
     except Exception as error:  # noqa: BLE001 - a typed failure in the ledger, whatever a component raises
         return {"error": f"{type(error).__name__}: {error}"}
-
-
-def _end_with_parent(parent: int) -> None:
-    """Leave when the parent process is gone, even while a component hangs."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":
