@@ -26,7 +26,6 @@ from allmodes.errors import AllmodesError, ConfigError, RunError
 from allmodes.runs.config import build_config
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.memory import return_freed_memory
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.provenance import file_sha256, provenance
@@ -152,7 +151,6 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
 def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
     """Run one job to its end and write its result; the checkpoint goes when nothing is left to resume."""
     torch.set_num_threads(config.threads or 1)
-    return_freed_memory()
     with RunFolder(job.path) as folder, ComponentOracle(config.oracle) as oracle:
         loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
         reason = loop.run(on_step)
