@@ -21,6 +21,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/objectives.py
 	$(BIN)/python benchmarks/design_step.py
+	$(BIN)/python benchmarks/startup.py
 
 # The extras that every command here needs; constraints.txt pins what CI and newcomers get.
 $(STAMP): pyproject.toml constraints.txt
