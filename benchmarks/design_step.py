@@ -99,10 +99,7 @@ def main() -> None:
         columns = "  ".join(f"{medians[stage]:6.3f}" for stage in STAGES)
         print(f"{precision:9}  {columns}  {total:6.3f}  {work / rate:6.3f}  {total * rate / work:8.2f}")
     mean, largest = bfloat16_error()
-    own, child = (
-        resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    print(f"peak memory {own:.2f} GB, and {child:.2f} GB of the oracle's worker")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     print(f"bfloat16's error of log p: mean {mean:.3f}, largest {largest:.3f} nats a molecule")
 
 

@@ -1,7 +1,7 @@
 """How long the command line takes to answer, against starting Python itself.
 
-Median wall time of five runs of `allmodes --help` and of `python -c pass`, and their ratio. What bounds it: the
-import of tyro. torch, RDKit and pydantic are imported by the commands that use them, when they run.
+Median wall time of five runs of `allmodes --help` and of `python -c pass`, and their ratio. What bounds it:
+the import of tyro. torch, RDKit and pydantic are imported by the commands that use them, when they run.
 
 Run: python benchmarks/startup.py
 """

@@ -23,7 +23,7 @@ Precision = Literal["float32", "bfloat16"]
 BUCKET = 15
 # Their widths are multiples of this: oneDNN keeps compiled kernels and memory for each shape it has seen, and
 # free widths grew a run of augmented memory by 40 MB a step.
-WIDTH_STEP = 8
+WIDTH_STEP = 4
 # Padding and BOS are never predicted: the head's first output is EOS.
 FIRST_OUTPUT = EOS
 
