@@ -63,9 +63,9 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
     `out` holds a run already or cannot be written.
     """
-    check_design(config)
     if (out / "config.json").exists():
         raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+    check_design(config)
     threads = config.threads
     if threads is None:
         threads = max(1, torch.get_num_threads() // config.workers)

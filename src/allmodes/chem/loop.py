@@ -1,5 +1,6 @@
 """The design loop: sample molecules, score the new ones, move the agent toward the target."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -48,13 +49,12 @@ class Progress:
 class _Scored:
     """One sampled batch after scoring: per sample a canonical SMILES or None, and the two rewards (N,).
 
-    new: molecules scored in this step. unseen: how many would have been, had the budget sufficed.
+    unseen: how many molecules were new, scored or beyond the budget. failures: how many have no score.
     """
 
     smiles: list[str | None]
     raw: Tensor
     penalised: Tensor
-    new: list[str]
     unseen: int
     failures: int
 
@@ -71,10 +71,8 @@ class DesignLoop:
         self, config: MoleculesConfig, *, algorithm: Algorithm, seed: int, folder: RunFolder, oracle: Oracle
     ) -> None:
         self._config, self._algorithm, self._folder, self._oracle = config, algorithm, folder, oracle
-        path = prior_path(config.prior)
-        self._agent, self._tokenizer = load_policy(path, precision=config.precision)
-        self._prior, _ = load_policy(path, precision=config.precision)
-        self._prior.requires_grad_(requires_grad=False)
+        self._agent, self._tokenizer = load_policy(prior_path(config.prior), precision=config.precision)
+        self._prior = copy.deepcopy(self._agent).requires_grad_(requires_grad=False)
         self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=config.learning_rate, fused=True)
         self._generator = torch.Generator().manual_seed(seed)
         self._replay = ReplayBuffer(config.replay.size)
@@ -200,7 +198,6 @@ class DesignLoop:
             smiles=smiles,
             raw=_per_sample(smiles, rewards),
             penalised=_per_sample(smiles, penalised),
-            new=new,
             unseen=len(unknown),
             failures=len(failures),
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from allmodes.checks import check_fraction, check_vector
-from allmodes.objectives.groups import Groups, group_min, group_quantile, make_groups
+from allmodes.objectives.groups import group_min, group_quantile, make_groups
 
 
 class Threshold(Protocol):
@@ -52,7 +52,10 @@ class GroupQuantile:
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
         """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
         check_vector("rewards", rewards)
-        return _quantile_threshold(rewards, make_groups(group_ids, rewards), self.q)
+        groups = make_groups(group_ids, rewards)
+        quantile = group_quantile(rewards, groups, q=self.q)
+        smallest = group_min(torch.where(rewards.isnan(), torch.inf, rewards), groups)
+        return torch.where(quantile > smallest, quantile, torch.inf)[groups.index]
 
 
 @final
@@ -70,11 +73,4 @@ class BatchQuantile:
 
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
         """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
-        check_vector("rewards", rewards)
-        return _quantile_threshold(rewards, make_groups(None, rewards), self.q)
-
-
-def _quantile_threshold(rewards: Tensor, groups: Groups, q: float) -> Tensor:
-    quantile = group_quantile(rewards, groups, q=q)
-    smallest = group_min(torch.where(rewards.isnan(), torch.inf, rewards), groups)
-    return torch.where(quantile > smallest, quantile, torch.inf)[groups.index]
+        return GroupQuantile(self.q)(rewards)  # the whole batch as one group

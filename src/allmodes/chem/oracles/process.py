@@ -50,10 +50,10 @@ class ScorerProcess:
 
     def start(self) -> None:
         """Start the program. Raises `ConfigError` when it is not there or says that it cannot work."""
-        program = self._program
-        if shutil.which(program) is None:
+        if shutil.which(self._program) is None:
             raise ConfigError(
-                f"component {self._name!r}: `command`: expected a program that can be run; got {program!r}"
+                f"component {self._name!r}: `command`: expected a program that can be run; "
+                f"got {self._program!r}"
             )
         try:
             self._running = _Running(self._command)
