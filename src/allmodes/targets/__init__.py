@@ -8,23 +8,37 @@ from allmodes.targets.divergences import (
 )
 from allmodes.targets.exact import (
     ForwardKLTarget,
+    forward_kl_mara_rewards,
     forward_kl_target,
     mara_target,
     reverse_kl_target,
 )
+from allmodes.targets.flows import (
+    expected_return_flow,
+    integrate_flow,
+    ips_flow,
+    natural_gradient_flow,
+)
+from allmodes.targets.ips import ips_target
 from allmodes.targets.ratios import flip_beta, is_reward_multimodal, log_ratio, mara_beta_bound
 
 __all__ = [
     "ForwardKLTarget",
     "effective_modes",
     "entropy",
+    "expected_return_flow",
     "flip_beta",
+    "forward_kl_mara_rewards",
     "forward_kl_target",
+    "integrate_flow",
+    "ips_flow",
+    "ips_target",
     "is_reward_multimodal",
     "kl_divergence",
     "log_ratio",
     "mara_beta_bound",
     "mara_target",
+    "natural_gradient_flow",
     "reverse_kl_target",
     "total_variation",
 ]

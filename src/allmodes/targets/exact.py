@@ -10,9 +10,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_finite, check_log_distribution, check_same_shape
 from allmodes.errors import InputError
+from allmodes.targets.inputs import check_outcomes, per_outcome
 
+_PIECE = 2**15  # outcomes handled at a time: what stays in a core's cache
 _MOST_STEPS = 200  # Newton's method needs about 5; its iterates rise until they no longer can
 
 
@@ -43,8 +44,8 @@ def reverse_kl_target(
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, β < 0, η < 0 or β + η = 0. Source: MARA, Remark 3.1.
     """
-    _check(ref_logprobs, rewards)
-    kl, bonus = _column("beta", beta, rewards), _column("entropy", entropy, rewards)
+    check_outcomes(ref_logprobs, rewards)
+    kl, bonus = per_outcome("beta", beta, rewards), per_outcome("entropy", entropy, rewards)
     if bool((kl + bonus <= 0).any()):
         raise InputError("`beta` + `entropy` must be above 0: without them the optimum is not unique")
     pull = torch.where(kl > 0, kl * ref_logprobs, 0)  # 0 · −inf is 0 here, not NaN
@@ -64,15 +65,17 @@ def mara_target(
 
     Raises InputError as `reverse_kl_target` does, and for β = 0 or a NaN threshold. Source: MARA, Remark B.3.
     """
-    _check(ref_logprobs, rewards)
-    kl, tau = _column("beta", beta, rewards), _column("threshold", threshold, rewards, may_be_negative=True)
+    check_outcomes(ref_logprobs, rewards)
+    kl, tau = (
+        per_outcome("beta", beta, rewards),
+        per_outcome("threshold", threshold, rewards, may_be_negative=True),
+    )
     if bool((kl <= 0).any()):
         raise InputError("`beta` must be above 0: MARA moves mass by the reference's probabilities")
     log_density = ref_logprobs + _from_best(rewards) / kl
     good = (rewards >= tau) & ~ref_logprobs.isneginf()
-    anchor_logprob = ref_logprobs.masked_fill(~good, -torch.inf).amax(-1, keepdim=True)
-    is_anchor = good & (ref_logprobs == anchor_logprob)
-    height = log_density.masked_fill(~is_anchor, -torch.inf).amax(-1, keepdim=True)
+    anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
+    height = anchor_logprob + (anchor_reward - rewards.amax(-1, keepdim=True)) / kl
     return torch.log_softmax(torch.where(good, height, log_density), -1)
 
 
@@ -92,74 +95,122 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, or β ≤ 0. Source: MARA, Remark 3.3, and for the off-support part its appendix B.3.
     """
-    _check(ref_logprobs, rewards)
-    kl = _column("beta", beta, rewards)
+    check_outcomes(ref_logprobs, rewards)
+    kl = per_outcome("beta", beta, rewards)
     if bool((kl <= 0).any()):
         raise InputError("`beta` must be above 0: without it the optimum is not unique")
-    support = ~ref_logprobs.isneginf()
-    best = rewards.masked_fill(~support, -torch.inf).amax(-1, keepdim=True)
+    best = _best_on_support(ref_logprobs, rewards)
     weights = kl * ref_logprobs.exp()
-    distance = torch.where(support, best - rewards, 0)
+    distance = (best - rewards).clamp_(min=0)  # below 0 only off the support, where it has no say
     gap = _solve_gap(weights, distance)
-    # Λ may not be below the best reward off the support: its lead is the smallest gap that is allowed.
+    del weights
+    if bool(ref_logprobs.isneginf().any()):
+        return _with_off_support(ref_logprobs, rewards, kl, best, gap)
+    logprobs = ref_logprobs - (gap + distance).log_() + kl.log()
+    return ForwardKLTarget(
+        logprobs=logprobs,
+        multiplier=(gap + best).squeeze(-1),
+        off_support_mass=torch.zeros_like(gap).squeeze(-1),
+    )
+
+
+def _with_off_support(
+    ref_logprobs: Tensor, rewards: Tensor, kl: Tensor, best: Tensor, gap: Tensor
+) -> ForwardKLTarget:
+    """The optimum where the reference has holes: Λ may not be below the best reward in one of them."""
+    support = ~ref_logprobs.isneginf()
     outside = rewards.masked_fill(support, -torch.inf).amax(-1, keepdim=True)
     has_mass_outside = outside - best > gap
     gap = torch.where(has_mass_outside, outside - best, gap)
-    inside = torch.where(support, weights / (gap + distance), 0)
-    off_mass = torch.where(has_mass_outside, (1 - inside.sum(-1, keepdim=True)).clamp(min=0), 0)
+    distance = torch.where(support, best - rewards, 0)
+    log_inside = torch.where(support, ref_logprobs, 0) + kl.log() - (gap + distance).log()
+    inside = torch.where(support, log_inside.exp(), 0).sum(-1, keepdim=True)
+    off_mass = torch.where(has_mass_outside, (1 - inside).clamp(min=0), 0)
     winners = has_mass_outside & ~support & (rewards == outside)
     share = off_mass / winners.sum(-1, keepdim=True).clamp(min=1)
-    logprobs = torch.where(
-        support, ref_logprobs + kl.log() - (gap + distance).log(), torch.where(winners, share, 0).log()
-    )
+    log_outside = torch.where(winners, share, 0).log()
     return ForwardKLTarget(
-        logprobs=logprobs,
+        logprobs=torch.where(support, log_inside, log_outside),
         multiplier=(gap + best).squeeze(-1),
         off_support_mass=off_mass.squeeze(-1),
     )
 
 
+def _best_on_support(ref_logprobs: Tensor, rewards: Tensor) -> Tensor:
+    return torch.where(ref_logprobs.isneginf(), -torch.inf, rewards).amax(-1, keepdim=True)
+
+
+def forward_kl_mara_rewards(
+    ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor, threshold: float | Tensor
+) -> Tensor:
+    """Rewards whose forward-KL-regularised optimum is uniform above a threshold.
+
+    R̄(y) = R(z) + (β/u) (π_ref(z) − π_ref(y)) where R ≥ τ,  R elsewhere,  z = argmax_{R ≥ τ} π_ref
+    |S| u + Σ_{R < τ} β π_ref / (R(z) + β π_ref(z)/u − R) = 1,   S = {R ≥ τ} within the support
+
+    u is the probability of each good outcome at that optimum, which `forward_kl_target` of R̄ gives. MARA's own
+    rewards are not uniform under a forward KL: as β → 0 the *least* likely good outcome takes nearly all.
+    u depends on all outcomes at once, so this is for enumerable spaces, not for sampled batches.
+
+    ref_logprobs, rewards: (..., K), nats; threshold a number or of the leading shape. Ties for z go to the highest
+    reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good outcome in
+    its support keeps its rewards. R̄ − R(z) is about |S| β π_ref(z), so R(z) should not dwarf it: in float64
+    the masses then carry errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
+
+    Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: not in the papers; it solves
+    MARA, Remark 3.3, for the rewards of a uniform optimum.
+    """
+    check_outcomes(ref_logprobs, rewards)
+    kl = per_outcome("beta", beta, rewards)
+    tau = per_outcome("threshold", threshold, rewards, may_be_negative=True)
+    if bool((kl <= 0).any()):
+        raise InputError("`beta` must be above 0: MARA moves mass by the reference's probabilities")
+    support = ~ref_logprobs.isneginf()
+    good = (rewards >= tau) & support
+    anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
+    has_good = good.any(-1, keepdim=True)
+    # Each good outcome stands as one of the anchor's probability, at no distance from the best.
+    weights = kl * torch.where(good, anchor_logprob, ref_logprobs).exp()
+    distance = torch.where(good | ~support | ~has_good, 0, anchor_reward - rewards)
+    gap = _solve_gap(weights, distance)
+    lift = torch.where(good, -gap * torch.expm1(ref_logprobs - anchor_logprob), 0)
+    augmented = has_good & (rewards >= tau)
+    return torch.where(augmented, anchor_reward + lift, rewards)
+
+
+def anchor_of(ref_logprobs: Tensor, rewards: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
+    """MARA's anchor z of each row: log π_ref(z) and R(z), (..., 1); −inf where no outcome is good."""
+    anchor_logprob = ref_logprobs.masked_fill(~good, -torch.inf).amax(-1, keepdim=True)
+    is_anchor = good & (ref_logprobs == anchor_logprob)
+    return anchor_logprob, rewards.masked_fill(~is_anchor, -torch.inf).amax(-1, keepdim=True)
+
+
 def _solve_gap(weights: Tensor, distance: Tensor) -> Tensor:
-    """The s > 0 with Σ weights / (s + distance) = 1, (..., 1); differentiable by one last Newton step."""
+    """The s > 0 with f(s) = Σ weights / (s + distance) = 1, (..., 1); differentiable by one last Newton step.
+
+    Newton's method on 1/f(s) − 1: s + f (f − 1) / Σ weights / (s + distance)².
+    """
     with torch.no_grad():
-        gap = (weights - distance).amax(-1, keepdim=True)
+        pieces = list(zip(weights.split(_PIECE, -1), distance.split(_PIECE, -1), strict=True))
+        gap = torch.stack([(w - d).amax(-1, keepdim=True) for w, d in pieces]).amax(0)
         for _ in range(_MOST_STEPS):
-            risen = _newton(gap, weights, distance)
+            total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
+            for w, d in pieces:
+                inverse = (d + gap).reciprocal_()
+                terms = w * inverse
+                total += terms.sum(-1, keepdim=True)
+                slope += terms.mul_(inverse).sum(-1, keepdim=True)
+            risen = gap + total * (total - 1) / slope
             if not bool((risen > gap).any()):
                 break
             gap = torch.maximum(gap, risen)
-    return _newton(gap, weights, distance) if torch.is_grad_enabled() else gap
-
-
-def _newton(gap: Tensor, weights: Tensor, distance: Tensor) -> Tensor:
-    """One step on 1/f(s) − 1, f(s) = Σ weights/(s + distance): s + f (f − 1) / Σ weights/(s + distance)²."""
+    if not (torch.is_grad_enabled() and (weights.requires_grad or distance.requires_grad)):
+        return gap
     terms = weights / (gap + distance)
     total = terms.sum(-1, keepdim=True)
-    slope = (terms / (gap + distance)).sum(-1, keepdim=True).detach()
-    return gap + total * (total - 1) / slope
-
-
-def _check(ref_logprobs: Tensor, rewards: Tensor) -> None:
-    check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
-    check_log_distribution("ref_logprobs", ref_logprobs)
-    check_finite("rewards", rewards)
+    return gap + total * (total - 1) / (terms / (gap + distance)).sum(-1, keepdim=True).detach()
 
 
 def _from_best(rewards: Tensor) -> Tensor:
     """R − max R: the same optimum, and R/β loses no digits to a common offset when β is small."""
     return rewards - rewards.amax(-1, keepdim=True)
-
-
-def _column(name: str, value: float | Tensor, like: Tensor, *, may_be_negative: bool = False) -> Tensor:
-    """A number, or a tensor of the leading shape, as something that broadcasts over outcomes."""
-    tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    check_finite(name, tensor)
-    if not may_be_negative and bool((tensor < 0).any()):
-        raise InputError(f"`{name}` must not be negative; got {float(tensor.min())}")
-    if tensor.ndim == 0:
-        return tensor
-    if tensor.shape != like.shape[:-1]:
-        raise InputError(
-            f"`{name}` must be a number or have shape {tuple(like.shape[:-1])}; got {tuple(tensor.shape)}"
-        )
-    return tensor.unsqueeze(-1)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from allmodes.checks import check_finite, check_positive, check_same_shape
 from allmodes.errors import InputError
+from allmodes.targets.exact import anchor_of
 
 
 def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float) -> Tensor:
@@ -78,9 +79,7 @@ def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float) 
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_finite("rewards", rewards)
     good = (rewards >= threshold) & ~ref_logprobs.isneginf()
-    anchor_logprob = ref_logprobs.masked_fill(~good, -torch.inf).amax(-1, keepdim=True)
-    is_anchor = good & (ref_logprobs == anchor_logprob)
-    anchor_reward = rewards.masked_fill(~is_anchor, -torch.inf).amax(-1, keepdim=True)
+    anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
     gap = ref_logprobs - anchor_logprob
     competes = (rewards < threshold) & (gap > 0)
     bounds = torch.where(competes, (anchor_reward - rewards) / torch.where(competes, gap, 1), torch.inf)

@@ -1,0 +1,192 @@
+"""Where inverse probability scaling comes to rest: exactly, with a KL, and with frequencies of finite groups."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_choice, check_finite
+from allmodes.errors import InputError
+from allmodes.targets.inputs import check_outcomes, per_outcome
+from allmodes.targets.wright_omega import wright_omega
+
+IpsRegularizer = Literal["reverse", "forward", "in_reward"]
+
+_MOST_STEPS = 200  # Newton's iterates rise until rounding stops them; they need 5 to 30
+
+
+def ips_target(
+    rewards: Tensor,
+    *,
+    ref_logprobs: Tensor | None = None,
+    beta: float | Tensor = 0.0,
+    regularizer: IpsRegularizer = "reverse",
+    group_size: int | None = None,
+) -> Tensor:
+    """Fixed point of a policy gradient on rewards divided by their outcome's probability.
+
+    no KL:       p = r / Σ r
+    "reverse":   p = r / (β ω(log(r/(βq)) + c/β)),  Σ p = 1        max Σ r log p − β KL(p ‖ q)
+    "forward":   p = (r + βq) / (Σ r + β)                          max Σ r log p − β KL(q ‖ p)
+    "in_reward": p = (β/c) ω(log(c/β) + log q + r/β),  Σ p = 1     max Σ r log p − ½β (log p/q)²
+    group of G:  p ∝ r (1 − (1 − p)^G)                             p̂ = n/G in the place of p, no KL
+
+    with q = π_ref and ω Wright's omega, ω(a) = W₀(e^a). "in_reward" divides r − β log(p/q) by p, the others r
+    alone. rewards, ref_logprobs: (..., K), nats; β a number or of the leading shape. Returns log p, (..., K);
+    −inf where an outcome goes extinct. Entropy of weight η is "reverse" with a uniform q and β = η.
+
+    A group's outcome i survives only if G r_i > Σ r (1 − (1 − p)^G): small groups lose the worse outcomes.
+    That is for rewards without a baseline; the group's mean as the baseline, or leave-one-out, makes a group
+    of G rest where one of G − 1 does without.
+
+    Differentiable in the rewards and the reference, but for finite groups. Never shift rewards: a constant
+    changes the target. Raises InputError for shapes that disagree, rewards that are negative (their outcomes
+    go extinct, and the rest is no longer proportional to reward) or sum to 0, β < 0, β > 0 without a
+    reference or with a group size, or a group of fewer than 2. Source: IPS, Corollary 4.2, equations 8 and 9.
+    """
+    check_choice("regularizer", regularizer, ("reverse", "forward", "in_reward"))
+    _check_rewards(rewards)
+    weight = per_outcome("beta", beta, rewards)
+    if group_size is not None:
+        if bool((weight > 0).any()):
+            raise InputError(
+                "`group_size` must be None where `beta` is above 0: that fixed point is not known"
+            )
+        return _group_target(rewards, group_size)
+    exact = rewards.log() - rewards.sum(-1, keepdim=True).log()
+    if not bool((weight > 0).any()):
+        return exact
+    if ref_logprobs is None:
+        raise InputError("`ref_logprobs` must be given where `beta` is above 0; got None")
+    check_outcomes(ref_logprobs, rewards)
+    solve = {"reverse": _reverse_target, "forward": _forward_target, "in_reward": _in_reward_target}[
+        regularizer
+    ]
+    used = torch.where(weight > 0, weight, 1)
+    return torch.where(weight > 0, solve(rewards, ref_logprobs, used), exact)
+
+
+def _check_rewards(rewards: Tensor) -> None:
+    if rewards.ndim == 0 or rewards.shape[-1] == 0:
+        raise InputError(f"`rewards` must hold at least one outcome; got shape {tuple(rewards.shape)}")
+    check_finite("rewards", rewards)
+    if bool((rewards < 0).any()):
+        raise InputError(
+            f"`rewards` must not be negative under inverse probability scaling; got {float(rewards.min()):.6g}"
+        )
+    if bool((rewards.sum(-1) == 0).any()):
+        raise InputError("`rewards` must not all be 0 under inverse probability scaling")
+
+
+def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
+    mass = rewards + beta * ref_logprobs.exp()
+    return mass.log() - mass.sum(-1, keepdim=True).log()
+
+
+def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
+    """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton's method from 0 climbs to the root."""
+    supported = ~ref_logprobs.isneginf()
+    log_share = rewards.log() - beta.log()
+
+    def log_mass(t: Tensor) -> tuple[Tensor, Tensor]:
+        a = torch.where(supported, log_share - ref_logprobs + t, -torch.inf)
+        omega = wright_omega(a)
+        # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large numbers.
+        large = a > 0
+        log_p = torch.where(
+            large,
+            torch.where(large, log_share, 0) - torch.where(large, omega, 1).log(),
+            ref_logprobs - t + omega,
+        )
+        return torch.where(supported, log_p, -torch.inf), -1 / (1 + omega)
+
+    def step(t: Tensor) -> Tensor:
+        log_p, slope = log_mass(t)
+        log_total = torch.logsumexp(log_p, -1, keepdim=True)
+        return t - log_total / (torch.exp(log_p - log_total) * slope).sum(-1, keepdim=True).detach()
+
+    return _normalised(log_mass(_climb(step, torch.zeros_like(rewards[..., :1])))[0])
+
+
+def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
+    """Solved for v = c/β: 1/Σ p is concave and rises in v, so Newton's method from below climbs to the root."""
+    heights = ref_logprobs + rewards / beta
+
+    def log_mass(v: Tensor) -> tuple[Tensor, Tensor]:
+        a = v.log() + heights
+        omega = wright_omega(a)
+        large = a > 0  # log p = log ω − log v = height − ω
+        log_p = torch.where(
+            large, torch.where(large, omega, 1).log() - torch.where(large, v, 1).log(), heights - omega
+        )
+        return log_p, -torch.where(large, 1 / (1 + 1 / omega.clamp(min=1e-30)), omega / (1 + omega)) / v
+
+    def step(v: Tensor) -> Tensor:
+        log_p, slope = log_mass(v)
+        log_total = torch.logsumexp(log_p, -1, keepdim=True)
+        # Newton on 1/Σp − 1 by its logarithms: d(1/Σp)/dv = −(Σ p s)/(Σp)², s = d log p / dv.
+        relative_slope = (torch.exp(log_p - log_total) * slope).sum(-1, keepdim=True)
+        return v + torch.expm1(log_total) / (-relative_slope.detach())
+
+    # Where one outcome alone would have mass 1, v is its height. Heights below 0 leave v just above 0.
+    start = heights.detach().amax(-1, keepdim=True).clamp(min=1e-12)
+    return _normalised(log_mass(_climb(step, start))[0])
+
+
+def _group_target(rewards: Tensor, group_size: int) -> Tensor:
+    """p c = r (1 − (1 − p)^G) for each outcome, with the c at which Σ p = 1.
+
+    h(p) = (1 − (1 − p)^G)/p falls from G to 1 and is convex, so Newton's method from p = 0 climbs to h(p) = c/r;
+    and Σ p(c) is convex and falls in c, so Newton's method from c = max r, where Σ p ≥ 1, climbs again.
+    """
+    if group_size < 2:
+        raise InputError(f"`group_size` must be at least 2; got {group_size}")
+    g = float(group_size)
+
+    def height_and_slope(p: Tensor) -> tuple[Tensor, Tensor]:
+        log_rest = torch.log1p(-p)
+        h = torch.where(p > 0, -torch.expm1(g * log_rest) / torch.where(p > 0, p, 1), g)
+        slope = torch.where(
+            p > 1e-5 / g,
+            (g * torch.exp((g - 1) * log_rest) - h) / p.clamp(min=1e-300),
+            -g * (g - 1) / 2,
+        )
+        return h, slope
+
+    def masses(c: Tensor) -> tuple[Tensor, Tensor]:
+        wanted = c / rewards  # inf where the reward is 0
+        survives = wanted < g
+        wanted = torch.where(survives, wanted, g)
+
+        def step(p: Tensor) -> Tensor:
+            h, slope = height_and_slope(p)
+            return (p - (h - wanted) / slope).clamp(max=1)
+
+        p = _climb(step, torch.zeros_like(rewards))
+        slope = torch.where(survives, 1 / (rewards * height_and_slope(p)[1]), 0)
+        return torch.where(survives, p, 0), slope
+
+    def step(c: Tensor) -> Tensor:
+        p, slope = masses(c)
+        return c - (p.sum(-1, keepdim=True) - 1) / slope.sum(-1, keepdim=True)
+
+    with torch.no_grad():
+        p, _ = masses(_climb(step, rewards.amax(-1, keepdim=True)))
+        return _normalised(p.log())
+
+
+def _climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Repeat a step that rises towards its fixed point until it no longer rises; one more carries gradients."""
+    with torch.no_grad():
+        value = start
+        for _ in range(_MOST_STEPS):
+            risen = step(value)
+            if not bool((risen > value).any()):
+                break
+            value = torch.maximum(value, risen)
+    return step(value) if torch.is_grad_enabled() else value
+
+
+def _normalised(log_p: Tensor) -> Tensor:
+    return log_p - torch.logsumexp(log_p, -1, keepdim=True)

@@ -1,0 +1,62 @@
+"""One look for every figure of worlds and papers, and figures written whole as PNG and SVG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from allmodes.errors import InputError
+from allmodes.runs.files import replacing
+
+INK, MUTED, FAINT = "#333333", "#777777", "#d0d0d0"
+# Okabe and Ito's colours, told apart by every kind of sight.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+DPI = 160
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "allmodes",  # the same figure is the same file
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[Any]:
+    """matplotlib in the house style, drawing to files only; yields its `Figure` class.
+
+    Raises InputError where matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            "figures need `pip install allmodes[report]`; matplotlib is not installed"
+        ) from error
+    with mpl.rc_context({**_STYLE, "axes.prop_cycle": mpl.cycler(color=list(CYCLE))}):
+        yield Figure
+
+
+def save_figure(figure: Any, stem: Path) -> None:
+    """Write `stem`.png and `stem`.svg, each whole; call it inside `house_style`."""
+    for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
+        with replacing(stem.with_name(stem.name + suffix)) as temporary:
+            figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=metadata)
