@@ -49,9 +49,13 @@ def check_finite(name: str, tensor: Tensor) -> None:
         )
 
 
-def check_positive(name: str, value: float) -> None:
-    """Require a finite number above zero."""
-    if not (math.isfinite(value) and value > 0):
+def check_positive(name: str, value: float | Tensor) -> None:
+    """Require finite numbers above zero: one, or a tensor of them."""
+    if isinstance(value, Tensor):
+        bad = ~(torch.isfinite(value) & (value > 0))
+        if bool(bad.any()):
+            raise InputError(f"`{name}` must be finite and above 0; got {float(value[bad][0])}")
+    elif not (math.isfinite(value) and value > 0):
         raise InputError(f"`{name}` must be a finite number above 0; got {value}")
 
 

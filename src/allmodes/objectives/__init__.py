@@ -12,7 +12,7 @@ from allmodes.objectives.kl import (
     reverse_kl_loss,
     reverse_kl_weighted_loss,
 )
-from allmodes.objectives.losses import policy_gradient_loss, reinvent_loss
+from allmodes.objectives.losses import policy_gradient_loss, reinvent_loss, trajectory_balance_loss
 from allmodes.objectives.mara import MaraResult, mara_rewards
 from allmodes.objectives.target import target_rewards
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile, Threshold
@@ -39,4 +39,5 @@ __all__ = [
     "reverse_kl_loss",
     "reverse_kl_weighted_loss",
     "target_rewards",
+    "trajectory_balance_loss",
 ]

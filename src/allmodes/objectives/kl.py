@@ -67,7 +67,7 @@ def reverse_kl_weighted_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return ratio * _k3(_log_ratio(logprobs, ref_logprobs))
 
 
-def kl_in_rewards(rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, *, beta: float) -> Tensor:
+def kl_in_rewards(rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, *, beta: float | Tensor) -> Tensor:
     """Rewards with the KL inside: R − β (log π_θ − log π_ref), no gradient; of whole sequences.
 
     A policy gradient on these rewards is the exact gradient of E[R] − β KL(π_θ ‖ π_ref). All of one shape.

@@ -44,3 +44,36 @@ def reinvent_loss(logprobs: Tensor, ref_logprobs: Tensor, rewards: Tensor, *, si
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_positive("sigma", sigma)
     return (logprobs - (ref_logprobs + sigma * rewards).detach()).square()
+
+
+def trajectory_balance_loss(
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    rewards: Tensor,
+    log_partition: Tensor,
+    *,
+    beta: float | Tensor,
+) -> Tensor:
+    """Squared violation of trajectory balance, one loss a sequence.
+
+    L = (log Z + log π_θ − log π_ref − R/β)²,   0 everywhere at π_θ = π_ref exp(R/β)/Z
+
+    logprobs, ref_logprobs, rewards, log_partition: (N,), log-probabilities of whole sequences in nats; β a
+    number or (N,). Gradients flow through `logprobs` and `log_partition`, which is learned, one log Z a
+    prompt; or give the group's mean of R/β + log π_ref − log π_θ, detached, which is VarGrad. FlowRL gives
+    means over tokens for both log-probabilities, advantages over their standard deviation for R, and β =
+    1/15.
+
+    Raises InputError for shapes that disagree or β ≤ 0. Source: Malkin et al. 2022, equation 14, with a tree
+    of states; FlowRL, Zhu et al. 2025, equation 6.
+    """
+    check_vector("logprobs", logprobs)
+    for name, tensor in (
+        ("ref_logprobs", ref_logprobs),
+        ("rewards", rewards),
+        ("log_partition", log_partition),
+    ):
+        check_same_shape(name, tensor, "logprobs", logprobs)
+    check_positive("beta", beta)
+    target = (ref_logprobs + rewards / beta).detach()
+    return (log_partition + logprobs - target).square()

@@ -44,7 +44,7 @@ def mara_rewards(
     rewards: Tensor,
     ref_logprobs: Tensor,
     *,
-    beta: float,
+    beta: float | Tensor,
     threshold: float | Tensor,
     group_ids: Tensor | None = None,
     anchor: Anchor = "group",
@@ -56,7 +56,7 @@ def mara_rewards(
     z = argmax_{i: R(y_i) ≥ τ} log π_ref(y_i)
     r̄_i = R(z) + β (log π_ref(z) − log π_ref(y_i))   where R(y_i) ≥ τ,   else R(y_i)
 
-    rewards, ref_logprobs: (N,), ref_logprobs of whole sequences in nats. threshold: τ, a number or (N,).
+    rewards, ref_logprobs: (N,), ref_logprobs of whole sequences in nats. beta, threshold: numbers or (N,).
     group_ids: (N,) integers; None is one group. Ties for the anchor go to the highest reward, then to the
     lowest index. A group with no sample at τ keeps its rewards. A NaN reward is never an anchor, is never
     augmented, and stays NaN. mask: (N,), False keeps a sample out in the same way: an empty completion has
@@ -77,6 +77,8 @@ def mara_rewards(
     check_vector("ref_logprobs", ref_logprobs)
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_positive("beta", beta)
+    if isinstance(beta, Tensor) and beta.ndim > 0:
+        check_same_shape("beta", beta, "rewards", rewards)
     check_choice("anchor", anchor, ("group", "leave_one_out"))
     if max_gap_bonus is not None:
         check_positive("max_gap_bonus", max_gap_bonus)

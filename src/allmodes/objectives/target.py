@@ -5,12 +5,13 @@ from torch import Tensor
 from allmodes.checks import check_finite, check_positive, check_same_shape
 
 
-def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float) -> Tensor:
+def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float | Tensor) -> Tensor:
     """Rewards whose reverse-KL-regularised optimum is proportional to a given density g.
 
     r = β (log g − log π_ref),   so that   π_ref exp(r/β) = g
 
-    log_density: log g up to a constant, in nats; ref_logprobs: log π_ref, in nats; both of one shape.
+    log_density: log g up to a constant, in nats; ref_logprobs: log π_ref, in nats; both of one shape, and β a
+    number or a tensor that broadcasts.
     log g = log π_ref + R/β gives back R; log g = log π_ref(z) + R(z)/β above τ is MARA.
 
     Raises InputError for shapes that disagree, β ≤ 0, or values that are not finite (give an unwanted sample

@@ -148,17 +148,17 @@ def forward_kl_mara_rewards(
     R̄(y) = R(z) + (β/u) (π_ref(z) − π_ref(y)) where R ≥ τ,  R elsewhere,  z = argmax_{R ≥ τ} π_ref
     |S| u + Σ_{R < τ} β π_ref / (R(z) + β π_ref(z)/u − R) = 1,   S = {R ≥ τ} within the support
 
-    u is the probability of each good outcome at that optimum, which `forward_kl_target` of R̄ gives. MARA's own
-    rewards are not uniform under a forward KL: as β → 0 the *least* likely good outcome takes nearly all.
+    u is the probability of each good outcome at that optimum, which `forward_kl_target` of R̄ gives. MARA's
+    own rewards are not uniform under a forward KL: as β → 0 the *least* likely good outcome takes nearly all.
     u depends on all outcomes at once, so this is for enumerable spaces, not for sampled batches.
 
-    ref_logprobs, rewards: (..., K), nats; threshold a number or of the leading shape. Ties for z go to the highest
-    reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good outcome in
+    ref_logprobs, rewards: (..., K), nats; threshold a number or of the leading shape. Ties for z go to the
+    highest reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good outcome in
     its support keeps its rewards. R̄ − R(z) is about |S| β π_ref(z), so R(z) should not dwarf it: in float64
     the masses then carry errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
 
-    Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: not in the papers; it solves
-    MARA, Remark 3.3, for the rewards of a uniform optimum.
+    Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: MARA's Remark 3.3 solved for
+    the rewards of a uniform optimum; the papers do not have it.
     """
     check_outcomes(ref_logprobs, rewards)
     kl = per_outcome("beta", beta, rewards)
@@ -191,7 +191,7 @@ def _solve_gap(weights: Tensor, distance: Tensor) -> Tensor:
     Newton's method on 1/f(s) − 1: s + f (f − 1) / Σ weights / (s + distance)².
     """
     with torch.no_grad():
-        pieces = list(zip(weights.split(_PIECE, -1), distance.split(_PIECE, -1), strict=True))
+        pieces = list(zip(torch.split(weights, _PIECE, -1), torch.split(distance, _PIECE, -1), strict=True))
         gap = torch.stack([(w - d).amax(-1, keepdim=True) for w, d in pieces]).amax(0)
         for _ in range(_MOST_STEPS):
             total, slope = torch.zeros_like(gap), torch.zeros_like(gap)

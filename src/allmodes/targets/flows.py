@@ -6,6 +6,7 @@ row of logits changes nothing, so two velocities are equal when they differ by a
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -73,9 +74,10 @@ def ips_flow(
     θ̇_i = r_i w_i − p_i Σ r w − β (gradient of the regulariser),   w_i = E[p̂_i / max(p̂_i, p_min)]
 
     With exact probabilities (group_size None) p̂ = p and, without p_min, w = 1: θ̇_i = r_i − p_i Σ r. With
-    frequencies p̂ = n/G of a group of G, n is binomial: w_i = 1 − (1 − p_i)^G without p_min, so that an outcome
-    that is rarely drawn is rarely rewarded. No baseline. The KL is not divided by p: "reverse" is KL(p ‖ q),
-    "forward" KL(q ‖ p), and "in_reward" subtracts β log(p/q) from r before the division by an exact p.
+    frequencies p̂ = n/G of a group of G, n is binomial: w_i = 1 − (1 − p_i)^G without p_min, so that an
+    outcome that is rarely drawn is rarely rewarded. No baseline. The KL is not divided by p: "reverse" is
+    KL(p ‖ q), "forward" KL(q ‖ p), and "in_reward" subtracts β log(p/q) from r before the division by an
+    exact p.
 
     The flow ends in `ips_target`. Shapes as `expected_return_flow`. Raises InputError as it does, for a group
     of fewer than 1, and for "in_reward" with a group size. Source: IPS, Theorem 4.1 and equation 9.
@@ -105,8 +107,8 @@ def ips_flow(
 def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: float) -> Tensor:
     """Follow a flow of the logits from given log-probabilities: log p at each time, (T, ..., K).
 
-    times: (T,), rising, from 0 on. Classical Runge–Kutta of fourth order in steps of at most `max_step`, which
-    has to be well below the flow's shortest time scale (1 over the sum of rewards is one).
+    times: (T,), rising, from 0 on. Classical Runge-Kutta of fourth order in steps of at most `max_step`,
+    which has to be well below the flow's shortest time scale (1 over the sum of rewards is one).
 
     Raises InputError for times that do not rise from at least 0, or a step that is not positive.
     """
@@ -114,12 +116,13 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
         raise InputError("`times` must be a vector that rises from 0 or later")
     if not max_step > 0:
         raise InputError(f"`max_step` must be above 0; got {max_step}")
-    logits, now, path = logprobs, 0.0, []
+    logits, now = logprobs, 0.0
+    path: list[Tensor] = []
 
     def velocity(at: Tensor) -> Tensor:
         return flow(torch.log_softmax(at, -1))
 
-    for time in times.tolist():
+    for time in cast("list[float]", times.tolist()):  # pyright: ignore[reportUnknownMemberType]
         count = math.ceil((time - now) / max_step)
         h = (time - now) / max(count, 1)
         for _ in range(count):
@@ -146,12 +149,12 @@ def _advantage(logprobs: Tensor, rewards: Tensor, ref_logprobs: Tensor | None, b
 
 
 def _times(p: Tensor, values: Tensor) -> Tensor:
-    """p · values with 0 · inf = 0: an outcome without mass does not move."""
+    """P · values with 0 · inf = 0: an outcome without mass does not move."""
     return torch.where(p > 0, p * values, 0)
 
 
 def _inclusion(p: Tensor, group_size: int | None, min_probability: float) -> Tensor:
-    """w = E[p̂ / max(p̂, p_min)] of each outcome."""
+    """W = E[p̂ / max(p̂, p_min)] of each outcome."""
     if group_size is None:
         return p / p.clamp(min=min_probability) if min_probability > 0 else torch.ones_like(p)
     if group_size < 1:

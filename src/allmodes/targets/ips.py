@@ -1,4 +1,4 @@
-"""Where inverse probability scaling comes to rest: exactly, with a KL, and with frequencies of finite groups."""
+"""Where inverse probability scaling comes to rest: exactly, with a KL, and with finite groups."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -73,7 +73,7 @@ def _check_rewards(rewards: Tensor) -> None:
     check_finite("rewards", rewards)
     if bool((rewards < 0).any()):
         raise InputError(
-            f"`rewards` must not be negative under inverse probability scaling; got {float(rewards.min()):.6g}"
+            f"`rewards` must not be negative under inverse scaling; got {float(rewards.min()):.6g}"
         )
     if bool((rewards.sum(-1) == 0).any()):
         raise InputError("`rewards` must not all be 0 under inverse probability scaling")
@@ -85,14 +85,15 @@ def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
 
 
 def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
-    """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton's method from 0 climbs to the root."""
+    """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton from 0 climbs to the root."""
     supported = ~ref_logprobs.isneginf()
     log_share = rewards.log() - beta.log()
 
     def log_mass(t: Tensor) -> tuple[Tensor, Tensor]:
         a = torch.where(supported, log_share - ref_logprobs + t, -torch.inf)
         omega = wright_omega(a)
-        # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large numbers.
+        # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large
+        # numbers.
         large = a > 0
         log_p = torch.where(
             large,
@@ -110,7 +111,7 @@ def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
 
 
 def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
-    """Solved for v = c/β: 1/Σ p is concave and rises in v, so Newton's method from below climbs to the root."""
+    """Solved for v = c/β: 1/Σ p is concave and rises in v, so Newton from below climbs to the root."""
     heights = ref_logprobs + rewards / beta
 
     def log_mass(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,10 +136,10 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
 
 
 def _group_target(rewards: Tensor, group_size: int) -> Tensor:
-    """p c = r (1 − (1 − p)^G) for each outcome, with the c at which Σ p = 1.
+    """P c = r (1 − (1 − p)^G) for each outcome, with the c at which Σ p = 1.
 
-    h(p) = (1 − (1 − p)^G)/p falls from G to 1 and is convex, so Newton's method from p = 0 climbs to h(p) = c/r;
-    and Σ p(c) is convex and falls in c, so Newton's method from c = max r, where Σ p ≥ 1, climbs again.
+    h(p) = (1 − (1 − p)^G)/p falls from G to 1 and is convex, so Newton's method from p = 0 climbs to h(p) =
+    c/r; and Σ p(c) is convex and falls in c, so Newton's method from c = max r, where Σ p ≥ 1, climbs again.
     """
     if group_size < 2:
         raise InputError(f"`group_size` must be at least 2; got {group_size}")
@@ -177,7 +178,7 @@ def _group_target(rewards: Tensor, group_size: int) -> Tensor:
 
 
 def _climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Repeat a step that rises towards its fixed point until it no longer rises; one more carries gradients."""
+    """Repeat a step that rises towards its fixed point until it no longer does; one more carries gradients."""
     with torch.no_grad():
         value = start
         for _ in range(_MOST_STEPS):

@@ -40,18 +40,20 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[Any]:
-    """matplotlib in the house style, drawing to files only; yields its `Figure` class.
+    """Matplotlib in the house style, drawing to files only; yields its `Figure` class.
 
     Raises InputError where matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
+        from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError(
             "figures need `pip install allmodes[report]`; matplotlib is not installed"
         ) from error
-    with mpl.rc_context({**_STYLE, "axes.prop_cycle": mpl.cycler(color=list(CYCLE))}):
+    style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=list(CYCLE))}
+    with mpl.rc_context(style):
         yield Figure
 
 
