@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from allmodes.checks import check_choice, check_vector
-from allmodes.objectives.groups import group_mean, group_size, group_std, make_groups
+from allmodes.objectives.groups import group_mean, group_size, group_std, group_sum, make_groups
 
 Scale = Literal["none", "group", "batch"]
 
@@ -45,6 +46,8 @@ def leave_one_out_advantages(rewards: Tensor, group_ids: Tensor | None) -> Tenso
     """
     check_vector("rewards", rewards)
     groups = make_groups(group_ids, rewards)
-    size = group_size(groups, ~rewards.isnan())[groups.index]
-    centred = rewards - group_mean(rewards, groups)[groups.index]
-    return centred * size / (size - 1).clamp(min=1)  # a lone sample is centred to 0
+    scored = ~rewards.isnan()
+    size = group_size(groups, scored).to(rewards.dtype)
+    total = group_sum(torch.where(scored, rewards, 0), groups)
+    spread = size / (size - 1).clamp(min=1)  # a lone sample is centred to 0
+    return (rewards - (total / size)[groups.index]) * spread[groups.index]

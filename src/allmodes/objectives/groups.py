@@ -43,8 +43,9 @@ def group_sum(values: Tensor, groups: Groups) -> Tensor:
 
 def group_size(groups: Groups, mask: Tensor | None = None) -> Tensor:
     """Number of samples (where `mask`) in each group, (P,), integers."""
-    index = groups.index if mask is None else groups.index[mask]
-    return torch.bincount(index, minlength=groups.count)
+    if mask is None:
+        return torch.bincount(groups.index, minlength=groups.count)
+    return mask.new_zeros(groups.count, dtype=torch.long).index_add_(0, groups.index, mask.long())
 
 
 def group_max(values: Tensor, groups: Groups) -> Tensor:
