@@ -40,6 +40,8 @@ def check_mask(name: str, mask: Tensor, like_name: str, like: Tensor) -> None:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Require that no element is NaN or infinite; the message names the first that is."""
+    if bool(torch.isfinite(tensor.sum())):  # then every term is; one pass, and no memory
+        return
     bad = ~torch.isfinite(tensor)
     if bool(bad.any()):
         where = bad.nonzero()[0].tolist()
@@ -71,16 +73,25 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise InputError(f"`{name}` must be one of {allowed}; got {value!r}")
 
 
+def check_outcome_dimension(name: str, tensor: Tensor) -> None:
+    """Require a floating dtype and at least one outcome along the last dimension."""
+    if tensor.ndim == 0 or tensor.shape[-1] == 0:
+        raise InputError(f"`{name}` must hold at least one outcome; got shape {tuple(tensor.shape)}")
+    if not tensor.is_floating_point():
+        raise InputError(f"`{name}` must be floating point; got {tensor.dtype}")
+
+
 def check_log_distribution(name: str, logprobs: Tensor) -> None:
     """Require log-probabilities along the last dimension: floating, not empty, no NaN, summing to 1."""
-    if logprobs.ndim == 0 or logprobs.shape[-1] == 0:
-        raise InputError(f"`{name}` must hold at least one outcome; got shape {tuple(logprobs.shape)}")
-    if not logprobs.is_floating_point():
-        raise InputError(f"`{name}` must be floating point; got {logprobs.dtype}")
+    check_outcome_dimension(name, logprobs)
     with torch.no_grad():
-        totals = torch.logsumexp(logprobs, -1).exp()
+        check_totals(name, logprobs.exp().sum(-1))
+
+
+def check_totals(name: str, totals: Tensor) -> None:
+    """Require sums of probabilities to be 1, up to rounding."""
     # Rounding of K terms in this precision; a sum that is off by more was never a distribution.
-    tolerance = 100 * torch.finfo(logprobs.dtype).eps ** 0.75
+    tolerance = 100 * torch.finfo(totals.dtype).eps ** 0.75
     off = ~((totals - 1).abs() <= tolerance)
     if bool(off.any()):
         where = off.nonzero()[0].tolist()

@@ -139,6 +139,70 @@ def chem_pretrain(
     print(f"prior: {out / 'prior.safetensors'}")
 
 
+@app.command(name="target")
+def target(
+    file: tyro.conf.Positional[Path],
+    *,
+    beta: tuple[float, ...] = (0.01, 0.1, 1.0),
+    kl: Literal["reverse", "forward", "both"] = "reverse",
+    threshold: float | None = None,
+    tolerance: float = 0.1,
+    normalise: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Show the optimum of an objective before anything is trained, from your own outcomes.
+
+    Args:
+        file: CSV or JSON of outcomes with the columns reward and probability (or logprob), outcome for names.
+        beta: strengths of the KL.
+        kl: which KL regularises: reverse KL(π ‖ π_ref), forward KL(π_ref ‖ π), or both.
+        threshold: τ, the reward from which an outcome is good; without it MARA is left out.
+        tolerance: how far, in nats, probabilities of good outcomes may differ and count as equal.
+        normalise: make probabilities that do not sum to 1 do so, as for a sample of a larger space.
+        out: folder for target.png, target.svg and target.json; without it the report is printed alone.
+    """
+    from rich.console import Console
+
+    from allmodes.worlds.optimum_report import explain_file
+
+    explain_file(
+        file,
+        betas=beta,
+        kl=kl,
+        threshold=threshold,
+        tolerance=tolerance,
+        normalise=normalise,
+        out=out,
+        console=Console(),
+    )
+
+
+@app.command(name="paper")
+def paper(
+    item: tyro.conf.Positional[str],
+    *,
+    out: Path = Path("runs/paper"),
+    scale: Literal["quick", "paper"] = "quick",
+) -> None:
+    """Reproduce a figure or table of the papers: picture, numbers, and what the paper says beside them.
+
+    Args:
+        item: an item's name, "list" for all names, or "all".
+        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md.
+        scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps.
+    """
+    from rich.console import Console
+
+    from allmodes.paper.catalogue import find
+    from allmodes.paper.reproduction import SCALES
+    from allmodes.paper.runner import print_items, reproduce_items
+
+    if item == "list":
+        print_items(Console())
+    else:
+        reproduce_items(find(item), scale=SCALES[scale], out=out, console=Console())
+
+
 def main() -> None:
     """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
     try:

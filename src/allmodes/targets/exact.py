@@ -4,16 +4,19 @@ Log-probabilities in, log-probabilities out, outcomes along the last dimension: 
 number or a tensor of the leading shape (...). Outside the reference's support log-probabilities are −inf.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
+from allmodes.checks import check_finite, check_outcome_dimension, check_same_shape, check_totals
 from allmodes.errors import InputError
 from allmodes.targets.inputs import check_outcomes, per_outcome
 
-_PIECE = 2**15  # outcomes handled at a time: what stays in a core's cache
+_PIECE = 2**17  # outcomes handled at a time: large enough for two threads, small enough for the cache
+_FEW, _STRIDE = 2**15, 64  # beyond so many outcomes a sample of them gives the start
 _MOST_STEPS = 200  # Newton's method needs about 5; its iterates rise until they no longer can
 
 
@@ -95,18 +98,34 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, or β ≤ 0. Source: MARA, Remark 3.3, and for the off-support part its appendix B.3.
     """
-    check_outcomes(ref_logprobs, rewards)
+    check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
+    check_outcome_dimension("ref_logprobs", ref_logprobs)
+    check_finite("rewards", rewards)
     kl = per_outcome("beta", beta, rewards)
     if bool((kl <= 0).any()):
         raise InputError("`beta` must be above 0: without it the optimum is not unique")
-    best = _best_on_support(ref_logprobs, rewards)
-    weights = kl * ref_logprobs.exp()
-    distance = (best - rewards).clamp_(min=0)  # below 0 only off the support, where it has no say
-    gap = _solve_gap(weights, distance)
-    del weights
-    if bool(ref_logprobs.isneginf().any()):
+    with torch.no_grad():
+        weights = ref_logprobs.exp()
+        check_totals("ref_logprobs", weights.sum(-1))
+        weights.mul_(kl)
+    has_holes = bool(ref_logprobs.amin().isneginf())
+    best = _best_on_support(ref_logprobs, rewards) if has_holes else rewards.amax(-1, keepdim=True)
+    # What lies off the support has no weight, but must not come before the best either.
+    inside = torch.where(ref_logprobs.isneginf(), best, rewards) if has_holes else rewards
+    with torch.no_grad():
+        gap = _solve_gap(weights, inside, best)
+    if torch.is_grad_enabled() and (ref_logprobs.requires_grad or rewards.requires_grad or kl.requires_grad):
+        gap = _newton(gap, kl * ref_logprobs.exp(), best - inside)
+    if has_holes:
         return _with_off_support(ref_logprobs, rewards, kl, best, gap)
-    logprobs = ref_logprobs - (gap + distance).log_() + kl.log()
+    if gap.requires_grad:
+        logprobs = ref_logprobs + kl.log() - (gap + best - rewards).log()
+    else:
+        logprobs = weights  # its memory is free now
+        log_kl = kl.log()
+        for out, logs, scores in _pieces(logprobs, ref_logprobs, rewards):
+            torch.sub(best, scores, out=out).add_(gap).log_()
+            torch.sub(logs, out, out=out).add_(log_kl)
     return ForwardKLTarget(
         logprobs=logprobs,
         multiplier=(gap + best).squeeze(-1),
@@ -169,10 +188,13 @@ def forward_kl_mara_rewards(
     good = (rewards >= tau) & support
     anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
     has_good = good.any(-1, keepdim=True)
-    # Each good outcome stands as one of the anchor's probability, at no distance from the best.
+    # Each good outcome stands as one of the anchor's probability and reward, the best there is.
     weights = kl * torch.where(good, anchor_logprob, ref_logprobs).exp()
-    distance = torch.where(good | ~support | ~has_good, 0, anchor_reward - rewards)
-    gap = _solve_gap(weights, distance)
+    best = torch.where(has_good, anchor_reward, 0)
+    inside = torch.where(good | ~support | ~has_good, best, rewards)
+    with torch.no_grad():
+        gap = _solve_gap(weights, inside, best)
+    gap = _newton(gap, weights, best - inside)
     lift = torch.where(good, -gap * torch.expm1(ref_logprobs - anchor_logprob), 0)
     augmented = has_good & (rewards >= tau)
     return torch.where(augmented, anchor_reward + lift, rewards)
@@ -185,30 +207,47 @@ def anchor_of(ref_logprobs: Tensor, rewards: Tensor, good: Tensor) -> tuple[Tens
     return anchor_logprob, rewards.masked_fill(~is_anchor, -torch.inf).amax(-1, keepdim=True)
 
 
-def _solve_gap(weights: Tensor, distance: Tensor) -> Tensor:
-    """The s > 0 with f(s) = Σ weights / (s + distance) = 1, (..., 1); differentiable by one last Newton step.
+def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
+    """The s > 0 with f(s) = Σ weights / (s + best − rewards) = 1, (..., 1); no gradient.
 
-    Newton's method on 1/f(s) − 1: s + f (f − 1) / Σ weights / (s + distance)².
+    Newton's method on 1/f(s) − 1, which is concave: from wherever it starts, its steps come from below. A good
+    start is the root of every 64th outcome alone, with the weight of all.
     """
-    with torch.no_grad():
-        pieces = list(zip(torch.split(weights, _PIECE, -1), torch.split(distance, _PIECE, -1), strict=True))
-        gap = torch.stack([(w - d).amax(-1, keepdim=True) for w, d in pieces]).amax(0)
-        for _ in range(_MOST_STEPS):
-            total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
-            for w, d in pieces:
-                inverse = (d + gap).reciprocal_()
-                terms = w * inverse
-                total += terms.sum(-1, keepdim=True)
-                slope += terms.mul_(inverse).sum(-1, keepdim=True)
-            risen = gap + total * (total - 1) / slope
-            if not bool((risen > gap).any()):
-                break
-            gap = torch.maximum(gap, risen)
-    if not (torch.is_grad_enabled() and (weights.requires_grad or distance.requires_grad)):
-        return gap
+    pieces = list(_pieces(weights, rewards))
+    low = torch.stack([(w - (best - r)).amax(-1, keepdim=True) for w, r in pieces]).amax(0)
+    gap = low
+    if weights.shape[-1] > _FEW:
+        few = weights[..., ::_STRIDE]
+        share = weights.sum(-1, keepdim=True) / few.sum(-1, keepdim=True)
+        gap = torch.maximum(low, _solve_gap(few * share, rewards[..., ::_STRIDE], best))
+    first = True
+    for _ in range(_MOST_STEPS):
+        total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
+        for w, r in pieces:
+            inverse = (best - r).add_(gap).reciprocal_()
+            terms = w * inverse
+            total += terms.sum(-1, keepdim=True)
+            slope += terms.mul_(inverse).sum(-1, keepdim=True)
+        risen = gap + total * (total - 1) / slope
+        if first:
+            gap, first = torch.maximum(low, risen), False
+            continue
+        if not bool((risen > gap).any()):
+            break
+        gap = torch.maximum(gap, risen)
+    return gap
+
+
+def _newton(gap: Tensor, weights: Tensor, distance: Tensor) -> Tensor:
+    """One more step of `_solve_gap` at its root, which carries the gradients."""
     terms = weights / (gap + distance)
     total = terms.sum(-1, keepdim=True)
     return gap + total * (total - 1) / (terms / (gap + distance)).sum(-1, keepdim=True).detach()
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same stretches of outcomes of several tensors, short enough to stay in a core's cache."""
+    return zip(*(torch.split(tensor, _PIECE, -1) for tensor in tensors), strict=True)
 
 
 def _from_best(rewards: Tensor) -> Tensor:

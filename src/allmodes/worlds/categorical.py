@@ -14,8 +14,8 @@ class Categorical:
     """A categorical policy over K outcomes (MARA, appendix C.1: K = 100, logits 0 at first).
 
     ref_logprobs, rewards: (K,). start: log-probabilities before training, (K,); uniform by default.
-    Raises InputError for shapes that disagree, values that are not finite (a sampled KL needs a reference with
-    full support), or a reference that does not sum to 1.
+    Raises InputError for shapes that disagree, values that are not finite (a sampled KL needs a reference
+    with full support), or a reference that does not sum to 1.
     """
 
     def __init__(self, ref_logprobs: Tensor, rewards: Tensor, *, start: Tensor | None = None) -> None:

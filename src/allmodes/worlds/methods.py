@@ -27,7 +27,7 @@ from allmodes.objectives.mara import Anchor
 class Samples:
     """What a step drew for all settings of one method, flat, (N,); beta is its setting's.
 
-    probabilities: exact probability of the sample's outcome under its own policy; None unless the method asks.
+    probabilities: exact probability of the sample's outcome under its policy; None unless the method asks.
     """
 
     rewards: Tensor
@@ -43,7 +43,7 @@ class Samples:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Mara:
-    """MARA's rewards. flattening: 1 is MARA; below 1 (tempered) the log-heights above τ are flattened by a part."""
+    """MARA's rewards. flattening: 1 is MARA; below 1 (tempered) it flattens log-heights above τ by a part."""
 
     threshold: float
     algorithm: Literal[1, 2] = 1
@@ -92,7 +92,7 @@ class Ips:
                 group_ids=samples.group_ids,
             ).rewards
         else:
-            assert samples.probabilities is not None  # noqa: S101  # train() gives what needs_probabilities asks
+            assert samples.probabilities is not None  # noqa: S101  # train() gives what a method needs
             scaled = rewards / samples.probabilities.clamp(min=self.min_probability)
         return scaled, samples.ref_logprobs
 
@@ -102,9 +102,9 @@ class Ips:
 class Method:
     """One way to train.
 
-    kl: the regulariser that a setting's β weighs; "entropy" is a reverse KL without a reference, weight η = β.
-    kl_in: inside the rewards, before advantages (exact for the reverse KL), or as a term of the loss; a forward
-    KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std" divides, too.
+    kl: the regulariser that a setting's β weighs; "entropy" is a reverse KL without a reference, η = β.
+    kl_in: inside the rewards, before advantages (exact for the reverse KL), or as a term of the loss; a
+    forward KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std" divides, too.
     loss: "flowrl" is trajectory balance on means over actions with "group_std" advantages, β = 1/15 in its
     paper; both learn log Z. group_size: samples that share a group (anchors, frequencies, baselines); None
     is the whole batch of a setting.

@@ -15,8 +15,8 @@ from allmodes.worlds.world import World
 def exact_optimum(world: World, method: Method, *, beta: float) -> Tensor | None:
     """Log-probabilities of the outcomes where the method comes to rest, (K,), float64.
 
-    With a KL over trajectories the optimum keeps the reference's shares within an outcome, so that over outcomes
-    it is the target of `targets/` with the reference's distribution over outcomes; for an entropy bonus that
+    With a KL over trajectories the optimum keeps the reference's shares within an outcome, so that over
+    outcomes it is the target of `targets/` with the reference's distribution over outcomes; for an entropy bonus that
     is each outcome's share of all trajectories. Methods on the plain expected return end on the best outcomes
     alone, and how they share the mass depends on the way there: None, as for advantages over a standard
     deviation, whose scale changes with the policy, and for finite groups together with a KL.

@@ -31,9 +31,8 @@ class Setting:
 class Sweep:
     """What came out, in the order of the settings given.
 
-    logits: (S, ...) at the end. steps: (T,) at which the history was taken, the start and the end included.
-    history: exact log-probabilities of the outcomes then, (T, S, K), float64. losses of the samples' sums are not
-    kept: they mean nothing across methods.
+    logits: (S, ...) at the end. steps: (T,) at which the history was taken, start and end included. history:
+    exact log-probabilities of the outcomes then, (T, S, K), float64.
     """
 
     settings: tuple[Setting, ...]

@@ -1,0 +1,68 @@
+"""Which items there are, by the names of the command line; each is a module of its own."""
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import final
+
+from allmodes.errors import InputError
+
+
+@final
+@dataclass(frozen=True)
+class Item:
+    """An item: its name, its module in `allmodes.paper`, where it stands in the papers, and what it shows."""
+
+    name: str
+    module: str
+    source: str
+    title: str
+
+    def load(self) -> ModuleType:
+        """The module, which has `reproduce(scale, progress) -> Reproduction`."""
+        return importlib.import_module(f"allmodes.paper.{self.module}")
+
+
+ITEMS = (
+    Item("fig1", "mara_fig1", "MARA, Figure 1", "Mode seeking and mass covering need a restricted family"),
+    Item("fig2", "mara_fig2", "MARA, Figure 2", "Both KLs can have multimodal optima; β decides"),
+    Item(
+        "fig3", "mara_fig3", "MARA, Figure 3", "Equal references: small reward differences decide everything"
+    ),
+    Item("fig4", "mara_fig4", "MARA, Figure 4", "Equal rewards: RL keeps the reference's ratios"),
+    Item("fig5", "mara_fig5", "MARA, Figure 5", "MARA is flat above the threshold under a reverse KL"),
+    Item("fig7", "mara_fig7", "MARA, Figure 7", "Reward difference, β, and the ratio of probabilities"),
+    Item("fig8", "mara_fig8", "MARA, Figure 8", "Equal rewards under both KLs, every β"),
+    Item(
+        "workshop-fig4",
+        "workshop_fig4",
+        "MARA workshop, Figure 4",
+        "A low β leaves the best reward mode alone",
+    ),
+    Item("workshop-fig5", "workshop_fig5", "MARA workshop, Figure 5", "Equal rewards, 1000 steps"),
+    Item(
+        "workshop-fig6",
+        "workshop_fig6",
+        "MARA workshop, Figure 6",
+        "Plain, MARA, and corrected MARA, both KLs",
+    ),
+    Item("ips-fig1", "ips_fig1", "IPS, Figure 1", "Hyper-grid: who finds all modes"),
+    Item(
+        "ips-table1", "ips_table1", "IPS, Table 1", "Hyper-grid: distance to the reward-proportional target"
+    ),
+    Item("ips-fig3", "ips_fig3", "IPS, Figure 3", "Two outcomes of equal reward, 35 paths against 7"),
+    Item("ips-table4", "ips_table4", "IPS, Table 4", "Group size and clipping"),
+    Item("ips-theorem3.1", "ips_theorem31", "IPS, Theorem 3.1", "The flow of the expected return"),
+    Item("ips-theorem4.1", "ips_theorem41", "IPS, Theorem 4.1", "The flow of inverse probability scaling"),
+)
+
+
+def find(name: str) -> tuple[Item, ...]:
+    """The item of a name, or all of them for "all". Raises InputError for another name."""
+    if name == "all":
+        return ITEMS
+    found = tuple(item for item in ITEMS if item.name == name)
+    if not found:
+        names = ", ".join(item.name for item in ITEMS)
+        raise InputError(f"expected an item of {names} or all; got {name!r}")
+    return found

@@ -1,0 +1,62 @@
+"""What an item of a paper comes to: a figure, numbers, and a verdict on each claim."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+Holds = Literal["yes", "no", "partly"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is computed. seeds: replicas of each setting. Steps of the grids, which take longest.
+
+    "paper" takes the papers' steps, batch sizes and rates where they give them; "quick" the same with fewer
+    replicas, and fewer steps in the grids.
+    """
+
+    name: str
+    seeds: int
+    steps: float = 1.0  # share of a figure's own steps; below 1 in tests alone
+    grid_steps: int
+
+    def own_steps(self, steps: int) -> int:
+        """The steps to train where the paper takes `steps`."""
+        return max(1, round(self.steps * steps))
+
+
+QUICK = Scale(name="quick", seeds=4, grid_steps=1500)
+PAPER = Scale(name="paper", seeds=8, grid_steps=6000)
+SCALES = {scale.name: scale for scale in (QUICK, PAPER)}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One claim: what the paper says, what was measured, and whether it holds."""
+
+    claim: str
+    paper: str
+    measured: str
+    holds: Holds
+
+
+def verdict(claim: str, *, paper: str, measured: str, holds: bool | Holds) -> Verdict:
+    """A verdict; `holds` comes from the measured numbers, never from a hand."""
+    word: Holds = ("yes" if holds else "no") if isinstance(holds, bool) else holds
+    return Verdict(claim=claim, paper=paper, measured=measured, holds=word)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """A finished item. numbers: ready for JSON. notes: what the paper leaves open and what was chosen."""
+
+    figure: Any
+    numbers: dict[str, Any]
+    verdicts: Sequence[Verdict]
+    notes: Sequence[str] = field(default=())
+
+
+Progress = Callable[[int], None]

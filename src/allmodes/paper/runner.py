@@ -1,0 +1,115 @@
+"""`allmodes paper`: reproduces items and writes figure, numbers and verdicts of each."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from allmodes.errors import RunError
+from allmodes.paper.catalogue import ITEMS, Item
+from allmodes.paper.reproduction import Reproduction, Scale, Verdict
+from allmodes.runs.files import write_text
+from allmodes.runs.progress import progress_bar
+from allmodes.runs.provenance import provenance
+from allmodes.worlds.plotting import house_style, save_figure
+
+_COLOURS = {"yes": "green", "partly": "yellow", "no": "red"}
+
+
+def print_items(console: Console) -> None:
+    """The table of `allmodes paper list`."""
+    table = Table("name", "source", "what it shows")
+    for item in ITEMS:
+        table.add_row(item.name, item.source, item.title)
+    console.print(table)
+
+
+def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: Console) -> dict[str, str]:
+    """Reproduce items one after the other and write each as soon as it is there; gives each one's seconds.
+
+    Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items.
+    Raises RunError where `out` cannot be a folder.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write {out}: {error.strerror}") from error
+    verdicts: dict[str, Sequence[Verdict]] = {}
+    seconds: dict[str, str] = {}
+    with house_style():
+        for item in items:
+            start = time.perf_counter()
+            with progress_bar() as bar:
+                task = bar.add_task(item.name, total=None, note=item.title)
+                result = item.load().reproduce(scale, lambda done, task=task: bar.advance(task, done))
+            seconds[item.name] = f"{time.perf_counter() - start:.1f}"
+            _write(item, result, scale=scale, seconds=float(seconds[item.name]), out=out)
+            verdicts[item.name] = result.verdicts
+            _print(item, result, console)
+    if len(items) > 1:
+        text = "\n".join(
+            f"## {item.name}: {item.title} ({item.source})\n\n{_markdown(verdicts[item.name])}"
+            for item in items
+        )
+        write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}")
+    console.print(f"written to {out}", highlight=False)
+    return seconds
+
+
+def _write(item: Item, result: Reproduction, *, scale: Scale, seconds: float, out: Path) -> None:
+    document = {
+        "name": item.name,
+        "source": item.source,
+        "title": item.title,
+        "scale": asdict(scale),
+        "seconds": seconds,
+        "verdicts": [asdict(verdict) for verdict in result.verdicts],
+        "notes": list(result.notes),
+        "numbers": plain(result.numbers),
+        "provenance": provenance(),
+    }
+    text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
+    notes = "".join(f"- {note}\n" for note in result.notes)
+    page = f"# {item.title} ({item.source})\n\n![]({item.name}.png)\n\n{_markdown(result.verdicts)}\n{notes}"
+    save_figure(result.figure, out / item.name)
+    write_text(out / f"{item.name}.json", text + "\n")
+    write_text(out / f"{item.name}.md", page)
+
+
+def plain(value: Any) -> Any:
+    """Numbers for JSON: tensors as lists, six digits, and what is not finite as text."""
+    if isinstance(value, torch.Tensor):
+        return plain(value.tolist())
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if abs(value) < float("inf") else str(value)
+    return value
+
+
+def _markdown(verdicts: Sequence[Verdict]) -> str:
+    rows = "".join(f"| {v.claim} | {v.paper} | {v.measured} | {v.holds} |\n" for v in verdicts)
+    return f"| claim | paper says | measured | holds? |\n| --- | --- | --- | --- |\n{rows}"
+
+
+def _print(item: Item, result: Reproduction, console: Console) -> None:
+    table = Table(
+        "claim", "paper says", "measured", "holds?", title=f"{item.name}: {item.source}", show_lines=True
+    )
+    for entry in result.verdicts:
+        table.add_row(
+            Text(entry.claim),
+            Text(entry.paper),
+            Text(entry.measured),
+            Text(entry.holds, style=_COLOURS[entry.holds]),
+        )
+    console.print(table)
