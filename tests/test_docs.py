@@ -24,6 +24,14 @@ def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == said
 
 
+def test_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    example = blocks("docs/guide/choosing-an-objective.md", "python")[0]
+    exec(example, {})
+    said = re.findall(r"print\(.*\)  # (.*)", example)
+    assert len(said) == 3
+    assert capsys.readouterr().out.splitlines() == said
+
+
 def test_the_loop_example_gives_a_loss_with_the_right_gradient() -> None:
     names: dict[str, object] = {}
     exec(blocks("README.md", "python")[1], names)

@@ -100,6 +100,7 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_outcome_dimension("ref_logprobs", ref_logprobs)
+    check_outcome_dimension("rewards", rewards)
     check_finite("rewards", rewards)
     kl = per_outcome("beta", beta, rewards)
     if bool((kl <= 0).any()):
@@ -119,7 +120,7 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     if has_holes:
         return _with_off_support(ref_logprobs, rewards, kl, best, gap)
     if gap.requires_grad:
-        logprobs = ref_logprobs + kl.log() - (gap + best - rewards).log()
+        logprobs = ref_logprobs + kl.log() - (gap + (best - rewards)).log()
     else:
         logprobs = weights  # its memory is free now
         log_kl = kl.log()

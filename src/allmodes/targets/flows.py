@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_finite, check_same_shape
+from allmodes.checks import check_choice, check_finite, check_positive, check_same_shape
 from allmodes.errors import InputError
 from allmodes.targets.ips import IpsRegularizer
 
@@ -85,17 +85,18 @@ def ips_flow(
     check_choice("regularizer", regularizer, ("reverse", "forward", "in_reward"))
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_finite("rewards", rewards)
+    if regularizer == "in_reward" and group_size is not None:
+        raise InputError('`group_size` must be None with "in_reward"')
     p = logprobs.exp()
-    scaled = rewards * _inclusion(p, group_size, min_probability)
+    inclusion = _inclusion(p, group_size, min_probability)
+    scaled = rewards * inclusion
     if beta == 0:
         return scaled - p * scaled.sum(-1, keepdim=True)
     if ref_logprobs is None:
         raise InputError("`ref_logprobs` must be given where `beta` is not 0; got None")
     check_same_shape("ref_logprobs", ref_logprobs, "logprobs", logprobs)
     if regularizer == "in_reward":
-        if group_size is not None:
-            raise InputError('`group_size` must be None with "in_reward"')
-        scaled = scaled - beta * (logprobs - ref_logprobs)
+        scaled = (rewards - beta * (logprobs - ref_logprobs)) * inclusion
         return scaled - p * scaled.sum(-1, keepdim=True)
     flow = scaled - p * scaled.sum(-1, keepdim=True)
     if regularizer == "forward":
@@ -114,8 +115,8 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
     """
     if times.ndim != 1 or len(times) == 0 or float(times[0]) < 0 or bool((times.diff() <= 0).any()):
         raise InputError("`times` must be a vector that rises from 0 or later")
-    if not max_step > 0:
-        raise InputError(f"`max_step` must be above 0; got {max_step}")
+    check_finite("times", times)
+    check_positive("max_step", max_step)
     logits, now = logprobs, 0.0
     path: list[Tensor] = []
 

@@ -3,7 +3,12 @@
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_finite, check_log_distribution, check_same_shape
+from allmodes.checks import (
+    check_finite,
+    check_log_distribution,
+    check_outcome_dimension,
+    check_same_shape,
+)
 from allmodes.errors import InputError
 
 
@@ -11,6 +16,7 @@ def check_outcomes(ref_logprobs: Tensor, rewards: Tensor) -> None:
     """Require a reference that sums to 1 and finite rewards, both of shape (..., K)."""
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_log_distribution("ref_logprobs", ref_logprobs)
+    check_outcome_dimension("rewards", rewards)
     check_finite("rewards", rewards)
 
 

@@ -6,13 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_finite
+from allmodes.checks import check_choice, check_finite, check_outcome_dimension
 from allmodes.errors import InputError
 from allmodes.targets.inputs import check_outcomes, per_outcome
 from allmodes.targets.wright_omega import wright_omega
 
 IpsRegularizer = Literal["reverse", "forward", "in_reward"]
 
+_LEAST = 1e-12  # c/β where the rewards on the support are 0, and the reference is the answer
+_LARGEST_EXPONENT = 80.0  # below overflow in float32
 _MOST_STEPS = 200  # Newton's iterates rise until rounding stops them; they need 5 to 30
 
 
@@ -54,22 +56,23 @@ def ips_target(
                 "`group_size` must be None where `beta` is above 0: that fixed point is not known"
             )
         return _group_target(rewards, group_size)
-    exact = rewards.log() - rewards.sum(-1, keepdim=True).log()
     if not bool((weight > 0).any()):
-        return exact
+        return _exact_target(rewards)
     if ref_logprobs is None:
         raise InputError("`ref_logprobs` must be given where `beta` is above 0; got None")
     check_outcomes(ref_logprobs, rewards)
     solve = {"reverse": _reverse_target, "forward": _forward_target, "in_reward": _in_reward_target}[
         regularizer
     ]
-    used = torch.where(weight > 0, weight, 1)
-    return torch.where(weight > 0, solve(rewards, ref_logprobs, used), exact)
+    if bool((weight > 0).all()):
+        return solve(rewards, ref_logprobs, weight)
+    # Each row takes part in the solution that is not its own with numbers that harm no gradient.
+    solved = solve(rewards, ref_logprobs, torch.where(weight > 0, weight, 1))
+    return torch.where(weight > 0, solved, _exact_target(torch.where(weight > 0, 1, rewards)))
 
 
 def _check_rewards(rewards: Tensor) -> None:
-    if rewards.ndim == 0 or rewards.shape[-1] == 0:
-        raise InputError(f"`rewards` must hold at least one outcome; got shape {tuple(rewards.shape)}")
+    check_outcome_dimension("rewards", rewards)
     check_finite("rewards", rewards)
     if bool((rewards < 0).any()):
         raise InputError(
@@ -77,6 +80,10 @@ def _check_rewards(rewards: Tensor) -> None:
         )
     if bool((rewards.sum(-1) == 0).any()):
         raise InputError("`rewards` must not all be 0 under inverse probability scaling")
+
+
+def _exact_target(rewards: Tensor) -> Tensor:
+    return rewards.log() - rewards.sum(-1, keepdim=True).log()
 
 
 def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
@@ -87,11 +94,14 @@ def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
 def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
     """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton from 0 climbs to the root."""
     supported = ~ref_logprobs.isneginf()
-    log_share = rewards.log() - beta.log()
+    rewarded = rewards > 0
+    log_share = torch.where(rewarded, rewards, 1).log() - beta.log()
 
     def log_mass(t: Tensor) -> tuple[Tensor, Tensor]:
-        a = torch.where(supported, log_share - ref_logprobs + t, -torch.inf)
-        omega = wright_omega(a)
+        a = torch.where(supported & rewarded, log_share - ref_logprobs + t, -torch.inf)
+        # ω(log x) = W₀(x), which is x to first order at x = 0: a reward of 0 has a gradient, too.
+        at_zero = rewards / beta * (t - ref_logprobs).clamp(max=_LARGEST_EXPONENT).exp()
+        omega = torch.where(rewarded, wright_omega(a), at_zero)
         # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large
         # numbers.
         large = a > 0
@@ -115,6 +125,7 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
     heights = ref_logprobs + rewards / beta
 
     def log_mass(v: Tensor) -> tuple[Tensor, Tensor]:
+        v = v.clamp(min=_LEAST)
         a = v.log() + heights
         omega = wright_omega(a)
         large = a > 0  # log p = log ω − log v = height − ω
@@ -131,7 +142,7 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
         return v + torch.expm1(log_total) / (-relative_slope.detach())
 
     # Where one outcome alone would have mass 1, v is its height. Heights below 0 leave v just above 0.
-    start = heights.detach().amax(-1, keepdim=True).clamp(min=1e-12)
+    start = heights.detach().amax(-1, keepdim=True).clamp(min=_LEAST)
     return _normalised(log_mass(_climb(step, start))[0])
 
 
