@@ -24,6 +24,20 @@ def check_same_shape(name: str, tensor: Tensor, like_name: str, like: Tensor) ->
         )
 
 
+def check_broadcasts(name: str, value: float | Tensor, like_name: str, like: Tensor) -> None:
+    """Require a number, or a tensor that broadcasts to the shape of another without widening it."""
+    if not isinstance(value, Tensor):
+        return
+    try:
+        fits = torch.broadcast_shapes(value.shape, like.shape) == like.shape
+    except RuntimeError:  # torch's word for shapes that do not broadcast
+        fits = False
+    if not fits:
+        raise InputError(
+            f"`{name}` must broadcast to the shape {tuple(like.shape)} of `{like_name}`; got {tuple(value.shape)}"
+        )
+
+
 def check_ids(name: str, ids: Tensor, like_name: str, like: Tensor) -> None:
     """Require integer ids with the shape of another tensor."""
     check_same_shape(name, ids, like_name, like)

@@ -2,14 +2,37 @@
 
 from allmodes.metrics.coverage import count_hits, oracle_burden
 from allmodes.metrics.packing import internal_diversity, num_circles
-from allmodes.metrics.uncertainty import Summary, summarise, welch_test
+from allmodes.metrics.text import (
+    answer_entropy,
+    distinct_k,
+    ead,
+    max_at_k,
+    novelty_utility,
+    partition,
+    pass_at_k,
+    same_short_answer,
+    semantic_diversity,
+    vendi_score,
+)
+from allmodes.metrics.uncertainty import Summary, bootstrap_sem, summarise, welch_test
 
 __all__ = [
     "Summary",
+    "answer_entropy",
+    "bootstrap_sem",
     "count_hits",
+    "distinct_k",
+    "ead",
     "internal_diversity",
+    "max_at_k",
+    "novelty_utility",
     "num_circles",
     "oracle_burden",
+    "partition",
+    "pass_at_k",
+    "same_short_answer",
+    "semantic_diversity",
     "summarise",
+    "vendi_score",
     "welch_test",
 ]

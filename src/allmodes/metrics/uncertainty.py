@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_finite
 from allmodes.errors import InputError
 
 
@@ -27,6 +31,28 @@ def summarise(values: Sequence[float]) -> Summary:
         return Summary(mean=mean, std=math.nan, count=1)
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return Summary(mean=mean, std=math.sqrt(variance), count=len(values))
+
+
+def bootstrap_sem(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Standard error of the mean by the bootstrap: the spread of the means of resampled values.
+
+    values: (n,), one a unit that is resampled whole (a prompt, say). NaN for fewer than two. Approaches
+    std √((n−1)/n) / √n as the resamples grow. Raises InputError for values that are not finite or fewer than
+    two resamples. Source: MARA, Tables 1 and 5; Efron 1979.
+    """
+    data = torch.as_tensor(values, dtype=torch.float64)
+    check_finite("values", data)
+    if resamples < 2:
+        raise InputError(f"`resamples` must be at least 2; got {resamples}")
+    if len(data) < 2:
+        return math.nan
+    generator = torch.Generator().manual_seed(seed)
+    means: list[Tensor] = []
+    block = max(1, min(resamples, 2**22 // len(data)))  # bounds the memory of the drawn indices
+    for start in range(0, resamples, block):
+        shape = (min(block, resamples - start), len(data))
+        means.append(data[torch.randint(len(data), shape, generator=generator)].mean(1))
+    return float(torch.cat(means).std())
 
 
 def welch_test(greater: Sequence[float], lesser: Sequence[float]) -> float:

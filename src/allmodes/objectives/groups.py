@@ -94,8 +94,8 @@ def group_std(values: Tensor, groups: Groups) -> Tensor:
 def group_quantile(values: Tensor, groups: Groups, *, q: float) -> Tensor:
     """Quantile of each group without its NaN, linear interpolation, (P,); NaN where nothing is left."""
     scored = (~values.isnan()).nonzero().squeeze(1)
-    by_value = scored[torch.argsort(values[scored])]
-    by_group = by_value[torch.argsort(groups.index[by_value], stable=True)]
+    order, _ = sort_within_groups(values[scored], Groups(index=groups.index[scored], count=groups.count))
+    by_group = scored[order]
     size = torch.bincount(groups.index[by_group], minlength=groups.count)
     if len(by_group) == 0:
         return values.new_full((groups.count,), torch.nan)
@@ -110,9 +110,27 @@ def group_quantile(values: Tensor, groups: Groups, *, q: float) -> Tensor:
 
 def outcome_frequency(outcome_ids: Tensor, groups: Groups) -> Tensor:
     """Share of a sample's group that has the sample's outcome, p̂ = n/G, (N,), float64."""
+    pairs = pair_groups(outcome_ids, groups)
+    return group_size(pairs)[pairs.index].double() / group_size(groups)[groups.index]
+
+
+def pair_groups(outcome_ids: Tensor, groups: Groups) -> Groups:
+    """Groups of the samples that share both their group and their outcome."""
     outcome, outcomes = _unique(outcome_ids)
-    pair, counts = _unique(groups.index * len(outcomes) + outcome)
-    return counts[pair].double() / group_size(groups)[groups.index]
+    index, counts = _unique(groups.index * len(outcomes) + outcome)
+    return Groups(index=index, count=len(counts))
+
+
+def sort_within_groups(values: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
+    """Samples in the order of their groups and there of their values; and each one's rank there from 0.
+
+    Both (N,), for values without NaN. Equal values keep their order.
+    """
+    by_value = torch.argsort(values, stable=True)
+    order = by_value[torch.argsort(groups.index[by_value], stable=True)]
+    size = group_size(groups)
+    start = size.cumsum(0) - size
+    return order, torch.arange(len(values), device=values.device) - start[groups.index[order]]
 
 
 def _unique(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,5 +75,23 @@ def trajectory_balance_loss(
     ):
         check_same_shape(name, tensor, "logprobs", logprobs)
     check_positive("beta", beta)
+    if isinstance(beta, Tensor) and beta.ndim > 0:
+        check_same_shape("beta", beta, "logprobs", logprobs)
     target = (ref_logprobs + rewards / beta).detach()
     return (log_partition + logprobs - target).square()
+
+
+def filtered_likelihood_loss(logprobs: Tensor, rewards: Tensor, *, threshold: float | Tensor) -> Tensor:
+    """Maximum likelihood on the samples that are good enough, one loss a sequence; RAFT and STaR.
+
+    L = −1[R ≥ τ] log π_θ
+
+    logprobs, rewards: (N,); threshold a number or (N,). Average over the good samples, or over all, as the
+    trainer has it. A NaN reward is never good. Samples of π_θ itself give the gradient of E[1[R ≥ τ]] held at
+    the current policy: it sharpens π_θ on the good set and keeps ratios within it.
+
+    Raises InputError for shapes that disagree. Source: Dong et al. 2023; MARA, section 3.2.
+    """
+    check_vector("logprobs", logprobs)
+    check_same_shape("rewards", rewards, "logprobs", logprobs)
+    return torch.where(rewards >= threshold, -logprobs, 0)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from allmodes.checks import check_finite, check_positive, check_same_shape
+from allmodes.checks import check_broadcasts, check_finite, check_positive, check_same_shape
 
 
 def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float | Tensor) -> Tensor:
@@ -19,6 +19,7 @@ def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float | T
     """
     check_same_shape("ref_logprobs", ref_logprobs, "log_density", log_density)
     check_positive("beta", beta)
+    check_broadcasts("beta", beta, "log_density", log_density)
     check_finite("log_density", log_density)
     check_finite("ref_logprobs", ref_logprobs)
     return beta * (log_density - ref_logprobs)

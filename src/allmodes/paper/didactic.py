@@ -133,7 +133,7 @@ def table(
 
 def spread(values: Tensor | Sequence[float]) -> str:
     """Mean ± standard deviation, as text."""
-    summary = summarise(torch.as_tensor(values, dtype=torch.float64))
+    summary = summarise(values.tolist() if isinstance(values, Tensor) else values)
     return f"{summary.mean:.3g} ± {summary.std:.1g}"
 
 
@@ -188,8 +188,10 @@ def policy_grid(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.1 + 1.32 * len(betas), 0.75 + 1.3 * max(len(rows), 2)))
-    left, right = figure.subfigures(1, 2, width_ratios=(1.55, 1.32 * len(betas) + 0.4))
-    draw_world(*left.subplots(2, 1), world, threshold=threshold)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.55, 1.32 * len(betas) + 0.4))
+    left, right = halves
+    top, bottom = left.subplots(2, 1)
+    draw_world(top, bottom, world, threshold=threshold)
     panels = right.subplots(len(rows), len(betas), squeeze=False, sharex=True)
     for panel_row, (method, label, colour) in zip(panels, rows, strict=True):
         for axes, beta in zip(panel_row, betas, strict=True):

@@ -1,0 +1,167 @@
+"""How diverse the generations of one prompt are: words, meanings, classes, answers."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_finite
+from allmodes.errors import InputError
+
+
+def ead(responses: Sequence[Sequence[Hashable]], *, vocabulary_size: int, max_n: int = 5) -> float:
+    """Expectation-adjusted distinct n-grams, averaged over n = 1 .. max_n.
+
+    EAD_n = N / (V (1 − ((V − 1)/V)^C))
+
+    responses: the tokens of each response; their n-grams are pooled. N: distinct n-grams, C: all of them, V:
+    the vocabulary's size for every n (Kirk et al. 2023 take 50257). An n that no response is long enough for
+    is left out; NaN where none is left. Raises InputError for V < 2 or max_n < 1. Source: Liu et al. 2022.
+    """
+    if vocabulary_size < 2 or max_n < 1:
+        raise InputError(
+            f"`vocabulary_size` must be at least 2 and `max_n` at least 1; got {vocabulary_size} and {max_n}"
+        )
+    values: list[float] = []
+    for n in range(1, max_n + 1):
+        grams = [tuple(tokens[i : i + n]) for tokens in responses for i in range(len(tokens) - n + 1)]
+        if grams:
+            # V (1 − (1 − 1/V)^C), without the cancellation of 1 − (1 − tiny)
+            expected = -vocabulary_size * math.expm1(len(grams) * math.log1p(-1 / vocabulary_size))
+            values.append(len(set(grams)) / expected)
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def semantic_diversity(embeddings: Tensor) -> float:
+    """Mean of 1 − cosine similarity over all pairs of different responses.
+
+    embeddings: (N, D), from any embedder. NaN for fewer than two. Raises InputError for another shape, values
+    that are not finite, or an embedding of length 0. Source: MARA, appendix C.3.
+    """
+    if embeddings.ndim != 2:
+        raise InputError(f"`embeddings` must have shape (N, D); got {tuple(embeddings.shape)}")
+    check_finite("embeddings", embeddings)
+    count = len(embeddings)
+    if count < 2:
+        return math.nan
+    lengths = embeddings.double().square().sum(1, keepdim=True).sqrt()
+    if bool((lengths == 0).any()):
+        raise InputError("`embeddings` must not be zero vectors: they have no direction")
+    total = (embeddings.double() / lengths).sum(0)
+    # The sum over ordered pairs is |Σ e|² − N for unit vectors e.
+    return float(1 - (total.dot(total) - count) / (count * (count - 1)))
+
+
+def same_short_answer(one: str, other: str) -> bool:
+    """NoveltyBench's rule for answers of at most five words: 2 · shared unigrams ≥ the larger set.
+
+    Words are lower-cased and split at white space. Source: Zhang et al. 2025.
+    """
+    words, others = set(one.lower().split()), set(other.lower().split())
+    return 2 * len(words & others) >= max(len(words), len(others))
+
+
+def partition(responses: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
+    """Class of each response, from 0: the first class whose *first* member is the same, or a new one.
+
+    Greedy, in the order of the responses, as NoveltyBench does it. Source: Zhang et al. 2025.
+    """
+    firsts: list[str] = []
+    classes: list[int] = []
+    for response in responses:
+        found = next((index for index, first in enumerate(firsts) if same(first, response)), len(firsts))
+        if found == len(firsts):
+            firsts.append(response)
+        classes.append(found)
+    return classes
+
+
+def distinct_k(classes: Sequence[Hashable]) -> int:
+    """Number of different classes among k responses. Source: NoveltyBench, Zhang et al. 2025."""
+    return len(set(classes))
+
+
+def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, patience: float = 0.8) -> float:
+    """Utility of reading k responses in order, when only new classes help.
+
+    U = Σ pⁱ sᵢ / Σ pⁱ,   i = 0 .. k − 1,   sᵢ = 0 unless response i is the first of its class
+
+    Raises InputError for lengths that disagree, no responses, or a patience outside (0, 1].
+    Source: NoveltyBench, Zhang et al. 2025, p = .8.
+    """
+    if len(classes) != len(scores) or not classes:
+        raise InputError(
+            f"expected as many scores as classes, at least one; got {len(scores)}, {len(classes)}"
+        )
+    if not 0 < patience <= 1:
+        raise InputError(f"`patience` must lie in (0, 1]; got {patience}")
+    seen: set[Hashable] = set()
+    gained: list[float] = []
+    for index, (which, score) in enumerate(zip(classes, scores, strict=True)):
+        gained.append(0.0 if which in seen else patience**index * score)
+        seen.add(which)
+    return math.fsum(gained) / math.fsum(patience**index for index in range(len(classes)))
+
+
+def answer_entropy(answers: Sequence[Hashable | None]) -> float:
+    """Entropy of the valid answers' empirical distribution, nats; None is an invalid answer and left out.
+
+    NaN where no answer is valid. Source: MARA, Figure 10 (of 1s and 2s).
+    """
+    counts = Counter(answer for answer in answers if answer is not None)
+    total = counts.total()
+    if total == 0:
+        return math.nan
+    return math.fsum(-n / total * math.log(n / total) for n in counts.values()) + 0.0
+
+
+def vendi_score(similarities: Tensor) -> float:
+    """Effective number of different items: exp of the entropy of the eigenvalues of K/n.
+
+    similarities: (n, n), symmetric, positive semi-definite, 1 on the diagonal. Raises InputError for another
+    shape, a matrix that is not symmetric, a diagonal that is not 1, or a negative eigenvalue.
+    Source: Friedman & Dieng 2023.
+    """
+    if similarities.ndim != 2 or similarities.shape[0] != similarities.shape[1] or len(similarities) == 0:
+        raise InputError(f"`similarities` must have shape (n, n); got {tuple(similarities.shape)}")
+    kernel = similarities.double()
+    check_finite("similarities", kernel)
+    if float((kernel - kernel.T).abs().max()) > 1e-6 or float((kernel.diagonal() - 1).abs().max()) > 1e-6:
+        raise InputError("`similarities` must be symmetric with 1 on the diagonal")
+    shares = cast("Tensor", torch.linalg.eigvalsh(kernel / len(kernel)))  # pyright: ignore[reportUnknownMemberType]
+    if float(shares.min()) < -1e-6:
+        raise InputError(f"`similarities` must have no negative eigenvalue; got {float(shares.min()):.3g}")
+    shares = shares.clamp(min=0)
+    return float(torch.xlogy(shares, shares).sum().neg().exp())
+
+
+def pass_at_k(samples: int, correct: int, *, k: int) -> float:
+    """Probability that at least one of k samples, drawn without replacement, is correct.
+
+    1 − C(n − c, k) / C(n, k)
+
+    Raises InputError unless 0 ≤ c ≤ n and 1 ≤ k ≤ n. Source: Chen et al. 2021.
+    """
+    if not (0 <= correct <= samples and 1 <= k <= samples):
+        raise InputError(
+            f"expected 0 <= correct <= samples and 1 <= k <= samples; got {correct}, {samples}, {k}"
+        )
+    return 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def max_at_k(rewards: Sequence[float], *, k: int) -> float:
+    """Expected largest reward of k samples drawn without replacement: Σ C(i−1, k−1)/C(n, k) r_(i).
+
+    r_(i): the i-th smallest. Raises InputError unless 1 ≤ k ≤ n, or for NaN. Source: Tang et al. 2025.
+    """
+    n = len(rewards)
+    if not 1 <= k <= n:
+        raise InputError(f"`k` must lie between 1 and the number of rewards, {n}; got {k}")
+    if any(math.isnan(reward) for reward in rewards):
+        raise InputError("`rewards` must not be NaN")
+    ways = math.comb(n, k)
+    ordered = sorted(rewards)
+    return math.fsum(math.comb(i - 1, k - 1) / ways * reward for i, reward in enumerate(ordered, start=1))
