@@ -34,7 +34,8 @@ def check_broadcasts(name: str, value: float | Tensor, like_name: str, like: Ten
         fits = False
     if not fits:
         raise InputError(
-            f"`{name}` must broadcast to the shape {tuple(like.shape)} of `{like_name}`; got {tuple(value.shape)}"
+            f"`{name}` must broadcast to the shape {tuple(like.shape)} of `{like_name}`; got "
+            f"{tuple(value.shape)}"
         )
 
 

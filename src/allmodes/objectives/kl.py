@@ -70,10 +70,11 @@ def reverse_kl_weighted_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def kl_in_rewards(rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, *, beta: float | Tensor) -> Tensor:
     """Rewards with the KL inside: R − β (log π_θ − log π_ref), no gradient; of whole sequences.
 
-    A policy gradient on these rewards is the exact gradient of E[R] − β KL(π_θ ‖ π_ref). All of one shape, β a
-    number or of a shape that broadcasts to it.
+    A policy gradient on these rewards is the exact gradient of E[R] − β KL(π_θ ‖ π_ref). All of one shape, β
+    a number or of a shape that broadcasts to it.
 
-    Raises InputError for shapes that disagree, or a β that is not finite. Source: MARA, equation 1 and appendix B.2.
+    Raises InputError for shapes that disagree, or a β that is not finite. Source: MARA, equation 1 and
+    appendix B.2.
     """
     check_same_shape("logprobs", logprobs, "rewards", rewards)
     check_broadcasts("beta", beta, "rewards", rewards)

@@ -65,7 +65,10 @@ def mara_rewards(
     anchor "group" is the paper's. Its z depends on whether y_i itself was drawn, which favours likely
     samples in small groups: for 20 good outcomes with log π_ref evenly spaced over 6 nats, the largest over
     the smallest optimal mass is 2.6 in groups of 4 and 1.23 of 16. "leave_one_out" takes z among the other
-    good samples of the group and has no such bias where there is another; a lone one keeps its reward.
+    good samples of the group and has no such bias where there is another; a lone one keeps its reward. That
+    holds for rewards used as they are: a baseline over the same group (its mean, or leave-one-out) depends on
+    the sample through the others' anchors, favours likely samples anew with "leave_one_out", and happens to
+    undo most of the bias of "group", which is then the better one.
 
     max_gap_bonus: cap on β (log π_ref(z) − log π_ref(y)), in units of reward; None is no cap, as in the
     paper. The term is unbounded and grows with the length of the sequences.

@@ -109,16 +109,19 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
         weights = ref_logprobs.exp()
         check_totals("ref_logprobs", weights.sum(-1))
         weights.mul_(kl)
-    has_holes = bool(ref_logprobs.amin().isneginf())
-    best = _best_on_support(ref_logprobs, rewards) if has_holes else rewards.amax(-1, keepdim=True)
-    # What lies off the support has no weight, but must not come before the best either.
-    inside = torch.where(ref_logprobs.isneginf(), best, rewards) if has_holes else rewards
+    least = _least(weights)
+    hole = weights < least if bool(weights.amin() < least) else None
+    if hole is None:
+        best, inside = rewards.amax(-1, keepdim=True), rewards
+    else:  # what lies off the support has no weight, but must not come before the best either
+        best = rewards.masked_fill(hole, -torch.inf).amax(-1, keepdim=True)
+        inside = torch.where(hole, best, rewards)
     with torch.no_grad():
         gap = _solve_gap(weights, inside, best)
     if torch.is_grad_enabled() and (ref_logprobs.requires_grad or rewards.requires_grad or kl.requires_grad):
         gap = _newton(gap, kl * ref_logprobs.exp(), best - inside)
-    if has_holes:
-        return _with_off_support(ref_logprobs, rewards, kl, best, gap)
+    if hole is not None:
+        return _with_off_support(ref_logprobs, rewards, kl, best, gap, hole)
     if gap.requires_grad:
         logprobs = ref_logprobs + kl.log() - (gap + (best - rewards)).log()
     else:
@@ -135,29 +138,28 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
 
 
 def _with_off_support(
-    ref_logprobs: Tensor, rewards: Tensor, kl: Tensor, best: Tensor, gap: Tensor
+    ref_logprobs: Tensor, rewards: Tensor, kl: Tensor, best: Tensor, gap: Tensor, hole: Tensor
 ) -> ForwardKLTarget:
-    """The optimum where the reference has holes: Λ may not be below the best reward in one of them."""
-    support = ~ref_logprobs.isneginf()
-    outside = rewards.masked_fill(support, -torch.inf).amax(-1, keepdim=True)
+    """The optimum where the reference has holes: Λ may not be below the best reward in one of them.
+
+    A hole is also where the reference's probability is too small for this precision.
+    """
+    outside = rewards.masked_fill(~hole, -torch.inf).amax(-1, keepdim=True)
     has_mass_outside = outside - best > gap
     gap = torch.where(has_mass_outside, outside - best, gap)
-    distance = torch.where(support, best - rewards, 0)
-    log_inside = torch.where(support, ref_logprobs, 0) + kl.log() - (gap + distance).log()
-    inside = torch.where(support, log_inside.exp(), 0).sum(-1, keepdim=True)
+    distance = gap + (best - rewards)  # Λ − R
+    apart = distance > 0
+    log_inside = ref_logprobs + kl.log() - torch.where(apart, distance, 1).log()
+    log_inside = torch.where(apart & ~ref_logprobs.isneginf(), log_inside, -torch.inf)
+    inside = torch.where(hole, 0, log_inside.exp()).sum(-1, keepdim=True)
     off_mass = torch.where(has_mass_outside, (1 - inside).clamp(min=0), 0)
-    winners = has_mass_outside & ~support & (rewards == outside)
+    winners = has_mass_outside & hole & (rewards == outside)
     share = off_mass / winners.sum(-1, keepdim=True).clamp(min=1)
-    log_outside = torch.where(winners, share, 0).log()
     return ForwardKLTarget(
-        logprobs=torch.where(support, log_inside, log_outside),
+        logprobs=torch.where(winners, torch.where(winners, share, 1).log(), log_inside),
         multiplier=(gap + best).squeeze(-1),
         off_support_mass=off_mass.squeeze(-1),
     )
-
-
-def _best_on_support(ref_logprobs: Tensor, rewards: Tensor) -> Tensor:
-    return torch.where(ref_logprobs.isneginf(), -torch.inf, rewards).amax(-1, keepdim=True)
 
 
 def forward_kl_mara_rewards(
@@ -173,12 +175,12 @@ def forward_kl_mara_rewards(
     u depends on all outcomes at once, so this is for enumerable spaces, not for sampled batches.
 
     ref_logprobs, rewards: (..., K), nats; threshold a number or of the leading shape. Ties for z go to the
-    highest reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good outcome in
-    its support keeps its rewards. R̄ − R(z) is about |S| β π_ref(z), so R(z) should not dwarf it: in float64
-    the masses then carry errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
+    highest reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good
+    outcome in its support keeps its rewards. R̄ − R(z) is about |S| β π_ref(z), so R(z) should not dwarf it:
+    in float64 the masses then carry errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
 
-    Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: MARA's Remark 3.3 solved for
-    the rewards of a uniform optimum; the papers do not have it.
+    Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: MARA's Remark 3.3 solved
+    for the rewards of a uniform optimum; the papers do not have it.
     """
     check_outcomes(ref_logprobs, rewards)
     kl = per_outcome("beta", beta, rewards)
@@ -211,16 +213,19 @@ def anchor_of(ref_logprobs: Tensor, rewards: Tensor, good: Tensor) -> tuple[Tens
 def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
     """The s > 0 with f(s) = Σ weights / (s + best − rewards) = 1, (..., 1); no gradient.
 
-    Newton's method on 1/f(s) − 1, which is concave: from wherever it starts, its steps come from below. A good
-    start is the root of every 64th outcome alone, with the weight of all.
+    Newton's method on 1/f(s) − 1, which is concave: from wherever it starts, its steps come from below. A
+    good start is the root of every 64th outcome alone, with the weight of all.
     """
     pieces = list(_pieces(weights, rewards))
     low = torch.stack([(w - (best - r)).amax(-1, keepdim=True) for w, r in pieces]).amax(0)
+    low = low.clamp(min=_least(weights))
     gap = low
     if weights.shape[-1] > _FEW:
         few = weights[..., ::_STRIDE]
-        share = weights.sum(-1, keepdim=True) / few.sum(-1, keepdim=True)
-        gap = torch.maximum(low, _solve_gap(few * share, rewards[..., ::_STRIDE], best))
+        total = few.sum(-1, keepdim=True)
+        if bool((total > 0).all()):
+            few = few * (weights.sum(-1, keepdim=True) / total)
+            gap = torch.maximum(low, _solve_gap(few, rewards[..., ::_STRIDE], best))
     first = True
     for _ in range(_MOST_STEPS):
         total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
@@ -237,6 +242,11 @@ def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
             break
         gap = torch.maximum(gap, risen)
     return gap
+
+
+def _least(weights: Tensor) -> float:
+    """The smallest weight or gap whose reciprocal is safe; what is below counts as 0."""
+    return 16 * torch.finfo(weights.dtype).tiny
 
 
 def _newton(gap: Tensor, weights: Tensor, distance: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Where inverse probability scaling comes to rest: exactly, with a KL, and with finite groups."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,7 +15,6 @@ from allmodes.targets.wright_omega import wright_omega
 IpsRegularizer = Literal["reverse", "forward", "in_reward"]
 
 _LEAST = 1e-12  # c/β where the rewards on the support are 0, and the reference is the answer
-_LARGEST_EXPONENT = 80.0  # below overflow in float32
 _MOST_STEPS = 200  # Newton's iterates rise until rounding stops them; they need 5 to 30
 
 
@@ -93,6 +93,7 @@ def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
 
 def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
     """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton from 0 climbs to the root."""
+    largest = math.log(torch.finfo(rewards.dtype).max) - 10  # an exponent that does not overflow
     supported = ~ref_logprobs.isneginf()
     rewarded = rewards > 0
     log_share = torch.where(rewarded, rewards, 1).log() - beta.log()
@@ -100,7 +101,7 @@ def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
     def log_mass(t: Tensor) -> tuple[Tensor, Tensor]:
         a = torch.where(supported & rewarded, log_share - ref_logprobs + t, -torch.inf)
         # ω(log x) = W₀(x), which is x to first order at x = 0: a reward of 0 has a gradient, too.
-        at_zero = rewards / beta * (t - ref_logprobs).clamp(max=_LARGEST_EXPONENT).exp()
+        at_zero = rewards / beta * (t - ref_logprobs).clamp(max=largest).exp()
         omega = torch.where(rewarded, wright_omega(a), at_zero)
         # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large
         # numbers.

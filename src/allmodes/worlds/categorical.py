@@ -24,10 +24,11 @@ class Categorical:
         check_finite("ref_logprobs", ref_logprobs)
         check_finite("rewards", rewards)
         self.rewards = rewards
-        self.ref_outcome_logprobs = ref_logprobs.double()
+        self.ref_outcome_logprobs = ref_logprobs.double().log_softmax(0)  # float32 sums to 1 less closely
         self._ref_logprobs = ref_logprobs.to(torch.get_default_dtype())
         self._start = torch.zeros_like(self._ref_logprobs) if start is None else start.to(self._ref_logprobs)
         check_same_shape("start", self._start, "ref_logprobs", ref_logprobs)
+        check_finite("start", self._start)
 
     @property
     def log_path_shares(self) -> Tensor:

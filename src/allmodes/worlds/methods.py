@@ -6,7 +6,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice
+from allmodes.checks import check_choice, check_fraction
 from allmodes.errors import InputError
 from allmodes.objectives import (
     forward_kl_loss,
@@ -50,6 +50,11 @@ class Mara:
     anchor: Anchor = "group"
     flattening: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.algorithm not in (1, 2):
+            raise InputError(f"`algorithm` must be 1 or 2; got {self.algorithm}")
+        check_fraction("flattening", self.flattening)
+
     def __call__(self, samples: Samples) -> tuple[Tensor, Tensor]:
         """Rewards and reference log-probabilities to train on."""
         result = mara_rewards(
@@ -79,6 +84,10 @@ class Ips:
     min_probability: float = 0.0
     kl_first: bool = False
 
+    def __post_init__(self) -> None:
+        check_choice("frequencies", self.frequencies, ("group", "exact"))
+        check_fraction("min_probability", self.min_probability)
+
     def __call__(self, samples: Samples) -> tuple[Tensor, Tensor]:
         """Rewards and reference log-probabilities to train on."""
         rewards = samples.rewards
@@ -104,10 +113,10 @@ class Method:
 
     kl: the regulariser that a setting's β weighs; "entropy" is a reverse KL without a reference, η = β.
     kl_in: inside the rewards, before advantages (exact for the reverse KL), or as a term of the loss; a
-    forward KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std" divides, too.
-    loss: "flowrl" is trajectory balance on means over actions with "group_std" advantages, β = 1/15 in its
-    paper; both learn log Z. group_size: samples that share a group (anchors, frequencies, baselines); None
-    is the whole batch of a setting.
+    forward KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std"
+    divides, too. loss: "flowrl" is trajectory balance on means over actions with "group_std" advantages, β =
+    1/15 in its paper; both learn log Z. group_size: samples that share a group (anchors, frequencies,
+    baselines); None is the whole batch of a setting.
     """
 
     name: str
@@ -120,10 +129,18 @@ class Method:
 
     def __post_init__(self) -> None:
         check_choice("kl", self.kl, ("none", "reverse", "forward", "entropy"))
+        check_choice("kl_in", self.kl_in, ("rewards", "loss"))
         check_choice("advantages", self.advantages, ("none", "mean", "leave_one_out", "group_std"))
         check_choice("loss", self.loss, ("policy_gradient", "trajectory_balance", "flowrl"))
-        if isinstance(self.transform, Mara) and self.transform.algorithm == 2 and self.kl != "reverse":
-            raise InputError(f"MARA's algorithm 2 needs kl 'reverse' inside the rewards; got {self.kl!r}")
+        if self.group_size is not None and self.group_size < 1:
+            raise InputError(f"`group_size` must be at least 1; got {self.group_size}")
+        if self.loss != "policy_gradient" and self.kl != "reverse":
+            raise InputError(f"{self.loss} has its KL built in: `kl` must be 'reverse'; got {self.kl!r}")
+        in_rewards = self.kl == "reverse" and (self.kl_in == "rewards" or self.loss == "trajectory_balance")
+        if isinstance(self.transform, Mara) and self.transform.algorithm == 2 and not in_rewards:
+            raise InputError(
+                f"MARA's algorithm 2 needs kl 'reverse' inside the rewards; got {self.kl!r} in {self.kl_in!r}"
+            )
         if isinstance(self.transform, Ips) and self.transform.kl_first and self.kl != "none":
             raise InputError(
                 f"`kl_first` has the KL inside the scaling: `kl` must be 'none'; got {self.kl!r}"

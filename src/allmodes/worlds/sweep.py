@@ -68,13 +68,15 @@ def train(
     number of times after the start at which the exact outcome distributions are taken, evenly over the
     steps. progress is called with the number of steps done since the last call.
 
-    Raises InputError for no settings, fewer than one step or sample, or a group size that does not divide
-    the batch.
+    Raises InputError for no settings, fewer than one step, sample or record, or a group size that does not
+    divide the batch.
     """
     if not settings or steps < 1 or batch_size < 1:
         raise InputError(
             f"expected at least one setting, step and sample; got {len(settings)}, {steps} and {batch_size}"
         )
+    if record < 1:
+        raise InputError(f"`record` must be at least 1; got {record}")
     order = sorted(range(len(settings)), key=lambda index: repr(settings[index].method))
     parts = _parts([settings[index] for index in order], batch_size)
     generator = torch.Generator().manual_seed(seed)
