@@ -20,6 +20,8 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/objectives.py
+	$(BIN)/python benchmarks/targets.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/design_step.py
 	$(BIN)/python benchmarks/startup.py
 

@@ -1,13 +1,13 @@
 """Figure 2 of MARA, 2 KLs × 8 β × 8 seeds × 3000 steps: one tensor program against one setting at a time.
 
-Prints the time of the sweep, and how many times longer three plain loops with torch's Adam would take for all 128
-settings (measured on a few of them): the library's own step for one setting, a loop as textbooks write it
+Prints the time of the sweep, and how many times longer three plain loops with torch's Adam would take for all
+128 settings (measured on a few of them): the library's own step for one setting, a loop as textbooks write it
 with torch.distributions, and the leanest that we can write. Then, for each setting that the lean loop
 trained, the masses of both modes beside those of the sweep, with the standard error of the difference.
 
-What bounds it: of the sweep's step on one core a quarter is the search of 4096 uniform numbers in 128 cumulative
-distributions, the rest some 150 operations on 4096 to 12,800 numbers; the plain loops are bounded by the
-overhead of 30 to 150 operations on 32 to 100 numbers.
+What bounds it: of the sweep's step on one core a quarter is the search of 4096 uniform numbers in 128
+cumulative distributions, the rest some 150 operations on 4096 to 12,800 numbers; the plain loops are bounded
+by the overhead of 30 to 150 operations on 32 to 100 numbers.
 
 Run it with `OMP_NUM_THREADS=1 python benchmarks/sweep.py`; no arguments.
 """
@@ -113,13 +113,15 @@ def main() -> None:
     start = time.perf_counter()
     swept = run(STEPS)
     sweep = time.perf_counter() - start
-    print(f"sweep of {len(settings)} settings, {STEPS} steps: {sweep:.2f} s, {1e3 * sweep / STEPS:.2f} ms a step")
+    print(f"sweep of {len(settings)} settings: {sweep:.2f} s, {1e3 * sweep / STEPS:.2f} ms a step")
     reference, rewards = half_reference().float(), plateaus(0.75, 1.0).float()
     loops = {"library's step": own_step, "textbook loop": textbook_loop, "leanest loop": lean_loop}
     for name, loop in loops.items():
         ratio = seconds_a_setting(loop, reference, rewards) * len(settings) / sweep
         print(f"{name}, one setting at a time: {ratio:.0f} times as long (at least {LEAST:g} wanted)")
-    print("masses of the modes (left, right), mean of 8 seeds: lean loop, sweep, difference in standard errors")
+    print(
+        "masses of the modes (left, right), mean of 8 seeds: lean loop, sweep, difference in standard errors"
+    )
     for method, beta in TRIED:
         alone = torch.stack([lean_loop(reference, rewards, method, beta, seed) for seed in range(SEEDS)])
         rows = [i for i, setting in enumerate(settings) if setting.method == method and setting.beta == beta]

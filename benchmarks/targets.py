@@ -1,8 +1,8 @@
 """What `forward_kl_target` costs at 10 million outcomes in float64, in ratios measured in one run.
 
-Prints its time over that of one `torch.logsumexp` on the same tensor (limit 15), how many copies of the tensor it
-holds at its peak beside inputs and result (limit 4), and scipy's brentq on the same equation over it (at
-least 5), for three β. The least of three runs each.
+Prints its time over that of one `torch.logsumexp` on the same tensor (limit 15), how many copies of the
+tensor it holds at its peak beside inputs and result (limit 4), and scipy's brentq on the same equation over
+it (at least 5), for three β. The least of three runs each.
 
 What bounds it: memory traffic. Checks, exp and log are a pass each; Newton's four to six steps go over pieces
 that stay in the cache. scipy works on one thread, torch on all it is given.
@@ -66,12 +66,16 @@ def main() -> None:
     rewards = torch.rand(OUTCOMES, generator=generator, dtype=torch.float64)
     del logits
     unit = least_seconds(lambda: torch.logsumexp(ref_logprobs, 0))
-    print(f"{OUTCOMES:,} outcomes, float64, {torch.get_num_threads()} threads; logsumexp {1e3 * unit:.0f} ms")
-    print(f"{'beta':>6} {'time / logsumexp':>17} {'copies at peak':>15} {'brentq / ours':>14} {'difference':>11}")
+    print(f"{OUTCOMES:,} outcomes, {torch.get_num_threads()} threads; logsumexp {1e3 * unit:.0f} ms")
+    print(
+        f"{'beta':>6} {'time / logsumexp':>17} {'copies at peak':>15} {'brentq / ours':>14} {'difference':>11}"
+    )
     held = True
     for beta in BETAS:
         ours = least_seconds(lambda beta=beta: forward_kl_target(ref_logprobs, rewards, beta=beta))
-        copies = peak_copies(lambda beta=beta: forward_kl_target(ref_logprobs, rewards, beta=beta), ref_logprobs)
+        copies = peak_copies(
+            lambda beta=beta: forward_kl_target(ref_logprobs, rewards, beta=beta), ref_logprobs
+        )
         start = time.perf_counter()
         theirs = solve_with_brentq(ref_logprobs.numpy(), rewards.numpy(), beta)
         gain = (time.perf_counter() - start) / ours
