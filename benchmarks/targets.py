@@ -67,9 +67,7 @@ def main() -> None:
     del logits
     unit = least_seconds(lambda: torch.logsumexp(ref_logprobs, 0))
     print(f"{OUTCOMES:,} outcomes, {torch.get_num_threads()} threads; logsumexp {1e3 * unit:.0f} ms")
-    print(
-        f"{'beta':>6} {'time / logsumexp':>17} {'copies at peak':>15} {'brentq / ours':>14} {'difference':>11}"
-    )
+    print(f"{'beta':>6} {'time / logsumexp':>17} {'copies at peak':>15} {'brentq / ours':>14} {'off':>8}")
     held = True
     for beta in BETAS:
         ours = least_seconds(lambda beta=beta: forward_kl_target(ref_logprobs, rewards, beta=beta))
@@ -81,7 +79,7 @@ def main() -> None:
         gain = (time.perf_counter() - start) / ours
         solved = forward_kl_target(ref_logprobs, rewards, beta=beta).logprobs.numpy()
         off = float(np.abs(solved - theirs).max())
-        print(f"{beta:6g} {ours / unit:17.1f} {copies:15.1f} {gain:14.1f} {off:11.1e}")
+        print(f"{beta:6g} {ours / unit:17.1f} {copies:15.1f} {gain:14.1f} {off:8.1e}")
         held &= ours / unit <= SLOWEST and copies <= MOST_COPIES and gain >= LEAST_GAIN
     print(f"limits {SLOWEST:g}, {MOST_COPIES:g}, {LEAST_GAIN:g}: {'held' if held else 'MISSED'}")
 

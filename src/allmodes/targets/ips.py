@@ -190,7 +190,7 @@ def _group_target(rewards: Tensor, group_size: int) -> Tensor:
 
 
 def _climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Repeat a step that rises towards its fixed point until it no longer does; one more carries gradients."""
+    """Repeat a step that rises towards its fixed point until it does no more; one more carries gradients."""
     with torch.no_grad():
         value = start
         for _ in range(_MOST_STEPS):
