@@ -53,7 +53,7 @@ def test_names_are_unique_and_each_module_belongs_to_one_item() -> None:
     assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 16
     assert find("all") == ITEMS
     assert find("fig2") == (ITEMS[1],)
-    with pytest.raises(InputError, match="expected an item of fig1, .* or all; got 'fig6'"):
+    with pytest.raises(InputError, match=r"expected an item of fig1, .* or all; got 'fig6'"):
         find("fig6")
 
 
@@ -68,7 +68,7 @@ def test_several_items_are_summed_up(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_error_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match="cannot write .*file"):
+    with pytest.raises(RunError, match=r"cannot write .*file"):
         reproduce_items(find("fig7"), scale=TINY, out=tmp_path / "file", console=Console(quiet=True))
 
 
