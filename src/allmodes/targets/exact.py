@@ -17,6 +17,7 @@ from allmodes.targets.inputs import check_outcomes, per_outcome
 
 _PIECE = 2**17  # outcomes handled at a time: large enough for two threads, small enough for the cache
 _FEW, _STRIDE = 2**15, 64  # beyond so many outcomes a sample of them gives the start
+_CLOSE = 1e-9  # a last relative rise whose square is below rounding
 _MOST_STEPS = 200  # Newton's method needs about 5; its iterates rise until they no longer can
 
 
@@ -92,8 +93,7 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     Differentiable in rewards and reference where no mass is off support.
 
     Solved for the gap s = Λ − max R, never for Λ, which would lose s to rounding when β is small: with
-    d = max R − R, 1/Σ βπ_ref/(s + d) − 1 is concave and rises in s, so Newton's method started at the lower
-    bracket max (β π_ref − d) climbs to the root and stops where it no longer rises.
+    d = max R − R, 1/Σ βπ_ref/(s + d) − 1 is concave and rises in s, so Newton's method climbs to the root.
 
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, or β ≤ 0. Source: MARA, Remark 3.3, and for the off-support part its appendix B.3.
@@ -213,35 +213,46 @@ def anchor_of(ref_logprobs: Tensor, rewards: Tensor, good: Tensor) -> tuple[Tens
 def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
     """The s > 0 with f(s) = Σ weights / (s + best − rewards) = 1, (..., 1); no gradient.
 
-    Newton's method on 1/f(s) − 1, which is concave: from wherever it starts, its steps come from below. A
-    good start is the root of every 64th outcome alone, with the weight of all.
+    Newton's method on 1/f(s) − 1, which is concave: from wherever it starts, all steps but the first rise
+    from below, and a relative rise of x leaves a relative error of x² at most. It starts at the root of every
+    64th outcome alone, with the weight of all, or at the lower bracket, the largest weight − distance.
     """
-    pieces = list(_pieces(weights, rewards))
-    low = torch.stack([(w - (best - r)).amax(-1, keepdim=True) for w, r in pieces]).amax(0)
-    low = low.clamp(min=_least(weights))
-    gap = low
-    if weights.shape[-1] > _FEW:
-        few = weights[..., ::_STRIDE]
-        total = few.sum(-1, keepdim=True)
-        if bool((total > 0).all()):
-            few = few * (weights.sum(-1, keepdim=True) / total)
-            gap = torch.maximum(low, _solve_gap(few, rewards[..., ::_STRIDE], best))
-    first = True
+    gap = _sampled_gap(weights, rewards, best) if weights.shape[-1] > _FEW else None
+    if gap is not None:
+        gap = gap + _newton_step(gap, weights, rewards, best)
+    if gap is None or not bool(
+        (gap > _least(weights)).all()
+    ):  # no start, or one from which the step overflew
+        brackets = [(w - (best - r)).amax(-1, keepdim=True) for w, r in _pieces(weights, rewards)]
+        low = torch.stack(brackets).amax(0).clamp(min=_least(weights))
+        gap = low if gap is None else torch.maximum(gap.nan_to_num(posinf=0), low)
     for _ in range(_MOST_STEPS):
-        total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
-        for w, r in pieces:
-            inverse = (best - r).add_(gap).reciprocal_()
-            terms = w * inverse
-            total += terms.sum(-1, keepdim=True)
-            slope += terms.mul_(inverse).sum(-1, keepdim=True)
-        risen = gap + total * (total - 1) / slope
-        if first:
-            gap, first = torch.maximum(low, risen), False
-            continue
-        if not bool((risen > gap).any()):
+        step = _newton_step(gap, weights, rewards, best)
+        gap = gap + step.clamp(min=0)
+        if bool((step <= _CLOSE * gap).all()):
             break
-        gap = torch.maximum(gap, risen)
     return gap
+
+
+def _sampled_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor | None:
+    """The gap of every 64th outcome with the weight of all; None where these weigh nothing."""
+    few = weights[..., ::_STRIDE]
+    total = few.sum(-1, keepdim=True)
+    if not bool((total > _least(weights)).all()):
+        return None
+    share = weights.sum(-1, keepdim=True) / total
+    return _solve_gap(few * share, rewards[..., ::_STRIDE], best)
+
+
+def _newton_step(gap: Tensor, weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
+    """F (f − 1) / Σ weights / (s + best − rewards)² at s = gap, (..., 1)."""
+    total, slope = torch.zeros_like(gap), torch.zeros_like(gap)
+    for w, r in _pieces(weights, rewards):
+        inverse = (best - r).add_(gap).reciprocal_()
+        terms = w * inverse
+        total += terms.sum(-1, keepdim=True)
+        slope += terms.mul_(inverse).sum(-1, keepdim=True)
+    return total * (total - 1) / slope
 
 
 def _least(weights: Tensor) -> float:

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_finite, check_positive, check_same_shape
+from allmodes.checks import check_choice, check_finite, check_fraction, check_positive, check_same_shape
 from allmodes.errors import InputError
 from allmodes.targets.ips import IpsRegularizer
 
@@ -79,12 +79,14 @@ def ips_flow(
     KL(p ‖ q), "forward" KL(q ‖ p), and "in_reward" subtracts β log(p/q) from r before the division by an
     exact p.
 
-    The flow ends in `ips_target`. Shapes as `expected_return_flow`. Raises InputError as it does, for a group
-    of fewer than 1, and for "in_reward" with a group size. Source: IPS, Theorem 4.1 and equation 9.
+    Where `ips_target` knows the fixed point (no p_min, no group together with a KL), the flow ends there.
+    Shapes as `expected_return_flow`. Raises InputError as it does, for a group of fewer than 1, and for
+    "in_reward" with a group size. Source: IPS, Theorem 4.1 and equation 9.
     """
     check_choice("regularizer", regularizer, ("reverse", "forward", "in_reward"))
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_finite("rewards", rewards)
+    check_fraction("min_probability", min_probability)
     if regularizer == "in_reward" and group_size is not None:
         raise InputError('`group_size` must be None with "in_reward"')
     p = logprobs.exp()
@@ -141,6 +143,8 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
 def _advantage(logprobs: Tensor, rewards: Tensor, ref_logprobs: Tensor | None, beta: float) -> Tensor:
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_finite("rewards", rewards)
+    if not beta >= 0:
+        raise InputError(f"`beta` must not be negative; got {beta}")
     if beta == 0:
         return rewards
     if ref_logprobs is None:
@@ -150,12 +154,12 @@ def _advantage(logprobs: Tensor, rewards: Tensor, ref_logprobs: Tensor | None, b
 
 
 def _times(p: Tensor, values: Tensor) -> Tensor:
-    """P · values with 0 · inf = 0: an outcome without mass does not move."""
+    """Products p · values with 0 · inf = 0: an outcome without mass does not move."""
     return torch.where(p > 0, p * values, 0)
 
 
 def _inclusion(p: Tensor, group_size: int | None, min_probability: float) -> Tensor:
-    """W = E[p̂ / max(p̂, p_min)] of each outcome."""
+    """Expected weight w = E[p̂ / max(p̂, p_min)] of each outcome."""
     if group_size is None:
         return p / p.clamp(min=min_probability) if min_probability > 0 else torch.ones_like(p)
     if group_size < 1:

@@ -56,11 +56,12 @@ def ips_target(
                 "`group_size` must be None where `beta` is above 0: that fixed point is not known"
             )
         return _group_target(rewards, group_size)
+    if ref_logprobs is not None:
+        check_outcomes(ref_logprobs, rewards)
     if not bool((weight > 0).any()):
         return _exact_target(rewards)
     if ref_logprobs is None:
         raise InputError("`ref_logprobs` must be given where `beta` is above 0; got None")
-    check_outcomes(ref_logprobs, rewards)
     solve = {"reverse": _reverse_target, "forward": _forward_target, "in_reward": _in_reward_target}[
         regularizer
     ]
@@ -148,7 +149,7 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
 
 
 def _group_target(rewards: Tensor, group_size: int) -> Tensor:
-    """P c = r (1 − (1 − p)^G) for each outcome, with the c at which Σ p = 1.
+    """Solve p c = r (1 − (1 − p)^G) for each outcome, with the c at which Σ p = 1.
 
     h(p) = (1 − (1 − p)^G)/p falls from G to 1 and is convex, so Newton's method from p = 0 climbs to h(p) =
     c/r; and Σ p(c) is convex and falls in c, so Newton's method from c = max r, where Σ p ≥ 1, climbs again.

@@ -151,11 +151,6 @@ class Method:
         """Whether a step has to compute the exact distribution over outcomes."""
         return isinstance(self.transform, Ips) and self.transform.frequencies == "exact"
 
-    @property
-    def learns_partition(self) -> bool:
-        """Whether log Z is trained beside the policy."""
-        return self.loss != "policy_gradient"
-
     def signal(self, samples: Samples, log_partition: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a step makes of each sample, (N,): its advantage, and a loss beside the policy gradient's.
 
