@@ -1,0 +1,42 @@
+"""The 1-2 task: two equally good answers, of which a base model finds one much likelier.
+
+Source: MARA, section 6.1 and appendix C.2; the prompt is that of its Figure 9.
+"""
+
+import re
+from typing import final
+
+PROMPT = (
+    "Uniformly randomly generate an integer that is either 1 or 2. Respond strictly in this format: "
+    "<think>Your internal reasoning</think><answer>1 or 2</answer>"
+)
+_ANSWER = re.compile(r"<think>.*</think>\s*<answer>\s*([12])\s*</answer>\s*", re.DOTALL)
+
+
+@final
+class OneTwo:
+    """Reward 1 for "1" or "2" in the format that the prompt asks for, else 0.
+
+    Text before the thought is allowed, as in the paper's example; after the answer nothing may follow, and there
+    is one thought and one answer.
+    """
+
+    name = "one_two"
+    prompts = (PROMPT,)
+
+    def parse(self, response: str) -> str | None:
+        """The digit, or None."""
+        start = response.find("<think>")
+        tags = ("<think>", "</think>", "<answer>", "</answer>")
+        if start < 0 or any(response.count(tag) != 1 for tag in tags):
+            return None
+        match = _ANSWER.fullmatch(response, start)
+        return match.group(1) if match else None
+
+    def reward(self, prompt: str, response: str) -> float:
+        """1 for a valid answer, else 0."""
+        return float(self.parse(response) is not None)
+
+    def known_answers(self, prompt: str) -> tuple[str, ...]:
+        """Both."""
+        return ("1", "2")
