@@ -5,7 +5,9 @@ tensor it holds at its peak beside inputs and result (limit 4), and scipy's bren
 it (at least 5), for three β. The least of three runs each.
 
 What bounds it: memory traffic. Checks, exp and log are a pass each; Newton's four to six steps go over pieces
-that stay in the cache. scipy works on one thread, torch on all it is given.
+that stay in the cache. scipy works on one thread, torch on all it is given: on one thread alone the gain over
+brentq is 2 to 4. `off` is how far brentq's log-probabilities are from ours; at β = 1e-3 it is brentq that is
+off, for Λ − max R drowns in Λ.
 
 Run it with `python benchmarks/targets.py`; no arguments. It needs 1 GB and Linux.
 """
@@ -74,14 +76,14 @@ def main() -> None:
         copies = peak_copies(
             lambda beta=beta: forward_kl_target(ref_logprobs, rewards, beta=beta), ref_logprobs
         )
-        start = time.perf_counter()
         theirs = solve_with_brentq(ref_logprobs.numpy(), rewards.numpy(), beta)
-        gain = (time.perf_counter() - start) / ours
+        plain = (ref_logprobs.numpy(), rewards.numpy(), beta)
+        gain = least_seconds(lambda plain=plain: solve_with_brentq(*plain), runs=2) / ours
         solved = forward_kl_target(ref_logprobs, rewards, beta=beta).logprobs.numpy()
         off = float(np.abs(solved - theirs).max())
         print(f"{beta:6g} {ours / unit:17.1f} {copies:15.1f} {gain:14.1f} {off:8.1e}")
         held &= ours / unit <= SLOWEST and copies <= MOST_COPIES and gain >= LEAST_GAIN
-    print(f"limits {SLOWEST:g}, {MOST_COPIES:g}, {LEAST_GAIN:g}: {'held' if held else 'MISSED'}")
+    print(f"limits {SLOWEST:g}, {MOST_COPIES:g}, at least {LEAST_GAIN:g}: {'held' if held else 'MISSED'}")
 
 
 if __name__ == "__main__":

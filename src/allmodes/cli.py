@@ -213,10 +213,11 @@ def main() -> None:
         print("allmodes:", "".join(c if c.isprintable() else "?" for c in words), file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except KeyboardInterrupt:
-        print(
-            "allmodes: interrupted; continue with `allmodes run --resume RUN`, or `chem pretrain` as before",
-            file=sys.stderr,
-        )
+        resume = {
+            "run": "; continue with `allmodes run --resume RUN`",
+            "chem": "; the same command continues",
+        }
+        print(f"allmodes: interrupted{resume.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -21,9 +21,9 @@ from allmodes.worlds.optimum_report import (
     flip_betas,
     print_report,
     report_json,
-    warnings,
     write_report,
 )
+from allmodes.worlds.optimum_warnings import warnings
 from allmodes.worlds.outcome_optima import Optimum
 from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes
 
@@ -280,8 +280,10 @@ def test_a_collapse_among_few_good_samples() -> None:
     share, inside = weight / (weight + 0.896), 0.1 / 0.104
     collapse, outweighed, tied, bound = warnings(table, optima, threshold=1.0, tolerance=0.1)
     assert collapse == (
-        f"UNIMODAL BY CONSTRUCTION: at beta = 5 under reverse KL one outcome, 'y0' (reward 1), has "
-        f"{100 * inside:.1f}% of the {100 * share:.1f}% on good outcomes; 4 others with reward >= 1 share "
+        f"UNEVEN AMONG GOOD OUTCOMES BY CONSTRUCTION: at beta = 5 under reverse KL one outcome, 'y0' "
+        f"(reward 1), "
+        f"has {100 * inside:.1f}% of the {100 * share:.1f}% on good outcomes; 4 others with reward >= 1 "
+        f"share "
         f"{100 - 100 * inside:.1f}%. No optimiser can undo this. Likewise at beta = 4 "
         f"({hill([0.1] + [1e-3] * 4):.1f}): in brackets the effective modes of 5."
     )
@@ -327,12 +329,25 @@ def test_a_healthy_objective_has_no_warning() -> None:
     assert all(o.is_multimodal for o in optima)
 
 
+def test_close_rewards_collapse_without_a_threshold_and_a_large_beta_does_not() -> None:
+    table = table_of([1, 0.99, 0.98, 0.2], [0.25] * 4)
+    small, large = (
+        warnings(table, explain(table, "reverse", beta, threshold=None), threshold=None, tolerance=0.1)
+        for beta in (0.001, 10.0)
+    )
+    assert any("UNIMODAL" in sentence for sentence in small)
+    assert not any("UNIMODAL" in sentence for sentence in large)
+
+
 def test_one_good_outcome_is_named_as_such() -> None:
     table = table_of([1, 0.5], [0.3, 0.7])
     for threshold, hint in ((0.9, "a lower threshold shows more"), (None, "MARA needs a threshold")):
-        (said,) = warnings(
+        alone, said = warnings(
             table, explain(table, "reverse", 0.1, threshold=threshold), threshold=threshold, tolerance=0.1
         )
+        share = 0.3 / (0.3 + 0.7 * math.exp(-5))
+        assert alone.startswith("UNIMODAL BY CONSTRUCTION: under reverse KL at beta = 0.1 one outcome, 'y0'")
+        assert f"has {100 * share:.1f}% of the mass" in alone
         assert said.startswith("Only one outcome that the reference reaches has reward >= ")
         assert hint in said
 

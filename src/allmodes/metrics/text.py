@@ -27,11 +27,14 @@ def ead(responses: Sequence[Sequence[Hashable]], *, vocabulary_size: int, max_n:
         )
     values: list[float] = []
     for n in range(1, max_n + 1):
-        grams = [tuple(tokens[i : i + n]) for tokens in responses for i in range(len(tokens) - n + 1)]
-        if grams:
+        distinct: set[tuple[Hashable, ...]] = set()
+        for tokens in responses:
+            distinct.update(zip(*(tokens[i:] for i in range(n)), strict=False))
+        if distinct:
+            total = sum(max(0, len(tokens) - n + 1) for tokens in responses)
             # V (1 − (1 − 1/V)^C), without the cancellation of 1 − (1 − tiny)
-            expected = -vocabulary_size * math.expm1(len(grams) * math.log1p(-1 / vocabulary_size))
-            values.append(len(set(grams)) / expected)
+            expected = -vocabulary_size * math.expm1(total * math.log1p(-1 / vocabulary_size))
+            values.append(len(distinct) / expected)
     return math.fsum(values) / len(values) if values else math.nan
 
 
@@ -155,13 +158,18 @@ def pass_at_k(samples: int, correct: int, *, k: int) -> float:
 def max_at_k(rewards: Sequence[float], *, k: int) -> float:
     """Expected largest reward of k samples drawn without replacement: Σ C(i−1, k−1)/C(n, k) r_(i).
 
-    r_(i): the i-th smallest. Raises InputError unless 1 ≤ k ≤ n, or for NaN. Source: Tang et al. 2025.
+    r_(i): the i-th smallest. Raises InputError unless 1 ≤ k ≤ n, or for rewards that are not finite.
+    Source: Tang et al. 2025.
     """
     n = len(rewards)
     if not 1 <= k <= n:
         raise InputError(f"`k` must lie between 1 and the number of rewards, {n}; got {k}")
-    if any(math.isnan(reward) for reward in rewards):
-        raise InputError("`rewards` must not be NaN")
-    ways = math.comb(n, k)
+    bad = next((reward for reward in rewards if not math.isfinite(reward)), None)
+    if bad is not None:
+        raise InputError(f"`rewards` must be finite; got {bad}")
     ordered = sorted(rewards)
-    return math.fsum(math.comb(i - 1, k - 1) / ways * reward for i, reward in enumerate(ordered, start=1))
+    weight, terms = k / n, [k / n * ordered[-1]]
+    for i in range(n - 1, k - 1, -1):  # C(i−1, k−1) = C(i, k−1) (i − k + 1)/i, from the largest down
+        weight *= (i - k + 1) / i
+        terms.append(weight * ordered[i - 1])
+    return math.fsum(terms)

@@ -39,13 +39,22 @@ def best_of_n_rewards(rewards: Tensor, *, k: int | None = None, group_ids: Tenso
     log_ways = _log_choose(others, drawn)
     own = torch.exp(_log_choose(below, drawn) - log_ways) * value
     share = torch.exp(_log_choose(below, drawn - 1) - log_ways) * value
-    # Sum over the smaller ones of the group: a running sum less what it was where the group began.
-    running = share.cumsum(0) - share
-    first = torch.zeros(groups.count, dtype=running.dtype, device=running.device)
-    first[group[rank == 0]] = running[rank == 0]
     added = torch.empty_like(rewards)
-    added[order] = (own - (running - first[group])).to(rewards.dtype)
+    added[order] = (own - _sum_before(share, rank)).to(rewards.dtype)
     return added
+
+
+def _sum_before(values: Tensor, rank: Tensor) -> Tensor:
+    """Sum of the values of lower rank in the same group, for samples sorted by group and rank.
+
+    By doubling, so that no sum ever spans two groups: large values in one would round off small ones.
+    """
+    total = torch.where(rank > 0, values.roll(1), 0)
+    step, largest = 1, int(rank.max()) + 1
+    while step < largest:
+        total = total + torch.where(rank >= step, total.roll(step), 0)
+        step *= 2
+    return total
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:

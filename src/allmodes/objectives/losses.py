@@ -94,4 +94,6 @@ def filtered_likelihood_loss(logprobs: Tensor, rewards: Tensor, *, threshold: fl
     """
     check_vector("logprobs", logprobs)
     check_same_shape("rewards", rewards, "logprobs", logprobs)
+    if isinstance(threshold, Tensor) and threshold.ndim > 0:
+        check_same_shape("threshold", threshold, "logprobs", logprobs)
     return torch.where(rewards >= threshold, -logprobs, 0)

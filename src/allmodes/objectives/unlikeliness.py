@@ -38,8 +38,9 @@ def unlikeliness_rewards(
     is_new = torch.ones_like(order, dtype=torch.bool)
     is_new[1:] = (group[1:] != group[:-1]) | (value[1:] != value[:-1])
     tie = is_new.cumsum(0) - 1
-    count = torch.bincount(tie).to(rewards.dtype)
-    total = torch.zeros_like(count).index_add_(0, tie, rank.to(rewards.dtype))
-    ranks = torch.empty_like(rewards)
+    # float64, for half precision holds neither the sum of some hundred ranks nor their mean
+    count = torch.bincount(tie).double()
+    total = torch.zeros_like(count).index_add_(0, tie, rank.double())
+    ranks = torch.empty_like(rewards, dtype=torch.float64)
     ranks[order] = (total / count)[tie]
-    return rewards * (1 - strength * ranks / group_size(groups)[groups.index])
+    return rewards * (1 - strength * ranks / group_size(groups)[groups.index]).to(rewards.dtype)

@@ -64,5 +64,5 @@ def find(name: str) -> tuple[Item, ...]:
     found = tuple(item for item in ITEMS if item.name == name)
     if not found:
         names = ", ".join(item.name for item in ITEMS)
-        raise InputError(f"expected an item of {names} or all; got {name!r}")
+        raise InputError(f"expected list, all or an item of {names}; got {name!r}")
     return found

@@ -112,7 +112,7 @@ def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
                 f"L1, {_name(grid)}",
                 paper="IPS-GRPO is nearer than GRPO and FlowRL",
                 measured="; ".join(f"{m.name} {mean_sd(grid.score(m).distance)}" for m in METHODS)
-                + f"; uniform {grid.uniform_distance:.2f}; exact optimum of groups of {BATCH_SIZE} "
+                + f"; uniform {grid.uniform_distance:.2f}; exact optimum of groups of {BATCH_SIZE} without entropy and σ "
                 f"{grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; modes hit by IPS-GRPO "
                 f"{mine.modes_hit.tolist()} of {int(mode_cells(grid.world).sum())}",
                 holds=win,
@@ -185,7 +185,7 @@ def _legend(figure: Any) -> None:
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(color=COLOURS[m.name], alpha=0.6, linewidth=0, label=m.name) for m in METHODS]
-    handles.append(Line2D([], [], color=INK, linewidth=1.4, label="exact optimum, no entropy"))
+    handles.append(Line2D([], [], color=INK, linewidth=1.4, label="exact optimum without entropy and σ"))
     handles.append(Line2D([], [], color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), label="uniform"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, columnspacing=1.4, handlelength=1.4)
 

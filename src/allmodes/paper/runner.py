@@ -31,8 +31,8 @@ def print_items(console: Console) -> None:
     console.print(table)
 
 
-def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: Console) -> dict[str, str]:
-    """Reproduce items one after the other and write each as soon as it is there; gives each one's seconds.
+def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: Console) -> None:
+    """Reproduce items one after the other and write each as soon as it is there.
 
     Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items.
     Raises RunError where `out` cannot be a folder.
@@ -42,15 +42,15 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror}") from error
     verdicts: dict[str, Sequence[Verdict]] = {}
-    seconds: dict[str, str] = {}
     with house_style():
-        for item in items:
+        for number, item in enumerate(items, start=1):
             start = time.perf_counter()
             with progress_bar() as bar:
-                task = bar.add_task(item.name, total=None, note=item.title)
+                name = f"{item.name} ({number} of {len(items)})" if len(items) > 1 else item.name
+                task = bar.add_task(name, total=None, note=item.title)
                 result = item.load().reproduce(scale, lambda done, task=task: bar.advance(task, done))
-            seconds[item.name] = f"{time.perf_counter() - start:.1f}"
-            _write(item, result, scale=scale, seconds=float(seconds[item.name]), out=out)
+            seconds = round(time.perf_counter() - start, 1)
+            _write(item, result, scale=scale, seconds=seconds, out=out)
             verdicts[item.name] = result.verdicts
             _print(item, result, console)
     if len(items) > 1:
@@ -60,7 +60,6 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
         )
         write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}")
     console.print(f"written to {out}", highlight=False)
-    return seconds
 
 
 def _write(item: Item, result: Reproduction, *, scale: Scale, seconds: float, out: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from allmodes.checks import check_finite, check_outcome_dimension, check_same_shape, check_totals
-from allmodes.errors import InputError
+from allmodes.errors import InputError, RunError
 from allmodes.targets.inputs import check_outcomes, per_outcome
 
 _PIECE = 2**17  # outcomes handled at a time: large enough for two threads, small enough for the cache
@@ -111,6 +111,10 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
         weights.mul_(kl)
     least = _least(weights)
     hole = weights < least if bool(weights.amin() < least) else None
+    if hole is not None and bool(hole.all(-1).any()):
+        raise InputError(
+            "`beta` is too small for this precision: β π_ref vanishes for every outcome of a row"
+        )
     if hole is None:
         best, inside = rewards.amax(-1, keepdim=True), rewards
     else:  # what lies off the support has no weight, but must not come before the best either
@@ -230,8 +234,8 @@ def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
         step = _newton_step(gap, weights, rewards, best)
         gap = gap + step.clamp(min=0)
         if bool((step <= _CLOSE * gap).all()):
-            break
-    return gap
+            return gap
+    raise RunError(f"Λ was not reached in {_MOST_STEPS} steps of Newton's method")
 
 
 def _sampled_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor | None:

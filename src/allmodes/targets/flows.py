@@ -89,6 +89,7 @@ def ips_flow(
     check_fraction("min_probability", min_probability)
     if regularizer == "in_reward" and group_size is not None:
         raise InputError('`group_size` must be None with "in_reward"')
+    _check_beta(beta)
     p = logprobs.exp()
     inclusion = _inclusion(p, group_size, min_probability)
     scaled = rewards * inclusion
@@ -143,14 +144,18 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
 def _advantage(logprobs: Tensor, rewards: Tensor, ref_logprobs: Tensor | None, beta: float) -> Tensor:
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_finite("rewards", rewards)
-    if not beta >= 0:
-        raise InputError(f"`beta` must not be negative; got {beta}")
+    _check_beta(beta)
     if beta == 0:
         return rewards
     if ref_logprobs is None:
         raise InputError("`ref_logprobs` must be given where `beta` is not 0; got None")
     check_same_shape("ref_logprobs", ref_logprobs, "logprobs", logprobs)
     return rewards - beta * (logprobs - ref_logprobs)
+
+
+def _check_beta(beta: float) -> None:
+    if not (math.isfinite(beta) and beta >= 0):
+        raise InputError(f"`beta` must be a finite number from 0 on; got {beta}")
 
 
 def _times(p: Tensor, values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from allmodes.checks import check_choice, check_finite, check_outcome_dimension
-from allmodes.errors import InputError
+from allmodes.errors import InputError, RunError
 from allmodes.targets.inputs import check_outcomes, per_outcome
 from allmodes.targets.wright_omega import wright_omega
 
@@ -31,7 +31,7 @@ def ips_target(
     no KL:       p = r / Σ r
     "reverse":   p = r / (β ω(log(r/(βq)) + c/β)),  Σ p = 1        max Σ r log p − β KL(p ‖ q)
     "forward":   p = (r + βq) / (Σ r + β)                          max Σ r log p − β KL(q ‖ p)
-    "in_reward": p = (β/c) ω(log(c/β) + log q + r/β),  Σ p = 1     max Σ r log p − ½β (log p/q)²
+    "in_reward": p = (β/c) ω(log(c/β) + log q + r/β),  Σ p = 1     max Σ [r log p − ½β (log p − log q)²]
     group of G:  p ∝ r (1 − (1 − p)^G)                             p̂ = n/G in the place of p, no KL
 
     with q = π_ref and ω Wright's omega, ω(a) = W₀(e^a). "in_reward" divides r − β log(p/q) by p, the others r
@@ -199,6 +199,8 @@ def _climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
             if not bool((risen > value).any()):
                 break
             value = torch.maximum(value, risen)
+        else:
+            raise RunError(f"a fixed point was not reached in {_MOST_STEPS} steps of Newton's method")
     return step(value) if torch.is_grad_enabled() else value
 
 

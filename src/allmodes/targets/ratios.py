@@ -6,14 +6,16 @@ from torch import Tensor
 from allmodes.checks import check_finite, check_positive, check_same_shape
 from allmodes.errors import InputError
 from allmodes.targets.exact import anchor_of
+from allmodes.targets.inputs import per_outcome
 
 
-def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float) -> Tensor:
+def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor) -> Tensor:
     """Log-ratios of all pairs of outcomes at the reverse-KL optimum.
 
     log G(y_i)/G(y_j) = log π_ref(y_i)/π_ref(y_j) + (R(y_i) − R(y_j))/β
 
-    ref_logprobs, rewards: (..., K), nats, normalised or not. Returns (..., K, K), row i over column j.
+    ref_logprobs, rewards: (..., K), nats, normalised or not; β a number or of the leading shape. Returns
+    (..., K, K), row i over column j.
 
     Raises InputError for shapes that disagree, values that are not finite, or β ≤ 0.
     Source: MARA, equation 7.
@@ -22,9 +24,10 @@ def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float) -> Tensor:
     check_finite("ref_logprobs", ref_logprobs)
     check_finite("rewards", rewards)
     check_positive("beta", beta)
+    weight = per_outcome("beta", beta, rewards)
     return (ref_logprobs.unsqueeze(-1) - ref_logprobs.unsqueeze(-2)) + (
         rewards.unsqueeze(-1) - rewards.unsqueeze(-2)
-    ) / beta
+    ) / (weight.unsqueeze(-1) if weight.ndim else weight)
 
 
 def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_logprob_2: Tensor) -> Tensor:
@@ -33,7 +36,7 @@ def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_log
     β* = (R₂ − R₁) / (log π_ref(y₁) − log π_ref(y₂))
 
     All inputs broadcast; log-probabilities are in nats. Returns +inf where the reference gives both samples
-    the same probability, and a negative value where no positive β makes them equal.
+    the same probability, and a negative value or 0 where no positive β makes them equal; NaN for NaN.
 
     Source: MARA, Remark 4.4.
     """
@@ -42,7 +45,9 @@ def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_log
     return torch.where(gap == 0, torch.inf, ratio)
 
 
-def is_reward_multimodal(logprobs: Tensor, rewards: Tensor, *, threshold: float, tolerance: float) -> Tensor:
+def is_reward_multimodal(
+    logprobs: Tensor, rewards: Tensor, *, threshold: float | Tensor, tolerance: float
+) -> Tensor:
     """Whether a distribution is reward-multimodal at a threshold, (...) of booleans.
 
     Every outcome with R ≥ τ is likelier than every one with R < τ, and the log-probabilities of those with
@@ -56,7 +61,7 @@ def is_reward_multimodal(logprobs: Tensor, rewards: Tensor, *, threshold: float,
         raise InputError(f"`tolerance` must not be negative; got {tolerance}")
     if bool(logprobs.isnan().any()):
         raise InputError("`logprobs` must not be NaN")
-    good = rewards >= threshold
+    good = rewards >= per_outcome("threshold", threshold, rewards, may_be_negative=True)
     least_good = logprobs.masked_fill(~good, torch.inf).amin(-1)
     most_good = logprobs.masked_fill(~good, -torch.inf).amax(-1)
     most_bad = logprobs.masked_fill(good, -torch.inf).amax(-1)
@@ -65,7 +70,7 @@ def is_reward_multimodal(logprobs: Tensor, rewards: Tensor, *, threshold: float,
     return good.any(-1) & is_above & is_level
 
 
-def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float) -> Tensor:
+def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float | Tensor) -> Tensor:
     """The β below which MARA's optimum under reverse KL is reward-multimodal, (...).
 
     β < min over y with R(y) < τ and π_ref(y) > π_ref(z) of (R(z) − R(y)) / log(π_ref(y)/π_ref(z))
@@ -78,9 +83,10 @@ def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float) 
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_finite("rewards", rewards)
-    good = (rewards >= threshold) & ~ref_logprobs.isneginf()
+    tau = per_outcome("threshold", threshold, rewards, may_be_negative=True)
+    good = (rewards >= tau) & ~ref_logprobs.isneginf()
     anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
     gap = ref_logprobs - anchor_logprob
-    competes = (rewards < threshold) & (gap > 0)
+    competes = (rewards < tau) & (gap > 0)
     bounds = torch.where(competes, (anchor_reward - rewards) / torch.where(competes, gap, 1), torch.inf)
     return torch.where(good.any(-1), bounds.amin(-1), torch.nan)

@@ -17,8 +17,8 @@ _ANSWER = re.compile(r"<think>.*</think>\s*<answer>\s*([12])\s*</answer>\s*", re
 class OneTwo:
     """Reward 1 for "1" or "2" in the format that the prompt asks for, else 0.
 
-    Text before the thought is allowed, as in the paper's example; after the answer nothing may follow, and there
-    is one thought and one answer.
+    Text before the thought is allowed, as in the paper's example; after the answer nothing may follow, and
+    there is one thought and one answer.
     """
 
     name = "one_two"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 from warnings import catch_warnings, filterwarnings
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +15,7 @@ from rich.text import Text
 from allmodes.runs.files import write_text
 from allmodes.targets import mara_beta_bound
 from allmodes.worlds.optimum_figure import draw_report
+from allmodes.worlds.optimum_warnings import MOST_LISTED, factor, percent, warnings
 from allmodes.worlds.outcome_optima import (
     Optimum,
     explain_optimum,
@@ -31,8 +31,6 @@ FORMULAS = {
     "reverse": "E[R] - beta KL(policy || reference)",
     "forward": "E[R] - beta KL(reference || policy)",
 }
-_FAR_FEWER = 0.5  # an optimum with less than this share of the good outcomes as its modes is called collapsed
-_MOST_LISTED = 8  # betas, names or pairs that a report lists before it counts
 
 
 def explain_file(
@@ -78,144 +76,6 @@ def write_report(
     return tuple(out / f"target.{suffix}" for suffix in ("json", "png", "svg"))
 
 
-def warnings(
-    table: OutcomeTable, optima: Sequence[Optimum], *, threshold: float | None, tolerance: float
-) -> list[str]:
-    """Plain sentences on what is wrong with the objectives themselves, which no optimiser can mend."""
-    tau = good_threshold(table, threshold)
-    sentences = []
-    for kl in dict.fromkeys(o.kl for o in optima):
-        plain = [o for o in optima if o.kl == kl and o.objective == "plain"]
-        sentences += _collapsed(table, plain, tau) + _outweighed(plain, tau)
-    sentences += _same_reward(table, tau, tolerance)
-    sentences += _mara_above_bound(
-        table, [o for o in optima if o.kl == "reverse" and o.objective == "mara"], tau
-    )
-    sentences += _forward_mara(table, [o for o in optima if o.kl == "forward"], tau, tolerance)
-    sentences += _out_of_reach(table, optima, tau)
-    if int(good_in_reach(table, tau).sum()) == 1:
-        hint = (
-            "MARA needs a threshold that several reach"
-            if threshold is None
-            else "a lower threshold shows more"
-        )
-        sentences.append(f"Only one outcome that the reference reaches has reward >= {tau:g}; {hint}.")
-    return sentences
-
-
-def _collapsed(table: OutcomeTable, plain: Sequence[Optimum], tau: float) -> list[str]:
-    number = int(good_in_reach(table, tau).sum())
-    found = [o for o in plain if not o.is_multimodal and o.good_modes < _FAR_FEWER * number]
-    if number < 2 or not found:
-        return []
-    worst = min(found, key=lambda o: round(o.good_modes, 6))  # equal rewards are even but for rounding
-    # Forward KL may give mass beyond the reference's reach.
-    counted = (table.rewards >= tau) & ~(table.ref_logprobs.isneginf() & worst.logprobs.isneginf())
-    best = worst.extreme(counted)
-    is_other = counted & (torch.arange(len(counted)) != best)
-    among_good = worst.logprobs - torch.logsumexp(worst.logprobs[counted], -1)
-    shown = worst.logprobs if worst.good_mass >= 0.5 else among_good
-    whole = (
-        "of the mass" if worst.good_mass >= 0.5 else f"of the {_percent(worst.good_mass)} on good outcomes"
-    )
-    others = int(is_other.sum())
-    sentence = (
-        f"{'UNIMODAL' if worst.good_modes < 1.5 else 'COLLAPSED'} BY CONSTRUCTION: at beta = {worst.beta:g} "
-        f"under {worst.kl} KL one outcome, {_named(table, best)}, has {_percent(float(shown[best].exp()))} "
-        f"{whole}; {others} other{'s' * (others > 1)} with reward >= {tau:g} share{'s' * (others == 1)} "
-        f"{_percent(float(shown[is_other].exp().sum()))}. No optimiser can undo this."
-    )
-    if len(found) > 1:
-        likewise = [f"{o.beta:g} ({o.good_modes:.1f})" for o in found if o is not worst]
-        sentence += f" Likewise at beta = {_listed(likewise)}: in brackets the effective modes of {number}."
-    return [sentence]
-
-
-def _outweighed(plain: Sequence[Optimum], tau: float) -> list[str]:
-    found = [o for o in plain if o.good_mass < 0.5]
-    if not found:
-        return []
-    least = min(found, key=lambda o: o.good_mass)
-    return [
-        f"The reference outweighs the reward under {least.kl} KL at beta = {_betas(found)}: outcomes with "
-        f"reward >= {tau:g} have only {_percent(least.good_mass)} of the mass at beta = {least.beta:g}."
-    ]
-
-
-def _same_reward(table: OutcomeTable, tau: float, tolerance: float) -> list[str]:
-    tied: dict[float, list[int]] = {}
-    for i in good_in_reach(table, tau).nonzero().flatten().tolist():
-        tied.setdefault(float(table.rewards[i]), []).append(i)
-    ref = table.ref_logprobs.tolist()
-    worst = max(tied.values(), key=lambda group: max(ref[i] for i in group) - min(ref[i] for i in group))
-    likely, rare = max(worst, key=lambda i: ref[i]), min(worst, key=lambda i: ref[i])
-    if not ref[likely] - ref[rare] > tolerance:
-        return []
-    return [
-        f"{len(worst)} good outcomes have the same reward, {float(table.rewards[likely]):g}, and under the "
-        f"reference {_quoted(table, likely)} is {_factor(ref[likely] - ref[rare])} times as likely as "
-        f"{_quoted(table, rare)}: without MARA lowering beta will not change this ratio."
-    ]
-
-
-def _mara_above_bound(table: OutcomeTable, mara: Sequence[Optimum], tau: float) -> list[str]:
-    bound = float(mara_beta_bound(table.ref_logprobs, table.rewards, threshold=tau))
-    found = [o for o in mara if not o.beta < bound]
-    if not found:
-        return []
-    rival = min(found, key=lambda o: o.beta).extreme(table.rewards < tau)
-    return [
-        f"MARA under reverse KL at beta = {_betas(found)} is not below its bound, {bound:.4g}: "
-        f"{_named(table, rival)} stays at least as likely as each good outcome. Choose a smaller beta."
-    ]
-
-
-def _forward_mara(table: OutcomeTable, forward: Sequence[Optimum], tau: float, tolerance: float) -> list[str]:
-    sentences = []
-    good = good_in_reach(table, tau)
-    uneven = [o for o in forward if o.objective == "mara" and o.good_log_ratio > tolerance]
-    if uneven:
-        worst = max(uneven, key=lambda o: o.good_log_ratio)
-        high, low = worst.extreme(good), worst.extreme(good, highest=False)
-        sentences.append(
-            f"MARA's rewards do not make the forward-KL optimum uniform: at beta = {worst.beta:g} "
-            f"{_quoted(table, high)} is {_factor(worst.good_log_ratio)} times as likely as "
-            f"{_quoted(table, low)}, though both are good. Rows called corrected show rewards that do."
-        )
-    corrected = [o for o in forward if o.objective == "corrected"]
-    if rounded := [o for o in corrected if o.good_log_ratio > tolerance]:
-        sentences.append(
-            f"The corrected rewards at beta = {_betas(rounded)} are uniform in exact arithmetic; in 64 bits "
-            "the rarest good outcomes are lost to rounding."
-        )
-    if late := [o for o in corrected if not o.is_multimodal and o not in rounded]:
-        rival = min(late, key=lambda o: o.beta).extreme(table.rewards < tau)
-        sentences.append(
-            f"The corrected forward-KL optimum at beta = {_betas(late)} is uniform over good outcomes, yet "
-            f"{_named(table, rival)} stays at least as likely as each. Choose a smaller beta."
-        )
-    return sentences
-
-
-def _out_of_reach(table: OutcomeTable, optima: Sequence[Optimum], tau: float) -> list[str]:
-    lost = (table.rewards >= tau) & table.ref_logprobs.isneginf()
-    if not bool(lost.any()):
-        return []
-    names = [_quoted(table, i) for i in lost.nonzero().flatten().tolist()]
-    sentence = (
-        f"{len(names)} outcome{'s' * (len(names) > 1)} with reward >= {tau:g} and reference probability 0 "
-        f"({_listed(names)}): never reached under reverse KL, with MARA or without."
-    )
-    given = [(float(o.logprobs[lost].exp().sum()), o.beta) for o in optima if o.kl == "forward"]
-    if given and max(given)[0] > 0:
-        mass, beta = max(given)
-        sentence += (
-            f" The forward-KL optimum gives them up to {_percent(mass)} (at beta = {beta:g}), "
-            "yet no sample of the reference shows them."
-        )
-    return [sentence]
-
-
 def print_report(
     table: OutcomeTable,
     optima: Sequence[Optimum],
@@ -235,8 +95,10 @@ def print_report(
     for kl in dict.fromkeys(o.kl for o in optima):
         console.print(Text(f"\nOptimum under {kl} KL: {FORMULAS[kl]}", style="bold"))
         console.print(_optima_table(table, [o for o in optima if o.kl == kl], reference, good))
-    _print_flips(table, threshold, console)
-    if threshold is not None:
+    has_reverse = any(o.kl == "reverse" for o in optima)
+    if has_reverse:
+        _print_flips(table, threshold, console)
+    if threshold is not None and has_reverse:
         bound = float(mara_beta_bound(table.ref_logprobs, table.rewards, threshold=tau))
         below = "every beta" if math.isinf(bound) else f"beta < {bound:.4g}"
         console.print(Text(f"MARA under reverse KL is reward-multimodal for {below}.\n"))
@@ -244,6 +106,10 @@ def print_report(
         line = Table.grid(padding=(0, 1))  # wrapped lines hang below the first, right of the mark
         line.add_row(Text("!", style="bold yellow"), Text(sentence))
         console.print(line)
+
+
+def _yes_or_no(holds: bool) -> Text:
+    return Text("yes", style="green") if holds else Text("no", style="red")
 
 
 def _optima_table(table: OutcomeTable, optima: Sequence[Optimum], reference: Optimum, number: int) -> Table:
@@ -266,11 +132,11 @@ def _optima_table(table: OutcomeTable, optima: Sequence[Optimum], reference: Opt
             "reference" if is_reference else {"mara": "MARA"}.get(row.objective, row.objective),
             f"{row.effective_modes:.1f}",
             f"{row.good_modes:.1f} of {number}",
-            _percent(row.good_mass),
+            percent(row.good_mass),
             _cell(table, row.top),
-            _percent(row.top_share),
-            _factor(row.good_log_ratio),
-            Text("yes", style="green") if row.is_multimodal else Text("no", style="red"),
+            percent(row.top_share),
+            factor(row.good_log_ratio),
+            Text("n/a") if number < 2 else _yes_or_no(row.is_multimodal),
         )
     return shown
 
@@ -282,7 +148,7 @@ def _print_flips(table: OutcomeTable, threshold: float | None, console: Console)
     console.print(Text("Flips under plain reverse KL: below beta the better outcome leads", style="bold"))
     columns = ("beta", "better", "reward", "likelier in the reference", "reward")
     shown = _table(columns, left=("better", "likelier in the reference"))
-    for flip in flips[:_MOST_LISTED]:
+    for flip in flips[:MOST_LISTED]:
         cells = [
             cell
             for i in (flip.better, flip.likelier)
@@ -290,8 +156,8 @@ def _print_flips(table: OutcomeTable, threshold: float | None, console: Console)
         ]
         shown.add_row(f"{flip.beta:.4g}", *cells)
     console.print(shown)
-    if len(flips) > _MOST_LISTED:
-        console.print(Text(f"and {len(flips) - _MOST_LISTED} pairs of smaller beta\n"))
+    if len(flips) > MOST_LISTED:
+        console.print(Text(f"and {len(flips) - MOST_LISTED} pairs of smaller beta\n"))
 
 
 def _table(columns: Sequence[str], *, left: Sequence[str]) -> Table:
@@ -353,39 +219,3 @@ def report_json(
 
 def _plain(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
-
-
-def _named(table: OutcomeTable, i: int) -> str:
-    return f"{_quoted(table, i)} (reward {float(table.rewards[i]):g})"
-
-
-def _quoted(table: OutcomeTable, i: int) -> str:
-    return f"'{shown_name(table.names[i])}'"
-
-
-def _betas(optima: Sequence[Optimum]) -> str:
-    return _listed([f"{o.beta:g}" for o in optima])
-
-
-def _listed(words: Sequence[str]) -> str:
-    more = len(words) - _MOST_LISTED
-    return ", ".join(words[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _percent(share: float) -> str:
-    """A share that is never rounded to nothing or to all."""
-    if 0 < share < 0.0005:
-        return "<0.1%"
-    return ">99.9%" if 0.9995 <= share < 1 - 1e-12 else f"{100 * share:.1f}%"
-
-
-def _factor(nats: float) -> str:
-    """exp(nats), which may be beyond what a float holds."""
-    if math.isinf(nats):
-        return "inf"
-    if nats < math.log(9999.5):
-        factor = math.exp(nats)
-        return f"{factor:.3g}" if factor < 999.5 else f"{factor:.0f}"
-    digits = nats / math.log(10)
-    exponent = math.floor(digits + 1e-9)
-    return f"{min(10 ** (digits - exponent), 9.9):.1f}e+{exponent}"

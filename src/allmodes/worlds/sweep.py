@@ -1,5 +1,6 @@
 """Many settings trained at once: every β, method and seed of a figure is a row of one tensor program."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -8,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from allmodes.checks import check_positive
 from allmodes.errors import InputError
 from allmodes.objectives import policy_gradient_loss
 from allmodes.worlds.methods import Method, Samples
@@ -24,6 +26,10 @@ class Setting:
     method: Method
     beta: float
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise InputError(f"`beta` must be a finite number from 0 on; got {self.beta}")
 
 
 @final
@@ -75,6 +81,7 @@ def train(
         raise InputError(
             f"expected at least one setting, step and sample; got {len(settings)}, {steps} and {batch_size}"
         )
+    check_positive("learning_rate", learning_rate)
     if record < 1:
         raise InputError(f"`record` must be at least 1; got {record}")
     order = sorted(range(len(settings)), key=lambda index: repr(settings[index].method))
