@@ -105,7 +105,8 @@ def _verdicts(grid: Trained) -> list[Verdict]:
         verdict(
             f"IPS-GRPO closely matches the target, H = {grid.side}",
             paper="closely matches the target distribution",
-            measured=f"L1 {each(ips.distance)}; exact optimum of groups of {BATCH_SIZE} without entropy and σ "
+            measured=f"L1 {each(ips.distance)}; exact optimum of groups of {BATCH_SIZE} without entropy "
+            f"and σ "
             f"{grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; IPS with exact probabilities "
             f"{each(grid.score(IPS_EXACT).distance)}; GRPO {each(grid.score(GRPO_ENTROPY).distance)}",
             holds=closeness,

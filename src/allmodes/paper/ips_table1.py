@@ -112,8 +112,8 @@ def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
                 f"L1, {_name(grid)}",
                 paper="IPS-GRPO is nearer than GRPO and FlowRL",
                 measured="; ".join(f"{m.name} {mean_sd(grid.score(m).distance)}" for m in METHODS)
-                + f"; uniform {grid.uniform_distance:.2f}; exact optimum of groups of {BATCH_SIZE} without entropy and σ "
-                f"{grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; modes hit by IPS-GRPO "
+                + f"; uniform {grid.uniform_distance:.2f}; exact optimum of groups of {BATCH_SIZE} without "
+                f"entropy and σ {grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; modes hit by IPS-GRPO "
                 f"{mine.modes_hit.tolist()} of {int(mode_cells(grid.world).sum())}",
                 holds=win,
             )
