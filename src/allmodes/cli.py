@@ -203,6 +203,43 @@ def paper(
         reproduce_items(find(item), scale=SCALES[scale], out=out, console=Console())
 
 
+@app.command(name="evaluate")
+def evaluate(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path | None = None,
+    k: tuple[int, ...] = (),
+    tokenizer: Path | None = None,
+    embedder: str | None = None,
+    vocabulary_size: int = 50257,
+) -> None:
+    """Quality and diversity of generations, with errors over prompts, from a JSONL of any model's samples.
+
+    A line holds prompt and response, and where known reward, score, answer (null: invalid), correct and method.
+
+    Args:
+        file: the JSONL file.
+        out: folder for evaluation.json; without it the report is printed alone.
+        k: the k of pass@k and max@k; powers of two by default.
+        tokenizer: a tokenizer.json, or a folder that holds one, for the n-grams; words by default.
+        embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed characters.
+        vocabulary_size: V of the expectation-adjusted distinct n-grams.
+    """
+    from rich.console import Console
+
+    from allmodes.text.evaluate import evaluate_file
+
+    evaluate_file(
+        file,
+        out=out,
+        ks=k or None,
+        tokenizer=tokenizer,
+        embedder=embedder,
+        vocabulary_size=vocabulary_size,
+        console=Console(),
+    )
+
+
 def main() -> None:
     """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
     try:

@@ -48,7 +48,7 @@ def bootstrap_sem(values: Sequence[float], *, resamples: int = 10_000, seed: int
         return math.nan
     generator = torch.Generator().manual_seed(seed)
     means: list[Tensor] = []
-    block = max(1, min(resamples, 2**22 // len(data)))  # bounds the memory of the drawn indices
+    block = max(1, min(resamples, 2**18 // len(data)))  # bounds the memory of the drawn indices
     for start in range(0, resamples, block):
         shape = (min(block, resamples - start), len(data))
         means.append(data[torch.randint(len(data), shape, generator=generator)].mean(1))

@@ -1,0 +1,1 @@
+"""Language models: evaluation, training, and small models made on the spot."""

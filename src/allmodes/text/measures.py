@@ -1,0 +1,118 @@
+"""What the metrics of text stand on: tokens, embeddings, and classes of answers."""
+
+import importlib
+import importlib.util
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from allmodes.errors import InputError
+
+STAND_IN = "stand-in"
+SHORT = 5  # words, up to which NoveltyBench compares answers by their words alone
+
+Tokenise = Callable[[str], Sequence[Hashable]]
+Embed = Callable[[Sequence[str]], Tensor]
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+_STAND_IN_SIZE = 1024
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, digits and underscores, and every other visible character by itself."""
+    return _WORD.findall(text)
+
+
+def load_tokeniser(path: Path) -> Tokenise:
+    """Token ids by a Hugging Face tokenizer: a tokenizer.json, or a folder that holds one.
+
+    No special tokens are added. Raises InputError without the package `tokenizers` or for a file that it
+    cannot read.
+    """
+    if importlib.util.find_spec("tokenizers") is None:
+        raise InputError("a tokenizer needs `pip install allmodes[text]`; tokenizers is not installed")
+    file = path / "tokenizer.json" if path.is_dir() else path
+    tokenizers: Any = importlib.import_module("tokenizers")
+    try:
+        loaded = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises no other kind
+        raise InputError(f"{file}: expected a tokenizer.json of Hugging Face's; {error}") from error
+    loaded.no_truncation()
+    loaded.no_padding()
+
+    def tokenise(text: str) -> Sequence[Hashable]:
+        return loaded.encode(text, add_special_tokens=False).ids
+
+    return tokenise
+
+
+def load_embedder(name: str) -> Embed | str:
+    """Embeddings (N, D) of texts by a sentence-transformers model, or why there are none.
+
+    name: of the model, or its folder; "stand-in" is `stand_in_embeddings`. Raises InputError where the model
+    cannot be loaded.
+    """
+    if name == STAND_IN:
+        return stand_in_embeddings
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return "sentence-transformers is not installed"
+    library: Any = importlib.import_module("sentence_transformers")
+    try:
+        model = library.SentenceTransformer(name)
+    except Exception as error:  # whatever a hub, a disk or a model raises
+        raise InputError(f"cannot load the embedder {name!r}: {error}") from error
+
+    def embed(texts: Sequence[str]) -> Tensor:
+        return model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False).cpu()
+
+    return embed
+
+
+def stand_in_embeddings(texts: Sequence[str]) -> Tensor:
+    """A stand-in for an embedder, (N, 1024): how often each hash of three characters in a row comes.
+
+    It tells spellings apart, not meanings. Hashes collide; counts are never negative, so no embedding is 0.
+    """
+    counts = torch.zeros(len(texts), _STAND_IN_SIZE, dtype=torch.float64)
+    for row, text in zip(counts, texts, strict=True):
+        points = np.frombuffer(f"\n{text.lower()}\n\n".encode("utf-32-le"), dtype="<u4").astype(np.uint64)
+        mixed = (points[:-2] * 2**42 + points[1:-1] * 2**21 + points[2:]) * np.uint64(0x9E3779B97F4A7C15)
+        hashes = (mixed >> np.uint64(54)).astype(np.int64)  # the top 10 bits of the product
+        row += torch.from_numpy(np.bincount(hashes, minlength=_STAND_IN_SIZE))
+    return counts
+
+
+def short_answer_classes(answers: Iterable[str]) -> list[int]:
+    """`partition` with `same_short_answer` where both have at most five words, else with equal words.
+
+    Words are lower-cased and split at white space. Looks only at classes that share a word, so that a prompt
+    may have very many answers.
+    """
+    known: dict[Hashable, int] = {}
+    holders: defaultdict[str, list[int]] = defaultdict(list)  # word to the classes whose first member has it
+    sizes: dict[int, int] = {}
+    classes: list[int] = []
+    count = 0
+    for answer in answers:
+        parts = answer.lower().split()
+        unique = frozenset(parts)
+        is_short = len(parts) <= SHORT
+        key = unique if is_short else tuple(parts)
+        if key not in known:
+            shared = Counter(which for word in unique for which in holders[word]) if is_short else {}
+            same = [which for which, n in shared.items() if 2 * n >= max(len(unique), sizes[which])]
+            known[key] = min(same, default=count)
+            if not same:
+                if is_short:
+                    sizes[count] = len(unique)
+                    for word in unique:
+                        holders[word].append(count)
+                count += 1
+        classes.append(known[key])
+    return classes
