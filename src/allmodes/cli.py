@@ -215,7 +215,7 @@ def evaluate(
 ) -> None:
     """Quality and diversity of generations, with errors over prompts, from a JSONL of any model's samples.
 
-    A line holds prompt and response, and where known reward, score, answer (null: invalid), correct and method.
+    A line holds prompt and response, and where known reward, score, answer (null: invalid), correct, method.
 
     Args:
         file: the JSONL file.

@@ -1,0 +1,403 @@
+"""TRL's GRPO and RLOO trainers with one more argument: `transform`.
+
+    trainer = GRPOTrainer(model=..., reward_funcs=..., args=..., transform=MARA(threshold=BatchQuantile(0.9)))
+
+Everything else, from datasets and reward functions to PEFT, vLLM, accelerate, `report_to` and checkpoints, is
+TRL's. The transform's rewards enter as one more column beside those of the reward functions, R̄ − R, so that
+baselines, scaling and slicing stay TRL's too. What is logged as reward stays raw; what the transform did is
+logged under `transform/`.
+
+Which optimum is chased depends on the KL. RLOOTrainer has it in the reward, as the log-ratio of the whole
+sequence: the exact reverse KL. GRPOTrainer has it in the loss, per token: `kl="reverse"` or `kl="forward"`,
+states held fixed. Both take log-probabilities at the sampling temperature, and so does the transform.
+"""
+
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+try:
+    from accelerate.utils import gather_object
+    from trl import __version__ as _trl_version
+    from trl.models.utils import disable_gradient_checkpointing
+    from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
+    from trl.trainer.rloo_trainer import RLOOTrainer as _RLOOTrainer
+    from trl.trainer.utils import nanstd
+except ImportError as error:
+    raise ImportError(f"allmodes.integrations.trl needs `pip install allmodes[text]`; {error}") from error
+
+from allmodes.checks import check_choice
+from allmodes.errors import ConfigError, InputError, RunError
+from allmodes.integrations.transforms import OutcomeKey, RewardTransform, TransformBatch, TransformResult
+
+KL = Literal["reverse", "forward"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """One pass over all sampled sequences: per-token log-probabilities and the mask of the completions.
+
+    again: the same pass with another model.
+    """
+
+    model: Any
+    logps: Tensor
+    mask: Tensor
+    again: Callable[[Any], Tensor]
+
+
+# A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
+_Base: Any = object
+
+
+class _TransformMixin(_Base):
+    """What both trainers share; stands before a TRL trainer among the bases."""
+
+    # From TRL's trainers.
+    args: Any
+    accelerator: Any
+    model: Any
+    ref_model: Any
+    beta: float
+    reward_weights: Tensor
+    num_generations: int
+    num_generations_eval: int
+    _metrics: dict[str, dict[str, list[float]]]
+    _logs: dict[str, Any]
+
+    def __init__(
+        self, *args: Any, transform: RewardTransform | None = None, kl: KL | None = None, **kwargs: Any
+    ) -> None:
+        self.transform = transform
+        self._passes: list[_Pass] | None = None
+        self._tool_mask: list[Sequence[int]] | None = None
+        self._raw: Tensor | None = None
+        self._transformed: Tensor | None = None
+        config = inspect.signature(super().__init__).bind(*args, **kwargs).arguments.get("args")
+        if config is not None:  # before any model is loaded
+            self._check_config(config, kl)
+        super().__init__(*args, **kwargs)
+        if config is None:
+            self._check_config(self.args, kl)
+        self._set_kl(kl)
+        if transform is not None:
+            # The weight of the column that `_calculate_rewards` adds.
+            self.reward_weights = torch.cat([self.reward_weights, self.reward_weights.new_ones(1)])
+
+    def _check_config(self, config: Any, kl: KL | None) -> None:
+        name = type(config).__name__
+        if kl is not None:
+            check_choice("kl", kl, ("reverse", "forward"))
+            if config.beta == 0:
+                raise ConfigError(f"`kl={kl!r}` has no effect with beta=0; set {name}(beta=...) above 0")
+        transform = self.transform
+        if transform is None:
+            return
+        if not isinstance(transform, RewardTransform):
+            raise ConfigError(f"`transform` must be a RewardTransform such as MARA; got {transform!r}")
+        label = type(transform).__name__
+        if transform.needs_reference and not config.beta > 0:
+            raise ConfigError(
+                f"{label} needs the reference model: `beta` must be above 0; got {name}(beta={config.beta})"
+            )
+        if config.num_generations < transform.min_group_size:
+            raise ConfigError(
+                f"{label} needs at least {transform.min_group_size} samples of a prompt; got "
+                f"{name}(num_generations={config.num_generations})"
+            )
+        self._check_aggregation(config, transform)
+
+    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
+        raise NotImplementedError
+
+    def _set_kl(self, kl: KL | None) -> None:
+        raise NotImplementedError
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        run = super()._get_per_token_logps_and_entropies
+        output = run(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        if self._passes is not None:
+            self._passes.append(
+                _Pass(
+                    model=model,
+                    logps=output[0].detach(),
+                    mask=attention_mask[:, -logits_to_keep:],
+                    again=lambda other: run(
+                        other, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+                    )[0],
+                )
+            )
+        return output
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.transform is None:
+            return super()._generate_and_score_completions(inputs)
+        self._passes, self._tool_mask, self._raw, self._transformed = [], None, None, None
+        try:
+            output = super()._generate_and_score_completions(inputs)
+            if self._raw is None or self._transformed is None:
+                raise RunError(
+                    f"TRL {_trl_version} did not call `_calculate_rewards`: its transform is unused"
+                )
+            self._log_raw_rewards(self._raw)
+            if self.transform.is_advantage:
+                self._restore_baseline(self._transformed, output)
+        finally:
+            self._passes = self._tool_mask = self._raw = self._transformed = None
+        return output
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.transform is None:
+            return rewards_per_func
+        weights = self.reward_weights[:-1].to(rewards_per_func.device)
+        raw = (rewards_per_func * weights.unsqueeze(0)).nansum(dim=1)
+        raw[rewards_per_func.isnan().all(dim=1)] = torch.nan
+        if bool(raw.isinf().any()):
+            raise InputError(
+                "rewards must be finite, or None for a sample that cannot be scored; got infinity"
+            )
+        batch = self._batch(self.transform, raw, completions, completion_ids_list)
+        result = self.transform(batch, beta=self.beta)
+        self._check_result(result, raw)
+        self._raw, self._transformed = raw, result.rewards
+        self._log_transform(batch, result)
+        return torch.cat([rewards_per_func, (result.rewards - raw).unsqueeze(1)], dim=1)
+
+    def _batch(
+        self, transform: RewardTransform, rewards: Tensor, completions: Any, completion_ids: Any
+    ) -> TransformBatch:
+        """The global batch: what each process has, gathered in TRL's order."""
+        gather = self.accelerator.gather
+        counted = self._counted_tokens(completion_ids, rewards.device)
+
+        def sequence_sum(logps: Tensor) -> Tensor:
+            return gather(torch.where(counted, logps, 0).double().sum(1))
+
+        ref_logprobs = sequence_sum(self._reference_logps()) if transform.needs_reference else None
+        logprobs = sequence_sum(self._policy_logps()) if transform.needs_policy else None
+        return TransformBatch(
+            rewards=rewards,
+            group_ids=torch.arange(len(rewards), device=rewards.device) // self._group_size(),
+            lengths=gather(counted.sum(1)),
+            ref_logprobs=ref_logprobs,
+            logprobs=logprobs,
+            outcome_ids=_outcome_ids(transform.key, completions, rewards.device),
+        )
+
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def _counted_tokens(self, completion_ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+        """Which tokens the model wrote, for those of tools and environments are not its choice."""
+        if self._passes:
+            counted = self._passes[-1].mask.bool().clone()
+        else:  # no pass was made, and so no mask
+            lengths = torch.tensor([len(ids) for ids in completion_ids], device=device)
+            counted = torch.arange(int(lengths.max()), device=device) < lengths.unsqueeze(1)
+        if self._tool_mask is not None:
+            for row, own in zip(counted, self._tool_mask, strict=True):
+                row[: len(own)] &= torch.as_tensor(own, dtype=torch.bool, device=row.device)
+        return counted
+
+    def _reference_logps(self) -> Tensor:
+        """Per-token log π_ref: the last pass before the rewards, by the reference or without the adapter."""
+        last = self._passes[-1] if self._passes else None
+        if last is None or last.model is not (self.model if self.ref_model is None else self.ref_model):
+            raise RunError(
+                f"the reference's log-probabilities were expected before the rewards; TRL {_trl_version} "
+                f"did not compute them there"
+            )
+        return last.logps
+
+    def _policy_logps(self) -> Tensor:
+        """Per-token log π_θ: TRL's own pass where it made one, else one like the reference's."""
+        passes = self._passes or []
+        if not passes:
+            raise ConfigError(
+                f"{type(self.transform).__name__} needs the policy's log-probabilities, which TRL does not "
+                f"compute here: set `beta` above 0, or use RLOOTrainer; got beta={self.beta}"
+            )
+        with_reference = self.beta != 0
+        if len(passes) > with_reference:
+            return passes[0].logps
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+        ):
+            return passes[0].again(self.model)
+
+    def _check_result(self, result: TransformResult, raw: Tensor) -> None:
+        unscorable = raw.isnan()
+        wrong = result.rewards.isnan() != unscorable
+        wrong |= ~unscorable & ~result.rewards.isfinite()
+        if bool(wrong.any()):
+            at = int(wrong.nonzero()[0])
+            raise InputError(
+                f"{type(self.transform).__name__} made {float(result.rewards[at])} of a reward of "
+                f"{float(raw[at])}"
+            )
+
+    def _log_transform(self, batch: TransformBatch, result: TransformResult) -> None:
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        figures = {
+            **result.metrics,
+            "empty": float((batch.lengths == 0).double().mean()),
+            "unscorable": float(batch.rewards.isnan().double().mean()),
+        }
+        for name, value in figures.items():
+            metrics[f"transform/{name}"].append(value)
+
+    def _log_raw_rewards(self, raw: Tensor) -> None:
+        """Put what TRL would have logged without a transform in the place of what it logged with it."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        spread = self._reward_spread(raw)
+        for name, value in (
+            ("reward", torch.nanmean(raw)),
+            ("reward_std", nanstd(raw)),
+            ("frac_reward_zero_std", torch.isclose(spread, torch.zeros_like(spread)).float().mean()),
+        ):
+            metrics[name][-1] = value.item()
+
+    def _reward_spread(self, raw: Tensor) -> Tensor:
+        """The standard deviations of which TRL logs how many are zero."""
+        raise NotImplementedError
+
+    def _restore_baseline(self, transformed: Tensor, output: dict[str, Any]) -> None:
+        """Add back what TRL subtracted from rewards that are advantages already."""
+        grouped = transformed.view(-1, self._group_size())
+        baseline = self._baseline(grouped).nan_to_num(nan=0.0).masked_fill(grouped.isnan(), 0).view(-1)
+        advantages, count = output["advantages"], len(output["advantages"])
+        start = self.accelerator.process_index * count
+        output["advantages"] = advantages + baseline[start : start + count]
+        logged = self._logs["advantages"]
+        last = [logged.pop() for _ in range(min(len(baseline), len(logged)))][::-1]
+        added = baseline[len(baseline) - len(last) :].tolist()
+        logged.extend(value + more for value, more in zip(last, added, strict=True))
+
+    def _baseline(self, grouped: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class GRPOTrainer(_TransformMixin, _GRPOTrainer):
+    """`trl.GRPOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
+
+    transform: MARA, IPS, BestOfN, Unlikeliness or another RewardTransform. kl: the divergence whose gradient
+    the loss has, "reverse" or "forward", both per token with states held fixed; it sets
+    `args.use_bias_correction_kl`. None leaves that as it is (TRL's default is reverse).
+
+    Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
+    `scale_rewards` other than "none" where scaling breaks the transform, and for "normalize_then_sum".
+    """
+
+    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
+        label = type(transform).__name__
+        if config.multi_objective_aggregation != "sum_then_normalize":
+            raise ConfigError(
+                f"{label} transforms the sum of the rewards: `multi_objective_aggregation` must be "
+                f"'sum_then_normalize'; got {config.multi_objective_aggregation!r}"
+            )
+        if config.scale_rewards not in ("none", False) and not transform.survives_scaling:
+            if transform.is_advantage:
+                why, remedy = "which has its own baseline", ""
+            else:
+                why = "whose bonus it would divide, and not the KL beside it"
+                remedy = ", or use RLOOTrainer, whose KL is in the reward"
+            raise ConfigError(
+                f"`scale_rewards` must be 'none' for {label}, {why}; got {config.scale_rewards!r}. "
+                f"Set GRPOConfig(scale_rewards='none'){remedy}"
+            )
+
+    def _set_kl(self, kl: KL | None) -> None:
+        if kl is not None:
+            self.args.use_bias_correction_kl = kl == "reverse"
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        generated = super()._generate(prompts)
+        self._tool_mask = generated[2]
+        return generated
+
+    def _reward_spread(self, raw: Tensor) -> Tensor:
+        if self.scale_rewards == "batch":
+            return nanstd(raw) if raw.numel() > 1 else torch.zeros(())
+        grouped = raw.view(-1, self._group_size())
+        return nanstd(grouped, dim=1) if grouped.shape[1] > 1 else torch.zeros(len(grouped))
+
+    def _baseline(self, grouped: Tensor) -> Tensor:
+        return grouped.nanmean(dim=1, keepdim=True).expand_as(grouped)
+
+
+class RLOOTrainer(_TransformMixin, _RLOOTrainer):
+    """`trl.RLOOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
+
+    transform: MARA, IPS, BestOfN, Unlikeliness or another RewardTransform. kl: "reverse" or None, the same
+    here: the log-ratio of the sequence is in the reward, which has the gradient of the reverse KL.
+
+    Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
+    `reward_clip_range`, for `normalize_advantages` with BestOfN, and for `kl="forward"`.
+    """
+
+    def _check_config(self, config: Any, kl: KL | None) -> None:
+        super()._check_config(config, kl)
+        if kl == "forward":
+            raise ConfigError(
+                "`kl` must be 'reverse' for RLOOTrainer, whose KL is in the reward; got 'forward'. "
+                "GRPOTrainer has both"
+            )
+
+    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
+        label = type(transform).__name__
+        if config.reward_clip_range:
+            raise ConfigError(
+                f"`reward_clip_range` would clip what {label} made of the rewards: it must be None; got "
+                f"{config.reward_clip_range}. Clip inside the reward function"
+            )
+        if config.normalize_advantages and transform.is_advantage:
+            raise ConfigError(
+                f"`normalize_advantages` must be False for {label}, which has its own baseline; got True"
+            )
+
+    def _set_kl(self, kl: KL | None) -> None:
+        pass
+
+    def _reward_spread(self, raw: Tensor) -> Tensor:
+        if self.beta != 0:  # TRL's spread is of rewards less the KL
+            passes = self._passes or []
+            log_ratio = ((passes[0].logps - passes[-1].logps) * passes[-1].mask).sum(-1)
+            raw = raw - self.beta * self.accelerator.gather(log_ratio)
+        grouped = raw.view(-1, self._group_size())
+        return nanstd(grouped, dim=1) if grouped.shape[1] > 1 else torch.zeros(len(grouped))
+
+    def _baseline(self, grouped: Tensor) -> Tensor:
+        others = (~grouped.isnan()).sum(dim=1, keepdim=True) - 1
+        baseline = (grouped.nansum(dim=1, keepdim=True) - grouped) / others
+        return baseline.masked_fill(others < 1, 0)
+
+
+def _outcome_ids(key: OutcomeKey | None, completions: Any, device: torch.device) -> Tensor | None:
+    """Ids of the outcomes of all processes' completions, the same on each process; −1 for a key of None."""
+    if key is None:
+        return None
+    outcomes = gather_object([key(completion_text(completion)) for completion in completions])
+    ids: dict[Hashable, int] = {}
+    numbers = [-1 if outcome is None else ids.setdefault(outcome, len(ids)) for outcome in outcomes]
+    return torch.tensor(numbers, device=device)
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion: itself, or the content of the last message of a conversation."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1].get("content") if completion else None
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content)
+    return content or ""

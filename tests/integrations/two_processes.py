@@ -1,0 +1,109 @@
+"""Three steps of a trainer on completions that do not depend on the number of processes; run by torchrun.
+
+Usage: two_processes.py grpo|rloo MODEL OUTPUT. The first process writes what came out as JSON.
+"""
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, RLOOConfig
+
+from allmodes.integrations import MARA
+from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.objectives import GroupQuantile
+
+ROWS, GROUP, STEPS = 12, 4, 3
+
+
+def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
+    """Share of even tokens."""
+    return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
+
+
+def set_of_letters(text: str) -> str:
+    """One outcome for all orders and repetitions."""
+    return "".join(sorted(set(text)))
+
+
+def main(name: str, model: str, output: Path) -> None:
+    """Train, and write figures of every step and the parameters at the end."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 7, (STEPS, ROWS), generator=generator)
+    tokens = torch.randint(6, 16, (STEPS, ROWS, 6), generator=generator)
+    kind, config = (GRPOTrainer, GRPOConfig) if name == "grpo" else (RLOOTrainer, RLOOConfig)
+    extra = {"scale_rewards": "none"} if name == "grpo" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        args = config(
+            output_dir=str(output.parent / "run"),
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            num_generations=GROUP,
+            max_completion_length=8,
+            max_steps=STEPS,
+            logging_steps=1,
+            learning_rate=1e-2,
+            # Adam's first steps are signs of gradients, and would blow up rounding.
+            optim="sgd",
+            max_grad_norm=0.0,
+            beta=0.1,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            shuffle_dataset=False,
+            generation_batch_size=ROWS,
+            per_device_train_batch_size=ROWS // int(os.environ.get("WORLD_SIZE", "1")),
+            **extra,
+        )
+        trainer = kind(
+            model=model,
+            reward_funcs=reward,
+            args=args,
+            train_dataset=Dataset.from_dict({"prompt": ["a b", "c d e", "f"] * 4}),
+            # For RLOO on outcomes too, whose ids must agree between the processes.
+            transform=MARA(
+                threshold=GroupQuantile(0.4), outcome_key=None if name == "grpo" else set_of_letters
+            ),
+        )
+        rank = trainer.accelerator.process_index
+
+        def rollout(prompt_ids: list[list[int]], *_: object) -> object:
+            step, first = trainer.state.global_step, rank * len(prompt_ids)
+            rows = range(first, first + len(prompt_ids))
+            ids = [[*tokens[step, row, : lengths[step, row]].tolist(), 1] for row in rows]
+            return (ids, None) if name == "grpo" else ids
+
+        trainer._generate_single_turn = rollout
+        advantages = []
+        scored = trainer._generate_and_score_completions
+
+        def keep(inputs: list[dict]) -> dict:
+            batch = scored(inputs)
+            advantages.append(trainer.accelerator.gather(batch["advantages"]).tolist())
+            return batch
+
+        trainer._generate_and_score_completions = keep
+        trainer.train()
+    if rank == 0:
+        kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
+        log = [
+            {key: value for key, value in entry.items() if key in kept or key.startswith("transform/")}
+            for entry in trainer.state.log_history[:STEPS]
+        ]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+        output.write_text(json.dumps({"log": log, "advantages": advantages, "parameters": parameters}))
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+    sys.stdout.flush()
+    os._exit(0)  # all is written; gloo's threads now and then abort the interpreter's own way out
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
