@@ -76,6 +76,12 @@ def check_positive(name: str, value: float | Tensor) -> None:
         raise InputError(f"`{name}` must be a finite number above 0; got {value}")
 
 
+def check_not_negative(name: str, value: float) -> None:
+    """Require a finite number from zero on."""
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"`{name}` must be a finite number from 0 on; got {value}")
+
+
 def check_fraction(name: str, value: float) -> None:
     """Require a number from 0 to 1."""
     if not 0 <= value <= 1:

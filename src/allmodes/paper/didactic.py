@@ -18,19 +18,17 @@ from allmodes.worlds.sweep import Setting, Sweep, replicas, train
 OUTCOMES, BATCH_SIZE, LEARNING_RATE = 100, 32, 5e-3  # MARA, appendix C.1
 STEPS, WORKSHOP_STEPS = 3000, 1000
 LEFT, RIGHT = slice(20, 30), slice(70, 80)
-SUPPORT_GAP = (
-    1.90  # log q(left) − log q(right); with 50 outcomes each log q is −4.05 and −5.95, as in Figure 2
-)
+# log q(left) − log q(right); with 50 outcomes each, log q is −4.05 and −5.95, as in Figure 2.
+SUPPORT_GAP = 1.90
 LEGEND = (
-    "filled: trained policies, mean of the seeds (thin: each)   dark line: exact optimum   "
-    "grey: the best outcomes"
+    "filled: trained policies, mean of the seeds (thin: each)   dark line: exact optimum   grey: the best "
+    "outcomes"
 )
 NO_SHAPES = (
     "The paper draws its rewards and references without giving them. Here: 100 outcomes, two plateaus of "
-    "ten good "
-    "outcomes (20 to 29, 70 to 79), reward 0 elsewhere; where the reference has 'support over the first "
-    "half', its "
-    "log-probabilities are −4.05 there and −5.95 in the second half, the two numbers that the paper gives."
+    "ten good outcomes (20 to 29, 70 to 79), reward 0 elsewhere; where the reference has 'support over the "
+    "first half', its log-probabilities are −4.05 there and −5.95 in the second half, the two numbers that "
+    "the paper gives."
 )
 
 

@@ -45,12 +45,12 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "rivals'.",
             OPEN,
             "With groups of 64 the 48 cells of the background are extinct at the exact optimum of H = 8: "
-            "frequencies cannot tell what is drawn less than once a group from what is drawn once. At H = 16 "
-            "a corner of the ring that no group draws for a while is not found again.",
-            "FlowRL divides its advantages by their standard deviation, so that it rests at "
-            "p ∝ q exp(L (c R − z)), L the trajectory's length, only where c·std_p(R) = 15. The largest "
-            f"c·std_p(R) over all c is {scales[0]:.2f} (H = 8) and {scales[1]:.2f} (H = 16): there is no "
-            "such point, and it collapses.",
+            "frequencies cannot tell what is drawn less than once a group from what is drawn once. At H = "
+            "16 a corner of the ring that no group draws for a while is not found again.",
+            "FlowRL divides its advantages by their standard deviation, so that it rests at p ∝ q exp(L (c "
+            "R − z)), L the trajectory's length, only where c·std_p(R) = 15. The largest c·std_p(R) over "
+            f"all c is {scales[0]:.2f} (H = 8) and {scales[1]:.2f} (H = 16): there is no such point, and it "
+            "collapses.",
             "Not in the paper: 'IPS, exact' divides by exact probabilities of outcomes and has no entropy.",
         ],
     )
@@ -98,16 +98,15 @@ def _verdicts(grid: Trained) -> list[Verdict]:
         verdict(
             f"IPS-GRPO spreads over all symmetric modes, H = {grid.side}",
             paper="mass across all symmetric modes",
-            measured=f"modes hit {each(ips.modes_hit, 0)} of 4, mode mass {each(ips.mode_mass)} "
-            f"(target {target_mass:.2f})",
+            measured=f"modes hit {each(ips.modes_hit, 0)} of 4, mode mass {each(ips.mode_mass)} (target "
+            f"{target_mass:.2f})",
             holds=in_all(ips.modes_hit == 4),
         ),
         verdict(
             f"IPS-GRPO closely matches the target, H = {grid.side}",
             paper="closely matches the target distribution",
-            measured=f"L1 {each(ips.distance)}; exact optimum of groups of {BATCH_SIZE} without entropy "
-            f"and σ "
-            f"{grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; IPS with exact probabilities "
+            measured=f"L1 {each(ips.distance)}; exact optimum of groups of {BATCH_SIZE} without entropy and "
+            f"σ {grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; IPS with exact probabilities "
             f"{each(grid.score(IPS_EXACT).distance)}; GRPO {each(grid.score(GRPO_ENTROPY).distance)}",
             holds=closeness,
         ),
@@ -171,8 +170,8 @@ def _maps(grid: Trained) -> list[tuple[str, Tensor, str]]:
     for method in METHODS:
         entry = grid.score(method)
         caption = (
-            f"L1 {mean_sd(entry.distance)}\nmode mass {mean_sd(entry.mode_mass)}\n"
-            f"modes hit {float(entry.modes_hit.double().mean()):.3g} of 4"
+            f"L1 {mean_sd(entry.distance)}\nmode mass {mean_sd(entry.mode_mass)}\nmodes hit "
+            f"{float(entry.modes_hit.double().mean()):.3g} of 4"
         )
         maps.append((method.name, grid.learned[method.name][0], caption))
     return maps

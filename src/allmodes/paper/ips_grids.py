@@ -13,6 +13,7 @@ from allmodes.paper.reproduction import Holds, Progress, Scale
 from allmodes.targets import ips_target
 from allmodes.worlds.grid import GridWorld, hyper_grid, mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY, Ips, Method
+from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.plotting import BLUE, GREEN, MUTED, ORANGE, PURPLE
 from allmodes.worlds.sweep import Setting, replicas, train
 
@@ -33,8 +34,8 @@ OPEN = (
     "policy's architecture. Here: a tabular policy that starts uniform over the allowed actions, "
     f"{BATCH_SIZE} trajectories a step in one group for every method, Adam with rate {LEARNING_RATE}, the "
     f"entropy of the whole trajectory as a term of the loss with weight {ENTROPY_WEIGHT} beside advantages "
-    "over their standard deviation (GRPO and IPS-GRPO). FlowRL has β = 1/15 and, in the place of an entropy, "
-    "its own KL to the uniform start. L1 is the sum of |p̂ − p|, of exact distributions (dynamic "
+    "over their standard deviation (GRPO and IPS-GRPO). FlowRL has β = 1/15 and, in the place of an "
+    "entropy, its own KL to the uniform start. L1 is the sum of |p̂ − p|, of exact distributions (dynamic "
     "programming), not of samples."
 )
 
@@ -92,11 +93,10 @@ class Trained:
         """
         if not isinstance(method.transform, Ips):
             return None
-        if method.transform.frequencies == "exact":
-            return 0.0
         size = BATCH_SIZE if method.group_size is None else method.group_size
-        optimum = ips_target(self.world.rewards, group_size=size - 1).exp()
-        return float(score(self.world, optimum).distance)
+        bare = replace(method, kl="none", advantages="mean", group_size=size)
+        optimum = exact_optimum(self.world, bare, beta=0.0)
+        return None if optimum is None else float(score(self.world, optimum.exp()).distance)
 
     @property
     def corner_distance(self) -> float:

@@ -54,15 +54,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "The table's numbers were lost in extraction: only the order of the methods is compared. d = 2 "
             "at both scales; d = 4, H = 8, R0 = 0.1 with --scale paper alone.",
             f"IPS-GRPO counts frequencies in one group of all {BATCH_SIZE} samples of a step; 'groups of "
-            f"{SMALL_GROUP}' splits the same samples. The exact optimum of finite groups, "
-            "p ∝ r (1 − (1 − p)^(G−1)), is the one without an entropy and without division by the standard "
-            "deviation. 'IPS, exact' divides by exact probabilities, has no entropy, and is not in the "
-            "paper.",
-            "On the larger grid a corner of the ring that no group draws for a while is not found again: the "
-            "sampled IPS-GRPO stays above the optimum of its own groups. The optimum restricted to the "
+            f"{SMALL_GROUP}' splits the same samples. The exact optimum of finite groups, p ∝ r (1 − (1 − "
+            "p)^(G−1)), is the one without an entropy and without division by the standard deviation. "
+            "'IPS, exact' divides by exact probabilities, has no entropy, and is not in the paper.",
+            "On the larger grid a corner of the ring that no group draws for a while is not found again: "
+            "the sampled IPS-GRPO stays above the optimum of its own groups. The optimum restricted to the "
             "corner next to the start is in the numbers as one_corner_distance.",
-            f"Entropy weights other than {ENTROPY_WEIGHT} were tried for R0 = 0.1 on d = 2, with at most two "
-            "seeds.",
+            f"Entropy weights other than {ENTROPY_WEIGHT} were tried for R0 = 0.1 on d = 2, with at most "
+            "two seeds.",
         ],
     )
 

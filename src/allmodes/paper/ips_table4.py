@@ -59,10 +59,10 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         notes=[
             "A stand-in: the paper fine-tunes a language model of 4B parameters on HypoSpace's causal "
             f"graphs. Here a categorical policy over the {HYPOTHESES} directed acyclic graphs of 4 nodes, "
-            f"{ADMISSIBLE} of them admissible (the largest instance) with reward 1, the others 0. Its start, "
-            f"the reference, prefers some: logits N(0, {SPREAD}²), seed {START_SEED}. Recovery rate: "
-            f"expected share of the admissible among {DRAWS} parallel samples of the final policy, mean of 1 "
-            f"− (1 − p)^{DRAWS}; {start:.3f} at the start.",
+            f"{ADMISSIBLE} of them admissible (the largest instance) with reward 1, the others 0. Its "
+            f"start, the reference, prefers some: logits N(0, {SPREAD}²), seed {START_SEED}. Recovery rate: "
+            f"expected share of the admissible among {DRAWS} parallel samples of the final policy, mean of "
+            f"1 − (1 − p)^{DRAWS}; {start:.3f} at the start.",
             f"{BATCH_SIZE} samples a step for every group size (so {BATCH_SIZE} / G groups), {STEPS} steps "
             f"of Adam with rate {LEARNING_RATE}, advantages over the group's standard deviation, k3 in the "
             f"loss with β = {BETA}; GRPO is the same without inverse scaling. The paper gives the group "

@@ -43,12 +43,12 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         numbers=numbers,
         verdicts=_verdicts(numbers),
         notes=[
-            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards "
-            "(1, .9, .8, .5) from (.22, .28, .26, .24), where the second best is ahead; ties: rewards "
-            "(1, 1, .5) from (.40, .32, .28).",
+            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards (1, "
+            ".9, .8, .5) from (.22, .28, .26, .24), where the second best is ahead; ties: rewards (1, 1, "
+            ".5) from (.40, .32, .28).",
             "The theorem's equation is right. 'Linear in the reward difference' (abstract) and 'linearly "
-            "over time' (section 3.1) hold for the natural gradient, not for the plain one that the theorem "
-            "is about.",
+            "over time' (section 3.1) hold for the natural gradient, not for the plain one that the "
+            "theorem is about.",
         ],
     )
 

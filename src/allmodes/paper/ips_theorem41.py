@@ -46,17 +46,17 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         numbers=numbers,
         verdicts=_verdicts(numbers),
         notes=[
-            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards "
-            f"(1, .8, .6, .4, .2); {STARTS} starts uniform over the simplex, and one with .96 on the worst "
+            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards (1, "
+            f".8, .6, .4, .2); {STARTS} starts uniform over the simplex, and one with .96 on the worst "
             "outcome.",
             "The formula of the paper's potential was lost in extraction. −Σ r log p is the one whose "
             "gradient in the logits is minus the flow, as its proof needs.",
             "With groups of G, each distinct outcome of a group contributes its reward once, so that the "
             "flow rests at p ∝ r (1 − (1 − p)^G). The group's mean as the baseline turns G into G − 1, a "
             "result of this project: the expected update is exactly that of a group of G − 1 without "
-            "baseline; leave-one-out has G/(G − 1) times it. Checked by enumerating all groups with the code "
-            "that training uses. A group of 2 with its mean as baseline is left with p r, the update of the "
-            "plain expected return: nothing of the inverse scaling.",
+            "baseline; leave-one-out has G/(G − 1) times it. Checked by enumerating all groups with the "
+            "code that training uses. A group of 2 with its mean as baseline is left with p r, the update "
+            "of the plain expected return: nothing of the inverse scaling.",
         ],
     )
 
@@ -180,8 +180,8 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         verdict(
             "A potential never increases",
             paper="appendix A.2: a potential whose derivative is minus the squared length of the flow",
-            measured=f"−Σ r log p: largest rise {m['potential_rise']:.0e} over all starts; its derivative is "
-            f"−‖θ̇‖² to {m['potential_error']:.0e}",
+            measured=f"−Σ r log p: largest rise {m['potential_rise']:.0e} over all starts; its derivative "
+            f"is −‖θ̇‖² to {m['potential_error']:.0e}",
             holds=m["potential_rise"] < 1e-12 and m["potential_error"] < 1e-6,
         ),
         verdict(

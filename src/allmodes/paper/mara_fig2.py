@@ -3,8 +3,6 @@
 The two KLs have different families of optima, and each has a β at which both reward modes are equally likely.
 """
 
-import math
-
 from allmodes.paper.didactic import (
     LEFT,
     NO_SHAPES,
@@ -37,7 +35,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     numbers = table(world, sweep, METHODS, BETAS)
 
     flip = float(flip_beta(rewards[LEFT][0], rewards[RIGHT][0], reference[LEFT][0], reference[RIGHT][0]))
-    forward_flip = _forward_flip(float(reference[LEFT][0] - reference[RIGHT][0]))
+    forward_flip = _forward_flip(world)
     log_ratio = {
         beta: (
             mass(policies(sweep, REVERSE_KL, beta), LEFT) / mass(policies(sweep, REVERSE_KL, beta), RIGHT)
@@ -73,14 +71,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
                 "Trained preference flips between β = 0.15 and 0.10, reverse KL",
                 paper="left mode at 0.15, right mode at 0.10",
                 measured=f"log mass ratio {spread(log_ratio[0.15])} at 0.15, {spread(log_ratio[0.1])} at "
-                f"0.10",
+                "0.10",
                 holds=bool((log_ratio[0.15] > 0).all() and (log_ratio[0.1] < 0).all()),
             ),
             verdict(
                 "Both KLs have a β with a reward-multimodal optimum (Definition 3.5, τ = 0.75)",
                 paper="yes, for both",
-                measured=f"reverse at β = {flip:.4f}: {multimodal['reverse']}; "
-                f"forward at β = {forward_flip:.4f}: {multimodal['forward']} (exact, tolerance 0.01 nats)",
+                measured=f"reverse at β = {flip:.4f}: {multimodal['reverse']}; forward at β = "
+                f"{forward_flip:.4f}: {multimodal['forward']} (exact, tolerance 0.01 nats)",
                 holds=all(multimodal.values()),
             ),
             verdict(
@@ -97,12 +95,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     )
 
 
-def _forward_flip(log_support_ratio: float) -> float:
+def _forward_flip(world: Categorical) -> float:
     """The β at which G_fwd gives both plateaus equal probability.
 
-    (Λ − .75)/(Λ − 1) = q_left/q_right =: k gives Λ = (k − .75)/(k − 1); Σ βq/(Λ − R) = 1 is linear in β.
+    (Λ − R_left)/(Λ − R_right) = q_left/q_right =: k gives Λ = (k R_right − R_left)/(k − 1), and Σ βq/(Λ − R)
+    = 1 is linear in β.
     """
-    k = math.exp(log_support_ratio)
-    multiplier = (k - 0.75) / (k - 1)
-    world = Categorical(half_reference(), plateaus(0.75, 1.0))
-    return float(1 / (world.ref_outcome_logprobs.exp() / (multiplier - world.rewards)).sum())
+    q, rewards = world.ref_outcome_logprobs.exp(), world.rewards
+    left, right = LEFT.start, RIGHT.start
+    k = q[left] / q[right]
+    multiplier = (k * rewards[right] - rewards[left]) / (k - 1)
+    return float(1 / (q / (multiplier - rewards)).sum())

@@ -76,8 +76,8 @@ def bump_reproduction(
         numbers={"effective_modes": covered},
         verdicts=[*verdicts, *(_collapse(world, sweep, method) for method in methods)],
         notes=[
-            "The paper draws its reward without giving it; here three smooth bumps of heights 0.9, 1 and 0.8 "
-            "(standard deviation 4), and a uniform reference."
+            "The paper draws its reward without giving it; here three smooth bumps of heights 0.9, 1 and "
+            "0.8 (standard deviation 4), and a uniform reference."
         ],
     )
 
@@ -112,8 +112,7 @@ def _collapse(world: Categorical, sweep: Sweep, method: Method) -> Verdict:
         f"A low β leaves the highest bump alone, a high β does not ({method.name})",
         paper="collapse onto the highest reward at low β; better coverage at high β",
         measured=f"share of the highest bump {spread(shares[lowest])} at β = {lowest:g} (exact "
-        f"{exact[lowest]:.3f}), "
-        f"{spread(shares[highest])} at β = {highest:g} (exact {exact[highest]:.3f})",
+        f"{exact[lowest]:.3f}), {spread(shares[highest])} at β = {highest:g} (exact {exact[highest]:.3f})",
         holds=_holds(shares[lowest], shares[highest], exact[lowest]),
     )
 

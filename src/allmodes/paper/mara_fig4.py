@@ -60,8 +60,8 @@ def equal_rewards(
             verdict(
                 "At the optimum the ratio of two equally good modes is the reference's, at every β",
                 paper="equation 9, independent of β",
-                measured=f"right : left = {math.exp(-SUPPORT_GAP):.4f} in all {len(pairs)} optima "
-                f"(largest deviation {float(off):.1e})",
+                measured=f"right : left = {math.exp(-SUPPORT_GAP):.4f} in all {len(pairs)} optima (largest "
+                f"deviation {float(off):.1e})",
                 holds=float(off) < 1e-12,
             ),
             verdict(
@@ -74,19 +74,17 @@ def equal_rewards(
             verdict(
                 "Lowering β does not raise the unlikely mode",
                 paper="no effect",
-                measured=f"trained right : left, mean over seeds, {float(ratios[lowest].mean()):.3f} at "
-                f"the lowest β, "
-                f"{float(ratios[~lowest].mean(-1).min()):.3f} to "
-                f"{float(ratios[~lowest].mean(-1).max()):.3f} at the "
-                f"others; exact {math.exp(-SUPPORT_GAP):.3f}",
+                measured=f"trained right : left, mean over seeds, {float(ratios[lowest].mean()):.3f} at the "
+                f"lowest β, {float(ratios[~lowest].mean(-1).min()):.3f} to "
+                f"{float(ratios[~lowest].mean(-1).max()):.3f} at the others; exact "
+                f"{math.exp(-SUPPORT_GAP):.3f}",
                 holds=bool((ratios.mean(-1) < 1.5 * math.exp(-SUPPORT_GAP)).all()) or "partly",
             ),
         ],
         notes=[
             NO_SHAPES,
             "Training starts from the uniform policy. At a small β the reference has hardly any say in "
-            "3000 steps or "
-            "fewer, so that runs stay nearer to their start than the optimum is: this is training, not the "
-            "optimum.",
+            "3000 steps or fewer, so that runs stay nearer to their start than the optimum is: this is "
+            "training, not the optimum.",
         ],
     )

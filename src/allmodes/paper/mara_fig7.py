@@ -34,8 +34,8 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             verdict(
                 "A linear difference in reward is an exponential difference in probability",
                 paper="exp(ΔR/β), equation 8",
-                measured=f"closed form and enumerated optimum agree to {worst:.1e} nats for ΔR from 0 to "
-                f"1, 7 β",
+                measured=f"closed form and enumerated optimum agree to {worst:.1e} nats for ΔR from 0 to 1, "
+                "7 β",
                 holds=worst < 1e-9,
             ),
             verdict(

@@ -76,8 +76,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
                 "The corrected augmentation is flat under a forward KL (ours, not the paper's)",
                 paper="(not there)",
                 measured=f"right : left, trained {float(ratios.min()):.3f} to {float(ratios.max()):.3f} "
-                f"over all β and "
-                f"seeds, exact off 1 by at most {float((exact - 1).abs().max()):.1e}",
+                f"over all β and seeds, exact off 1 by at most {float((exact - 1).abs().max()):.1e}",
                 holds=(
                     bool(((exact - 1).abs() < 1e-9).all()) and bool(((ratios.mean(-1) - 1).abs() < 0.1).all())
                 )
@@ -87,8 +86,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         notes=[
             NO_SHAPES,
             "The paper notes 'some unexpected behaviour at higher β' of MARA under a forward KL: it is the "
-            "optimum "
-            "itself, not the training.",
+            "optimum itself, not the training.",
         ],
     )
 

@@ -11,7 +11,14 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_finite, check_fraction, check_positive, check_same_shape
+from allmodes.checks import (
+    check_choice,
+    check_finite,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_same_shape,
+)
 from allmodes.errors import InputError
 from allmodes.targets.ips import IpsRegularizer
 
@@ -89,7 +96,7 @@ def ips_flow(
     check_fraction("min_probability", min_probability)
     if regularizer == "in_reward" and group_size is not None:
         raise InputError('`group_size` must be None with "in_reward"')
-    _check_beta(beta)
+    check_not_negative("beta", beta)
     p = logprobs.exp()
     inclusion = _inclusion(p, group_size, min_probability)
     scaled = rewards * inclusion
@@ -144,18 +151,13 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
 def _advantage(logprobs: Tensor, rewards: Tensor, ref_logprobs: Tensor | None, beta: float) -> Tensor:
     check_same_shape("rewards", rewards, "logprobs", logprobs)
     check_finite("rewards", rewards)
-    _check_beta(beta)
+    check_not_negative("beta", beta)
     if beta == 0:
         return rewards
     if ref_logprobs is None:
         raise InputError("`ref_logprobs` must be given where `beta` is not 0; got None")
     check_same_shape("ref_logprobs", ref_logprobs, "logprobs", logprobs)
     return rewards - beta * (logprobs - ref_logprobs)
-
-
-def _check_beta(beta: float) -> None:
-    if not (math.isfinite(beta) and beta >= 0):
-        raise InputError(f"`beta` must be a finite number from 0 on; got {beta}")
 
 
 def _times(p: Tensor, values: Tensor) -> Tensor:

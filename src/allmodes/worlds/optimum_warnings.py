@@ -64,9 +64,9 @@ def _collapsed(table: OutcomeTable, plain: Sequence[Optimum], tau: float) -> lis
     whole = "of the mass" if worst.good_mass >= 0.5 else f"of the {percent(worst.good_mass)} on good outcomes"
     others = int(is_other.sum())
     sentence = (
-        f"{_verdict(worst)} BY CONSTRUCTION: at beta = {worst.beta:g} "
-        f"under {worst.kl} KL one outcome, {_named(table, best)}, has {percent(float(shown[best].exp()))} "
-        f"{whole}; {others} other{'s' * (others > 1)} with reward >= {tau:g} share{'s' * (others == 1)} "
+        f"{_verdict(worst)} BY CONSTRUCTION: at beta = {worst.beta:g} under {worst.kl} KL one outcome, "
+        f"{_named(table, best)}, has {percent(float(shown[best].exp()))} {whole}; {others} "
+        f"other{'s' * (others > 1)} with reward >= {tau:g} share{'s' * (others == 1)} "
         f"{percent(float(shown[is_other].exp().sum()))}. No optimiser can undo this."
     )
     if len(found) > 1:
@@ -90,7 +90,7 @@ def _alone(table: OutcomeTable, plain: Sequence[Optimum]) -> list[str]:
     return [
         f"UNIMODAL BY CONSTRUCTION: under {most.kl} KL at beta = {_betas(found)} one outcome, "
         f"{_named(table, most.top)}, has {percent(most.top_share)} of the mass at beta = {most.beta:g}, "
-        f"however close the rewards of others are. No optimiser can undo this."
+        "however close the rewards of others are. No optimiser can undo this."
     ]
 
 
@@ -173,8 +173,8 @@ def _out_of_reach(table: OutcomeTable, optima: Sequence[Optimum], tau: float) ->
     if given and max(given)[0] > 0:
         mass, beta = max(given)
         sentence += (
-            f" The forward-KL optimum gives them up to {percent(mass)} (at beta = {beta:g}), "
-            "yet no sample of the reference shows them."
+            f" The forward-KL optimum gives them up to {percent(mass)} (at beta = {beta:g}), yet no sample "
+            "of the reference shows them."
         )
     return [sentence]
 

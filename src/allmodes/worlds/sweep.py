@@ -1,6 +1,5 @@
 """Many settings trained at once: every β, method and seed of a figure is a row of one tensor program."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -9,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_positive
+from allmodes.checks import check_not_negative, check_positive
 from allmodes.errors import InputError
 from allmodes.objectives import policy_gradient_loss
 from allmodes.worlds.methods import Method, Samples
@@ -28,8 +27,7 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.beta) and self.beta >= 0):
-            raise InputError(f"`beta` must be a finite number from 0 on; got {self.beta}")
+        check_not_negative("beta", self.beta)
 
 
 @final
