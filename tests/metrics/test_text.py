@@ -15,6 +15,7 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.metrics import (
     answer_entropy,
+    count_entropy,
     distinct_k,
     ead,
     max_at_k,
@@ -376,3 +377,12 @@ def test_max_at_k_refuses_wrong_input() -> None:
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(InputError, match="`rewards` must be finite"):
             max_at_k([1.0, bad], k=2)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_entropy_of_counts_is_that_of_the_answers(counts: list[int]) -> None:
+    answers = [str(which) for which, count in enumerate(counts) for _ in range(count)]
+    assert count_entropy(counts) == pytest.approx(answer_entropy(answers), abs=1e-12, nan_ok=True)
+    if sum(counts):
+        shares = [count / sum(counts) for count in counts]
+        assert count_entropy(counts) == pytest.approx(-sum(p * math.log(p) for p in shares if p), abs=1e-12)

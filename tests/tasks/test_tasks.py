@@ -2,30 +2,66 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allmodes.tasks import OneTwo, Task
+from allmodes.errors import InputError
+from allmodes.tasks import Creative, OneTwo, RewardModel, Task
 
-TASKS: list[Task] = [OneTwo()]
+PROMPTS = Path(__file__).parents[1] / "data" / "creative_prompts.jsonl"
+KINDS = ["one_two", "creative", "creative with a reward model"]
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "1", "2", " ", "\n", "x", "<", "é"])
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+class ByLength:
+    """The more characters, the better; none for none."""
+
+    def scores(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
+        return [len(r) + len(p) / 100 if r else None for p, r in zip(prompts, responses, strict=True)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def task(request: pytest.FixtureRequest) -> Task:
+    if request.param == "one_two":
+        return OneTwo()
+    if request.param == "creative":
+        return Creative(PROMPTS, reward_model=ByLength())
+    make: Callable[..., Path] = request.getfixturevalue("make_classifier")
+    return Creative(PROMPTS, reward_model=RewardModel(make(), batch_size=3, device="cpu"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 class TestContract:
     def test_it_has_prompts_that_differ(self, task: Task) -> None:
         assert task.prompts
         assert len(set(task.prompts)) == len(task.prompts)
         assert all(prompt.strip() for prompt in task.prompts)
 
-    @settings(max_examples=200, deadline=None)
-    @given(response=st.one_of(st.text(), st.lists(PIECES).map("".join)))
-    def test_any_text_is_read_without_error(self, task: Task, response: str) -> None:
-        answer = task.parse(response)
-        assert answer is None or isinstance(answer, str)
-        assert math.isfinite(task.reward(task.prompts[0], response))
+    @settings(max_examples=100, deadline=None)
+    @given(responses=st.lists(st.one_of(st.text(), st.lists(PIECES).map("".join)), max_size=6))
+    def test_any_texts_are_read_and_worth_what_each_is_alone(self, task: Task, responses: list[str]) -> None:
+        prompts = [task.prompts[index % len(task.prompts)] for index in range(len(responses))]
+        rewards = task.rewards(prompts, responses)
+        assert len(rewards) == len(responses)
+        for prompt, response, reward in zip(prompts, responses, rewards, strict=True):
+            answer = task.parse(response)
+            assert answer is None or isinstance(answer, str)
+            assert reward is None or (isinstance(reward, float) and math.isfinite(reward))
+            alone = task.rewards([prompt], [response])[0]
+            assert alone == (None if reward is None else pytest.approx(reward, abs=1e-5))
+
+    def test_half_a_surrogate_pair_is_read(self, task: Task) -> None:
+        task.parse("\ud800 a")
+        assert len(task.rewards([task.prompts[0]], ["\ud800 a"])) == 1
+
+    @pytest.mark.parametrize("responses", [[], ["a"], ["a", "b", "c"], "ab"])
+    def test_lengths_that_disagree_are_refused(self, task: Task, responses: Sequence[str]) -> None:
+        with pytest.raises(InputError, match=r"as many responses as prompts|must be a list of texts"):
+            task.rewards([task.prompts[0]] * 2, responses)
 
     def test_the_empty_response_has_no_answer(self, task: Task) -> None:
         assert task.parse("") is None
@@ -66,7 +102,7 @@ class TestContract:
 def test_one_two_reads_the_format_and_nothing_else(response: str, answer: str | None) -> None:
     task = OneTwo()
     assert task.parse(response) == answer
-    assert task.reward(task.prompts[0], response) == float(answer is not None)
+    assert task.rewards(task.prompts, [response]) == [float(answer is not None)]
 
 
 def test_one_two_knows_both_answers() -> None:
@@ -75,4 +111,4 @@ def test_one_two_knows_both_answers() -> None:
     for answer in task.known_answers(task.prompts[0]):
         response = f"<think></think><answer>{answer}</answer>"
         assert task.parse(response) == answer
-        assert task.reward(task.prompts[0], response) == 1
+        assert task.rewards(task.prompts, [response]) == [1]

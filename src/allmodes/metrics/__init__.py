@@ -4,6 +4,7 @@ from allmodes.metrics.coverage import count_hits, oracle_burden
 from allmodes.metrics.packing import internal_diversity, num_circles
 from allmodes.metrics.text import (
     answer_entropy,
+    count_entropy,
     distinct_k,
     ead,
     max_at_k,
@@ -20,6 +21,7 @@ __all__ = [
     "Summary",
     "answer_entropy",
     "bootstrap_sem",
+    "count_entropy",
     "count_hits",
     "distinct_k",
     "ead",

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -56,6 +56,9 @@ def semantic_diversity(embeddings: Tensor) -> float:
     total = (embeddings.double() / lengths).sum(0)
     # The sum over ordered pairs is |Σ e|² − N for unit vectors e.
     return float(1 - (total.dot(total) - count) / (count * (count - 1)))
+
+
+SHORT_ANSWER = 5  # words, up to which NoveltyBench compares answers by their words alone
 
 
 def same_short_answer(one: str, other: str) -> bool:
@@ -114,11 +117,16 @@ def answer_entropy(answers: Sequence[Hashable | None]) -> float:
 
     NaN where no answer is valid. Source: MARA, Figure 10 (of 1s and 2s).
     """
-    counts = Counter(answer for answer in answers if answer is not None)
-    total = counts.total()
+    return count_entropy(Counter(answer for answer in answers if answer is not None).values())
+
+
+def count_entropy(counts: Iterable[int]) -> float:
+    """Shannon entropy of the distribution that counts give, nats; NaN where all are 0."""
+    numbers = [count for count in counts if count > 0]
+    total = sum(numbers)
     if total == 0:
         return math.nan
-    return math.fsum(-n / total * math.log(n / total) for n in counts.values()) + 0.0
+    return math.fsum(-n / total * math.log(n / total) for n in numbers) + 0.0
 
 
 def vendi_score(similarities: Tensor) -> float:

@@ -20,10 +20,18 @@ from allmodes.targets.flows import (
     natural_gradient_flow,
 )
 from allmodes.targets.ips import ips_target
-from allmodes.targets.ratios import flip_beta, is_reward_multimodal, log_ratio, mara_beta_bound
+from allmodes.targets.ratios import (
+    PredictedRatios,
+    flip_beta,
+    is_reward_multimodal,
+    log_ratio,
+    mara_beta_bound,
+    predicted_ratios,
+)
 
 __all__ = [
     "ForwardKLTarget",
+    "PredictedRatios",
     "effective_modes",
     "entropy",
     "expected_return_flow",
@@ -39,6 +47,7 @@ __all__ = [
     "mara_beta_bound",
     "mara_target",
     "natural_gradient_flow",
+    "predicted_ratios",
     "reverse_kl_target",
     "total_variation",
 ]

@@ -1,9 +1,12 @@
 """Probability ratios at the reverse-KL optimum, and whether an optimum is multimodal in reward."""
 
+from dataclasses import dataclass
+from typing import final
+
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_finite, check_positive, check_same_shape
+from allmodes.checks import check_finite, check_outcome_dimension, check_positive, check_same_shape
 from allmodes.errors import InputError
 from allmodes.targets.exact import anchor_of
 from allmodes.targets.inputs import per_outcome
@@ -28,6 +31,48 @@ def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor) ->
     return (ref_logprobs.unsqueeze(-1) - ref_logprobs.unsqueeze(-2)) + (
         rewards.unsqueeze(-1) - rewards.unsqueeze(-2)
     ) / (weight.unsqueeze(-1) if weight.ndim else weight)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PredictedRatios:
+    """The samples that an optimum favours most, likeliest first.
+
+    log_ratios: (..., top), nats, against the last of them, which has 0. indices: (..., top), which samples.
+    """
+
+    log_ratios: Tensor
+    indices: Tensor
+
+
+def predicted_ratios(
+    ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor, top: int
+) -> PredictedRatios:
+    """How much likelier the top samples are at the reverse-KL optimum than the last of them.
+
+    sᵢ = log π_ref(yᵢ) + R(yᵢ)/β,   log G(y₍ₖ₎)/G(y₍top₎) = s₍ₖ₎ − s₍top₎,   s₍₁₎ ≥ … ≥ s₍top₎
+
+    ref_logprobs, rewards: (..., N), nats, of samples: they need not sum to 1, and one that was drawn twice
+    counts twice; β a number or of the leading shape. Ties: the lower index first.
+
+    Raises InputError for shapes that disagree, values that are not finite, β ≤ 0, or top outside 1 .. N.
+    Source: MARA, Proposition 4.1, appendix C.4 and Figure 11c (β = .01, the top 16 of 1024).
+    """
+    check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
+    check_outcome_dimension("ref_logprobs", ref_logprobs)
+    check_outcome_dimension("rewards", rewards)
+    check_finite("ref_logprobs", ref_logprobs)
+    check_finite("rewards", rewards)
+    check_positive("beta", beta)
+    if not 1 <= top <= rewards.shape[-1]:
+        raise InputError(f"`top` must lie between 1 and the samples, {rewards.shape[-1]}; got {top}")
+    exact = rewards.double()  # in float32 a large R/β would drown differences of log π_ref
+    scores = ref_logprobs.double() + exact / per_outcome("beta", beta, exact)
+    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
+    best = ordered[..., :top]
+    return PredictedRatios(
+        log_ratios=(best - best[..., -1:]).to(ref_logprobs.dtype), indices=order[..., :top]
+    )
 
 
 def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_logprob_2: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
 """Language tasks: what is asked, how an answer is read, what it is worth, and which answers are the same."""
 
+from allmodes.tasks.creative import Creative
+from allmodes.tasks.judge import Judge
 from allmodes.tasks.one_two import OneTwo
+from allmodes.tasks.reward_model import RewardModel
 from allmodes.tasks.task import Task
 
-__all__ = ["OneTwo", "Task"]
+__all__ = ["Creative", "Judge", "OneTwo", "RewardModel", "Task"]

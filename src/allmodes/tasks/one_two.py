@@ -4,7 +4,10 @@ Source: MARA, section 6.1 and appendix C.2; the prompt is that of its Figure 9.
 """
 
 import re
+from collections.abc import Sequence
 from typing import final
+
+from allmodes.tasks.task import check_same_length
 
 PROMPT = (
     "Uniformly randomly generate an integer that is either 1 or 2. Respond strictly in this format: "
@@ -33,9 +36,10 @@ class OneTwo:
         match = _ANSWER.fullmatch(response, start)
         return match.group(1) if match else None
 
-    def reward(self, prompt: str, response: str) -> float:
-        """1 for a valid answer, else 0."""
-        return float(self.parse(response) is not None)
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
+        """1 for a valid answer, else 0. Raises InputError for lengths that disagree."""
+        check_same_length(prompts, responses)
+        return [float(self.parse(response) is not None) for response in responses]
 
     def known_answers(self, prompt: str) -> tuple[str, ...]:
         """Both."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from allmodes.errors import InputError
+
 
 class Task(Protocol):
     """Prompts, and what responses to them are worth. A response is untrusted text of any kind and length."""
@@ -21,8 +23,11 @@ class Task(Protocol):
         """The answer in a response, in one canonical spelling; None where there is none. Never raises."""
         ...
 
-    def reward(self, prompt: str, response: str) -> float:
-        """How good a response is; finite."""
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
+        """How good each response to the prompt of its place is: finite, or None where it could not be scored.
+
+        What a response is worth does not depend on the others. Raises InputError for lengths that disagree.
+        """
         ...
 
     def known_answers(self, prompt: str) -> tuple[str, ...] | None:
@@ -31,3 +36,12 @@ class Task(Protocol):
         Two responses are the same outcome when `parse` gives the same answer for both.
         """
         ...
+
+
+def check_same_length(prompts: Sequence[str], responses: Sequence[str]) -> None:
+    """Require a response for every prompt; a text in place of a list is refused too."""
+    for name, texts in (("prompts", prompts), ("responses", responses)):
+        if isinstance(texts, str):
+            raise InputError(f"`{name}` must be a list of texts; got one text")
+    if len(prompts) != len(responses):
+        raise InputError(f"expected as many responses as prompts, {len(prompts)}; got {len(responses)}")
