@@ -2,14 +2,14 @@
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import tyro
 
-from allmodes.errors import AllmodesError, InputError
+from allmodes.errors import AllmodesError, ConfigError, InputError
 
 app = tyro.extras.SubcommandApp()
 chem = tyro.extras.SubcommandApp()
@@ -42,32 +42,84 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     if arguments.resume is not None:
         if arguments.recipe is not None or flags or arguments.out is not None or arguments.dry_run:
             raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
-        _require_chem()
-        from allmodes.chem.design import resume_design
-
-        print(f"report: {resume_design(arguments.resume)}")
+        print(f"report: {_kind_of_run(arguments.resume).resume(arguments.resume)}")
         return
     if arguments.recipe is None:
         raise InputError("expected a recipe file or --resume RUN; got neither")
     from allmodes.runs.config import apply_flags, build_config, read_config_file
-    from allmodes.runs.molecules_config import MoleculesConfig
 
     values = apply_flags(read_config_file(arguments.recipe), flags)
-    config = build_config(MoleculesConfig, values, source=str(arguments.recipe))
-    _require_chem()
-    from allmodes.chem.design import check_design, new_design
-
+    kind = _find_kind(values, source=str(arguments.recipe))
+    config = build_config(kind.config, values, source=str(arguments.recipe))
+    experiment = kind.load()
     if arguments.dry_run:
-        check_design(config)
+        experiment.check(config)
         print(config.model_dump_json(indent=2))
         return
     out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
-    print(f"report: {new_design(config, out)}")
+    print(f"report: {experiment.new(config, out)}")
 
 
-def _require_chem() -> None:
-    if importlib.util.find_spec("rdkit") is None:
-        raise InputError("molecules need `pip install allmodes[chem,report]`; rdkit is not installed")
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Experiment:
+    """What can be done with a configuration: check it, run it in a new folder, resume a folder's run."""
+
+    check: Callable[[Any], None]
+    new: Callable[[Any, Path], Path]
+    resume: Callable[[Path], Path]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """A recipe's `kind`: its configuration, and what carries it out."""
+
+    config: Any
+    load: Callable[[], _Experiment]
+
+
+def _molecules() -> _Experiment:
+    _require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.design import check_design, new_design, resume_design
+
+    return _Experiment(check=check_design, new=new_design, resume=resume_design)
+
+
+def _text() -> _Experiment:
+    _require("trl", "language models", "text,report")
+    from allmodes.text.experiment import check_training, new_training, resume_training
+
+    return _Experiment(check=check_training, new=new_training, resume=resume_training)
+
+
+def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
+    from allmodes.runs.molecules_config import MoleculesConfig
+    from allmodes.runs.text_config import TextConfig
+
+    kinds = {
+        "molecules": _Kind(config=MoleculesConfig, load=_molecules),
+        "text": _Kind(config=TextConfig, load=_text),
+    }
+    name = values.get("kind")
+    if name not in kinds:
+        got = "none" if name is None else repr(name)
+        raise ConfigError(f"{source}: `kind`: expected one of {', '.join(kinds)}; got {got}")
+    return kinds[name]
+
+
+def _kind_of_run(path: Path) -> _Experiment:
+    from allmodes.runs.config import read_config_file
+
+    if not (path / "config.json").exists():
+        raise ConfigError(f"--resume: expected a run folder with config.json; got {path}")
+    file = path / "config.json"
+    return _find_kind(read_config_file(file), source=str(file)).load()
+
+
+def _require(module: str, what: str, extras: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"{what} need `pip install allmodes[{extras}]`; {module} is not installed")
 
 
 def _new_folder(recipe: Path) -> Path:
@@ -115,7 +167,7 @@ def chem_pretrain(
         checkpoint_every: updates between two checkpoints.
         num_samples: molecules drawn for validity, uniqueness and novelty.
     """
-    _require_chem()
+    _require("rdkit", "molecules", "chem,report")
     from allmodes.chem.pretrain import PretrainSettings, pretrain
 
     settings = PretrainSettings(

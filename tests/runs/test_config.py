@@ -7,8 +7,14 @@ import pytest
 from pydantic import Field, ValidationError
 
 from allmodes.errors import ConfigError, InputError
-from allmodes.runs.config import Config, apply_flags, build_config, read_config_file
-from allmodes.runs.molecules_config import BatchQuantileThreshold, MoleculesConfig
+from allmodes.runs.config import (
+    BatchQuantileThreshold,
+    Config,
+    apply_flags,
+    build_config,
+    read_config_file,
+)
+from allmodes.runs.molecules_config import MoleculesConfig
 
 
 class Inner(Config):

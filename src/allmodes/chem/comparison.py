@@ -7,11 +7,10 @@ from typing import final
 
 from allmodes.chem.results import RunResult
 from allmodes.metrics import summarise, welch_test
+from allmodes.runs.words import NBSP, is_clear, listing, p_relation
 
 DASH = "–"
-_NBSP = "\N{NO-BREAK SPACE}"
 _NAMES = {"reinvent": "REINVENT", "mara": "MARA"}
-_CLEAR = 0.05  # a p-value this near 0 or 1 makes a difference clear
 
 Groups = Mapping[str, Sequence[RunResult]]  # by algorithm, in order: the first is the reference
 
@@ -81,11 +80,6 @@ def shown_name(algorithm: str) -> str:
     return _NAMES.get(algorithm, algorithm)
 
 
-def listing(words: Sequence[str]) -> str:
-    """`a`, `a and b`, or `a, b and c`."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def compare(groups: Groups) -> list[Comparison]:
     """The rows of the comparison: Yield, OB100, IntDiv1, #Circles."""
     first, *later = groups.values()
@@ -135,24 +129,11 @@ def _test(metric: _Metric, group: Sequence[RunResult], first: Sequence[RunResult
     return "no test: all values are equal" if math.isnan(p) else p
 
 
-def _is_clear(p: float) -> bool:
-    return p <= _CLEAR or p >= 1 - _CLEAR
-
-
 def _test_cell(metric: _Metric, group: Sequence[RunResult], first: Sequence[RunResult]) -> Cell:
     p = _test(metric, group, first)
     if isinstance(p, str):
         return Cell(text=DASH, note=p)
-    return Cell(text=_relation(p).removeprefix(f"={_NBSP}"), is_clear=_is_clear(p))
-
-
-def _relation(p: float) -> str:
-    """The p-value as it stands behind "p": `= 0.42`, `< 0.001`."""
-    if p < 0.001:
-        return f"<{_NBSP}0.001"
-    if p > 0.999:
-        return f">{_NBSP}0.999"
-    return f"={_NBSP}{p:.3f}" if min(p, 1 - p) < 0.1 else f"={_NBSP}{p:.2f}"
+    return Cell(text=p_relation(p).removeprefix(f"={NBSP}"), is_clear=is_clear(p))
 
 
 def _verdict(name: str, group: Sequence[RunResult], reference: str, first: Sequence[RunResult]) -> str:
@@ -164,9 +145,9 @@ def _verdict(name: str, group: Sequence[RunResult], reference: str, first: Seque
         if isinstance(p, str):
             untested.append(metric.name)
             continue
-        said = f"(p{_NBSP}{_relation(p)})"
-        if _is_clear(p):
-            differing.append(f"{metric.better if p <= _CLEAR else metric.worse} {said}")
+        said = f"(p{NBSP}{p_relation(p)})"
+        if is_clear(p):
+            differing.append(f"{metric.better if p < 0.5 else metric.worse} {said}")
         else:
             alike.append(f"{metric.name} {said}")
     if not differing and not alike:

@@ -1,17 +1,11 @@
 """A design experiment: algorithms × seeds, side by side, each in a folder of its own."""
 
 import json
-import multiprocessing
-import os
-import queue
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
-from typing import Any, cast, final
+from typing import final
 
 import torch
 
@@ -20,17 +14,17 @@ from allmodes.chem.loop import Algorithm, DesignLoop, Progress
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.policy import load_policy
 from allmodes.chem.prior import prior_path
-from allmodes.chem.report import require_report_extra, write_report
+from allmodes.chem.report import write_report
 from allmodes.chem.results import RunResult, find_hits, result_of
-from allmodes.errors import AllmodesError, ConfigError, RunError
+from allmodes.errors import ConfigError, RunError
 from allmodes.runs.config import build_config
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
+from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.provenance import file_sha256, provenance
-
-_POLL = 0.2  # seconds between two looks at the worker processes
 
 
 @final
@@ -134,11 +128,7 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
             alarm = "  [yellow]few new molecules[/yellow]" if seen.collapsed else ""
             progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{alarm}")
 
-        if config.workers == 1:
-            for job in unfinished:
-                _run_job(config, job, lambda seen, job=job: show(job, seen))
-        else:
-            _run_in_processes(config, unfinished, show)
+        run_jobs(partial(_run_job, config), unfinished, workers=config.workers, show=show)
     results = [_read_result(job) for job in jobs]
     ledgers = {(job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite") for job in jobs}
     summary = json.dumps([result.as_json() for result in results], indent=2)
@@ -173,60 +163,3 @@ def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], No
 
 def _read_result(job: Job) -> RunResult:
     return RunResult(**json.loads((job.path / "result.json").read_text(encoding="utf-8")))
-
-
-def _run_in_processes(
-    config: MoleculesConfig, jobs: list[Job], show: Callable[[Job, Progress], None]
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    messages: multiprocessing.Queue[tuple[Job, Progress | str]] = context.Queue()
-    waiting, running = list(jobs), dict[Job, SpawnProcess]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < config.workers:
-                job = waiting.pop(0)
-                running[job] = context.Process(target=_worker, args=(config, job, messages))
-                running[job].start()
-            _deliver(messages, show)
-            for job, process in list(running.items()):
-                if process.exitcode is None:
-                    continue
-                del running[job]
-                _deliver(messages, show)
-                if process.exitcode != 0:
-                    raise RunError(
-                        f"the process of {job.path.name} ended with exit code {process.exitcode}; "
-                        f"continue with `allmodes run --resume {job.path.parent}`"
-                    )
-    finally:
-        for process in running.values():
-            process.kill()
-            process.join()
-
-
-def _deliver(messages: Any, show: Callable[[Job, Progress], None]) -> None:
-    """Show what the workers have sent; waits a moment for the first message."""
-    for wait in [_POLL] + [0.0] * 100:
-        try:
-            job, message = messages.get(timeout=wait)
-        except queue.Empty:
-            return
-        if isinstance(message, str):
-            raise RunError(f"{job.path.name}: {message}")
-        show(job, message)
-
-
-def _worker(config: MoleculesConfig, job: Job, messages: Any) -> None:
-    """A job in a process of its own, which ends with its parent even when that is killed."""
-    parent = cast("BaseProcess", multiprocessing.parent_process())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    try:
-        _run_job(config, job, lambda seen: messages.put((job, seen)))
-    except AllmodesError as error:
-        messages.put((job, str(error)))

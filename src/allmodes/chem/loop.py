@@ -21,8 +21,9 @@ from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.errors import RunError, UnknownTokenError
 from allmodes.objectives import BatchQuantile, Constant, SampledBatch, Threshold, mara_rewards, reinvent_loss
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
+from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.molecules_config import BatchQuantileThreshold, MaraConfig, MoleculesConfig
+from allmodes.runs.molecules_config import MaraConfig, MoleculesConfig
 
 Algorithm = Literal["reinvent", "mara"]
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]

@@ -1,21 +1,18 @@
 """The report of a design experiment: one HTML file that explains itself, offline."""
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import allmodes
-from allmodes.chem.comparison import DASH, Groups, compare, listing, shown_name, verdicts
+from allmodes.chem.comparison import DASH, Groups, compare, shown_name, verdicts
 from allmodes.chem.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.ledger import LedgerRow, reward_tensor
 from allmodes.chem.results import RunResult, find_hits
-from allmodes.errors import ConfigError
+from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.files import write_text
 from allmodes.runs.molecules_config import (
-    BatchQuantileThreshold,
     Component,
     FunctionComponent,
     MoleculesConfig,
@@ -26,6 +23,8 @@ from allmodes.runs.molecules_config import (
     SmartsComponent,
     StepShaping,
 )
+from allmodes.runs.pages import render_page, require_report_extra
+from allmodes.runs.words import listing, plural
 
 _COLOURS = {"reinvent": "#7f7f7f", "mara": "#1f6fb2"}
 _OTHER_COLOURS = ("#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#4a9aa5", "#a0526f")
@@ -44,13 +43,6 @@ _CARDS, _CARDS_WITHOUT_HITS = 12, 6
 Ledgers = Mapping[tuple[str, int], Sequence[LedgerRow]]
 
 
-def require_report_extra() -> None:
-    """Raise `ConfigError` when what the report is made with is not installed."""
-    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"the report needs `pip install allmodes[report]`; {missing[0]} is not installed")
-
-
 def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResult], ledgers: Ledgers) -> None:
     """Write the report of all `results` to `path`; the same arguments give the same bytes.
 
@@ -58,23 +50,14 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     `ConfigError` without the extra `report`, and `RunError` when the file cannot be written.
     """
     require_report_extra()
-    import jinja2
-
     found = {result.algorithm for result in results}
     algorithms = [name for name in config.algorithm if name in found]
     groups = {name: [result for result in results if result.algorithm == name] for name in algorithms}
     spare = iter(_OTHER_COLOURS * len(algorithms))
     colours = {shown_name(name): _COLOURS.get(name) or next(spare) for name in algorithms}
     runs = {shown_name(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("report.html").render(
-        version=allmodes.__version__,
+    page = render_page(
+        Path(__file__).parent / "templates" / "report.html",
         title=listing([shown_name(name) for name in algorithms]),
         lead=_lead(config, groups),
         remarks=_remarks(config, results),
@@ -96,17 +79,13 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     write_text(path, page)
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _lead(config: MoleculesConfig, groups: Groups) -> str:
     names = listing([shown_name(name) for name in groups])
     counts = {len(group) for group in groups.values()}
-    seeds = " or ".join(_plural(count, "seed") for count in sorted(counts))
+    seeds = " or ".join(plural(count, "seed") for count in sorted(counts))
     ran = "were each run" if len(groups) > 1 else "was run"
     return (
-        f"{names} {ran} with {seeds} and a budget of {_plural(config.budget, 'oracle call')} a run. "
+        f"{names} {ran} with {seeds} and a budget of {plural(config.budget, 'oracle call')} a run. "
         f"A molecule is a hit when its reward reaches the screen of {config.screen:g}."
     )
 
@@ -117,12 +96,12 @@ def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]
     short = sum(run.calls < config.budget for run in results)
     if short:
         remarks.append(
-            f"{short} of {_plural(len(results), 'run')} ended before the budget was spent, so not all "
+            f"{short} of {plural(len(results), 'run')} ended before the budget was spent, so not all "
             "figures stand for the same number of calls: see “Every seed”."
         )
     if config.stop_at_hits is not None:
         remarks.append(
-            f"Runs stop at {_plural(config.stop_at_hits, 'hit')}: Yield is then set by that rule, "
+            f"Runs stop at {plural(config.stop_at_hits, 'hit')}: Yield is then set by that rule, "
             "and the calls that were needed are what to compare."
         )
     return remarks
@@ -142,9 +121,9 @@ def _gallery(
     centres = [hit.row for hit in hits if hit.circle is not None]
     if centres:
         shown = centres[:_CARDS]
-        heading = f"{len(shown)} of {_plural(len(centres), 'circle')}"
+        heading = f"{len(shown)} of {plural(len(centres), 'circle')}"
         note = (
-            f"The best molecule of each circle, best first, among {_plural(len(hits), 'distinct hit')}"
+            f"The best molecule of each circle, best first, among {plural(len(hits), 'distinct hit')}"
             f"{f' of {len(group)} seeds taken together' if len(group) > 1 else ''}."
         )
     else:
@@ -275,20 +254,20 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
     settings += [
         (
             "Replay",
-            f"{_plural(replay.size, 'molecule')} kept, {replay.sample:,} a step, "
-            f"{_plural(replay.augmentation_rounds, 'augmentation round')}",
+            f"{plural(replay.size, 'molecule')} kept, {replay.sample:,} a step, "
+            f"{plural(replay.augmentation_rounds, 'augmentation round')}",
         ),
         (
             "Scaffold filter",
             "off"
             if scaffold is None
-            else f"{_plural(scaffold.bucket_size, 'molecule')} per Murcko scaffold, "
+            else f"{plural(scaffold.bucket_size, 'molecule')} per Murcko scaffold, "
             f"counted from reward {scaffold.min_reward:g}",
         ),
         (
             "Collapse monitor",
             f"{collapse.action}s below {100 * collapse.min_new:g} % new molecules "
-            f"over {_plural(collapse.window, 'step')}",
+            f"over {plural(collapse.window, 'step')}",
         ),
     ]
     return settings

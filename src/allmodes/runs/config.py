@@ -8,9 +8,9 @@ import json
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allmodes.errors import ConfigError
 
@@ -22,6 +22,32 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+# Strict: `"500"` and `true` are no numbers.
+Number = Annotated[float, Field(strict=True)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
+PositiveInt = Annotated[int, Field(strict=True, gt=0)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
+Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)]
+
+
+def one_or_several(value: object) -> object:
+    """A validator before others: a single value stands for a list of it."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    """A validator after others: no value comes twice."""
+    if len(set(values)) != len(values):
+        raise ValueError("each value once")
+    return values
+
+
+class BatchQuantileThreshold(Config):
+    """τ is this quantile of the batch's rewards."""
+
+    batch_quantile: Probability
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

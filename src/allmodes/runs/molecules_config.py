@@ -5,14 +5,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from allmodes.runs.config import Config
-
-# Strict: `"500"` and `true` are no numbers.
-Number = Annotated[float, Field(strict=True)]
-PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
-PositiveInt = Annotated[int, Field(strict=True, gt=0)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
+from allmodes.runs.config import (
+    BatchQuantileThreshold,
+    Config,
+    Count,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seeds,
+    distinct,
+    one_or_several,
+)
 
 
 class NoShaping(Config):
@@ -126,12 +130,6 @@ class OracleConfig(Config):
         return components
 
 
-class BatchQuantileThreshold(Config):
-    """τ is this quantile of the batch's rewards."""
-
-    batch_quantile: Probability
-
-
 class MaraConfig(Config):
     """Settings of `algorithm = "mara"`."""
 
@@ -168,9 +166,7 @@ class MoleculesConfig(Config):
 
     kind: Literal["molecules"]
     algorithm: Annotated[tuple[Literal["reinvent", "mara"], ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)] = (
-        0,
-    )
+    seeds: Seeds = (0,)
     budget: PositiveInt
     screen: Number
     oracle: OracleConfig
@@ -191,14 +187,5 @@ class MoleculesConfig(Config):
     workers: PositiveInt = 1
     threads: PositiveInt | None = None
 
-    @field_validator("algorithm", "seeds", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        return value if isinstance(value, list | tuple) else (value,)
-
-    @field_validator("algorithm", "seeds")
-    @classmethod
-    def _no_repeats(cls, values: tuple[object, ...]) -> tuple[object, ...]:
-        if len(set(values)) != len(values):
-            raise ValueError("each value once")
-        return values
+    _one_or_several = field_validator("algorithm", "seeds", mode="before")(one_or_several)
+    _distinct = field_validator("algorithm", "seeds")(distinct)

@@ -1,0 +1,137 @@
+"""What training a language model can be told. `recipes/one-two.toml` explains it by example."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from allmodes.runs.config import (
+    BatchQuantileThreshold,
+    Config,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seeds,
+    distinct,
+    one_or_several,
+)
+
+STAND_IN = "stand-in"
+
+Trainer = Literal["grpo", "rloo"]
+KL = Literal["reverse", "forward"]
+Method = Literal["vanilla", "mara", "ips", "entropy", "unlikeliness", "best_of_n"]
+
+
+class OneTwoTask(Config):
+    """Write 1 or 2 at random, in a given format."""
+
+    kind: Literal["one_two"]
+
+
+class JudgeConfig(Config):
+    """A model that says whether two responses say the same, and the probability from which they do."""
+
+    model: str
+    threshold: Probability
+    tokenizer: str | None = None
+
+
+class CreativeTask(Config):
+    """Open questions, with a reward model to say how good an answer is."""
+
+    kind: Literal["creative"]
+    prompts: Path
+    reward_model: str
+    judge: JudgeConfig | None = None
+    max_prompts: PositiveInt | None = None
+
+
+Task = Annotated[OneTwoTask | CreativeTask, Field(discriminator="kind")]
+
+
+class MaraConfig(Config):
+    """Settings of `method = "mara"`: uniform over what, from where on, anchored how."""
+
+    threshold: Number | BatchQuantileThreshold
+    level: Literal["outcomes", "strings"] = "outcomes"
+    anchor: Literal["group", "leave_one_out"] = "group"
+    max_gap_bonus: PositiveFloat | None = None
+
+
+class TextConfig(Config):
+    """A comparison of methods × trainers × KLs × βs × seeds on one task; one of each is a single run."""
+
+    kind: Literal["text"]
+    task: Task
+    model: Annotated[str, Field(min_length=1)] = STAND_IN
+    trainer: Annotated[tuple[Trainer, ...], Field(min_length=1)]
+    kl: Annotated[tuple[KL, ...], Field(min_length=1)]
+    method: Annotated[tuple[Method, ...], Field(min_length=1)]
+    beta: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    seeds: Seeds = (0,)
+    steps: PositiveInt
+    prompts_per_step: PositiveInt = 1
+    group_size: Annotated[int, Field(strict=True, ge=2)]
+    micro_batch: PositiveInt | None = None
+    updates_per_step: PositiveInt = 1
+    learning_rate: PositiveFloat
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    scale_rewards: bool = False
+    max_tokens: PositiveInt
+    max_prompt_tokens: PositiveInt | None = None
+    temperature: PositiveFloat = 1.0
+    chat_template: dict[str, Any] = Field(default_factory=dict)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+    mara: MaraConfig = MaraConfig(threshold=0.5)
+    entropy: PositiveFloat = 0.01
+    unlikeliness: Probability = 0.25
+    samples: PositiveInt = 1000
+    bin: PositiveInt = 8
+    checkpoint_every: PositiveInt = 100
+    save_model: bool = False
+    report_to: tuple[str, ...] = ()
+    workers: PositiveInt = 1
+    threads: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_by_name(cls, values: object) -> object:
+        if isinstance(values, dict) and isinstance(values.get("task"), str):
+            return {**values, "task": {"kind": values["task"]}}
+        return values
+
+    _one_or_several = field_validator("trainer", "kl", "method", "beta", "seeds", "report_to", mode="before")(
+        one_or_several
+    )
+    _distinct = field_validator("trainer", "kl", "method", "beta", "seeds")(distinct)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TextConfig":
+        if "grpo" not in self.trainer and "reverse" not in self.kl:
+            raise ValueError("kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is 'forward'")
+        if self.model == STAND_IN and self.task.kind != "one_two":
+            raise ValueError(
+                f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
+            )
+        if self.scale_rewards and "grpo" in self.trainer:
+            broken = next((name for name in self.method if name in ("mara", "best_of_n", "entropy")), None)
+            if broken is not None:
+                raise ValueError(
+                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a standard deviation "
+                    "would divide the bonus and not the KL beside it"
+                )
+        whole = self.prompts_per_step * self.group_size
+        if whole % self.updates_per_step:
+            raise ValueError(
+                f"prompts_per_step × group_size = {whole} to be a multiple of updates_per_step = "
+                f"{self.updates_per_step}"
+            )
+        update = whole // self.updates_per_step
+        if update % (self.micro_batch or update):
+            raise ValueError(
+                f"the {update} completions of an update to be a multiple of micro_batch = {self.micro_batch}"
+            )
+        return self

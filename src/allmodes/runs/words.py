@@ -1,0 +1,31 @@
+"""Words and numbers as reports write them."""
+
+from collections.abc import Sequence
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+_CLEAR = 0.05
+
+
+def listing(words: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def p_relation(p: float) -> str:
+    """The p-value as it stands behind "p": `= 0.42`, `< 0.001`."""
+    if p < 0.001:
+        return f"<{NBSP}0.001"
+    if p > 0.999:
+        return f">{NBSP}0.999"
+    return f"={NBSP}{p:.3f}" if min(p, 1 - p) < 0.1 else f"={NBSP}{p:.2f}"
+
+
+def is_clear(p: float) -> bool:
+    """Whether a one-sided p-value is near enough to 0 or 1 to call a difference clear, at most .05 away."""
+    return p <= _CLEAR or p >= 1 - _CLEAR
