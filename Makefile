@@ -24,6 +24,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/design_step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trl_step.py
 	$(BIN)/python benchmarks/startup.py
 
 # The extras that every command here needs; constraints.txt pins what CI and newcomers get.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
-from allmodes.integrations import IPS, MARA, BestOfN, TransformBatch, Unlikeliness
+from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, TransformBatch, Unlikeliness
 from allmodes.objectives import (
     BatchQuantile,
     GroupQuantile,
@@ -150,6 +150,28 @@ def test_unlikeliness_ranks_by_the_mean_token() -> None:
     assert result.rewards.argmax() == 0
 
 
+def test_the_entropy_bonus_by_hand() -> None:
+    """log π_θ is −2, −2.5, −3, −3.5: not over the three tokens, and not of the reference."""
+    result = EntropyBonus(0.5)(batch([1, 0, NAN, 0.5]), beta=0.1)
+    assert same(result.rewards, torch.tensor([2, 1.25, NAN, 2.25]))
+    assert result.rewards.dtype == torch.float32
+    assert result.metrics == pytest.approx(
+        {"sequence_entropy": 2.75, "bonus_mean": (1 + 1.25 + 1.75) / 3, "bonus_max": 1.75}
+    )
+
+
+def test_an_empty_completion_gets_no_entropy_bonus() -> None:
+    logprobs = torch.tensor([0.0, -1, -2, -3]).double()
+    samples = batch([1, 1, 1, 1], lengths=torch.tensor([0, 3, 3, 3]), logprobs=logprobs)
+    assert same(EntropyBonus(0.1)(samples, beta=0.0).rewards, torch.tensor([1, 1.1, 1.2, 1.3]))
+
+
+def test_a_batch_that_cannot_be_scored_has_no_bonus_to_log() -> None:
+    result = EntropyBonus(0.1)(batch([NAN] * 4), beta=0.0)
+    assert result.rewards.isnan().all()
+    assert result.metrics["bonus_max"] != result.metrics["bonus_max"]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -158,6 +180,8 @@ def test_unlikeliness_ranks_by_the_mean_token() -> None:
         (lambda: MARA(threshold=0.5, max_gap_bonus=0), "`max_gap_bonus` must be a finite number above 0"),
         (lambda: IPS(outcome_key=str, min_probability=2), "`min_probability` must lie between 0 and 1"),
         (lambda: BestOfN(0), "`k` must be at least 1; got 0"),
+        (lambda: EntropyBonus(-0.1), "`entropy` must be a finite number from 0 on; got -0.1"),
+        (lambda: EntropyBonus(0.1)(batch([1] * 4, logprobs=None), beta=0.1), "`logprobs` is needed"),
         (lambda: Unlikeliness(1.5), "`strength` must lie between 0 and 1"),
         (
             lambda: MARA(threshold=0.5)(batch([1] * 4, ref_logprobs=None), beta=0.1),

@@ -2,10 +2,11 @@
 
 import inspect
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,19 @@ trl = pytest.importorskip("trl")
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import nanstd
 
 from allmodes.errors import ConfigError, InputError
-from allmodes.integrations import IPS, MARA, BestOfN, RewardTransform, TransformResult, Unlikeliness
+from allmodes.integrations import (
+    IPS,
+    MARA,
+    BestOfN,
+    EntropyBonus,
+    RewardTransform,
+    TransformResult,
+    Unlikeliness,
+)
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer, completion_text
 from allmodes.objectives import (
     BatchQuantile,
@@ -161,17 +172,21 @@ def parameters(trainer: Any) -> dict[str, Tensor]:
 # --- Without a transform ---
 
 
-def test_without_a_transform_training_is_trl_s_own_bit_for_bit(kind: str, build: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("arguments", [{}, {"outcome_key": outcome}], ids=["alone", "answers logged"])
+def test_without_a_transform_training_is_trl_s_own_bit_for_bit(
+    arguments: dict[str, Any], kind: str, build: Callable[..., Any]
+) -> None:
     theirs = build(THEIRS[kind])
     theirs.train()
-    ours = build(OURS[kind])  # only now: building a trainer seeds the generator
+    ours = build(OURS[kind], **arguments)  # only now: building a trainer seeds the generator
     start = parameters(ours)
     ours.train()
     end = parameters(ours)
     assert all(torch.equal(value, end[name]) for name, value in parameters(theirs).items())
     assert any(not torch.equal(value, end[name]) for name, value in start.items())
     for one, other in zip(theirs.state.log_history[:3], ours.state.log_history[:3], strict=True):
-        assert one.keys() == other.keys()
+        more = {f"answers/{name}" for name in ("valid", "distinct", "entropy")} if arguments else set()
+        assert one.keys() | more == other.keys()
         assert all(one[key] == other[key] for key in one if "time" not in key)
 
 
@@ -281,6 +296,28 @@ def test_unlikeliness_ranks_by_the_policy(
     )
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_iterations": 2}, {"beta": 0.0}], ids=["", "two iterations", "no KL"]
+)
+def test_the_entropy_bonus_is_of_the_policy_over_the_whole_completion(
+    kind: str, settings: dict[str, Any], build: Callable[..., Any], inputs: Inputs, tiny_model: Path
+) -> None:
+    beta = settings.get("beta", 0.1)
+    trainer = build(OURS[kind], settings, transform=EntropyBonus(0.2))
+    if kind == "grpo" and beta == 0:
+        with pytest.raises(ConfigError, match=r"^EntropyBonus needs the policy's .* set `beta` above 0"):
+            score(trainer, inputs)
+        return
+    batch = score(trainer, inputs)
+    logprobs = sequence_logprobs(trainer.model, batch)
+    reference = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    log_ratio = logprobs - sequence_logprobs(reference, batch)
+    expected = by_hand(kind, rewards_of(batch) - 0.2 * logprobs, log_ratio, beta=beta)
+    torch.testing.assert_close(batch["advantages"].double(), expected, atol=2e-5, rtol=1e-5)
+    assert last(trainer, "transform/sequence_entropy") == pytest.approx(-float(logprobs.mean()), abs=1e-4)
+    assert last(trainer, "reward") == pytest.approx(float(rewards_of(batch).mean()), abs=1e-6)
+
+
 def test_several_reward_functions_and_weights(
     kind: str, build: Callable[..., Any], inputs: Inputs, tiny_model: Path
 ) -> None:
@@ -303,9 +340,9 @@ def test_several_reward_functions_and_weights(
     assert last(trainer, "reward") == pytest.approx(float(rewards.mean()), abs=1e-6)
 
 
-@pytest.mark.parametrize("with_mara", [False, True])
+@pytest.mark.parametrize("transform", [None, MARA(threshold=0.5), EntropyBonus(0.5)])
 def test_training_ends_at_the_exact_optimum(
-    with_mara: bool, kind: str, build: Callable[..., Any], tiny_model: Path
+    transform: RewardTransform | None, kind: str, build: Callable[..., Any], tiny_model: Path
 ) -> None:
     """One token a completion: the optimum over the vocabulary is known, with the transform and without."""
 
@@ -325,7 +362,7 @@ def test_training_ends_at_the_exact_optimum(
         OURS[kind],
         settings,
         reward_funcs=reward,
-        transform=MARA(threshold=0.5) if with_mara else None,
+        transform=transform,
         train_dataset=Dataset.from_dict({"prompt": ["a b"]}),
     )
     trainer.train()
@@ -336,11 +373,14 @@ def test_training_ends_at_the_exact_optimum(
     rewards = torch.zeros(len(policy))
     rewards[6:10] = 1
     wanted = {
-        False: reverse_kl_target(reference, rewards, beta=0.25).exp(),
-        True: mara_target(reference, rewards, beta=0.25, threshold=0.5).exp(),
+        None: reverse_kl_target(reference, rewards, beta=0.25),
+        MARA: mara_target(reference, rewards, beta=0.25, threshold=0.5),
+        EntropyBonus: reverse_kl_target(reference, rewards, beta=0.25, entropy=0.5),
     }
-    distance = {key: 0.5 * float((policy - target).abs().sum()) for key, target in wanted.items()}
-    assert distance[with_mara] < 0.1 < 0.25 < distance[not with_mara]
+    distance = {key: 0.5 * float((policy - target.exp()).abs().sum()) for key, target in wanted.items()}
+    own = None if transform is None else type(transform)
+    assert distance[own] < 0.1
+    assert min(value for key, value in distance.items() if key is not own) > 0.2
 
 
 # --- What is logged ---
@@ -391,6 +431,89 @@ def test_logged_zero_spread_counts_the_kl_as_trl_does(build: Callable[..., Any],
 
 
 _MARA = {"transform": MARA(threshold=0.25)}
+
+
+def answers_by_hand(texts: list[str], *, group: int = 4) -> dict[str, float]:
+    """valid, distinct, entropy of the test's `outcome`, one group after the other."""
+    groups = [[outcome(text) for text in texts[i : i + group]] for i in range(0, len(texts), group)]
+    valid = [[answer for answer in found if answer] for found in groups]
+    entropies = []
+    for found in filter(None, valid):
+        shares = [found.count(answer) / len(found) for answer in set(found)]
+        entropies.append(-sum(share * math.log(share) for share in shares))
+    return {
+        "answers/valid": sum(map(len, valid)) / len(texts),
+        "answers/distinct": sum(len(set(found)) for found in valid) / len(valid),
+        "answers/entropy": sum(entropies) / len(entropies),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"outcome_key": outcome},
+        {"outcome_key": outcome, "transform": MARA(threshold=0.25)},
+        {"outcome_key": outcome, "transform": IPS(outcome_key=len)},
+        {"transform": IPS(outcome_key=outcome)},
+    ],
+    ids=["no transform", "without a key", "with another key", "the transform's key"],
+)
+def test_answers_are_logged(
+    arguments: dict[str, Any], kind: str, build: Callable[..., Any], inputs: Inputs, tiny_model: Path
+) -> None:
+    trainer = build(OURS[kind], **arguments)
+    # The second group is a a ab and one without an answer; the third has no answer but one.
+    rows = [[6 + row, 7, 1] for row in range(4)]
+    rows += [[6, 6, 1], [6, 1], [7, 6, 1], [1], [1], [1], [8, 1], [1]]
+    set_completions(trainer, rows)
+    texts = texts_of(tiny_model, score(trainer, inputs))
+    logged = {name: values for name, values in trainer._metrics["train"].items() if "answers/" in name}
+    assert logged == {name: pytest.approx([value]) for name, value in answers_by_hand(texts).items()}
+    assert logged["answers/valid"] == [pytest.approx(8 / 12)]
+    assert logged["answers/distinct"] == [pytest.approx((4 + 2 + 1) / 3)]
+
+
+def test_a_key_for_the_log_leaves_the_transform_s_own_in_place(
+    kind: str, build: Callable[..., Any], inputs: Inputs
+) -> None:
+    transform = IPS(outcome_key=outcome)
+    alone = score(build(OURS[kind], transform=transform), inputs)
+    logging = score(build(OURS[kind], transform=transform, outcome_key=lambda text: text[:1]), inputs)
+    assert torch.equal(alone["advantages"], logging["advantages"])
+
+
+def test_where_no_answer_is_valid_the_entropy_is_left_out_of_the_log(
+    kind: str, build: Callable[..., Any]
+) -> None:
+    trainer = build(OURS[kind], {"max_steps": 1}, outcome_key=lambda _: None)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert (logged["answers/valid"], logged["answers/distinct"]) == (0, 0)
+    assert logged["answers/entropy"] is None  # as TRL writes any figure without a value
+
+
+def test_evaluation_logs_answers_in_its_own_groups(kind: str, build: Callable[..., Any]) -> None:
+    data = Dataset.from_dict({"prompt": PROMPTS * 2})
+    trainer = build(
+        OURS[kind], {"num_generations_eval": 2}, eval_dataset=data, outcome_key=outcome, transform=None
+    )
+    set_completions(trainer, [[6, 1], [6, 1], [6, 1], [7, 1], [8, 1], [1]] * 2)
+    trainer.evaluate()
+    logged = trainer.state.log_history[-1]
+    assert logged["eval_answers/valid"] == pytest.approx(5 / 6)
+    assert logged["eval_answers/distinct"] == pytest.approx((1 + 2 + 1) / 3)
+    assert logged["eval_answers/entropy"] == pytest.approx(math.log(2) / 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"outcome_key": str.split}, {"transform": IPS(outcome_key=str.split)}],  # pyright: ignore
+)
+def test_a_key_that_returns_a_list_stops_the_run(
+    arguments: dict[str, Any], kind: str, build: Callable[..., Any], inputs: Inputs
+) -> None:
+    with pytest.raises(InputError, match=r"must return something hashable, .* of type list"):
+        score(build(OURS[kind], **arguments), inputs)
 
 
 @pytest.mark.parametrize("settings", [{"num_generations_eval": 2}, {}])
@@ -488,6 +611,7 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
     one, two = found
     assert torch.tensor(one["advantages"]).shape == (3, 12)
     assert 0 < one["log"][0]["transform/augmented"] < 1
+    assert 0 < one["log"][0]["answers/valid"] < 1 < one["log"][0]["answers/distinct"]
     torch.testing.assert_close(
         torch.tensor(one["advantages"]), torch.tensor(two["advantages"]), atol=2e-5, rtol=1e-4
     )
@@ -540,6 +664,18 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
             {},
             r"`multi_objective_aggregation` must be 'sum_then_normalize'; got 'normalize_then_sum'",
         ),
+        (
+            "grpo",
+            {"scale_rewards": "group"},
+            {"transform": EntropyBonus(0.1)},
+            r"`scale_rewards` must be 'none' for EntropyBonus, .*; got 'group'.*RLOOTrainer",
+        ),
+        (
+            "rloo",
+            {},
+            {"transform": None, "outcome_key": "answer"},
+            r"^`outcome_key` must be a function from a completion's text to its answer; got 'answer'$",
+        ),
         ("rloo", {"reward_clip_range": (0.0, 1.0)}, {}, r"`reward_clip_range` would clip"),
         ("rloo", {}, {"kl": "forward"}, r"`kl` must be 'reverse' for RLOOTrainer"),
         ("grpo", {}, {"kl": "backward"}, r"`kl` must be one of"),
@@ -571,6 +707,7 @@ def test_scaling_is_allowed_where_it_breaks_nothing(build: Callable[..., Any], i
     transform = MARA(threshold=0.25)
     batch = score(build(RLOOTrainer, {"normalize_advantages": True}, transform=transform), inputs)
     assert float(batch["advantages"].std()) == pytest.approx(1, abs=0.01)
+    score(build(RLOOTrainer, {"normalize_advantages": True}, transform=EntropyBonus(0.1)), inputs)
 
 
 @pytest.mark.parametrize(("kl", "corrected"), [("reverse", True), ("forward", False), (None, True)])
@@ -785,7 +922,9 @@ def test_trl_has_the_methods_that_are_overridden(trainer: type) -> None:
     def names(method: str) -> list[str]:
         return list(inspect.signature(getattr(trainer, method)).parameters)
 
-    assert names("_get_per_token_logps_and_entropies")[:5] == [
+    own = names("_get_per_token_logps_and_entropies")
+    # Of TRL 1.14 the GRPO trainer's passes them on as `*args`.
+    assert own[:3] == ["self", "model", "args"] or own[:5] == [
         "self",
         "model",
         "input_ids",
@@ -799,28 +938,55 @@ def test_trl_has_the_methods_that_are_overridden(trainer: type) -> None:
     assert "args" in names("__init__")
 
 
-def _source(trainer: type, method: str) -> Iterator[str]:
-    return (line.strip() for line in inspect.getsource(getattr(trainer, method)).splitlines())
+def _source(trainer: type, method: str) -> str:
+    lines = inspect.getsource(getattr(trainer, method)).splitlines()
+    return "\n".join(line.strip() for line in lines)
 
 
 @pytest.mark.parametrize("trainer", [trl.GRPOTrainer, trl.RLOOTrainer])
 def test_trl_scores_in_the_order_that_is_relied_on(trainer: type) -> None:
-    scored = "\n".join(_source(trainer, "_generate_and_score_completions"))
-    # Reference first, then rewards, which are weighted twice (advantages, log) and read from these metrics.
+    scored = _source(trainer, "_generate_and_score_completions")
+    # Policy first, then reference, then rewards, which are weighted twice (advantages, log).
+    assert scored.index("old_per_token_logps, _, _ =") < scored.index("ref_per_token_logps, _, _ =")
     assert scored.index("ref_per_token_logps, _, _ =") < scored.index("self._calculate_rewards(")
+    assert scored.count("prompt_completion_ids,\nattention_mask,\nlogits_to_keep,\n") == 3
     assert scored.count("self.reward_weights.to(") >= 2
     assert "len(self.reward_func_names)" not in scored
     for metric in ("reward", "reward_std", "frac_reward_zero_std"):
         assert scored.count(f'self._metrics[mode]["{metric}"].append(') == 1
+    assert 'mode = "train" if self.model.training else "eval"' in scored
     assert 'self._logs["advantages"].extend(all_process_advantages.tolist())' in scored
     assert 'adapter_name="ref" if "ref" in model.peft_config else None' in scored
-    assert "gather(rewards_per_func)" in "\n".join(_source(trainer, "_calculate_rewards"))
+    assert "gather(rewards_per_func)" in _source(trainer, "_calculate_rewards")
+    # What has no value in any batch, such as an entropy of no answers, is not a NaN in the log.
+    assert "if not math.isnan(" in _source(trainer, "log")
 
 
 def test_trl_s_settings_that_are_checked() -> None:
     grpo, rloo = trl.GRPOConfig.__dataclass_fields__, trl.RLOOConfig.__dataclass_fields__
-    assert {"beta", "scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"} <= grpo.keys()
-    assert {"beta", "reward_clip_range", "normalize_advantages"} <= rloo.keys()
-    generate = inspect.getsource(trl.GRPOTrainer._generate)
-    assert "return prompt_ids, completion_ids, tool_mask," in generate
-    assert "self.args.use_bias_correction_kl" in inspect.getsource(trl.GRPOTrainer._compute_loss)
+    both = {"beta", "num_generations", "num_generations_eval", "gradient_checkpointing_kwargs"}
+    assert both | {"scale_rewards", "multi_objective_aggregation", "use_bias_correction_kl"} <= grpo.keys()
+    assert both | {"reward_clip_range", "normalize_advantages"} <= rloo.keys()
+    assert "return prompt_ids, completion_ids, tool_mask," in _source(trl.GRPOTrainer, "_generate")
+    assert "self.args.use_bias_correction_kl" in _source(trl.GRPOTrainer, "_compute_loss")
+
+
+def test_a_trainer_of_trl_s_has_the_attributes_that_are_read(kind: str, build: Callable[..., Any]) -> None:
+    trainer = build(THEIRS[kind], {"beta": 0.1, "num_generations_eval": 2})
+    assert (trainer.beta, trainer.num_generations, trainer.num_generations_eval) == (0.1, 4, 2)
+    assert trainer.reward_weights.tolist() == [1]
+    assert trainer.ref_model is not None
+    assert trainer.accelerator.process_index == 0
+    assert trainer._metrics.keys() == {"train", "eval"}
+    assert hasattr(trainer._logs["advantages"], "extend")
+    assert kind == "rloo" or trainer.scale_rewards == "none"
+
+
+def test_trl_s_helpers_do_what_is_relied_on(tiny_model: Path) -> None:
+    values = torch.tensor([[1.0, torch.nan, 3.0], [2.0, 2.0, 2.0]])
+    assert nanstd(values, dim=1).tolist() == pytest.approx([2**0.5, 0])
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.gradient_checkpointing_enable()
+    with disable_gradient_checkpointing(model, None):
+        assert not model.is_gradient_checkpointing
+    assert model.is_gradient_checkpointing

@@ -25,9 +25,9 @@ def reward(completion_ids: list[list[int]], **_: object) -> list[float]:
     return [sum(token % 2 == 0 for token in ids) / len(ids) for ids in completion_ids]
 
 
-def set_of_letters(text: str) -> str:
-    """One outcome for all orders and repetitions."""
-    return "".join(sorted(set(text)))
+def set_of_letters(text: str) -> str | None:
+    """One outcome for all orders and repetitions, none with a j."""
+    return None if "j" in text else "".join(sorted(set(text)))
 
 
 def main(name: str, model: str, output: Path) -> None:
@@ -70,6 +70,7 @@ def main(name: str, model: str, output: Path) -> None:
             transform=MARA(
                 threshold=GroupQuantile(0.4), outcome_key=None if name == "grpo" else set_of_letters
             ),
+            outcome_key=set_of_letters if name == "grpo" else None,
         )
         rank = trainer.accelerator.process_index
 
@@ -93,7 +94,7 @@ def main(name: str, model: str, output: Path) -> None:
     if rank == 0:
         kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
         log = [
-            {key: value for key, value in entry.items() if key in kept or key.startswith("transform/")}
+            {k: v for k, v in entry.items() if k in kept or k.startswith(("transform/", "answers/"))}
             for entry in trainer.state.log_history[:STEPS]
         ]
         model = trainer.accelerator.unwrap_model(trainer.model)

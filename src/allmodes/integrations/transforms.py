@@ -1,24 +1,23 @@
 """Rewards in, rewards out: what stands between the reward functions and the advantages of a trainer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_choice, check_fraction, check_positive
+from allmodes.checks import check_choice, check_fraction, check_not_negative, check_positive
 from allmodes.errors import InputError
+from allmodes.integrations.answers import OutcomeKey
 from allmodes.objectives.best_of_n import best_of_n_rewards
+from allmodes.objectives.entropy import entropy_rewards
 from allmodes.objectives.groups import group_max, group_size, make_groups
 from allmodes.objectives.ips import ips_rewards
 from allmodes.objectives.mara import Anchor, mara_rewards
 from allmodes.objectives.outcomes import outcome_ref_logprobs
 from allmodes.objectives.thresholds import Constant, Threshold
 from allmodes.objectives.unlikeliness import unlikeliness_rewards
-
-OutcomeKey = Callable[[str], Hashable | None]
 
 
 @final
@@ -309,6 +308,49 @@ class Unlikeliness(RewardTransform):
         return TransformResult(
             rewards=new,
             metrics={"taken_mean": _mean(taken), "mean_logprob": _mean(mean_logprobs)},
+        )
+
+
+@final
+@dataclass(frozen=True)
+class EntropyBonus(RewardTransform):
+    """The entropy of the policy over whole completions as part of the reward: r̄ = R − η log π_θ(y).
+
+    With RLOOTrainer the optimum is `reverse_kl_target(..., beta=β, entropy=η)`. Not the `entropy_coef` of
+    TRL's GRPOConfig: that adds each token's entropy to the loss with the states held fixed, whose gradient
+    lacks what a token does to the entropy of those after it. entropy: η, in rewards per nat; the bonus grows
+    with length, and an empty completion gets none. Source: `entropy_rewards`.
+    """
+
+    entropy: float
+
+    def __post_init__(self) -> None:
+        check_not_negative("entropy", self.entropy)
+
+    @property
+    def needs_policy(self) -> bool:
+        """Always: the bonus is −η log π_θ."""
+        return True
+
+    @property
+    def survives_scaling(self) -> bool:
+        """No: with a KL outside the rewards the optimum would be that of R/σ, η/σ, and β as it was."""
+        return False
+
+    def __call__(self, batch: TransformBatch, *, beta: float) -> TransformResult:
+        """Each reward less η log π_θ; β plays no part."""
+        del beta
+        logprobs = _supplied("logprobs", batch.logprobs).double()
+        new = entropy_rewards(batch.rewards.double(), logprobs, entropy=self.entropy)
+        scored = ~batch.rewards.isnan()
+        return TransformResult(
+            rewards=new.to(batch.rewards.dtype),
+            metrics={
+                # On-policy an unbiased estimate of H(π_θ), mean over prompts.
+                "sequence_entropy": _mean(-logprobs),
+                "bonus_mean": _mean(-self.entropy * logprobs[scored]),
+                "bonus_max": _max(-self.entropy * logprobs[scored]),
+            },
         )
 
 

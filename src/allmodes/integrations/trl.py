@@ -1,11 +1,12 @@
-"""TRL's GRPO and RLOO trainers with one more argument: `transform`.
+"""TRL's GRPO and RLOO trainers with a transform of the rewards: `transform`.
 
     trainer = GRPOTrainer(model=..., reward_funcs=..., args=..., transform=MARA(threshold=BatchQuantile(0.9)))
 
 Everything else, from datasets and reward functions to PEFT, vLLM, accelerate, `report_to` and checkpoints, is
 TRL's. The transform's rewards enter as one more column beside those of the reward functions, R̄ − R, so that
 baselines, scaling and slicing stay TRL's too. What is logged as reward stays raw; what the transform did is
-logged under `transform/`.
+logged under `transform/`. Where there is an outcome key, `answers/` says how many completions have an answer
+and how different those of a prompt are.
 
 Which optimum is chased depends on the KL. RLOOTrainer has it in the reward, as the log-ratio of the whole
 sequence: the exact reverse KL. GRPOTrainer has it in the loss, per token: `kl="reverse"` or `kl="forward"`,
@@ -15,7 +16,7 @@ states held fixed. Both take log-probabilities at the sampling temperature, and 
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -30,11 +31,18 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl needs `pip install allmodes[text]`; {error}") from error
 
-from allmodes.checks import check_choice
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.integrations.transforms import OutcomeKey, RewardTransform, TransformBatch, TransformResult
+from allmodes.integrations.answers import (
+    OutcomeKey,
+    answer_figures,
+    answers_of,
+    completion_text,
+    number_answers,
+)
+from allmodes.integrations.transforms import RewardTransform, TransformBatch, TransformResult
+from allmodes.integrations.trl_settings import KL, check_grpo_settings, check_rloo_settings, check_settings
 
-KL = Literal["reverse", "forward"]
+__all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
 
 
 @final
@@ -71,9 +79,15 @@ class _TransformMixin(_Base):
     _logs: dict[str, Any]
 
     def __init__(
-        self, *args: Any, transform: RewardTransform | None = None, kl: KL | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        transform: RewardTransform | None = None,
+        kl: KL | None = None,
+        outcome_key: OutcomeKey | None = None,
+        **kwargs: Any,
     ) -> None:
         self.transform = transform
+        self.outcome_key = outcome_key
         self._passes: list[_Pass] | None = None
         self._tool_mask: list[Sequence[int]] | None = None
         self._raw: Tensor | None = None
@@ -90,30 +104,7 @@ class _TransformMixin(_Base):
             self.reward_weights = torch.cat([self.reward_weights, self.reward_weights.new_ones(1)])
 
     def _check_config(self, config: Any, kl: KL | None) -> None:
-        name = type(config).__name__
-        if kl is not None:
-            check_choice("kl", kl, ("reverse", "forward"))
-            if config.beta == 0:
-                raise ConfigError(f"`kl={kl!r}` has no effect with beta=0; set {name}(beta=...) above 0")
-        transform = self.transform
-        if transform is None:
-            return
-        if not isinstance(transform, RewardTransform):
-            raise ConfigError(f"`transform` must be a RewardTransform such as MARA; got {transform!r}")
-        label = type(transform).__name__
-        if transform.needs_reference and not config.beta > 0:
-            raise ConfigError(
-                f"{label} needs the reference model: `beta` must be above 0; got {name}(beta={config.beta})"
-            )
-        if config.num_generations < transform.min_group_size:
-            raise ConfigError(
-                f"{label} needs at least {transform.min_group_size} samples of a prompt; got "
-                f"{name}(num_generations={config.num_generations})"
-            )
-        self._check_aggregation(config, transform)
-
-    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
-        raise NotImplementedError
+        check_settings(config, transform=self.transform, kl=kl, outcome_key=self.outcome_key)
 
     def _set_kl(self, kl: KL | None) -> None:
         raise NotImplementedError
@@ -157,6 +148,7 @@ class _TransformMixin(_Base):
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Tensor:
         rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        answers = self._log_answers(completions)
         if self.transform is None:
             return rewards_per_func
         weights = self.reward_weights[:-1].to(rewards_per_func.device)
@@ -166,15 +158,25 @@ class _TransformMixin(_Base):
             raise InputError(
                 "rewards must be finite, or None for a sample that cannot be scored; got infinity"
             )
-        batch = self._batch(self.transform, raw, completions, completion_ids_list)
+        if self.outcome_key is not None:  # the answers that were logged are not the transform's
+            answers = self._answers(self.transform.key, completions)
+        batch = self._batch(self.transform, raw, answers, completion_ids_list)
         result = self.transform(batch, beta=self.beta)
         self._check_result(result, raw)
         self._raw, self._transformed = raw, result.rewards
         self._log_transform(batch, result)
         return torch.cat([rewards_per_func, (result.rewards - raw).unsqueeze(1)], dim=1)
 
+    def _answers(self, key: OutcomeKey | None, completions: Any) -> list[Hashable | None] | None:
+        """The answers of the global batch, in TRL's order and the same on each process."""
+        return None if key is None else gather_object(answers_of(key, completions))
+
     def _batch(
-        self, transform: RewardTransform, rewards: Tensor, completions: Any, completion_ids: Any
+        self,
+        transform: RewardTransform,
+        rewards: Tensor,
+        answers: Sequence[Hashable | None] | None,
+        completion_ids: Any,
     ) -> TransformBatch:
         """The global batch: what each process has, gathered in TRL's order."""
         gather = self.accelerator.gather
@@ -191,7 +193,9 @@ class _TransformMixin(_Base):
             lengths=gather(counted.sum(1)),
             ref_logprobs=ref_logprobs,
             logprobs=logprobs,
-            outcome_ids=_outcome_ids(transform.key, completions, rewards.device),
+            outcome_ids=None
+            if answers is None
+            else torch.tensor(number_answers(answers), device=rewards.device),
         )
 
     def _group_size(self) -> int:
@@ -247,15 +251,26 @@ class _TransformMixin(_Base):
                 f"{float(raw[at])}"
             )
 
-    def _log_transform(self, batch: TransformBatch, result: TransformResult) -> None:
+    def _log_answers(self, completions: Any) -> list[Hashable | None] | None:
+        """Log the answers of the key for logging, the transform's own where there is no other."""
+        own = None if self.transform is None else self.transform.key
+        answers = self._answers(own if self.outcome_key is None else self.outcome_key, completions)
+        if answers is not None:
+            self._log_figures("answers", answer_figures(answers, group_size=self._group_size()))
+        return answers
+
+    def _log_figures(self, room: str, figures: dict[str, float]) -> None:
         metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in figures.items():
+            metrics[f"{room}/{name}"].append(value)
+
+    def _log_transform(self, batch: TransformBatch, result: TransformResult) -> None:
         figures = {
             **result.metrics,
             "empty": float((batch.lengths == 0).double().mean()),
             "unscorable": float(batch.rewards.isnan().double().mean()),
         }
-        for name, value in figures.items():
-            metrics[f"transform/{name}"].append(value)
+        self._log_figures("transform", figures)
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
         """Put what TRL would have logged without a transform in the place of what it logged with it."""
@@ -291,31 +306,20 @@ class _TransformMixin(_Base):
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     """`trl.GRPOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
-    transform: MARA, IPS, BestOfN, Unlikeliness or another RewardTransform. kl: the divergence whose gradient
-    the loss has, "reverse" or "forward", both per token with states held fixed; it sets
-    `args.use_bias_correction_kl`. None leaves that as it is (TRL's default is reverse).
+    transform: MARA, IPS, BestOfN, Unlikeliness, EntropyBonus or another RewardTransform. kl: the divergence
+    whose gradient the loss has, "reverse" or "forward", both per token with states held fixed; it sets
+    `args.use_bias_correction_kl`. None leaves that as it is (TRL's default is reverse). outcome_key: the text
+    of a completion → its answer, None for an invalid one; for `answers/` in the log alone. None is the key of
+    the transform, and without one nothing is logged there.
 
     Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
     `scale_rewards` other than "none" where scaling breaks the transform, and for "normalize_then_sum".
+    Raises InputError for a key that raises, or gives what cannot be counted.
     """
 
-    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
-        label = type(transform).__name__
-        if config.multi_objective_aggregation != "sum_then_normalize":
-            raise ConfigError(
-                f"{label} transforms the sum of the rewards: `multi_objective_aggregation` must be "
-                f"'sum_then_normalize'; got {config.multi_objective_aggregation!r}"
-            )
-        if config.scale_rewards not in ("none", False) and not transform.survives_scaling:
-            if transform.is_advantage:
-                why, remedy = "which has its own baseline", ""
-            else:
-                why = "whose bonus it would divide, and not the KL beside it"
-                remedy = ", or use RLOOTrainer, whose KL is in the reward"
-            raise ConfigError(
-                f"`scale_rewards` must be 'none' for {label}, {why}; got {config.scale_rewards!r}. "
-                f"Set GRPOConfig(scale_rewards='none'){remedy}"
-            )
+    def _check_config(self, config: Any, kl: KL | None) -> None:
+        super()._check_config(config, kl)
+        check_grpo_settings(config, transform=self.transform)
 
     def _set_kl(self, kl: KL | None) -> None:
         if kl is not None:
@@ -339,32 +343,17 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
 class RLOOTrainer(_TransformMixin, _RLOOTrainer):
     """`trl.RLOOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
-    transform: MARA, IPS, BestOfN, Unlikeliness or another RewardTransform. kl: "reverse" or None, the same
-    here: the log-ratio of the sequence is in the reward, which has the gradient of the reverse KL.
+    transform, outcome_key: as for GRPOTrainer. kl: "reverse" or None, the same here: the log-ratio of the
+    sequence is in the reward, which has the gradient of the reverse KL.
 
     Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
-    `reward_clip_range`, for `normalize_advantages` with BestOfN, and for `kl="forward"`.
+    `reward_clip_range`, for `normalize_advantages` with BestOfN, and for `kl="forward"`; InputError for a key
+    as GRPOTrainer does.
     """
 
     def _check_config(self, config: Any, kl: KL | None) -> None:
         super()._check_config(config, kl)
-        if kl == "forward":
-            raise ConfigError(
-                "`kl` must be 'reverse' for RLOOTrainer, whose KL is in the reward; got 'forward'. "
-                "GRPOTrainer has both"
-            )
-
-    def _check_aggregation(self, config: Any, transform: RewardTransform) -> None:
-        label = type(transform).__name__
-        if config.reward_clip_range:
-            raise ConfigError(
-                f"`reward_clip_range` would clip what {label} made of the rewards: it must be None; got "
-                f"{config.reward_clip_range}. Clip inside the reward function"
-            )
-        if config.normalize_advantages and transform.is_advantage:
-            raise ConfigError(
-                f"`normalize_advantages` must be False for {label}, which has its own baseline; got True"
-            )
+        check_rloo_settings(config, transform=self.transform, kl=kl)
 
     def _set_kl(self, kl: KL | None) -> None:
         pass
@@ -381,23 +370,3 @@ class RLOOTrainer(_TransformMixin, _RLOOTrainer):
         others = (~grouped.isnan()).sum(dim=1, keepdim=True) - 1
         baseline = (grouped.nansum(dim=1, keepdim=True) - grouped) / others
         return baseline.masked_fill(others < 1, 0)
-
-
-def _outcome_ids(key: OutcomeKey | None, completions: Any, device: torch.device) -> Tensor | None:
-    """Ids of the outcomes of all processes' completions, the same on each process; −1 for a key of None."""
-    if key is None:
-        return None
-    outcomes = gather_object([key(completion_text(completion)) for completion in completions])
-    ids: dict[Hashable, int] = {}
-    numbers = [-1 if outcome is None else ids.setdefault(outcome, len(ids)) for outcome in outcomes]
-    return torch.tensor(numbers, device=device)
-
-
-def completion_text(completion: Any) -> str:
-    """The text of a completion: itself, or the content of the last message of a conversation."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1].get("content") if completion else None
-    if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content)
-    return content or ""

@@ -3,6 +3,7 @@
 from allmodes.objectives.advantages import group_advantages, leave_one_out_advantages
 from allmodes.objectives.batch import SampledBatch
 from allmodes.objectives.best_of_n import best_of_n_rewards
+from allmodes.objectives.entropy import entropy_rewards
 from allmodes.objectives.ips import IpsResult, ips_rewards
 from allmodes.objectives.kl import (
     forward_kl_loss,
@@ -34,6 +35,7 @@ __all__ = [
     "SampledBatch",
     "Threshold",
     "best_of_n_rewards",
+    "entropy_rewards",
     "filtered_likelihood_loss",
     "forward_kl_loss",
     "group_advantages",

@@ -1,0 +1,83 @@
+"""Answers: what a user's key makes of the texts of completions, and how many different ones there are."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from reprlib import repr as shortened
+from typing import Any
+
+from allmodes.errors import InputError
+from allmodes.metrics import count_entropy
+
+OutcomeKey = Callable[[str], Hashable | None]
+"""The text of a completion → its outcome or answer; None for none, such as an invalid one."""
+
+
+def completion_text(completion: Any) -> str:
+    """The text of a completion: itself, or the content of the last message of a conversation."""
+    if isinstance(completion, str):
+        return completion
+    content = completion[-1].get("content") if completion else None
+    if isinstance(content, list):
+        return "".join(part.get("text") or "" for part in content)
+    return content or ""
+
+
+def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | None]:
+    """The answer of each completion, None where there is none.
+
+    Raises InputError where the key raises, or returns what cannot be counted: it has no hash, or is NaN,
+    which differs from itself.
+    """
+    return [_answer(key, completion_text(completion)) for completion in completions]
+
+
+def _answer(key: OutcomeKey, text: str) -> Hashable | None:
+    try:
+        answer = key(text)
+    except Exception as error:
+        raise InputError(
+            f"`outcome_key` raised {type(error).__name__}: {_line(str(error))}, for the completion "
+            f"{shortened(text)}; let it return None for an invalid one"
+        ) from error
+    try:
+        hash(answer)
+    except TypeError as error:
+        raise InputError(
+            f"`outcome_key` must return something hashable, or None for an invalid completion; got "
+            f"{_line(shortened(answer))} of type {type(answer).__name__} for {shortened(text)}"
+        ) from error
+    if isinstance(answer, float) and math.isnan(answer):
+        raise InputError(
+            f"`outcome_key` must return None for an invalid completion; got nan for {shortened(text)}"
+        )
+    return answer
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def answer_figures(answers: Sequence[Hashable | None], *, group_size: int) -> dict[str, float]:
+    """How many valid answers there are, and how different they are within a prompt's samples.
+
+    valid: share of completions with an answer. distinct: number of different answers of a group, mean over
+    groups. entropy: H = −Σ_a p̂(a) log p̂(a) of a group's empirical distribution over its valid answers, nats,
+    mean over the groups that have one; NaN if none has.
+
+    answers: of the whole batch, in groups of `group_size` consecutive ones.
+    """
+    groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
+    counts = [Counter(answer for answer in group if answer is not None) for group in groups]
+    entropies = [count_entropy(count.values()) for count in counts if count]
+    return {
+        "valid": sum(count.total() for count in counts) / len(answers),
+        "distinct": sum(len(count) for count in counts) / len(counts),
+        "entropy": sum(entropies) / len(entropies) if entropies else math.nan,
+    }
+
+
+def number_answers(answers: Sequence[Hashable | None]) -> list[int]:
+    """Ids from 0 on, equal for equal answers, in the order of their first appearance; −1 for None."""
+    ids: dict[Hashable, int] = {}
+    return [-1 if answer is None else ids.setdefault(answer, len(ids)) for answer in answers]
