@@ -40,8 +40,9 @@ def test_the_model_is_made_saved_and_loaded_again(tmp_path: Path) -> None:
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": OneTwo.prompts[0]}], add_generation_prompt=True, return_dict=False
     )
-    again = stand_in.measure(model, tokenizer, prompt, samples=500, seed=2)
-    assert again["correct"] == pytest.approx(0.36, abs=0.13)
+    # The very statistics of the model before it was saved: no other tokens, no other weights.
+    again = stand_in.measure(model, tokenizer, prompt, samples=2000, seed=1)
+    assert again == {name: statistics[name] for name in again}
     assert "stand-in" in (tmp_path / "base" / "README.md").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "base" / "config.json").read_text())["model_type"] == "qwen2"
 

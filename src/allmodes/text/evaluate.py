@@ -31,11 +31,11 @@ from allmodes.metrics import (
     vendi_score,
     welch_test,
 )
+from allmodes.metrics.text import SHORT_ANSWER
 from allmodes.runs.files import write_text
 from allmodes.runs.progress import progress_bar
 from allmodes.text.generations import Generation, Index, bad_in_words, index_file, read_prompts
 from allmodes.text.measures import (
-    SHORT,
     STAND_IN,
     Embed,
     Tokenise,
@@ -275,8 +275,8 @@ def _counts(index: Index, method: str | None) -> dict[str, int]:
 
 def _notes(index: Index, embedder: str | None) -> list[str]:
     notes = [
-        f"Classes are NoveltyBench's for short texts: two of at most {SHORT} words are alike if they share "
-        "half of the larger one's words, longer ones only if all words are equal. They are classes of "
+        f"Classes are NoveltyBench's for short texts: two of at most {SHORT_ANSWER} words are alike if they "
+        "share half of the larger one's words, longer ones only if all words are equal. They are classes of "
         "`answer` where a prompt has any, else of `response`.",
     ]
     if embedder == STAND_IN:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+from allmodes.metrics.text import SHORT_ANSWER
 
 STAND_IN = "stand-in"
-SHORT = 5  # words, up to which NoveltyBench compares answers by their words alone
 
 Tokenise = Callable[[str], Sequence[Hashable]]
 Embed = Callable[[Sequence[str]], Tensor]
@@ -102,7 +102,7 @@ def short_answer_classes(answers: Iterable[str]) -> list[int]:
     for answer in answers:
         parts = answer.lower().split()
         unique = frozenset(parts)
-        is_short = len(parts) <= SHORT
+        is_short = len(parts) <= SHORT_ANSWER
         key = unique if is_short else tuple(parts)
         if key not in known:
             shared = Counter(which for word in unique for which in holders[word]) if is_short else {}

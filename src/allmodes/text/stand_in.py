@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from allmodes.errors import RunError
 from allmodes.runs.files import write_text
 from allmodes.tasks import OneTwo
+from allmodes.text.tiny import tiny_language_model, tiny_tokenizer, train_on_responses
 
 CORRECT, ONES = 0.36, 0.8  # share of correct responses, and of "1" among them
 _STEPS, _BATCH, _RATE = 300, 48, 4e-3
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _THOUGHTS = (
     *("", "Let me decide randomly.", "I flip a coin.", "Random choice.", "Either is fine.", "Pick one."),
     *("A coin toss.", "No preference.", "Both are equally likely.", "I choose at random.", "Let me see."),
@@ -49,21 +44,32 @@ def response(generator: random.Random) -> str:
     return generator.choice(wrong)
 
 
-def make_stand_in(out: Path, *, seed: int = 0) -> dict[str, float]:
+def make_stand_in(out: Path, *, seed: int = 0, steps: int | None = None) -> dict[str, float]:
     """Train the model, save it with its tokenizer into `out`, and give its measured statistics.
 
     Returns parameters, seconds, share of correct responses and of "1" among these, over 2000 samples. Raises
-    RunError where the model does not have the statistics that it is made for.
+    RunError where the model does not have the statistics that it is made for. steps: None is as many as it
+    needs; with a number, in tests alone, nothing is asked of the statistics, which are of 100 samples.
     """
     start = time.perf_counter()
-    tokenizer = _make_tokenizer(seed)
-    model = _make_model(tokenizer, seed)
+    generator = random.Random(seed)  # noqa: S311  # no secret
+    texts = [response(generator) for _ in range(2000)] + [OneTwo.prompts[0], "system user assistant\n"] * 20
+    tokenizer = tiny_tokenizer(texts, vocabulary_size=400, tags=_TAGS)
+    model = tiny_language_model(tokenizer, seed=seed)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": OneTwo.prompts[0]}], add_generation_prompt=True, return_dict=False
     )
-    _train(model, tokenizer, prompt, random.Random(seed))  # noqa: S311  # no secret
-    statistics = measure(model, tokenizer, prompt, samples=2000, seed=seed)
-    if abs(statistics["correct"] - CORRECT) > 0.06 or not 0.7 < statistics["ones"] < 0.9:
+    generator = random.Random(seed)  # noqa: S311  # no secret
+    train_on_responses(
+        model,
+        tokenizer,
+        lambda: [(prompt, response(generator)) for _ in range(_BATCH)],
+        steps=_STEPS if steps is None else steps,
+        rate=_RATE,
+    )
+    statistics = measure(model, tokenizer, prompt, samples=2000 if steps is None else 100, seed=seed)
+    is_off = abs(statistics["correct"] - CORRECT) > 0.06 or not 0.7 < statistics["ones"] < 0.9
+    if steps is None and is_off:
         raise RunError(
             f"the stand-in model should be {CORRECT:.0%} correct with {ONES:.0%} ones; got {statistics}"
         )
@@ -79,78 +85,6 @@ def make_stand_in(out: Path, *, seed: int = 0) -> dict[str, float]:
         f"It knows nothing else.\n\n{measured}",
     )
     return statistics
-
-
-def _make_tokenizer(seed: int) -> Any:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    generator = random.Random(seed)  # noqa: S311  # no secret
-    texts = [response(generator) for _ in range(2000)] + [OneTwo.prompts[0], "system user assistant\n"] * 20
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=[_PAD, _START, _END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    # Tags are tokens of their own, but no special ones: what a model says must survive decoding.
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in _TAGS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=_END,
-        pad_token=_PAD,
-        padding_side="left",
-        chat_template=_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-def _make_model(tokenizer: Any, seed: int) -> Any:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
-
-
-def _train(model: Any, tokenizer: Any, prompt: list[int], generator: random.Random) -> None:
-    """Maximum likelihood of made-up responses, given the prompt."""
-    adam = torch.optim.Adam(model.parameters(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=_RATE, total_steps=_STEPS)
-    model.train()
-    for _ in range(_STEPS):
-        rows = [
-            [*tokenizer.encode(response(generator), add_special_tokens=False), tokenizer.eos_token_id]
-            for _ in range(_BATCH)
-        ]
-        width = max(len(row) for row in rows)
-        padded = torch.tensor([prompt + row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
-        labels = padded.clone()
-        labels[:, : len(prompt)] = -100
-        for row, ids in zip(labels, rows, strict=True):
-            row[len(prompt) + len(ids) :] = -100
-        loss: Tensor = model(input_ids=padded, labels=labels, attention_mask=torch.ones_like(padded)).loss
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        schedule.step()
-    model.eval()
 
 
 @torch.no_grad()

@@ -1,0 +1,64 @@
+"""Training as curves: steps taken together in bins, and the best that any bin has of two things."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from allmodes.metrics import count_entropy
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """Consecutive steps. step: the last of them. reward, diversity: NaN where none was measured.
+
+    diversity: entropy in nats of all valid answers of the bin, where the task knows the answers; else the
+    mean number of different answers in a group. counts: how often each known answer came.
+    """
+
+    step: int
+    reward: float
+    diversity: float
+    counts: Mapping[str, int]
+
+
+def bins(rows: Sequence[Mapping[str, Any]], *, size: int, knows_answers: bool) -> list[Bin]:
+    """The rows of a run's metrics, `size` steps a bin; what is left at the end makes a bin of its own.
+
+    Source: MARA, Figure 10, which takes 8 batches together.
+    """
+    return [_bin(rows[start : start + size], knows_answers) for start in range(0, len(rows), size)]
+
+
+def _bin(rows: Sequence[Mapping[str, Any]], knows_answers: bool) -> Bin:
+    counts = sum((Counter(row["counts"]) for row in rows), Counter[str]())
+    return Bin(
+        step=rows[-1]["step"],
+        reward=_mean(row["reward"] for row in rows),
+        diversity=count_entropy(counts.values())
+        if knows_answers
+        else _mean(row["answers/distinct"] for row in rows),
+        counts=counts,
+    )
+
+
+def _mean(values: Any) -> float:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other point equals or beats in both numbers, by rising first number.
+
+    More is better in both. Points with a NaN are left out, and of equal points one stays.
+    """
+    known = [point for point in set(points) if not any(math.isnan(value) for value in point)]
+    front: list[tuple[float, float]] = []
+    best = -math.inf
+    for point in sorted(known, reverse=True):
+        if point[1] > best:
+            front.append(point)
+            best = point[1]
+    return front[::-1]

@@ -1,0 +1,314 @@
+"""The report of a training experiment: one HTML file that explains itself, offline."""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allmodes.metrics import summarise, welch_test
+from allmodes.runs.config import BatchQuantileThreshold
+from allmodes.runs.files import write_text
+from allmodes.runs.pages import render_page, require_report_extra
+from allmodes.runs.text_config import STAND_IN, CreativeTask, Method, TextConfig
+from allmodes.runs.words import NBSP, is_clear, listing, p_relation, plural
+from allmodes.text.curves import bins
+from allmodes.text.figures import METHODS, answer_share, draw_answers, draw_training, group_name, groups_of
+from allmodes.text.generations import read_responses
+from allmodes.text.results import Arm, TextResult
+from allmodes.worlds.plotting import house_style, save_figure
+
+COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
+_SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
+
+Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
+
+
+def arm_name(arm: Arm) -> str:
+    """An arm in words."""
+    return f"{group_name(arm.trainer, arm.kl)}, {METHODS[arm.method][0]}, β = {arm.beta:g}"
+
+
+def write_report(
+    folder: Path, config: TextConfig, *, base: TextResult, results: Sequence[TextResult], metrics: Metrics
+) -> Path:
+    """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
+
+    metrics: the rows of metrics.jsonl of each result's run. Raises `ConfigError` without the extra `report`,
+    and `RunError` when a file cannot be written.
+    """
+    require_report_extra()
+    answers = list(base.answers)
+    runs = {key: bins(rows, size=config.bin, knows_answers=bool(answers)) for key, rows in metrics.items()}
+    pictures = {}
+    with house_style():
+        figures = {"training": draw_training(runs, answers=answers, base=base)}
+        if answers:
+            figures["answers"] = draw_answers(results, answer=answers[0], base=base)
+        for name, figure in figures.items():
+            save_figure(figure, folder / name)
+            pictures[name] = _svg(figure)
+    page = render_page(
+        Path(__file__).parent / "templates" / "report.html",
+        title=f"{listing([METHODS[method][0] for method in config.method])} on {config.task.kind}",
+        lead=_lead(config, results),
+        remarks=_remarks(config),
+        pictures=pictures,
+        answers=answers,
+        bin=config.bin,
+        base=_cells(base, answers),
+        tables=_tables(config, results, answers),
+        verdicts=_verdicts(config, results, answers),
+        collapsed=f"{COLLAPSED:.0%}",
+        seeds=[_seed_row(result, answers) for result in results],
+        samples=_samples(folder, config, results),
+        settings=_settings(config),
+        colours={METHODS[method][0]: METHODS[method][1] for method in config.method},
+    )
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _svg(figure: Any) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
+    model = (
+        "a tiny stand-in for a base model, made on the spot"
+        if config.model == STAND_IN
+        else Path(config.model).name
+    )
+    return (
+        f"{plural(len(results), 'run')} of {plural(config.steps, 'step')} from the same base model, {model}: "
+        f"{listing([METHODS[method][0] for method in config.method])}, at "
+        f"β{NBSP}={NBSP}{listing([f'{beta:g}' for beta in config.beta])}, "
+        f"{plural(len(config.seeds), 'seed')} each."
+    )
+
+
+def _remarks(config: TextConfig) -> list[str]:
+    remarks = []
+    if config.model == STAND_IN:
+        remarks.append(
+            "The base model is a stand-in: it was trained for seconds on made-up responses with the "
+            "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
+            "need not hold for a large model."
+        )
+    if "mara" in config.method and config.mara.level == "outcomes":
+        remarks.append(
+            "MARA here makes all good answers equally likely, not all good strings: the log-probability of "
+            "an answer under the base model is estimated from the group's samples."
+        )
+    if "grpo" in config.trainer and "forward" in config.kl and "mara" in config.method:
+        remarks.append(
+            "Under a forward KL the exact optimum of MARA's rewards is not flat: it prefers what the base "
+            "model finds unlikely, the more the smaller β is. The paper's form is trained here."
+        )
+    return remarks
+
+
+def _figures(answers: Sequence[str]) -> list[tuple[str, Callable[[TextResult], float]]]:
+    """What is tested: a quality first, then a diversity."""
+    quality = ("reward", lambda result: result.reward)
+    if answers:
+        return [quality, ("entropy of valid answers", lambda r: r.metrics.get("answer_entropy", math.nan))]
+    return [quality, ("distinct answers", lambda r: r.metrics["distinct_classes"])]
+
+
+def _tables(
+    config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One table a trainer and KL; in it, by β, the methods."""
+    tables = []
+    for trainer, kl in groups_of([_arm(result) for result in results]):
+        rows = []
+        for beta in config.beta:
+            for method in config.method:
+                inside = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
+                first = _pick(results, Arm(trainer=trainer, kl=kl, method=config.method[0], beta=beta))
+                tests = [
+                    "" if method == config.method[0] else _p_cell(_test(inside, first, value))
+                    for _, value in _figures(answers)
+                ]
+                rows.append(
+                    {
+                        "beta": f"{beta:g}",
+                        "method": METHODS[method][0],
+                        "cells": _mean_cells(inside, answers),
+                        "tests": tests,
+                    }
+                )
+        tables.append({"name": group_name(trainer, kl), "rows": rows})
+    return tables
+
+
+def _pick(results: Sequence[TextResult], arm: Arm) -> list[TextResult]:
+    return [result for result in results if result.arm == arm]
+
+
+def _arm(result: TextResult) -> Arm:
+    if result.arm is None:
+        raise ValueError("the base model is not among the trained")
+    return result.arm
+
+
+def _mean_cells(results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    cells = [_mean_sd([value(result) for result in results]) for _, value in _figures(answers)]
+    if answers:
+        shares = [answer_share(result, answers[0]) for result in results]
+        collapsed = sum(_is_collapsed(result) for result in results)
+        cells.append(", ".join("–" if math.isnan(share) else f"{share:.2f}" for share in shares))
+        cells.append(f"{collapsed} of {len(results)}")
+    return cells
+
+
+def _is_collapsed(result: TextResult) -> bool:
+    """Whether one answer is all there is, or none."""
+    shares = [answer_share(result, answer) for answer in result.answers]
+    return any(math.isnan(share) or share >= COLLAPSED for share in shares)
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    summary = summarise(known)
+    missing = "" if len(known) == len(values) else f" ({len(values) - len(known)} without)"
+    spread = "" if summary.count == 1 else f" ± {summary.std:.3f}"
+    return f"{summary.mean:.3f}{spread}{missing}"
+
+
+def _test(
+    ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
+) -> float:
+    """One-sided Welch p-value that ours is larger; NaN where there is no test."""
+    one, other = [value(result) for result in ours], [value(result) for result in theirs]
+    if min(len(one), len(other)) < 2 or any(math.isnan(number) for number in one + other):
+        return math.nan
+    return welch_test(one, other)
+
+
+def _p_cell(p: float) -> str:
+    return "–" if math.isnan(p) else p_relation(p).removeprefix(f"={NBSP}")
+
+
+def _verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    first, *later = config.method
+    if not later:
+        return [f"{METHODS[first][0]} ran alone: there is nothing to compare it with."]
+    if len(config.seeds) < 2:
+        return ["No verdict: there is no test with one seed."]
+    sentences = []
+    for trainer, kl in groups_of([_arm(result) for result in results]):
+        for beta in config.beta:
+            theirs = _pick(results, Arm(trainer=trainer, kl=kl, method=first, beta=beta))
+            for method in later:
+                ours = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
+                parts = [_compared(name, ours, theirs, value) for name, value in _figures(answers)]
+                sentences.append(
+                    f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}: {METHODS[method][0]} against "
+                    f"{METHODS[first][0]}: {'; '.join(parts)}."
+                )
+    return sentences
+
+
+def _compared(
+    name: str, ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
+) -> str:
+    means = f"{_mean([value(r) for r in ours])} and {_mean([value(r) for r in theirs])}"
+    p = _test(ours, theirs, value)
+    if math.isnan(p):
+        return f"{name} {means}, not tested"
+    if not is_clear(p):
+        return f"{name} not clearly different, {means} (p{NBSP}{p_relation(p)})"
+    return f"{'higher' if p < 0.5 else 'lower'} {name}, {means} (p{NBSP}{p_relation(p)})"
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    return f"{summarise(known).mean:.2f}" if known else "none"
+
+
+def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
+    arm = _arm(result)
+    return {
+        "method": METHODS[arm.method][0],
+        "cells": [
+            group_name(arm.trainer, arm.kl),
+            f"{arm.beta:g}",
+            str(result.seed),
+            *_cells(result, answers),
+        ],
+    }
+
+
+def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
+    """A result's own figures: reward, valid answers, diversity, counts, samples without a reward."""
+    cells = [
+        "–" if math.isnan(result.reward) else f"{result.reward:.3f}",
+        f"{result.metrics.get('valid_answers', math.nan):.3f}",
+    ]
+    if answers:
+        entropy = result.metrics.get("answer_entropy", math.nan)
+        cells.append("–" if math.isnan(entropy) else f"{entropy:.3f}")
+        cells += [f"{result.answers[answer]:,}" for answer in answers]
+    else:
+        cells.append(f"{result.metrics['distinct_classes']:.2f}")
+    return [*cells, f"{result.unscored:,} of {result.samples:,}"]
+
+
+def _samples(folder: Path, config: TextConfig, results: Sequence[TextResult]) -> list[dict[str, Any]]:
+    """The first responses of each arm's first seed."""
+    shown = []
+    for result in results:
+        arm = _arm(result)
+        if result.seed == config.seeds[0]:
+            path = folder / f"{arm.folder_name}-{result.seed}" / "generations.jsonl"
+            texts = [_short(text) for text in read_responses(path, most=_SHOWN)]
+            shown.append({"name": arm_name(arm), "texts": texts})
+    return shown
+
+
+def _short(text: str) -> str:
+    """One line without control characters: a model may write anything."""
+    line = "".join(c if c.isprintable() else "␤" if c == "\n" else "�" for c in text[: _LONGEST + 1])
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+def _settings(config: TextConfig) -> list[tuple[str, str]]:
+    task = config.task
+    settings = [
+        ("Model", "stand-in, made on the spot" if config.model == STAND_IN else config.model),
+        ("Group", f"{plural(config.group_size, 'response')} to each prompt"),
+        ("Step", f"{plural(config.prompts_per_step, 'prompt')}, {plural(config.updates_per_step, 'update')}"),
+        ("Learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        ("Longest response", plural(config.max_tokens, "token")),
+        ("Temperature", f"{config.temperature:g}"),
+        ("Precision", config.precision),
+        ("Rewards", "divided by their standard deviation" if config.scale_rewards else "not scaled"),
+    ]
+    if isinstance(task, CreativeTask):
+        settings += [("Prompts", task.prompts.name), ("Reward model", Path(task.reward_model).name)]
+    own: dict[Method, str] = {
+        "entropy": f"η = {config.entropy:g}",
+        "unlikeliness": f"strength {config.unlikeliness:g}",
+        "mara": _mara_setting(config),
+    }
+    settings += [(METHODS[method][0], own[method]) for method in config.method if method in own]
+    return settings
+
+
+def _mara_setting(config: TextConfig) -> str:
+    mara = config.mara
+    tau = (
+        f"quantile {mara.threshold.batch_quantile:g} of each batch"
+        if isinstance(mara.threshold, BatchQuantileThreshold)
+        else f"{mara.threshold:g}"
+    )
+    limit = "" if mara.max_gap_bonus is None else f"; bonus at most {mara.max_gap_bonus:g}"
+    return f"threshold τ = {tau}; uniform over {mara.level}; anchor: {mara.anchor.replace('_', ' ')}{limit}"

@@ -1,0 +1,120 @@
+"""What came out of a run: samples of its policy, and their figures."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+from allmodes.errors import RunError
+from allmodes.metrics import distinct_k, partition, summarise
+from allmodes.runs.files import write_text
+from allmodes.runs.text_config import KL, Method, Trainer
+from allmodes.tasks import Creative, Task
+from allmodes.text.evaluate import Measures, measure_prompt
+from allmodes.text.generations import Generation
+from allmodes.text.measures import words
+
+_MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is compared: how a run is trained, but for its seed."""
+
+    trainer: Trainer
+    kl: KL
+    method: Method
+    beta: float
+
+    @property
+    def folder_name(self) -> str:
+        """For files: letters, digits, hyphens and a point."""
+        return f"{self.trainer}-{self.kl}-{self.method}-{self.beta:g}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TextResult:
+    """The policy at the end of a run; `arm` None is the base model.
+
+    reward: mean over samples that could be scored, NaN for none. answers: how often each known answer came,
+    empty where none are known. metrics: as `allmodes evaluate` names them, each the mean over prompts.
+    """
+
+    arm: Arm | None
+    seed: int
+    samples: int
+    unscored: int
+    reward: float
+    answers: dict[str, int]
+    metrics: dict[str, float]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        row = {**asdict(self), "reward": None if math.isnan(self.reward) else self.reward}
+        write_text(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
+
+
+def load_result(path: Path) -> TextResult:
+    """Read what `save` wrote. Raises RunError for anything else."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        arm = row.pop("arm")
+        reward = row.pop("reward")
+        return TextResult(
+            arm=None if arm is None else Arm(**arm),
+            reward=math.nan if reward is None else reward,
+            **row,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: expected the result of a run; {error}") from error
+
+
+def result_of(
+    task: Task, prompts: Sequence[str], responses: Sequence[Sequence[str]], *, arm: Arm | None, seed: int
+) -> tuple[TextResult, list[dict[str, Any]]]:
+    """The figures of samples, and the rows of their file, which `allmodes evaluate` reads.
+
+    responses: as many for each prompt as there are.
+    """
+    rows: list[dict[str, Any]] = []
+    answers: Counter[str] = Counter()
+    columns: dict[str, list[float]] = {}
+    for prompt, texts in zip(prompts, responses, strict=True):
+        known = task.known_answers(prompt)
+        if known is not None:
+            answers.update(dict.fromkeys(known, 0))
+        generations = []
+        for text, reward in zip(texts, task.rewards([prompt] * len(texts), texts), strict=True):
+            answer = task.parse(text)
+            row: dict[str, Any] = {"prompt": prompt, "response": text, "reward": reward, "answer": answer}
+            if known is not None:
+                row["correct"] = answer in known
+                answers.update([answer] if answer in known else [])
+            rows.append(row)
+            generations.append(
+                Generation(
+                    response=text, reward=reward, score=None, has_answer=True, answer=answer,
+                    correct=row.get("correct"),
+                )
+            )  # fmt: skip
+        values = measure_prompt(generations, _MEASURES)
+        if isinstance(task, Creative):  # with its judge, where it has one
+            values["distinct_classes"] = distinct_k(partition(texts, task.same))
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value)
+    rewards = [row["reward"] for row in rows if row["reward"] is not None]
+    result = TextResult(
+        arm=arm,
+        seed=seed,
+        samples=len(rows),
+        unscored=len(rows) - len(rewards),
+        reward=math.fsum(rewards) / len(rewards) if rewards else math.nan,
+        answers=dict(answers),
+        metrics={name: summarise(values).mean for name, values in columns.items()},
+    )
+    return result, rows

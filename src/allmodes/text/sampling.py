@@ -1,0 +1,67 @@
+"""Responses of a language model to prompts, at a temperature, with nothing else bent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+
+def chat_prompt(tokenizer: Any, prompt: str, **template: Any) -> str:
+    """The prompt as the user's message in the tokenizer's chat template, with the assistant's turn begun."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, **template
+    )
+
+
+@torch.no_grad()
+def sample_responses(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    count: int,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    batch_size: int = 256,
+    chat_template: Mapping[str, Any] | None = None,
+    advance: Callable[[int], object] = lambda done: None,
+) -> list[list[str]]:
+    """`count` responses to each prompt, special tokens left out.
+
+    The model's own generation settings (top-k, top-p, penalties) are overruled: what comes out is the policy
+    at this temperature. advance: given the number of responses of each batch as it is there. The state of
+    torch's generators is left as it was.
+    """
+    texts = [chat_prompt(tokenizer, prompt, **(chat_template or {})) for prompt in prompts]
+    rows = [text for text in texts for _ in range(count)]
+    responses: list[str] = []
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in range(0, len(rows), batch_size):
+            batch = tokenizer(
+                rows[start : start + batch_size],
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_tensors="pt",
+            ).to(device)
+            generated = model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                do_sample=True,
+                temperature=temperature,
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
+                max_new_tokens=max_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            new = generated[:, batch["input_ids"].shape[1] :]
+            responses += tokenizer.batch_decode(new, skip_special_tokens=True)
+            advance(len(new))
+    model.train(was_training)
+    return [responses[start : start + count] for start in range(0, len(rows), count)]

@@ -1,0 +1,269 @@
+"""An experiment from recipe to report: files, resuming, processes, untrusted text."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl")
+pytest.importorskip("matplotlib")
+
+from rich.console import Console
+
+from allmodes.errors import ConfigError, RunError
+from allmodes.metrics import count_entropy
+from allmodes.runs.config import apply_flags, build_config, read_config_file
+from allmodes.runs.text_config import TextConfig
+from allmodes.text import report
+from allmodes.text.experiment import new_training, resume_training
+from allmodes.text.results import Arm, TextResult, load_result
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+Make = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allmodes.runs.progress.console", Console(quiet=True))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What must be the same in two runs of the same configuration."""
+    files = ("metrics.jsonl", "generations.jsonl", "result.json", "report.html")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.name in files
+    }
+
+
+def test_one_two_from_recipe_to_report(
+    one_two_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped recipe with its stand-in, which here is a copy of one made before."""
+    made = []
+
+    def copy(out: Path) -> dict[str, float]:
+        made.append(out)
+        subprocess.run(["cp", "-r", str(one_two_model), str(out)], check=True)
+        return {}
+
+    monkeypatch.setattr("allmodes.text.experiment.make_stand_in", copy)
+    recipe = ROOT / "recipes" / "one-two.toml"
+    flags = ["--steps", "2", "--group_size", "8", "--samples", "30", "--workers", "1", "--beta", "[0.05,0.2]"]
+    config = build_config(TextConfig, apply_flags(read_config_file(recipe), flags), source="recipe")
+    page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
+    assert made == [tmp_path / "run" / "base"]
+    runs = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
+    assert runs == {"base"} | {
+        f"{where}-{method}-{beta}-{seed}"
+        for where in ("rloo-reverse", "grpo-reverse", "grpo-forward")
+        for method in ("vanilla", "mara")
+        for beta in ("0.05", "0.2")
+        for seed in (0, 1)
+    }
+    for run in runs:
+        lines = (tmp_path / "run" / run / "generations.jsonl").read_text(encoding="utf-8").splitlines()
+        result = load_result(tmp_path / "run" / run / "result.json")
+        assert len(lines) == result.samples == 30
+        assert sum(result.answers.values()) == sum(json.loads(line)["correct"] for line in lines)
+        assert not (tmp_path / "run" / run / "trainer").exists()
+    for name in ("training", "answers"):
+        assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "run" / f"{name}.svg").read_bytes().startswith(b"<?xml")
+    assert page.count("<svg") == 2
+    assert "stand-in" in page
+    assert len(re.findall(r"MARA against vanilla", page)) == 6
+    # Nothing is fetched when the page is opened.
+    assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
+    with pytest.raises(RunError, match="holds a run already"):
+        new_training(config, tmp_path / "run")
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(make_text_config: Make, tmp_path: Path) -> None:
+    config = make_text_config(method=["vanilla", "mara"], steps=12, checkpoint_every=3)
+    (tmp_path / "recipe.json").write_text(config.model_dump_json())
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "allmodes.cli", "run", str(tmp_path / "recipe.json"), "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        [*command, str(killed)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    metrics = killed / "rloo-reverse-mara-0.1-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 7):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "report.html").exists()
+    subprocess.run([*command, str(whole)], env=environment, check=True, capture_output=True)
+    resumed = subprocess.run(
+        [sys.executable, "-m", "allmodes.cli", "run", "--resume", str(killed)],
+        env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert resumed.stdout == f"report: {killed / 'report.html'}\n"
+    assert contents(killed) == contents(whole)
+    assert len(contents(whole)) == 2 * 3 + 2 + 1
+
+
+def test_results_do_not_depend_on_the_number_of_processes(make_text_config: Make, tmp_path: Path) -> None:
+    method = ["vanilla", "mara"]
+    new_training(make_text_config(method=method, steps=2), tmp_path / "one")
+    new_training(make_text_config(method=method, steps=2, workers=2), tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_another_base_model_is_another_run(
+    make_text_config: Make, one_two_model: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    subprocess.run(["cp", "-r", str(one_two_model), str(base)], check=True)
+    new_training(make_text_config(model=str(base), steps=1), tmp_path / "run")
+    with open(base / "model.safetensors", "ab") as handle:
+        handle.write(b" ")
+    with pytest.raises(RunError, match=r"`model`: .*base has changed since the run began: model.safetensors"):
+        resume_training(tmp_path / "run")
+
+
+def test_the_creative_recipe_runs_with_local_models(one_two_model: Path, tmp_path: Path) -> None:
+    """Every key of the shipped recipe but names and sizes; the reward model has random weights."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    reward_model = AutoModelForSequenceClassification.from_pretrained(one_two_model, num_labels=1)
+    reward_model.save_pretrained(tmp_path / "reward")
+    AutoTokenizer.from_pretrained(one_two_model).save_pretrained(tmp_path / "reward")
+    flags = f"""--model {one_two_model} --task.reward_model {tmp_path / "reward"}
+        --task.prompts {ROOT / "tests" / "data" / "creative_prompts.jsonl"} --task.max_prompts 3
+        --steps 2 --prompts_per_step 2 --group_size 4 --micro_batch 2 --max_tokens 6 --samples 3
+        --precision float32 --gradient_checkpointing false --save_model true --threads 1""".split()
+    recipe = ROOT / "recipes" / "creative.toml"
+    config = build_config(TextConfig, apply_flags(read_config_file(recipe), flags), source="recipe")
+    page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
+    assert "Distinct answers" in page
+    assert not (tmp_path / "run" / "answers.png").exists()
+    result = load_result(tmp_path / "run" / "rloo-reverse-mara-0.01-0" / "result.json")
+    assert (result.samples, result.answers) == (9, {})
+    assert 1 <= result.metrics["distinct_classes"] <= 3
+    AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "run" / "rloo-reverse-mara-0.01-0" / "model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": "no/such-model"},
+            r"`model`: expected a Hugging Face name or a folder; got 'no/such-model'",
+        ),
+        (
+            {"task": {"kind": "creative", "prompts": "none.jsonl", "reward_model": "x"}},
+            r"cannot load|cannot read",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_said_first(
+    changes: dict[str, Any], message: str, make_text_config: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        new_training(make_text_config(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def result(seed: int, ones: int, twos: int, **changes: Any) -> TextResult:
+    arm = Arm(**{"trainer": "rloo", "kl": "reverse", "method": "vanilla", "beta": 0.1, **changes})
+    total = ones + twos
+    entropy = {} if total == 0 else {"answer_entropy": count_entropy([ones, twos])}
+    return TextResult(
+        arm=arm, seed=seed, samples=100, unscored=0, reward=total / 100, answers={"1": ones, "2": twos},
+        metrics={"valid_answers": total / 100, **entropy},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_report(make_text_config: Make, tmp_path: Path) -> Callable[..., str]:
+    def make(results: list[TextResult], text: str = "plain", **changes: Any) -> str:
+        config = make_text_config(method=["vanilla", "mara"], seeds=[0, 1], **changes)
+        rows = [{"step": 1, "reward": 0.5, "counts": {"1": 2}}, {"step": 2, "reward": None, "counts": {}}]
+        for each in results:
+            assert each.arm is not None
+            folder = tmp_path / f"{each.arm.folder_name}-{each.seed}"
+            folder.mkdir(exist_ok=True)
+            line = json.dumps({"prompt": "p", "response": text})
+            (folder / "generations.jsonl").write_text(line + "\n", encoding="utf-8")
+        metrics = {(each.arm, each.seed): rows for each in results if each.arm is not None}
+        base = result(0, 30, 6)
+        path = report.write_report(tmp_path, config, base=base, results=results, metrics=metrics)
+        return path.read_text(encoding="utf-8")
+
+    return make
+
+
+def cells(page: str, heading: str) -> list[list[str]]:
+    table = page[page.index(heading) :]
+    rows = re.findall(r"<tr>(.*?)</tr>", table[table.index("<tbody>") : table.index("</tbody>")], re.DOTALL)
+    return [
+        [re.sub(r"<.*?>", "", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", row)] for row in rows
+    ]
+
+
+def test_the_report_says_what_the_numbers_say(make_report: Callable[..., str]) -> None:
+    """Vanilla: 96 and 98 ones of 100; MARA: 50 and 52. Means, deviations and the Welch test by hand."""
+    page = make_report(
+        [
+            result(0, 96, 4),
+            result(1, 98, 2),
+            result(0, 50, 50, method="mara"),
+            result(1, 52, 48, method="mara"),
+        ]
+    )
+    vanilla, mara = cells(page, "<h3>RLOO, reverse KL</h3>")
+    assert vanilla == ["0.1", "vanilla", "1.000 ± 0.000", "0.133 ± 0.049", "0.96, 0.98", "2 of 2", "", ""]
+    assert mara[:6] == ["0.1", "MARA", "1.000 ± 0.000", "0.693 ± 0.001", "0.50, 0.52", "0 of 2"]
+    assert mara[6] == "–"  # both rewards are constant: nothing to test
+    assert float(mara[7]) == pytest.approx(0.020, abs=0.001)
+    assert "higher entropy of valid answers, 0.69 and 0.13 (p = 0.020)" in page.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    seeds = cells(page, "<h2>Every seed</h2>")
+    assert seeds[0][:1] + seeds[0][4:] == ["base model", "0.360", "0.360", "0.451", "30", "6", "0 of 100"]
+    assert [row[7:9] for row in seeds[1:]] == [["96", "4"], ["98", "2"], ["50", "50"], ["52", "48"]]
+
+
+def test_a_run_without_valid_answers_counts_as_collapsed(make_report: Callable[..., str]) -> None:
+    page = make_report(
+        [
+            result(0, 60, 30),
+            result(1, 0, 0),
+            result(0, 40, 40, method="mara"),
+            result(1, 40, 40, method="mara"),
+        ]
+    )
+    vanilla, mara = cells(page, "<h3>RLOO, reverse KL</h3>")
+    assert vanilla[3:6] == ["0.637 (1 without)", "0.67, –", "1 of 2"]
+    assert mara[7] == "–"
+
+
+def test_what_a_model_wrote_is_text_and_nothing_else(make_report: Callable[..., str]) -> None:
+    hostile = "<script>alert(1)</script>\x1b[31m\n{{ 7 * 7 }}" + "x" * 500
+    page = make_report(
+        [result(seed, 50, 50, method=m) for m in ("vanilla", "mara") for seed in (0, 1)], hostile
+    )
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;�[31m␤{{ 7 * 7 }}xxx" in page
+    assert "x" * 201 not in page
+    assert "\x1b" not in page

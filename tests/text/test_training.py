@@ -1,0 +1,200 @@
+"""One run through TRL: its settings, its metrics, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("trl")
+
+from allmodes.errors import ConfigError
+from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
+from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.objectives import BatchQuantile
+from allmodes.runs.folder import RunFolder
+from allmodes.tasks import OneTwo
+from allmodes.text.results import Arm
+from allmodes.text.sampling import sample_responses
+from allmodes.text.training import (
+    arms,
+    load_model,
+    load_tokenizer,
+    make_trainer,
+    make_transform,
+    train,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+Make = Callable[..., Any]
+
+
+def arm(**changes: Any) -> Arm:
+    return Arm(**{"trainer": "rloo", "kl": "reverse", "method": "mara", "beta": 0.1, **changes})
+
+
+def build(config: Any, which: Arm, out: Path) -> Any:
+    return make_trainer(
+        config, OneTwo(), which, seed=4, model=config.model, tokenizer=load_tokenizer(config.model),
+        reward=lambda prompts, completions, **_: [1.0] * len(completions), out=out,
+        keep_checkpoints=False, callbacks=[],
+    )  # fmt: skip
+
+
+def test_arms_are_all_combinations_but_rloo_with_a_forward_kl(make_text_config: Make) -> None:
+    config = make_text_config(
+        trainer=["rloo", "grpo"], kl=["reverse", "forward"], method=["vanilla", "mara"], beta=[0.1, 1.0]
+    )
+    found = {(a.trainer, a.kl, a.method, a.beta) for a in arms(config)}
+    assert len(found) == len(arms(config)) == 3 * 2 * 2
+    assert not any(trainer == "rloo" and kl == "forward" for trainer, kl, _, _ in found)
+
+
+def test_trl_gets_the_settings_of_the_configuration(make_text_config: Make, tmp_path: Path) -> None:
+    config = make_text_config(
+        trainer=["grpo"],
+        kl=["forward"],
+        prompts_per_step=2,
+        updates_per_step=3,
+        micro_batch=2,
+        temperature=0.7,
+    )
+    trainer = build(config, arm(trainer="grpo", kl="forward"), tmp_path)
+    assert isinstance(trainer, GRPOTrainer)
+    args = trainer.args
+    # 2 prompts of 6 responses: three updates of 4, each of two micro-batches.
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (2, 2)
+    assert (args.steps_per_generation, args.generation_batch_size, args.num_generations) == (6, 12, 6)
+    assert (args.max_steps, args.logging_steps, args.save_steps) == (9, 3, 6)
+    assert (args.beta, args.temperature, args.max_completion_length, args.seed) == (0.1, 0.7, 20, 4)
+    assert (args.use_bias_correction_kl, args.scale_rewards) == (False, "none")
+    assert args.learning_rate == 1e-3
+    assert trainer.model.dtype == torch.float32
+
+
+def test_scaled_rewards_are_the_group_s_in_grpo_and_the_batch_s_in_rloo(
+    make_text_config: Make, tmp_path: Path
+) -> None:
+    config = make_text_config(trainer=["rloo", "grpo"], method=["vanilla"], scale_rewards=True)
+    grpo = build(config, arm(trainer="grpo", method="vanilla"), tmp_path)
+    assert grpo.args.scale_rewards == "group"
+    assert grpo.args.use_bias_correction_kl is True
+    rloo = build(config, arm(method="vanilla"), tmp_path)
+    assert isinstance(rloo, RLOOTrainer)
+    assert rloo.args.normalize_advantages is True
+
+
+def test_methods_are_their_transforms(make_text_config: Make) -> None:
+    task = OneTwo()
+    config = make_text_config(entropy=0.3, unlikeliness=0.5)
+    assert make_transform(config, task, "vanilla") is None
+    assert make_transform(config, task, "ips") == IPS(outcome_key=task.parse)
+    assert make_transform(config, task, "entropy") == EntropyBonus(0.3)
+    assert make_transform(config, task, "unlikeliness") == Unlikeliness(0.5)
+    assert make_transform(config, task, "best_of_n") == BestOfN()
+    assert make_transform(config, task, "mara") == MARA(threshold=0.5, outcome_key=task.parse)
+    other = make_text_config(
+        mara={
+            "threshold": {"batch_quantile": 0.9},
+            "level": "strings",
+            "anchor": "leave_one_out",
+            "max_gap_bonus": 2.0,
+        }
+    )
+    assert make_transform(other, task, "mara") == MARA(
+        threshold=BatchQuantile(0.9), anchor="leave_one_out", max_gap_bonus=2.0
+    )
+
+
+def test_a_step_s_row_counts_its_own_samples(make_text_config: Make, tmp_path: Path) -> None:
+    config = make_text_config(prompts_per_step=2, updates_per_step=2)
+    seen = []
+    with RunFolder(tmp_path) as folder:
+        train(config, OneTwo(), arm(), seed=0, model=config.model, folder=folder, on_step=seen.append)
+        rows = folder.read_metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3] == [progress.step for progress in seen]
+    for row, progress in zip(rows, seen, strict=True):
+        valid = sum(row["counts"].values())
+        assert set(row["counts"]) <= {"1", "2"}
+        assert row["reward"] == pytest.approx(valid / 12, abs=1e-6)
+        assert row["answers/valid"] == pytest.approx(valid / 12, abs=1e-6)
+        assert row["reward"] == progress.reward
+        assert not {"step_time", "epoch"} & set(row)
+    assert {"transform/augmented", "transform/bonus_max", "kl", "learning_rate"} <= set(rows[0])
+    times = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in times] == [1, 2, 3]
+
+
+def test_a_run_goes_on_from_its_last_whole_checkpoint(make_text_config: Make, tmp_path: Path) -> None:
+    task, config = OneTwo(), make_text_config(steps=4)
+
+    def run(name: str, config: Any) -> Any:
+        with RunFolder(tmp_path / name) as folder:
+            trainer = train(
+                config, task, arm(), seed=0, model=config.model, folder=folder, on_step=lambda _: None
+            )
+            return trainer.model.state_dict(), folder.read_metrics()
+
+    weights, rows = run("whole", config)
+    run("cut", config)
+    cut = tmp_path / "cut" / "trainer"
+    # As a kill leaves it: the last checkpoint half written, the rows beyond the one before.
+    (cut / "checkpoint-4" / "trainer_state.json").unlink()
+    (cut / "checkpoint-4").rename(cut / "checkpoint-3")
+    run_two, _ = run("two", make_text_config(steps=2))
+    del run_two
+    (tmp_path / "two" / "trainer" / "checkpoint-2").rename(cut / "checkpoint-2")
+    again, rows_again = run("cut", config)
+    assert rows_again == rows
+    assert all(torch.equal(value, again[name]) for name, value in weights.items())
+    # And once more, with nothing left to do.
+    finished, rows_finished = run("cut", config)
+    assert rows_finished == rows
+    assert all(torch.equal(value, finished[name]) for name, value in weights.items())
+
+
+def test_prompts_over_the_limit_are_left_out(make_text_config: Make, tmp_path: Path) -> None:
+    assert len(build(make_text_config(max_prompt_tokens=200), arm(), tmp_path).train_dataset) == 1
+    with pytest.raises(ConfigError, match=r"`max_prompt_tokens`: .* got 5 with prompts of \d+ to \d+ tokens"):
+        build(make_text_config(max_prompt_tokens=5), arm(), tmp_path)
+
+
+def test_a_model_that_cannot_be_loaded_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`model`: expected a Hugging Face name or a folder; got '.*none'"):
+        load_tokenizer(str(tmp_path / "none"))
+
+
+def test_samples_are_the_policy_s_own_and_leave_the_generator_alone(one_two_model: Path) -> None:
+    """The first token's frequencies against its probabilities.
+
+    6 tokens at most, 5 standard errors each: a false alarm in a hundred thousand runs.
+    """
+    model, tokenizer = load_model(str(one_two_model)), load_tokenizer(str(one_two_model))
+    model.generation_config.top_k, model.generation_config.top_p = 1, 0.1  # what a hub model may bring
+    prompts = [OneTwo.prompts[0], "1"]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    drawn = sample_responses(
+        model, tokenizer, prompts, count=600, max_tokens=1, temperature=1.5, seed=2, batch_size=500
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [len(texts) for texts in drawn] == [600, 600]
+    again = sample_responses(
+        model, tokenizer, prompts, count=600, max_tokens=1, temperature=1.5, seed=2, batch_size=500
+    )
+    assert again == drawn
+    for prompt, texts in zip(prompts, drawn, strict=True):
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+        )
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, -1] / 1.5
+        p, token = logits.softmax(0).topk(6)
+        for probability, index in zip(p.tolist(), token.tolist(), strict=True):
+            text = tokenizer.decode([index], skip_special_tokens=True)
+            error = (probability * (1 - probability) / 600) ** 0.5
+            if text and sum(tokenizer.decode([i]) == text for i in range(len(tokenizer))) == 1:
+                assert texts.count(text) / 600 == pytest.approx(probability, abs=5 * error + 0.01)
