@@ -133,7 +133,7 @@ def test_another_base_model_is_another_run(
     new_training(make_text_config(model=str(base), steps=1), tmp_path / "run")
     with open(base / "model.safetensors", "ab") as handle:
         handle.write(b" ")
-    with pytest.raises(RunError, match=r"`model`: .*base has changed since the run began: model.safetensors"):
+    with pytest.raises(RunError, match=r"`model/model.safetensors`: .* has changed since the run began"):
         resume_training(tmp_path / "run")
 
 

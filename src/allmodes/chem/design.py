@@ -17,14 +17,19 @@ from allmodes.chem.prior import prior_path
 from allmodes.chem.report import write_report
 from allmodes.chem.results import RunResult, find_hits, result_of
 from allmodes.errors import ConfigError, RunError
-from allmodes.runs.config import build_config
+from allmodes.runs.experiment import (
+    refuse_old_folder,
+    resume_experiment,
+    saved_config,
+    start_experiment,
+    threads_of,
+)
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
-from allmodes.runs.provenance import file_sha256, provenance
 
 
 @final
@@ -57,52 +62,23 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
     `out` holds a run already or cannot be written.
     """
-    if (out / "config.json").exists():
-        raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+    refuse_old_folder(out)
     check_design(config)
-    threads = config.threads
-    if threads is None:
-        threads = max(1, torch.get_num_threads() // config.workers)
-    # Results depend on the number of threads in the last bits, so a resumed run must use the same.
     prior = None if config.prior is None else config.prior.resolve()
+    threads = threads_of(config.threads, config.workers)
     config = config.model_copy(update={"threads": threads, "prior": prior})
-    with RunFolder(out) as folder:
-        facts = {**provenance(), "prior_sha256": file_sha256(prior_path(config.prior))}
-        write_text(out / "provenance.json", json.dumps(facts, indent=2) + "\n")
-        write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
-        return _run_jobs(config, folder)
+    return start_experiment(config, out, inputs={"prior": prior_path(prior)}, run=_run_jobs)
 
 
 def resume_design(path: Path) -> Path:
     """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
 
-    Raises `ConfigError` when the folder holds no run.
+    Raises `ConfigError` when the folder holds no run, and `RunError` when the prior is another one: another
+    reference policy would be another run.
     """
-    try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(
-            f"--resume: expected a run folder with config.json; got {path} ({error})"
-        ) from error
-    config = build_config(MoleculesConfig, values, source=str(path / "config.json"))
+    config = saved_config(MoleculesConfig, path)
     check_design(config)
-    with RunFolder(path) as folder:
-        _check_same_prior(config, path / "provenance.json")
-        return _run_jobs(config, folder)
-
-
-def _check_same_prior(config: MoleculesConfig, provenance_path: Path) -> None:
-    """Another reference policy would be another run. Raises `RunError`."""
-    try:
-        expected = json.loads(provenance_path.read_text(encoding="utf-8"))["prior_sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {provenance_path}: expected `prior_sha256`; {error}") from error
-    path = prior_path(config.prior)
-    got = file_sha256(path)
-    if got != expected:
-        raise RunError(
-            f"`prior`: {path} has changed since the run began: expected SHA-256 {expected}; got {got}"
-        )
+    return resume_experiment(config, path, inputs={"prior": prior_path(config.prior)}, run=_run_jobs)
 
 
 def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:

@@ -12,13 +12,14 @@ from allmodes.metrics import count_entropy
 @final
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Consecutive steps. step: the last of them. reward, diversity: NaN where none was measured.
+    """Consecutive steps. step: the last; steps: how many. reward, diversity: NaN where none was measured.
 
     diversity: entropy in nats of all valid answers of the bin, where the task knows the answers; else the
     mean number of different answers in a group. counts: how often each known answer came.
     """
 
     step: int
+    steps: int
     reward: float
     diversity: float
     counts: Mapping[str, int]
@@ -36,6 +37,7 @@ def _bin(rows: Sequence[Mapping[str, Any]], knows_answers: bool) -> Bin:
     counts = sum((Counter(row["counts"]) for row in rows), Counter[str]())
     return Bin(
         step=rows[-1]["step"],
+        steps=len(rows),
         reward=_mean(row["reward"] for row in rows),
         diversity=count_entropy(counts.values())
         if knows_answers

@@ -10,14 +10,18 @@ from typing import Any, final
 
 import torch
 
-from allmodes.errors import RunError
-from allmodes.runs.config import build_config
+from allmodes.runs.experiment import (
+    refuse_old_folder,
+    resume_experiment,
+    saved_config,
+    start_experiment,
+    threads_of,
+)
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
-from allmodes.runs.provenance import file_sha256, provenance
 from allmodes.runs.text_config import STAND_IN, TextConfig
 from allmodes.tasks import Task
 from allmodes.text.report import arm_name, write_report
@@ -51,45 +55,28 @@ def new_training(config: TextConfig, out: Path) -> Path:
     Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
     `out` holds a run already or cannot be written.
     """
-    if (out / "config.json").exists():
-        raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+    refuse_old_folder(out)
     check_training(config)
-    threads = config.threads
-    if threads is None:
-        threads = max(1, torch.get_num_threads() // config.workers)
-    config = config.model_copy(update={"threads": threads, "model": _resolved(config.model)})
-    with RunFolder(out) as folder:
-        facts = {**provenance(), "model_files": _model_files(config.model)}
-        write_text(out / "provenance.json", json.dumps(facts, indent=2) + "\n")
-        write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
-        return _run(config, folder)
+    threads = threads_of(config.threads, config.workers)
+    model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
+    config = config.model_copy(update={"threads": threads, "model": model})
+    return start_experiment(config, out, inputs=_model_files(model), run=_run)
 
 
 def resume_training(path: Path) -> Path:
-    """Continue the experiment in folder `path` where it was interrupted; returns its report's path."""
-    values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    config = build_config(TextConfig, values, source=str(path / "config.json"))
+    """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
+
+    Raises `ConfigError` when the folder holds no run, and `RunError` when a local base model is another one.
+    """
+    config = saved_config(TextConfig, path)
     check_training(config)
-    with RunFolder(path) as folder:
-        expected = json.loads((path / "provenance.json").read_text(encoding="utf-8"))["model_files"]
-        if expected != (found := _model_files(config.model)):
-            changed = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-            raise RunError(
-                f"`model`: {config.model} has changed since the run began: {', '.join(changed)}; another "
-                "base is another run"
-            )
-        return _run(config, folder)
+    return resume_experiment(config, path, inputs=_model_files(config.model), run=_run)
 
 
-def _resolved(model: str) -> str:
-    """A folder's path from anywhere; a name stays."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
-def _model_files(model: str) -> dict[str, str]:
-    """SHA-256 of a local model's files; none for a name, whose revisions the hub keeps."""
-    files = sorted(Path(model).glob("*.safetensors")) + sorted(Path(model).glob("*.json"))
-    return {path.name: file_sha256(path) for path in files if path.is_file()}
+def _model_files(model: str) -> dict[str, Path]:
+    """A local model's files; none for a name, whose revisions the hub keeps."""
+    files = [*Path(model).glob("*.safetensors"), *Path(model).glob("*.json")]
+    return {f"model/{path.name}": path for path in sorted(files)}
 
 
 def _run(config: TextConfig, folder: RunFolder) -> Path:

@@ -28,7 +28,7 @@ Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
 @final
 @dataclass(frozen=True)
 class _Panel:
-    """A curve over training. even: its value where all known answers come equally often; top: of the axis."""
+    """A curve over training. even: its value where only known answers come, equally often; top: the axis's."""
 
     title: str
     value: Callable[[Bin], float]
@@ -46,16 +46,17 @@ def groups_of(arms: Sequence[Arm]) -> list[tuple[Trainer, KL]]:
     return list(dict.fromkeys((arm.trainer, arm.kl) for arm in arms))
 
 
-def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult) -> Any:
+def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, samples: int) -> Any:
     """A row for each trainer and KL: answers, diversity and reward over training, and the Pareto front.
 
     runs: the bins of each run. answers: the known answers; the first is counted in the first panel, which is
-    left out where none are known. Thin lines are runs, thick ones the mean over all runs of a method.
+    left out where none are known. samples: of a step. Thin lines are runs, thick ones the mean over all runs
+    of a method.
     """
     from matplotlib.figure import Figure
 
     groups = groups_of([arm for arm, _ in runs])
-    panels = _panels(answers)
+    panels = _panels(answers, samples)
     columns = len(panels) + 1
     figure = Figure(figsize=(3.1 * columns, 2.6 * len(groups)))
     grid = figure.subplots(len(groups), columns, squeeze=False)
@@ -75,23 +76,22 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult) -> An
     return figure
 
 
-def _panels(answers: Sequence[str]) -> list[_Panel]:
+def _panels(answers: Sequence[str], samples: int) -> list[_Panel]:
     reward = _Panel("Mean reward", lambda b: b.reward)
     if not answers:
         return [_Panel("Different answers in a group", lambda b: b.diversity), reward]
     first, count = answers[0], len(answers)
-    share = f"Share of “{first}” among valid answers"
     entropy = math.log(count)
     return [
-        _Panel(share, lambda b: _share(b, first), even=1 / count, top=1.03),
+        _Panel(
+            f"“{first}” among the {samples} samples of a step",
+            lambda b: b.counts.get(first, 0) / b.steps,
+            even=samples / count,
+            top=1.03 * samples,
+        ),
         _Panel("Entropy of valid answers, nats", lambda b: b.diversity, even=entropy, top=1.06 * entropy),
         reward,
     ]
-
-
-def _share(b: Bin, answer: str) -> float:
-    total = sum(b.counts.values())
-    return b.counts.get(answer, 0) / total if total else math.nan
 
 
 def _by_method(runs: Runs) -> dict[Method, list[Sequence[Bin]]]:

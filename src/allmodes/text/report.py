@@ -42,7 +42,11 @@ def write_report(
     runs = {key: bins(rows, size=config.bin, knows_answers=bool(answers)) for key, rows in metrics.items()}
     pictures = {}
     with house_style():
-        figures = {"training": draw_training(runs, answers=answers, base=base)}
+        figures = {
+            "training": draw_training(
+                runs, answers=answers, base=base, samples=config.prompts_per_step * config.group_size
+            )
+        }
         if answers:
             figures["answers"] = draw_answers(results, answer=answers[0], base=base)
         for name, figure in figures.items():
