@@ -33,6 +33,8 @@ ITEMS = (
     Item("fig5", "mara_fig5", "MARA, Figure 5", "MARA is flat above the threshold under a reverse KL"),
     Item("fig7", "mara_fig7", "MARA, Figure 7", "Reward difference, β, and the ratio of probabilities"),
     Item("fig8", "mara_fig8", "MARA, Figure 8", "Equal rewards under both KLs, every β"),
+    Item("fig11", "mara_fig11", "MARA, Figure 11", "How skewed a language model's optimum is"),
+    Item("table1", "mara_table1", "MARA, Tables 1 and 5", "Open questions: quality and diversity"),
     Item(
         "workshop-fig4",
         "workshop_fig4",
