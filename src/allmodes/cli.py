@@ -102,7 +102,7 @@ def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
         "text": _Kind(config=TextConfig, load=_text),
     }
     name = values.get("kind")
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         got = "none" if name is None else repr(name)
         raise ConfigError(f"{source}: `kind`: expected one of {', '.join(kinds)}; got {got}")
     return kinds[name]

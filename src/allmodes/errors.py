@@ -19,3 +19,8 @@ class UnknownTokenError(InputError):
 
 class RunError(AllmodesError, RuntimeError):
     """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,5 +1,6 @@
 """Every item runs from the command line's door, writes what it promises, and judges by what it measured."""
 
+import io
 import json
 import math
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from allmodes.errors import InputError, RunError
+from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.paper.catalogue import ITEMS, Item, find
 from allmodes.paper.reproduction import Reproduction, Scale, verdict
 from allmodes.paper.runner import plain, print_items, reproduce_items
@@ -50,7 +51,7 @@ def test_an_item_writes_figure_numbers_and_verdicts(item: Item, tmp_path: Path) 
 
 
 def test_names_are_unique_and_each_module_belongs_to_one_item() -> None:
-    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 16
+    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 18
     assert find("all") == ITEMS
     assert find("fig2") == (ITEMS[1],)
     with pytest.raises(InputError, match=r"expected list, all or an item of fig1, .*; got 'fig6'"):
@@ -64,6 +65,26 @@ def test_several_items_are_summed_up(tmp_path: Path) -> None:
     assert text.count("| claim | paper says | measured | holds? |") == 2
     assert "## fig7: " in text
     assert "## fig1: " in text
+
+
+def test_an_item_that_needs_what_is_not_there_is_skipped_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from allmodes.paper import mara_fig7
+
+    def refuse(scale: Scale, progress: object) -> Reproduction:
+        raise ConfigError("needs [an accelerator]")
+
+    monkeypatch.setattr(mara_fig7, "reproduce", refuse)
+    console = Console(record=True, width=200, quiet=False, file=io.StringIO())
+    reproduce_items([*find("fig7"), *find("fig1")], scale=TINY, out=tmp_path, console=console)
+    assert "skipped fig7: needs [an accelerator]" in console.export_text()
+    text = (tmp_path / "verdicts.md").read_text(encoding="utf-8")
+    assert text.count("| claim | paper says | measured | holds? |") == 1
+    assert "Skipped: needs [an accelerator]" in text
+    assert not (tmp_path / "fig7.png").exists()
+    with pytest.raises(ConfigError, match="needs"):
+        reproduce_items(find("fig7"), scale=TINY, out=tmp_path, console=console)
 
 
 def test_a_folder_that_cannot_be_made_is_one_error_before_any_work(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def test_without_known_answers_diversity_is_the_mean_number_in_a_group() -> None
     rows = [row(1, 1.0, {}, 3.0), row(2, 1.0, {}, 5.0), row(3, 1.0, {}, None)]
     (only,) = bins(rows, size=3, knows_answers=False)
     assert only.diversity == 4
+    (only,) = bins([{**each, "semantic_diversity": 0.25} for each in rows], size=3, knows_answers=False)
+    assert only.diversity == 0.25
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12)

@@ -137,18 +137,30 @@ def test_another_base_model_is_another_run(
         resume_training(tmp_path / "run")
 
 
-def test_the_creative_recipe_runs_with_local_models(one_two_model: Path, tmp_path: Path) -> None:
-    """Every key of the shipped recipe but names and sizes; the reward model has random weights."""
+def test_the_creative_recipe_runs_with_local_models(
+    one_two_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped recipe with other names, sizes and precision; its judges have random weights."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(0)
     reward_model = AutoModelForSequenceClassification.from_pretrained(one_two_model, num_labels=1)
     reward_model.save_pretrained(tmp_path / "reward")
-    AutoTokenizer.from_pretrained(one_two_model).save_pretrained(tmp_path / "reward")
+    judge = AutoModelForSequenceClassification.from_pretrained(one_two_model, num_labels=2)
+    judge.save_pretrained(tmp_path / "judge")
+    for name in ("reward", "judge"):
+        AutoTokenizer.from_pretrained(one_two_model).save_pretrained(tmp_path / name)
+    prompts = (ROOT / "tests" / "data" / "creative_prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    long = json.dumps({"prompt": "word " * 900})
+    lines = [long, prompts[0], *prompts[:3]]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     flags = f"""--model {one_two_model} --task.reward_model {tmp_path / "reward"}
-        --task.prompts {ROOT / "tests" / "data" / "creative_prompts.jsonl"} --task.max_prompts 3
-        --steps 2 --prompts_per_step 2 --group_size 4 --micro_batch 2 --max_tokens 6 --samples 3
+        --task.prompts prompts.jsonl --task.max_prompts 4 --task.embedder stand-in
+        --task.judge {{"model"="judge","threshold"=0.5,"tokenizer"="{one_two_model}"}}
+        --sample_prompts 3 --steps 2 --prompts_per_step 2 --group_size 4 --micro_batch 2
+        --max_tokens 6 --samples 3
         --precision float32 --gradient_checkpointing false --save_model true --threads 1""".split()
     recipe = ROOT / "recipes" / "creative.toml"
     config = build_config(TextConfig, apply_flags(read_config_file(recipe), flags), source="recipe")
@@ -172,7 +184,12 @@ def test_the_creative_recipe_runs_with_local_models(one_two_model: Path, tmp_pat
         ),
         (
             {"task": {"kind": "creative", "prompts": "none.jsonl", "reward_model": "x"}},
-            r"cannot load|cannot read",
+            r"cannot load the model 'x'",
+        ),
+        ({"trl": {"learning_rate": 1.0}}, r"`trl.learning_rate`: expected a setting that no other key makes"),
+        (
+            {"method": ["ips"], "task": {"kind": "creative", "prompts": "p", "reward_model": "x"}},
+            r"`method`: expected one that takes rewards of any sign, .*; got 'ips'",
         ),
     ],
 )
@@ -207,7 +224,14 @@ def make_report(make_text_config: Make, tmp_path: Path) -> Callable[..., str]:
             (folder / "generations.jsonl").write_text(line + "\n", encoding="utf-8")
         metrics = {(each.arm, each.seed): rows for each in results if each.arm is not None}
         base = result(0, 30, 6)
-        path = report.write_report(tmp_path, config, base=base, results=results, metrics=metrics)
+        path = report.write_report(
+            tmp_path,
+            config,
+            base=base,
+            results=results,
+            metrics=metrics,
+            prompts={"used": 1, "too_long": 3, "duplicates": 2},
+        )
         return path.read_text(encoding="utf-8")
 
     return make

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from reprlib import repr as shortened
 from typing import Any
 
-from allmodes.errors import InputError
+from allmodes.errors import InputError, one_line
 from allmodes.metrics import count_entropy
 
 OutcomeKey = Callable[[str], Hashable | None]
@@ -37,7 +37,7 @@ def _answer(key: OutcomeKey, text: str) -> Hashable | None:
         answer = key(text)
     except Exception as error:
         raise InputError(
-            f"`outcome_key` raised {type(error).__name__}: {_line(str(error))}, for the completion "
+            f"`outcome_key` raised {type(error).__name__}: {one_line(error)}, for the completion "
             f"{shortened(text)}; let it return None for an invalid one"
         ) from error
     try:
@@ -45,17 +45,13 @@ def _answer(key: OutcomeKey, text: str) -> Hashable | None:
     except TypeError as error:
         raise InputError(
             f"`outcome_key` must return something hashable, or None for an invalid completion; got "
-            f"{_line(shortened(answer))} of type {type(answer).__name__} for {shortened(text)}"
+            f"{' '.join(shortened(answer).split())} of type {type(answer).__name__} for {shortened(text)}"
         ) from error
     if isinstance(answer, float) and math.isnan(answer):
         raise InputError(
             f"`outcome_key` must return None for an invalid completion; got nan for {shortened(text)}"
         )
     return answer
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def answer_figures(answers: Sequence[Hashable | None], *, group_size: int) -> dict[str, float]:

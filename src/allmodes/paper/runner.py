@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from allmodes.errors import RunError
+from allmodes.errors import ConfigError, RunError
 from allmodes.paper.catalogue import ITEMS, Item
 from allmodes.paper.reproduction import Reproduction, Scale, Verdict
 from allmodes.runs.files import write_text
@@ -34,28 +34,38 @@ def print_items(console: Console) -> None:
 def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: Console) -> None:
     """Reproduce items one after the other and write each as soon as it is there.
 
-    Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items.
-    Raises RunError where `out` cannot be a folder.
+    Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items. Of
+    several items those that need what is not there are skipped, and said to be; a single one raises its
+    ConfigError. Raises RunError where `out` cannot be a folder.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write {out}: {error.strerror}") from error
     verdicts: dict[str, Sequence[Verdict]] = {}
+    skipped: dict[str, str] = {}
     with house_style():
         for number, item in enumerate(items, start=1):
             start = time.perf_counter()
-            with progress_bar() as bar:
-                name = f"{item.name} ({number} of {len(items)})" if len(items) > 1 else item.name
-                task = bar.add_task(name, total=None, note=item.title)
-                result = item.load().reproduce(scale, lambda done, task=task: bar.advance(task, done))
+            try:
+                with progress_bar() as bar:
+                    name = f"{item.name} ({number} of {len(items)})" if len(items) > 1 else item.name
+                    task = bar.add_task(name, total=None, note=item.title)
+                    result = item.load().reproduce(scale, lambda done, task=task: bar.advance(task, done))
+            except ConfigError as error:  # models or a device that this machine does not have
+                if len(items) == 1:
+                    raise
+                skipped[item.name] = str(error)
+                console.print(f"skipped {item.name}: {error}", style="yellow", markup=False, soft_wrap=True)
+                continue
             seconds = round(time.perf_counter() - start, 1)
             _write(item, result, scale=scale, seconds=seconds, out=out)
             verdicts[item.name] = result.verdicts
             _print(item, result, console)
     if len(items) > 1:
         text = "\n".join(
-            f"## {item.name}: {item.title} ({item.source})\n\n{_markdown(verdicts[item.name])}"
+            f"## {item.name}: {item.title} ({item.source})\n\n"
+            + (f"Skipped: {skipped[item.name]}\n" if item.name in skipped else _markdown(verdicts[item.name]))
             for item in items
         )
         write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}")

@@ -5,6 +5,7 @@ expected and what was got.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ PositiveInt = Annotated[int, Field(strict=True, gt=0)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)]
+
+_SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not know
 
 
 def one_or_several(value: object) -> object:
@@ -103,9 +106,9 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.replace("-", "_").split(".")
         table = merged
         for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"flag --{key}: expected `{parent}` to be a table; got {table!r}")
+            if not isinstance(table.get(parent), dict):
+                table[parent] = {}  # a flag wins over the file, also where that has a single value
+            table = table[parent]
         table[last] = _flag_value(text)
     return merged
 
@@ -114,7 +117,7 @@ def _flag_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return float(text) if _SHORT_NUMBER.fullmatch(text) else text
 
 
 def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
@@ -155,4 +158,6 @@ def _explain(problem: Any, model: type[Config], values: dict[str, Any]) -> str:
         return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {problem['ctx']['tag']!r}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected[:1].lower() + expected[1:]
+    if not problem["loc"]:  # of several keys together: the message says which, and what they are
+        return f"expected {expected}"
     return f"`{path}`: expected {expected}; got {problem['input']!r}"

@@ -45,6 +45,7 @@ class CreativeTask(Config):
     prompts: Path
     reward_model: str
     judge: JudgeConfig | None = None
+    embedder: str | None = None
     max_prompts: PositiveInt | None = None
 
 
@@ -89,12 +90,14 @@ class TextConfig(Config):
     entropy: PositiveFloat = 0.01
     unlikeliness: Probability = 0.25
     samples: PositiveInt = 1000
+    sample_prompts: PositiveInt | None = None
+    sample_batch: PositiveInt = 256
     bin: PositiveInt = 8
     checkpoint_every: PositiveInt = 100
     save_model: bool = False
-    report_to: tuple[str, ...] = ()
     workers: PositiveInt = 1
     threads: PositiveInt | None = None
+    trl: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -103,10 +106,20 @@ class TextConfig(Config):
             return {**values, "task": {"kind": values["task"]}}
         return values
 
-    _one_or_several = field_validator("trainer", "kl", "method", "beta", "seeds", "report_to", mode="before")(
+    _one_or_several = field_validator("trainer", "kl", "method", "beta", "seeds", mode="before")(
         one_or_several
     )
     _distinct = field_validator("trainer", "kl", "method", "beta", "seeds")(distinct)
+
+    @field_validator("chat_template")
+    @classmethod
+    def _not_reserved(cls, values: dict[str, Any]) -> dict[str, Any]:
+        own = {"conversation", "tokenize", "add_generation_prompt", "chat_template", "return_dict"} & set(
+            values
+        )
+        if own:
+            raise ValueError(f"settings of the template alone; {sorted(own)[0]!r} is set by the training")
+        return values
 
     @model_validator(mode="after")
     def _fits(self) -> "TextConfig":
@@ -116,6 +129,8 @@ class TextConfig(Config):
             raise ValueError(
                 f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
             )
+        if self.scale_rewards and "rloo" in self.trainer and "best_of_n" in self.method:
+            raise ValueError("scale_rewards = false with method 'best_of_n', which has its own baseline")
         if self.scale_rewards and "grpo" in self.trainer:
             broken = next((name for name in self.method if name in ("mara", "best_of_n", "entropy")), None)
             if broken is not None:

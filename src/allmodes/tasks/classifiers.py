@@ -9,7 +9,7 @@ from typing import Any, final
 
 import torch
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, one_line
 
 
 @final
@@ -56,7 +56,7 @@ def load_classifier(
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = model.to(device=where, dtype=torch.bfloat16 if where.type == "cuda" else torch.float32).eval()
     except Exception as error:  # whatever a hub, a disk, a file or a driver raises
-        raise ConfigError(f"cannot load the model {str(name)!r}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot load the model {str(name)!r}: {one_line(error)}") from error
     for key, got, _ in sorted(found["mismatched_keys"], key=str):
         raise ConfigError(f"the model {str(name)!r} must have {expected}; got {key} of shape {tuple(got)}")
     if found["missing_keys"]:
@@ -68,7 +68,7 @@ def load_classifier(
     try:
         words = transformers.AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # as above
-        raise ConfigError(f"cannot load the tokenizer of {str(source)!r}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot load the tokenizer of {str(source)!r}: {one_line(error)}") from error
     if set(words.get_vocab()) <= set(words.all_special_tokens):  # made up where the folder has none
         raise ConfigError(f"{str(source)!r} must hold a tokenizer; got one without words")
     model.config.get_text_config().use_cache = False  # nothing is generated
@@ -84,7 +84,3 @@ def load_classifier(
 def whole(text: str) -> str:
     """Half a surrogate pair, which JSON can write and no tokenizer can read, becomes a question mark."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,8 @@ class Bin:
     """Consecutive steps. step: the last; steps: how many. reward, diversity: NaN where none was measured.
 
     diversity: entropy in nats of all valid answers of the bin, where the task knows the answers; else the
-    mean number of different answers in a group. counts: how often each known answer came.
+    mean semantic diversity of a group, or without an embedder the number of its different answers. counts:
+    how often each known answer came.
     """
 
     step: int
@@ -38,10 +39,10 @@ def _bin(rows: Sequence[Mapping[str, Any]], knows_answers: bool) -> Bin:
     return Bin(
         step=rows[-1]["step"],
         steps=len(rows),
-        reward=_mean(row["reward"] for row in rows),
+        reward=_mean(row.get("reward") for row in rows),
         diversity=count_entropy(counts.values())
         if knows_answers
-        else _mean(row["answers/distinct"] for row in rows),
+        else _mean(row.get("semantic_diversity", row.get("answers/distinct")) for row in rows),
         counts=counts,
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from allmodes.checks import check_fraction
-from allmodes.errors import InputError, RunError
+from allmodes.errors import InputError, RunError, one_line
 
 # What two checkpoints of one model may differ in without computing something else from the same weights.
 _HARMLESS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -102,7 +102,7 @@ def _load_model(folder: Path) -> tuple[Any, torch.dtype]:
         is_untied = (model.get_input_embeddings(), model.get_output_embeddings()) != ends
         merged = adapted.merge_and_unload()
     except Exception as error:  # whatever the package, a file or a shape raises
-        raise RunError(f"cannot merge the adapter {folder}: {_one_line(error)}") from error
+        raise RunError(f"cannot merge the adapter {folder}: {one_line(error)}") from error
     if is_untied and merged.config.get_text_config().tie_word_embeddings:
         raise InputError(f"{folder}: the adapter must leave alone embeddings that its base has tied")
     return merged, dtype
@@ -114,7 +114,7 @@ def _load_full(name: str) -> tuple[Any, torch.dtype]:
             name, dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # whatever a hub, a disk or a file raises
-        raise RunError(f"cannot load the checkpoint {name}: {_one_line(error)}") from error
+        raise RunError(f"cannot load the checkpoint {name}: {one_line(error)}") from error
     wrong = sorted(found["missing_keys"]) + sorted(found["unexpected_keys"])
     if wrong:  # weights that were drawn at random, or that would be lost
         raise RunError(f"{name} must hold the weights of a {type(model).__name__}; at fault: {wrong[:3]}")
@@ -134,7 +134,7 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         return _imported("transformers").AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # as above
-        raise RunError(f"cannot load the tokenizer of {source}: {_one_line(error)}") from error
+        raise RunError(f"cannot load the tokenizer of {source}: {one_line(error)}") from error
 
 
 def _adapter_config(folder: Path) -> dict[str, Any] | None:
@@ -144,7 +144,7 @@ def _adapter_config(folder: Path) -> dict[str, Any] | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"cannot read {path}: {_one_line(error)}") from error
+        raise RunError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(config, dict):
         raise RunError(f"{path}: expected a JSON object; got {type(config).__name__}")
     return config
@@ -180,10 +180,6 @@ def _new_folder(out: Path) -> Iterator[Path]:
     except RunError:
         raise
     except Exception as error:  # a full disk: every package has its own kind of error for it
-        raise RunError(f"cannot write {out}: {_one_line(error)}") from error
+        raise RunError(f"cannot write {out}: {one_line(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # not there: it was renamed, or could not be made
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

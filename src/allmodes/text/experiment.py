@@ -1,5 +1,6 @@
 """An experiment with a language model: methods × trainers × KLs × βs × seeds, each in its own folder."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, final
 
 import torch
 
+from allmodes.errors import ConfigError
 from allmodes.runs.experiment import (
     refuse_old_folder,
     resume_experiment,
@@ -22,13 +24,14 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
-from allmodes.runs.text_config import STAND_IN, TextConfig
-from allmodes.tasks import Task
+from allmodes.runs.text_config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
+from allmodes.tasks import Creative, Task
+from allmodes.text.models import device, load_model, load_tokenizer, quieten
 from allmodes.text.report import arm_name, write_report
 from allmodes.text.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_in import make_stand_in
-from allmodes.text.training import Progress, arms, load_model, load_tokenizer, make_task, quieten, train
+from allmodes.text.training import Progress, arms, make_settings, make_task, train, usable_prompts
 
 
 @final
@@ -42,11 +45,23 @@ class Job:
 
 
 def check_training(config: TextConfig) -> None:
-    """Load the task and the model's tokenizer. Raises `ConfigError` for what would fail later."""
+    """Load task and model, and let TRL see its settings. Raises `ConfigError` for what would fail later."""
     require_report_extra()
+    quieten()
+    if config.task.kind == "creative":
+        signed = next((name for name in config.method if name in ("ips", "unlikeliness")), None)
+        if signed is not None:
+            raise ConfigError(
+                f"`method`: expected one that takes rewards of any sign, as a reward model gives them; "
+                f"got {signed!r}"
+            )
     make_task(config.task)
+    for arm in arms(config):
+        make_settings(config, arm, seed=0, out=Path())
     if config.model != STAND_IN:
         load_tokenizer(config.model)
+        load_model(config.model)
+    _free_memory()
 
 
 def new_training(config: TextConfig, out: Path) -> Path:
@@ -58,25 +73,55 @@ def new_training(config: TextConfig, out: Path) -> Path:
     refuse_old_folder(out)
     check_training(config)
     threads = threads_of(config.threads, config.workers)
-    model = str(Path(config.model).resolve()) if Path(config.model).is_dir() else config.model
-    config = config.model_copy(update={"threads": threads, "model": model})
-    return start_experiment(config, out, inputs=_model_files(model), run=_run)
+    model = config.model if config.model == STAND_IN else _resolved(config.model)
+    config = config.model_copy(
+        update={"threads": threads, "model": model, "task": _resolved_task(config.task)}
+    )
+    return start_experiment(config, out, inputs=_inputs(config), run=_run)
 
 
 def resume_training(path: Path) -> Path:
     """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
 
-    Raises `ConfigError` when the folder holds no run, and `RunError` when a local base model is another one.
+    Raises `ConfigError` when the folder holds no run, and `RunError` when a local model or the prompts are
+    others than they were: another base, another judge or another task would be another run.
     """
     config = saved_config(TextConfig, path)
     check_training(config)
-    return resume_experiment(config, path, inputs=_model_files(config.model), run=_run)
+    return resume_experiment(config, path, inputs=_inputs(config), run=_run)
 
 
-def _model_files(model: str) -> dict[str, Path]:
-    """A local model's files; none for a name, whose revisions the hub keeps."""
-    files = [*Path(model).glob("*.safetensors"), *Path(model).glob("*.json")]
-    return {f"model/{path.name}": path for path in sorted(files)}
+def _resolved(model: str) -> str:
+    """A folder's path, the same from anywhere; a name stays."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _resolved_task(task: OneTwoTask | CreativeTask) -> OneTwoTask | CreativeTask:
+    if isinstance(task, OneTwoTask):
+        return task
+    judge = task.judge
+    if judge is not None:
+        tokenizer = None if judge.tokenizer is None else _resolved(judge.tokenizer)
+        judge = judge.model_copy(update={"model": _resolved(judge.model), "tokenizer": tokenizer})
+    embedder = None if task.embedder is None else _resolved(task.embedder)
+    models = {"reward_model": _resolved(task.reward_model), "judge": judge, "embedder": embedder}
+    return task.model_copy(update={"prompts": task.prompts.resolve(), **models})
+
+
+def _inputs(config: TextConfig) -> dict[str, Path]:
+    """The local files that a run is made from; the hub keeps the revisions of names."""
+    task = config.task
+    folders = {} if config.model == STAND_IN else {"model": config.model}
+    files = {}
+    if isinstance(task, CreativeTask):
+        files["task.prompts"] = task.prompts
+        folders["task.reward_model"] = task.reward_model
+        if task.judge is not None:
+            folders["task.judge.model"] = task.judge.model
+    for key, folder in folders.items():
+        found = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("*.json")]
+        files |= {f"{key}/{path.name}": path for path in sorted(found)}
+    return files
 
 
 def _run(config: TextConfig, folder: RunFolder) -> Path:
@@ -110,15 +155,13 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
                 progress.update(running[job], completed=seen.step, note=f"reward {seen.reward:.2f}")
 
         run_jobs(partial(_run_job, config, model), unfinished, workers=config.workers, show=show)
-    results = [load_result(_result_path(job.path)) for job in jobs]
-    metrics = {
-        (job.arm, job.seed): [
-            json.loads(line) for line in (job.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        for job in jobs
-    }
     return write_report(
-        folder.path, config, base=load_result(_result_path(base)), results=results, metrics=metrics
+        folder.path,
+        config,
+        base=load_result(_result_path(base)),
+        results=[load_result(_result_path(job.path)) for job in jobs],
+        metrics={(job.arm, job.seed): RunFolder(job.path).read_metrics() for job in jobs},
+        prompts=json.loads((base / "prompts.json").read_text(encoding="utf-8")),
     )
 
 
@@ -136,8 +179,16 @@ def _base(config: TextConfig, path: Path) -> str:
 
 
 def _measure_base(config: TextConfig, model: str, path: Path) -> None:
-    task = make_task(config.task)
-    _finish(config, task, load_model(model), load_tokenizer(model), arm=None, seed=config.seeds[0], path=path)
+    task, tokenizer = make_task(config.task), load_tokenizer(model)
+    used = len(usable_prompts(config, task, tokenizer))
+    counts = {
+        "used": used,
+        "too_long": len(task.prompts) - used,
+        "duplicates": task.duplicates if isinstance(task, Creative) else 0,
+    }
+    write_text(path / "prompts.json", json.dumps(counts) + "\n")
+    _finish(config, task, load_model(model), tokenizer, arm=None, seed=config.seeds[0], path=path)
+    _free_memory()
 
 
 def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
@@ -152,24 +203,35 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
             config, task, trainer.model, trainer.processing_class, arm=job.arm, seed=job.seed, path=job.path
         )
         shutil.rmtree(job.path / "trainer")
+    del trainer
+    _free_memory()
     on_step(None)
+
+
+def _free_memory() -> None:
+    """Give up models that nothing refers to: they go in circles, and the next one needs their place."""
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing without a device
 
 
 def _finish(
     config: TextConfig, task: Task, model: Any, tokenizer: Any, *, arm: Arm | None, seed: int, path: Path
 ) -> None:
     """Sample the policy; write generations.jsonl, and result.json when all else is there."""
-    responses = sample_responses(
-        model,
-        tokenizer,
-        task.prompts,
-        count=config.samples,
-        max_tokens=config.max_tokens,
-        temperature=config.temperature,
-        seed=seed,
-        chat_template=config.chat_template,
-    )
-    result, rows = result_of(task, task.prompts, responses, arm=arm, seed=seed)
+    prompts = usable_prompts(config, task, tokenizer)[: config.sample_prompts]
+    with torch.autocast(device().type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        responses = sample_responses(
+            model,
+            tokenizer,
+            prompts,
+            count=config.samples,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            seed=seed,
+            batch_size=config.sample_batch,
+            chat_template=config.chat_template,
+        )
+    result, rows = result_of(task, prompts, responses, arm=arm, seed=seed)
     method = "base" if arm is None else arm.method
     lines = (json.dumps({**row, "method": method}, ensure_ascii=False) + "\n" for row in rows)
     write_text(path / "generations.jsonl", "".join(lines))

@@ -28,7 +28,7 @@ Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
 @final
 @dataclass(frozen=True)
 class _Panel:
-    """A curve over training. even: its value where only known answers come, equally often; top: the axis's."""
+    """A curve over training. even: where only known answers come, equally often; top: of the axis."""
 
     title: str
     value: Callable[[Bin], float]
@@ -56,7 +56,7 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
     from matplotlib.figure import Figure
 
     groups = groups_of([arm for arm, _ in runs])
-    panels = _panels(answers, samples)
+    panels = _panels(answers, samples, diversity=_diversity_of(base)[0])
     columns = len(panels) + 1
     figure = Figure(figsize=(3.1 * columns, 2.6 * len(groups)))
     grid = figure.subplots(len(groups), columns, squeeze=False)
@@ -76,10 +76,10 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
     return figure
 
 
-def _panels(answers: Sequence[str], samples: int) -> list[_Panel]:
+def _panels(answers: Sequence[str], samples: int, *, diversity: str) -> list[_Panel]:
     reward = _Panel("Mean reward", lambda b: b.reward)
     if not answers:
-        return [_Panel("Different answers in a group", lambda b: b.diversity), reward]
+        return [_Panel(diversity, lambda b: b.diversity), reward]
     first, count = answers[0], len(answers)
     entropy = math.log(count)
     return [
@@ -89,7 +89,7 @@ def _panels(answers: Sequence[str], samples: int) -> list[_Panel]:
             even=samples / count,
             top=1.03 * samples,
         ),
-        _Panel("Entropy of valid answers, nats", lambda b: b.diversity, even=entropy, top=1.06 * entropy),
+        _Panel(diversity, lambda b: b.diversity, even=entropy, top=1.06 * entropy),
         reward,
     ]
 
@@ -124,15 +124,22 @@ def _pareto(axes: Any, runs: Runs, base: TextResult) -> None:
                 *zip(*front, strict=True), where="pre", color=colour, linewidth=1.8, marker="o",
                 markersize=3, label=name,
             )  # fmt: skip
-    if base.answers:
-        axes.plot(
-            base.reward, count_entropy(base.answers.values()), "*", color=INK, markersize=8, label="base"
-        )
-    axes.set(
-        title="Pareto front", xlabel="mean reward", ylabel="entropy" if base.answers else "different answers"
-    )
+    name, value = _diversity_of(base)
+    if not math.isnan(value):
+        axes.plot(base.reward, value, "*", color=INK, markersize=8, label="base")
+    axes.set(title="Pareto front", xlabel="mean reward", ylabel=name)
     axes.grid(color=FAINT, linewidth=0.5)
-    axes.legend(loc="lower left")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left")
+
+
+def _diversity_of(base: TextResult) -> tuple[str, float]:
+    """What is drawn as diversity, and the base model's; NaN where that depends on the number of samples."""
+    if base.answers:
+        return "Entropy of valid answers, nats", count_entropy(base.answers.values())
+    if "semantic_diversity" in base.metrics:
+        return "Semantic diversity of a group", base.metrics["semantic_diversity"]
+    return "Different answers in a group", math.nan
 
 
 def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult) -> Any:
@@ -142,7 +149,7 @@ def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult
     arms = [result.arm for result in results if result.arm is not None]
     groups = groups_of(arms)
     betas = sorted({arm.beta for arm in arms})
-    methods = list(dict.fromkeys(arm.method for arm in arms))
+    methods: list[Method] = list(dict.fromkeys(arm.method for arm in arms))
     figure = Figure(figsize=(1.6 + 2.9 * len(groups), 2.8))
     row = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     for axes, (trainer, kl) in zip(row, groups, strict=True):

@@ -6,7 +6,6 @@ import math
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
@@ -230,13 +229,3 @@ def _number(row: dict[str, Any], name: str) -> float | None:
     if not math.isfinite(number):
         raise _BadLineError(f"`{name}` is NaN or infinite")
     return number
-
-
-def read_responses(path: Path, *, most: int) -> list[str]:
-    """The first responses of a file. Raises InputError for a line that is not a generation."""
-    with _opened(path) as handle:
-        lines = islice(_lines(path, handle), most)
-        try:
-            return [_generation(_row(line, is_first=i == 0)).response for i, line in enumerate(lines)]
-        except _BadLineError as error:
-            raise InputError(f"{path}: expected generations; {error}") from error

@@ -1,6 +1,7 @@
 """The report of a training experiment: one HTML file that explains itself, offline."""
 
 import io
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from allmodes.runs.text_config import STAND_IN, CreativeTask, Method, TextConfig
 from allmodes.runs.words import NBSP, is_clear, listing, p_relation, plural
 from allmodes.text.curves import bins
 from allmodes.text.figures import METHODS, answer_share, draw_answers, draw_training, group_name, groups_of
-from allmodes.text.generations import read_responses
 from allmodes.text.results import Arm, TextResult
 from allmodes.worlds.plotting import house_style, save_figure
 
 COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
+_SCALING = (
+    "GRPO: rewards over the standard deviation of their group; RLOO: advantages over that of their batch"
+)
 
 Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
 
@@ -30,11 +33,18 @@ def arm_name(arm: Arm) -> str:
 
 
 def write_report(
-    folder: Path, config: TextConfig, *, base: TextResult, results: Sequence[TextResult], metrics: Metrics
+    folder: Path,
+    config: TextConfig,
+    *,
+    base: TextResult,
+    results: Sequence[TextResult],
+    metrics: Metrics,
+    prompts: Mapping[str, int],
 ) -> Path:
     """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
 
-    metrics: the rows of metrics.jsonl of each result's run. Raises `ConfigError` without the extra `report`,
+    metrics: the rows of metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, or
+    `duplicates` of others. Raises `ConfigError` without the extra `report`,
     and `RunError` when a file cannot be written.
     """
     require_report_extra()
@@ -64,9 +74,10 @@ def write_report(
         tables=_tables(config, results, answers),
         verdicts=_verdicts(config, results, answers),
         collapsed=f"{COLLAPSED:.0%}",
+        several_prompts=prompts["used"] > 1,
         seeds=[_seed_row(result, answers) for result in results],
         samples=_samples(folder, config, results),
-        settings=_settings(config),
+        settings=_settings(config, prompts),
         colours={METHODS[method][0]: METHODS[method][1] for method in config.method},
     )
     path = folder / "report.html"
@@ -81,11 +92,16 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
+def shown_model(model: str) -> str:
+    """A model's name; of a folder the last part: a report is shared, a home folder is not."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
     model = (
         "a tiny stand-in for a base model, made on the spot"
         if config.model == STAND_IN
-        else Path(config.model).name
+        else shown_model(config.model)
     )
     return (
         f"{plural(len(results), 'run')} of {plural(config.steps, 'step')} from the same base model, {model}: "
@@ -121,7 +137,15 @@ def _figures(answers: Sequence[str]) -> list[tuple[str, Callable[[TextResult], f
     quality = ("reward", lambda result: result.reward)
     if answers:
         return [quality, ("entropy of valid answers", lambda r: r.metrics.get("answer_entropy", math.nan))]
-    return [quality, ("distinct answers", lambda r: r.metrics["distinct_classes"])]
+    return [
+        quality,
+        ("distinct answers", lambda r: r.metrics["distinct_classes"]),
+        ("semantic diversity", _semantic),
+    ]
+
+
+def _semantic(result: TextResult) -> float:
+    return result.metrics.get("semantic_diversity", math.nan)
 
 
 def _tables(
@@ -253,29 +277,38 @@ def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
 
 def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
     """A result's own figures: reward, valid answers, diversity, counts, samples without a reward."""
-    cells = [
-        "–" if math.isnan(result.reward) else f"{result.reward:.3f}",
-        f"{result.metrics.get('valid_answers', math.nan):.3f}",
-    ]
+    cells = [_number(result.reward), _number(result.metrics.get("valid_answers", math.nan))]
     if answers:
-        entropy = result.metrics.get("answer_entropy", math.nan)
-        cells.append("–" if math.isnan(entropy) else f"{entropy:.3f}")
+        cells.append(_number(result.metrics.get("answer_entropy", math.nan)))
         cells += [f"{result.answers[answer]:,}" for answer in answers]
     else:
-        cells.append(f"{result.metrics['distinct_classes']:.2f}")
+        cells += [f"{result.metrics['distinct_classes']:.2f}", _number(_semantic(result))]
     return [*cells, f"{result.unscored:,} of {result.samples:,}"]
 
 
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
 def _samples(folder: Path, config: TextConfig, results: Sequence[TextResult]) -> list[dict[str, Any]]:
-    """The first responses of each arm's first seed."""
+    """Responses of each arm's first seed."""
     shown = []
     for result in results:
         arm = _arm(result)
         if result.seed == config.seeds[0]:
             path = folder / f"{arm.folder_name}-{result.seed}" / "generations.jsonl"
-            texts = [_short(text) for text in read_responses(path, most=_SHOWN)]
-            shown.append({"name": arm_name(arm), "texts": texts})
+            pairs = [(_short(prompt), _short(text)) for prompt, text in _first_samples(path)]
+            shown.append({"name": arm_name(arm), "pairs": pairs})
     return shown
+
+
+def _first_samples(path: Path) -> list[tuple[str, str]]:
+    """The first response to each of the first prompts, or with one prompt the first responses."""
+    with open(path, encoding="utf-8") as handle:
+        rows = [json.loads(line) for line in handle]
+    first = list({row["prompt"]: row for row in reversed(rows)}.values())[::-1]
+    chosen = rows if len(first) == 1 else first
+    return [(row["prompt"], row["response"]) for row in chosen[:_SHOWN]]
 
 
 def _short(text: str) -> str:
@@ -284,20 +317,25 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 
-def _settings(config: TextConfig) -> list[tuple[str, str]]:
+def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str, str]]:
     task = config.task
     settings = [
-        ("Model", "stand-in, made on the spot" if config.model == STAND_IN else config.model),
+        ("Model", "stand-in, made on the spot" if config.model == STAND_IN else shown_model(config.model)),
+        (
+            "Prompts",
+            f"{prompts['used']:,} used, {prompts['too_long']:,} too long, "
+            f"{prompts['duplicates']:,} left out as duplicates",
+        ),
         ("Group", f"{plural(config.group_size, 'response')} to each prompt"),
         ("Step", f"{plural(config.prompts_per_step, 'prompt')}, {plural(config.updates_per_step, 'update')}"),
         ("Learning rate", f"{config.learning_rate:g}, {config.schedule}"),
         ("Longest response", plural(config.max_tokens, "token")),
         ("Temperature", f"{config.temperature:g}"),
         ("Precision", config.precision),
-        ("Rewards", "divided by their standard deviation" if config.scale_rewards else "not scaled"),
+        ("Scaling", _SCALING if config.scale_rewards else "none"),
     ]
     if isinstance(task, CreativeTask):
-        settings += [("Prompts", task.prompts.name), ("Reward model", Path(task.reward_model).name)]
+        settings += [("Prompts from", task.prompts.name), ("Reward model", shown_model(task.reward_model))]
     own: dict[Method, str] = {
         "entropy": f"η = {config.entropy:g}",
         "unlikeliness": f"strength {config.unlikeliness:g}",

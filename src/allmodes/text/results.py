@@ -33,7 +33,7 @@ class Arm:
     @property
     def folder_name(self) -> str:
         """For files: letters, digits, hyphens and a point."""
-        return f"{self.trainer}-{self.kl}-{self.method}-{self.beta:g}"
+        return f"{self.trainer}-{self.kl}-{self.method}-{self.beta!r}"
 
 
 @final
@@ -103,8 +103,11 @@ def result_of(
                 )
             )  # fmt: skip
         values = measure_prompt(generations, _MEASURES)
-        if isinstance(task, Creative):  # with its judge, where it has one
-            values["distinct_classes"] = distinct_k(partition(texts, task.same))
+        if isinstance(task, Creative):  # with its judge and its embedder, where it has them
+            said = [text for text in texts if task.parse(text) is not None]
+            values["distinct_classes"] = distinct_k(partition(said, task.same))
+            if (diversity := task.semantic_diversity(texts)) is not None:
+                values["semantic_diversity"] = diversity
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]

@@ -1,5 +1,6 @@
 """Tiny models with Qwen2's architecture, made on the spot: what every stand-in is built from."""
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ _TEMPLATE = (
 def tiny_tokenizer(texts: Iterable[str], *, vocabulary_size: int, tags: Sequence[str] = ()) -> Any:
     """A byte-level BPE tokenizer with a chat template, trained on texts. tags: tokens of their own."""
     from tokenizers import AddedToken, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2TokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
+    transformers: Any = importlib.import_module("transformers")
     # A folder with a Qwen2 model is loaded with Qwen2's way of cutting text, whatever it was saved with.
-    tokenizer = Qwen2TokenizerFast().backend_tokenizer
+    tokenizer = transformers.Qwen2TokenizerFast().backend_tokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         special_tokens=[_PAD, _START, _END],

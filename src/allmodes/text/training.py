@@ -4,16 +4,18 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-from trl import GRPOConfig, RLOOConfig
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import get_available_reporting_integrations
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.rloo_config import RLOOConfig
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, one_line
 from allmodes.integrations.answers import completion_text
 from allmodes.integrations.transforms import (
     IPS,
@@ -24,11 +26,14 @@ from allmodes.integrations.transforms import (
     Unlikeliness,
 )
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.metrics import summarise
 from allmodes.objectives import BatchQuantile
 from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.text_config import CreativeTask, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
+from allmodes.text.measures import Embed, load_embedder
+from allmodes.text.models import device, load_tokenizer, quieten
 from allmodes.text.results import Arm
 from allmodes.text.sampling import chat_prompt
 
@@ -75,7 +80,7 @@ def train(
     """
     quieten()
     tokenizer = load_tokenizer(model)
-    recorder = _Recorder(task, folder, updates=config.updates_per_step, on_step=on_step)
+    recorder = _Recorder(config, task, folder, on_step)
     out = folder.path / "trainer"
     trainer = make_trainer(
         config, task, arm, seed=seed, model=model, tokenizer=tokenizer, reward=recorder.reward, out=out,
@@ -85,18 +90,11 @@ def train(
     done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
     folder.keep_metrics(lambda row: row["step"] <= done)
     if done < config.steps:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with _without_warnings():
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     else:  # killed between its last step and its result
         trainer._load_from_checkpoint(str(checkpoint))
     return trainer
-
-
-def quieten() -> None:
-    """No progress bars and notes of transformers between our own."""
-    disable_progress_bar()
-    set_verbosity_error()
 
 
 def make_trainer(
@@ -113,49 +111,18 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
     """TRL's trainer as the configuration wants it. Raises ConfigError as `train` does."""
-    kind, arguments = (GRPOTrainer, GRPOConfig) if arm.trainer == "grpo" else (RLOOTrainer, RLOOConfig)
-    scaling = (
-        {"scale_rewards": "group" if config.scale_rewards else "none"}
-        if arm.trainer == "grpo"
-        else {"normalize_advantages": config.scale_rewards}
-    )
-    whole = config.prompts_per_step * config.group_size
-    update = whole // config.updates_per_step
-    micro_batch = config.micro_batch or update
-    on_gpu = torch.cuda.is_available()
-    with warnings.catch_warnings():
-        # TRL and transformers tell of their own plans here, which is not the user's business.
-        warnings.simplefilter("ignore")
-        settings = arguments(
-            output_dir=str(out),
-            use_cpu=not on_gpu,
-            bf16=config.precision == "bfloat16",
-            gradient_checkpointing=config.gradient_checkpointing,
-            beta=arm.beta,
-            num_generations=config.group_size,
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=update // micro_batch,
-            steps_per_generation=config.updates_per_step * (update // micro_batch),
-            max_completion_length=config.max_tokens,
-            temperature=config.temperature,
-            chat_template_kwargs=config.chat_template or None,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
-            max_steps=config.steps * config.updates_per_step,
-            logging_steps=config.updates_per_step,
-            save_steps=config.checkpoint_every * config.updates_per_step,
-            save_total_limit=None if keep_checkpoints else 1,
-            report_to=list(config.report_to),
-            model_init_kwargs={"dtype": "float32"},
-            seed=seed,
-            disable_tqdm=True,
-            **scaling,
-        )
+    settings = make_settings(config, arm, seed=seed, out=out, keep_checkpoints=keep_checkpoints)
+    prompts = usable_prompts(config, task, tokenizer)
+    rows = prompts * math.ceil(config.prompts_per_step / len(prompts))  # enough for one step
+    kind = GRPOTrainer if arm.trainer == "grpo" else RLOOTrainer
+    with _without_warnings():
         trainer = kind(
             model=model,
             reward_funcs=reward,
             args=settings,
-            train_dataset=_dataset(config, task, tokenizer),
+            train_dataset=Dataset.from_list(
+                [{"prompt": [{"role": "user", "content": prompt}]} for prompt in rows]
+            ),
             processing_class=tokenizer,
             callbacks=list(callbacks),
             transform=make_transform(config, task, arm.method),
@@ -166,6 +133,65 @@ def make_trainer(
     return trainer
 
 
+def make_settings(
+    config: TextConfig, arm: Arm, *, seed: int, out: Path, keep_checkpoints: bool = False
+) -> Any:
+    """TRL's own settings of an arm. Raises ConfigError for what TRL refuses, as it stands under `trl`."""
+    arguments = GRPOConfig if arm.trainer == "grpo" else RLOOConfig
+    scaling = (
+        {"scale_rewards": "group" if config.scale_rewards else "none"}
+        if arm.trainer == "grpo"
+        else {"normalize_advantages": config.scale_rewards}
+    )
+    update = config.prompts_per_step * config.group_size // config.updates_per_step
+    micro_batch = config.micro_batch or update
+    own: dict[str, Any] = {
+        "output_dir": str(out),
+        "use_cpu": device().type == "cpu",
+        "bf16": config.precision == "bfloat16",
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "beta": arm.beta,
+        "num_generations": config.group_size,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": update // micro_batch,
+        "steps_per_generation": config.updates_per_step * (update // micro_batch),
+        "max_completion_length": config.max_tokens,
+        "temperature": config.temperature,
+        "chat_template_kwargs": config.chat_template or None,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": config.schedule,
+        "max_steps": config.steps * config.updates_per_step,
+        "logging_steps": config.updates_per_step,
+        "save_steps": config.checkpoint_every * config.updates_per_step,
+        "save_total_limit": None if keep_checkpoints else 1,
+        "model_init_kwargs": {"dtype": "float32"},
+        "seed": seed,
+        "disable_tqdm": True,
+        **scaling,
+    }
+    twice = sorted(set(own) & set(config.trl))
+    if twice:
+        raise ConfigError(f"`trl.{twice[0]}`: expected a setting that no other key makes; got {twice[0]}")
+    try:
+        with _without_warnings():
+            settings = arguments(**own, **{"report_to": [], **config.trl})
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"`trl`: expected settings of {arguments.__name__}; {one_line(error)}") from error
+    available = get_available_reporting_integrations()
+    missing = next((name for name in settings.report_to if name not in available), None)
+    if missing is not None:
+        raise ConfigError(
+            f"`trl.report_to`: expected trackers that are installed, {', '.join(available) or 'none'}; "
+            f"got {missing!r}"
+        )
+    return settings
+
+
+def _without_warnings() -> AbstractContextManager[Any]:
+    """TRL and transformers tell of their own plans here, which is not the user's business."""
+    return warnings.catch_warnings(action="ignore")
+
+
 def make_task(config: OneTwoTask | CreativeTask) -> Task:
     """The task of a configuration. Raises ConfigError for files and models that cannot be read."""
     if isinstance(config, OneTwoTask):
@@ -174,11 +200,19 @@ def make_task(config: OneTwoTask | CreativeTask) -> Task:
     return Creative(
         config.prompts,
         reward_model=RewardModel(config.reward_model),
+        embedder=None if config.embedder is None else _embedder(config.embedder),
         judge=None
         if judge is None
         else Judge(judge.model, threshold=judge.threshold, tokenizer=judge.tokenizer),
         max_prompts=config.max_prompts,
     )
+
+
+def _embedder(name: str) -> Embed:
+    found = load_embedder(name)
+    if isinstance(found, str):
+        raise ConfigError(f"`task.embedder`: expected one that can be loaded, for {name!r}; {found}")
+    return found
 
 
 def make_transform(config: TextConfig, task: Task, method: Method) -> RewardTransform | None:
@@ -203,41 +237,20 @@ def make_transform(config: TextConfig, task: Task, method: Method) -> RewardTran
     return BestOfN() if method == "best_of_n" else None
 
 
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a Hugging Face name or folder. Raises ConfigError."""
-    return _load(AutoTokenizer, model, padding_side="left")
-
-
-def load_model(model: str) -> Any:
-    """The language model of a Hugging Face name or folder, in float32. Raises ConfigError."""
-    return _load(AutoModelForCausalLM, model, dtype=torch.float32)
-
-
-def _load(kind: Any, model: str, **settings: Any) -> Any:
-    try:
-        return kind.from_pretrained(model, **settings)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"`model`: expected a Hugging Face name or a folder; got {model!r} ({error})"
-        ) from error
-
-
-def _dataset(config: TextConfig, task: Task, tokenizer: Any) -> Any:
-    """The prompts as conversations, often enough for one step; those over the limit are left out."""
-    from datasets import Dataset
-
+def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
+    """The task's prompts but those over the limit. Raises ConfigError where none is left."""
     prompts = list(task.prompts)
-    if config.max_prompt_tokens is not None:
-        texts = [chat_prompt(tokenizer, prompt, **config.chat_template) for prompt in prompts]
-        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-        prompts = [p for p, n in zip(prompts, lengths, strict=True) if n <= config.max_prompt_tokens]
-        if not prompts:
-            raise ConfigError(
-                f"`max_prompt_tokens`: expected a limit that some prompt keeps; got "
-                f"{config.max_prompt_tokens} with prompts of {min(lengths)} to {max(lengths)} tokens"
-            )
-    rows = prompts * math.ceil(config.prompts_per_step / len(prompts))
-    return Dataset.from_list([{"prompt": [{"role": "user", "content": prompt}]} for prompt in rows])
+    if config.max_prompt_tokens is None:
+        return prompts
+    texts = [chat_prompt(tokenizer, prompt, **config.chat_template) for prompt in prompts]
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    short = [p for p, n in zip(prompts, lengths, strict=True) if n <= config.max_prompt_tokens]
+    if not short:
+        raise ConfigError(
+            f"`max_prompt_tokens`: expected a limit that some prompt keeps; got "
+            f"{config.max_prompt_tokens} with prompts of {min(lengths)} to {max(lengths)} tokens"
+        )
+    return short
 
 
 def _last_checkpoint(out: Path) -> Path | None:
@@ -251,10 +264,11 @@ class _Recorder(TrainerCallback):
     """The task's rewards for TRL, and a row of metrics for every step."""
 
     def __init__(
-        self, task: Task, folder: RunFolder, *, updates: int, on_step: Callable[[Progress], object]
+        self, config: TextConfig, task: Task, folder: RunFolder, on_step: Callable[[Progress], object]
     ) -> None:
-        self._task, self._folder, self._updates, self._on_step = task, folder, updates, on_step
+        self._config, self._task, self._folder, self._on_step = config, task, folder, on_step
         self._counts = Counter[str]()
+        self._diversities: list[float] = []
 
     def reward(self, prompts: Any, completions: Any, **_: Any) -> list[float | None]:
         """A reward for each completion; None where the task gives none."""
@@ -262,22 +276,29 @@ class _Recorder(TrainerCallback):
         questions = [completion_text(prompt) for prompt in prompts]
         if self._task.known_answers(questions[0]) is not None:
             self._counts.update(a for text in responses if (a := self._task.parse(text)) is not None)
+        if isinstance(self._task, Creative):
+            size = self._config.group_size
+            groups = [responses[start : start + size] for start in range(0, len(responses), size)]
+            found = [self._task.semantic_diversity(group) for group in groups]
+            self._diversities += [value for value in found if value is not None]
         return self._task.rewards(questions, responses)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
-        """Write the step's row."""
+        """Write the step's row. TRL logs None for a mean over nothing, and so does the row."""
         if not logs or "reward" not in logs:  # the summary at the end of training
             return
-        step = state.global_step // self._updates
-        figures = {
-            name: value if math.isfinite(value) else None
-            for name, value in logs.items()
-            if isinstance(value, int | float) and name not in _TIMES
-        }
-        self._folder.append_metrics({"step": step, **figures, "counts": dict(sorted(self._counts.items()))})
+        row: dict[str, Any] = {"step": state.global_step // self._config.updates_per_step}
+        for name, value in logs.items():
+            if name not in _TIMES and (value is None or isinstance(value, int | float)):
+                row[name] = value if value is not None and math.isfinite(value) else None
+        if self._diversities:
+            row["semantic_diversity"] = summarise(self._diversities).mean
+        self._folder.append_metrics({**row, "counts": dict(sorted(self._counts.items()))})
         if "step_time" in logs:
-            self._folder.append_timing({"step": step, "seconds": logs["step_time"]})
+            self._folder.append_timing({"step": row["step"], "seconds": logs["step_time"]})
         self._counts.clear()
-        self._on_step(Progress(step=step, reward=logs["reward"]))
+        self._diversities.clear()
+        reward = row["reward"]
+        self._on_step(Progress(step=row["step"], reward=math.nan if reward is None else reward))

@@ -1,0 +1,282 @@
+"""MARA, Tables 1 and 5: quality and diversity on open questions, by nine methods.
+
+At quick scale with stand-ins made on the spot, at paper scale with the paper's models and settings (Tables
+3 and 4), an accelerator and a model hub. The paper's scale keeps its work in the folder that the environment
+variable ALLMODES_TABLE1_WORK names, else in runs/table1-work: a killed run goes on there, and a
+training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken in place of WildChat and NoveltyBench.
+For your own models and prompts: `allmodes.text.table1.table1`.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from allmodes.paper.extras import require_text_extra
+from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.text.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
+from allmodes.worlds.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
+
+WORK = "ALLMODES_TABLE1_WORK"
+MARA_ROWS = ("MARA (rev)", "MARA (fwd)")
+LOWER_ROWS = ("MARA (rev, .75)", "MARA (fwd, .75)")
+BASELINES = ("GRPO", "RLOO", "Entropy", "Unlikely", "BoN", ENSEMBLE)
+IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
+DIVERSITY = {"ead": "EAD", "semantic_diversity": "semantic diversity", "distinct_classes": "distinct classes"}
+_LOOKS = {
+    BASE: (INK, "D"),
+    "GRPO": (MUTED, "o"),
+    "RLOO": (MUTED, "s"),
+    "Entropy": (PURPLE, "v"),
+    "Unlikely": (GREEN, "P"),
+    "BoN": (RED, "X"),
+    ENSEMBLE: (SKY, "p"),
+    "MARA (rev)": (BLUE, "*"),
+    "MARA (fwd)": (ORANGE, "*"),
+    "MARA (rev, .75)": (BLUE, "^"),
+    "MARA (fwd, .75)": (ORANGE, "^"),
+}
+
+
+def settings_of(scale: Scale) -> Settings:
+    """The paper's settings, or the quick ones for as many steps as the scale wants."""
+    if scale.name == "paper":
+        return PAPER
+    return replace(
+        QUICK, steps=scale.own_steps(QUICK.steps), seeds=tuple(range(min(len(QUICK.seeds), scale.seeds)))
+    )
+
+
+def reproduce(scale: Scale, progress: Progress) -> Reproduction:
+    """Train, measure and judge.
+
+    Raises ConfigError at paper scale where models, prompts or an accelerator are missing, before training.
+    """
+    require_text_extra("table1")
+    from allmodes.text.table1 import table1
+
+    settings = settings_of(scale)
+    if scale.name == "paper":
+        table = table1(settings, Path(os.environ.get(WORK, "runs/table1-work")), advance=progress)
+    else:
+        with tempfile.TemporaryDirectory(prefix="allmodes-table1-") as folder:
+            table = table1(settings, Path(folder), share=min(scale.steps, 1.0), advance=progress)
+    return Reproduction(
+        figure=draw(table, settings), numbers=_numbers(table), verdicts=judge(table, settings),
+        notes=_notes(table, settings),
+    )  # fmt: skip
+
+
+def judge(table: Any, settings: Settings) -> list[Verdict]:
+    """The paper's claims beside what was measured."""
+    said = "stand-ins: " if settings.is_stand_in else ""
+
+    def mean(row: str, metric: str) -> float:
+        return table.rows[row][metric].mean
+
+    def cell(row: str, metric: str) -> str:
+        return f"{row} {_cell(table, row, metric)}"
+
+    def cells(rows: Sequence[str], metric: str) -> str:
+        return ", ".join(cell(row, metric) for row in rows)
+
+    best = max(BASELINES, key=lambda row: mean(row, OUT_DIST))
+    above = [row for row in MARA_ROWS if mean(row, OUT_DIST) > mean(best, OUT_DIST)]
+    plain = ("RLOO", "GRPO")
+    wins = {
+        metric: sum(mean(mara, metric) > mean(row, metric) for mara in MARA_ROWS for row in plain)
+        for metric in ("ead", "distinct_classes")
+    }
+    best_by_metric = {
+        metric: max((BASE, *BASELINES, *MARA_ROWS), key=lambda row: mean(row, metric)) for metric in DIVERSITY
+    }
+    led = [metric for metric, row in best_by_metric.items() if row in MARA_ROWS]
+    lower = [OUT_DIST, *DIVERSITY]
+    better = sum(
+        mean(row, metric) > mean(other, metric)
+        for row, other in zip(MARA_ROWS, LOWER_ROWS, strict=True)
+        for metric in lower
+    )
+    return [
+        verdict(
+            "MARA has a higher out-of-distribution reward than every baseline",
+            paper="rev 1.451 ± .103, fwd 1.604 ± .113; best baseline Unlikely 1.381 ± .114",
+            measured=f"{said}{cells(MARA_ROWS, OUT_DIST)}; best baseline {cell(best, OUT_DIST)}; one-sided p "
+            + ", ".join(_p(table, row, best, OUT_DIST) for row in MARA_ROWS),
+            holds=_all_or_part(len(above), len(MARA_ROWS)),
+        ),
+        verdict(
+            "MARA has a higher EAD than RLOO and GRPO",
+            paper="rev .543, fwd .568; RLOO .514, GRPO .497",
+            measured=f"{said}{cells((*MARA_ROWS, *plain), 'ead')}",
+            holds=_all_or_part(wins["ead"], 4),
+        ),
+        verdict(
+            "MARA has more distinct classes than RLOO and GRPO",
+            paper="rev 4.14, fwd 4.62; RLOO 3.88, GRPO 3.96",
+            measured=f"{said}{cells((*MARA_ROWS, *plain), 'distinct_classes')}",
+            holds=_all_or_part(wins["distinct_classes"], 4),
+        ),
+        verdict(
+            "MARA is best in all diversity metrics but one",
+            paper="best in EAD and distinct classes; semantic diversity: Entropy",
+            measured=said
+            + "; ".join(
+                f"{DIVERSITY[metric]}: {cell(row, metric)}" for metric, row in best_by_metric.items()
+            ),
+            holds=_all_or_part(len(led), len(DIVERSITY) - 1),
+        ),
+        verdict(
+            "An entropy bonus costs quality",
+            paper="out-of-distribution .786, base model 1.166, RLOO 1.280",
+            measured=f"{said}{cells(('Entropy', BASE, 'RLOO'), OUT_DIST)}",
+            holds=_all_or_part(
+                sum(mean("Entropy", OUT_DIST) < mean(row, OUT_DIST) for row in (BASE, "RLOO")), 2
+            ),
+        ),
+        verdict(
+            "Best-of-N training: highest training reward, fewer classes, less quality elsewhere",
+            paper="in-distribution 16.88 (RLOO 15.56), distinct 2.29, out-of-distribution .596",
+            measured=f"{said}in-distribution {cells(('BoN', 'RLOO'), IN_DIST)}; distinct "
+            f"{cells(('BoN', 'RLOO'), 'distinct_classes')}; out-of-distribution "
+            f"{cells(('BoN', BASE), OUT_DIST)}",
+            holds=_all_or_part(
+                sum(
+                    (
+                        mean("BoN", IN_DIST) > mean("RLOO", IN_DIST),
+                        mean("BoN", "distinct_classes") < mean("RLOO", "distinct_classes"),
+                        mean("BoN", OUT_DIST) < mean(BASE, OUT_DIST),
+                    )
+                ),
+                3,
+            ),
+        ),
+        verdict(
+            "A threshold at the 75th percentile in place of the 90th does slightly worse",
+            paper="fwd worse in 3 of 4 metrics; rev *better* in 3 of 4 (Table 5)",
+            measured=f"{said}the 90th is better in {better} of 8 comparisons; out-of-distribution "
+            + cells((*MARA_ROWS, *LOWER_ROWS), OUT_DIST),
+            holds=_all_or_part(better, 8),
+        ),
+    ]
+
+
+def _all_or_part(count: int, all_of: int) -> Any:
+    return "yes" if count >= all_of else "partly" if count else "no"
+
+
+def _cell(table: Any, row: str, metric: str) -> str:
+    figure = table.rows[row][metric]
+    if math.isnan(figure.mean):
+        return "–"
+    return f"{figure.mean:.3f}" + ("" if math.isnan(figure.sem) else f" ± {figure.sem:.3f}")
+
+
+def _p(table: Any, row: str, other: str, metric: str) -> str:
+    p = table.p_greater(row, other, metric)
+    return "none (too few prompts)" if math.isnan(p) else f"{p:.2g}"
+
+
+def _numbers(table: Any) -> dict[str, Any]:
+    return {
+        "rows": {
+            name: {
+                metric: {"mean": figure.mean, "sem": figure.sem, "seeds": figure.seeds}
+                for metric, figure in figures.items()
+            }
+            | {"unscored": table.unscored[name]}
+            for name, figures in table.rows.items()
+        },
+        "p_greater": {
+            name: {
+                other: {metric: table.p_greater(name, other, metric) for metric in (OUT_DIST, *DIVERSITY)}
+                for other in ("RLOO", "GRPO")
+                if other != name
+            }
+            for name in table.rows
+        },
+        "embedder": table.embedder,
+        "stand_ins": table.stand_ins,
+    }
+
+
+def _notes(table: Any, settings: Settings) -> list[str]:
+    own = settings.is_stand_in
+    return [
+        *(
+            [
+                "Stand-ins: a chat model of "
+                f"{table.stand_ins['parameters'] / 1000:.0f} thousand parameters and two reward models, made "
+                "on the spot from a made-up world of questions, answers and tastes. Which method wins there "
+                "says how the code works, and little about the paper's models. Units of rewards are made up, "
+                "too. `--scale paper` runs the same code on the paper's models."
+            ]
+            if own
+            else []
+        ),
+        f"{len(settings.seeds)} seeds; ± is the bootstrap's standard error over prompts, of each prompt's "
+        "mean over seeds. Numbers have each seed.",
+        "MARA (rev) is RLOO, whose reverse KL is inside the reward. RLOO has no forward KL: MARA (fwd) is "
+        "GRPO without standard deviation and with the per-token forward KL in its loss, states held fixed.",
+        f"The paper does not give β, the entropy coefficient, or what the ensemble is made of: β = "
+        f"{settings.beta:g} (Figure 11 has .01), η = {settings.entropy:g}, RLOO's first and last of four "
+        "checkpoints. Unlikely needs rewards from 0 on: they are counted from the base model's lowest.",
+        "In-distribution rewards are of new samples from training prompts, after training. A response that "
+        "is empty has no reward, and is left out of rewards alone.",
+        "Classes: " + ("which thing is named, in place of a judge." if own else _judge_of(settings)),
+        f"Semantic diversity: embedder {table.embedder!r}"
+        + (", which sees spellings, not meanings." if table.embedder == "stand-in" else "."),
+        "The table, mean ± standard error:\n\n" + markdown(table),
+    ]
+
+
+def _judge_of(settings: Settings) -> str:
+    return "NoveltyBench's rule for short answers." if settings.judge is None else settings.judge.model + "."
+
+
+def markdown(table: Any) -> str:
+    """The table as Markdown."""
+    columns = (IN_DIST, OUT_DIST, *DIVERSITY, "utility")
+    names = ("In-dist. reward", "Out-dist. reward", "EAD", "Semantic div.", "Distinct", "Utility")
+    lines = [f"| Model | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    lines += [
+        f"| {row} | " + " | ".join(_cell(table, row, metric) for metric in columns) + " |" for row in NAMES
+    ]
+    return "\n".join(lines)
+
+
+def draw(table: Any, settings: Settings) -> Any:
+    """Out-of-distribution reward over each diversity metric, a point a method."""
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=(10.2, 3.6))
+    panels = figure.subplots(1, len(DIVERSITY), sharey=True)
+    for axes, (metric, label) in zip(panels, DIVERSITY.items(), strict=True):
+        for row in NAMES:
+            x, y = table.rows[row][metric], table.rows[row][OUT_DIST]
+            colour, marker = _LOOKS[row]
+            axes.errorbar(
+                x.mean,
+                y.mean,
+                xerr=None if math.isnan(x.sem) else x.sem,
+                yerr=None if math.isnan(y.sem) else y.sem,
+                fmt=marker,
+                color=colour,
+                markersize=9 if row in MARA_ROWS else 6,
+                elinewidth=0.8,
+                label=row,
+            )
+        is_stand_in = table.embedder == "stand-in" if metric == "semantic_diversity" else settings.is_stand_in
+        axes.set_xlabel(label + (" (stand-in)" if metric != "ead" and is_stand_in else ""))
+        axes.margins(0.08)
+    panels[0].set_ylabel("out-of-distribution reward")
+    panels[0].set_title("better is up and to the right")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center")
+    if settings.is_stand_in:
+        note = "stand-ins: tiny models and reward models made on the spot"
+        figure.supxlabel(f"{note}; bars: standard error over prompts", fontsize=7.5, color=MUTED)
+    return figure

@@ -1,0 +1,66 @@
+"""Language models of Hugging Face's, loaded so that nothing in them is made up or executed."""
+
+import logging
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from allmodes.errors import ConfigError, one_line
+
+
+def quieten() -> None:
+    """No progress bars and notes of other packages between our own.
+
+    TRL warns of each response without a reward; metrics.jsonl counts them.
+    """
+    disable_progress_bar()
+    set_verbosity_error()
+    logging.getLogger("trl").setLevel(logging.ERROR)
+
+
+def device() -> torch.device:
+    """CUDA where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a model, padding on the left.
+
+    Without a padding token the end of a sequence pads, as in TRL. Raises ConfigError for what cannot be
+    loaded, or has no chat template: a base model's tokenizer may need one beside it.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
+    except Exception as error:  # whatever a hub, a disk or a file raises
+        raise _cannot_load("a tokenizer", model, error) from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(f"`model`: expected a tokenizer with a chat template; got none beside {model!r}")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: str) -> Any:
+    """The language model, float32, on CUDA where there is one, in eval mode.
+
+    Raises ConfigError for what cannot be loaded, or weights that the files lack: they would be random.
+    """
+    try:
+        result: Any = AutoModelForCausalLM.from_pretrained(
+            model, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        )
+        loaded, found = result
+    except Exception as error:  # as above
+        raise _cannot_load("a language model", model, error) from error
+    if found["missing_keys"]:
+        lacking = ", ".join(sorted(found["missing_keys"])[:3])
+        raise ConfigError(f"`model`: expected a language model; the files of {model!r} lack {lacking}")
+    return loaded.to(device()).eval()
+
+
+def _cannot_load(what: str, model: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"`model`: expected {what} by Hugging Face name or folder; got {model!r} ({one_line(error)})"
+    )
