@@ -15,6 +15,7 @@ from allmodes.runs.config import (
     read_config_file,
 )
 from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.text_config import TextConfig
 
 
 class Inner(Config):
@@ -214,8 +215,6 @@ def test_a_flag_beside_another_key_of_the_same_table() -> None:
         (["-c", "5"], ["'-c'"]),
         (["--count"], ["--count", "value", "none"]),
         (["--count", "--flag", "true"], ["--count", "none"]),
-        (["--count.x", "5"], ["--count.x", "`count`", "table", "3"]),
-        (["--values.0", "5"], ["--values.0", "`values`", "[1, 2]"]),
         (["--count", "5", "stray"], ["'stray'"]),
     ],
 )
@@ -363,3 +362,66 @@ def test_whole_numbers_are_welcome_where_a_fraction_may_stand() -> None:
 def test_config_errors_are_input_errors() -> None:
     assert issubclass(ConfigError, InputError)
     assert issubclass(ConfigError, ValueError)
+
+
+def test_a_flag_for_a_part_wins_over_a_single_value_in_the_file() -> None:
+    values = {"mara": {"threshold": 0.5, "anchor": "group"}}
+    merged = apply_flags(values, ["--mara.threshold.batch_quantile", "0.9"])
+    assert merged == {"mara": {"threshold": {"batch_quantile": 0.9}, "anchor": "group"}}
+    assert values["mara"]["threshold"] == 0.5
+
+
+@pytest.mark.parametrize(("text", "value"), [(".5", 0.5), ("5.", 5.0), ("-.5e-3", -0.0005), (".x", ".x")])
+def test_numbers_that_toml_does_not_know_are_numbers(text: str, value: object) -> None:
+    assert apply_flags({}, [f"--beta={text}"]) == {"beta": value}
+
+
+TEXT = {
+    "kind": "text",
+    "task": "one_two",
+    "trainer": "rloo",
+    "kl": "reverse",
+    "method": "mara",
+    "beta": 0.1,
+    "steps": 1,
+    "group_size": 4,
+    "learning_rate": 1e-3,
+    "max_tokens": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "three"}, r"`task`: expected one of .*'one_two', 'creative'; got 'three'"),
+        ({"kl": "forward"}, r"expected kl 'reverse' with trainer 'rloo', .*; `kl` is 'forward'$"),
+        ({"trainer": "grpo", "scale_rewards": True}, r"expected scale_rewards = false with method 'mara'"),
+        ({"method": "best_of_n", "scale_rewards": True}, r"expected scale_rewards = false .*'best_of_n'"),
+        ({"updates_per_step": 3}, r"expected prompts_per_step × group_size = 4 to be a multiple .* = 3$"),
+        ({"micro_batch": 3}, r"expected the 4 completions of an update to be a multiple of micro_batch = 3$"),
+        ({"group_size": 1}, r"`group_size`: expected .* 2; got 1"),
+        ({"beta": [0.1, 0.1]}, r"`beta`: expected each value once"),
+        ({"beta": 0}, r"`beta.*`: expected greater than 0; got 0"),
+        ({"chat_template": {"tokenize": True}}, r"`chat_template`: expected settings of the template alone"),
+        (
+            {"task": {"kind": "creative", "prompts": "p", "reward_model": "r"}},
+            r"expected `model` with task 'creative'",
+        ),
+    ],
+)
+def test_training_that_cannot_work_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_config(TextConfig, {**TEXT, **changes}, source="recipe.toml")
+    assert str(caught.value).startswith("recipe.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_single_values_stand_for_lists_of_one() -> None:
+    config = build_config(TextConfig, TEXT, source="recipe.toml")
+    assert (config.trainer, config.kl, config.method, config.beta) == (
+        ("rloo",),
+        ("reverse",),
+        ("mara",),
+        (0.1,),
+    )
+    assert config.task.kind == "one_two"

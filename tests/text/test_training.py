@@ -164,7 +164,10 @@ def test_other_settings_of_trl_get_there_and_none_twice(make_text_config: Make, 
     for trl, message in (
         ({"beta": 0.3}, r"`trl.beta`: expected a setting that no other key makes"),
         ({"betta": 0.3}, r"`trl`: expected settings of RLOOConfig; .*betta"),
-        ({"report_to": ["nothing-of-this-name"]}, r"`trl.report_to`: expected trackers that are installed, .*; got 'nothing"),
+        (
+            {"report_to": ["nothing-of-this-name"]},
+            r"`trl.report_to`: expected trackers that are installed, .*; got 'nothing",
+        ),
         ({"optim": "none-such"}, r"`trl`: expected settings of RLOOConfig; .*none-such"),
     ):
         with pytest.raises(ConfigError, match=message):
