@@ -64,7 +64,7 @@ def write_report(
             pictures[name] = _svg(figure)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
-        title=f"{listing([METHODS[method][0] for method in config.method])} on {config.task.kind}",
+        title=_title(config),
         lead=_lead(config, results),
         remarks=_remarks(config),
         pictures=pictures,
@@ -90,6 +90,11 @@ def _svg(figure: Any) -> str:
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     return text[text.index("<svg") :]
+
+
+def _title(config: TextConfig) -> str:
+    names = listing([METHODS[method][0] for method in config.method])
+    return f"{names[:1].upper()}{names[1:]} on {config.task.kind}"
 
 
 def shown_model(model: str) -> str:
