@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError
 
 from allmodes.errors import ConfigError, InputError
 from allmodes.runs.config import (
-    BatchQuantileThreshold,
     Config,
     apply_flags,
     build_config,
     read_config_file,
 )
+from allmodes.runs.mara_config import BatchQuantileThreshold
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.text_config import TextConfig
 

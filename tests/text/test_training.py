@@ -15,7 +15,7 @@ pytest.importorskip("trl")
 from allmodes.errors import ConfigError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
-from allmodes.objectives import BatchQuantile
+from allmodes.objectives import BatchQuantile, Constant
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
 from allmodes.text.models import load_model, load_tokenizer
@@ -91,7 +91,7 @@ def test_methods_are_their_transforms(make_text_config: Make) -> None:
     assert make_transform(config, task, "entropy") == EntropyBonus(0.3)
     assert make_transform(config, task, "unlikeliness") == Unlikeliness(0.5)
     assert make_transform(config, task, "best_of_n") == BestOfN()
-    assert make_transform(config, task, "mara") == MARA(threshold=0.5, outcome_key=task.parse)
+    assert make_transform(config, task, "mara") == MARA(threshold=Constant(0.5), outcome_key=task.parse)
     other = make_text_config(
         mara={
             "threshold": {"batch_quantile": 0.9},

@@ -19,11 +19,10 @@ from allmodes.chem.prior import prior_path
 from allmodes.chem.replay import Remembered, ReplayBuffer
 from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.errors import RunError, UnknownTokenError
-from allmodes.objectives import BatchQuantile, Constant, SampledBatch, Threshold, mara_rewards, reinvent_loss
+from allmodes.objectives import SampledBatch, mara_rewards, reinvent_loss
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
-from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.molecules_config import MaraConfig, MoleculesConfig
+from allmodes.runs.molecules_config import MoleculesConfig
 
 Algorithm = Literal["reinvent", "mara"]
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
@@ -268,7 +267,7 @@ class DesignLoop:
             batch.rewards,
             batch.ref_logprobs,
             beta=1 / self._config.sigma,
-            threshold=_threshold(settings)(batch.rewards),
+            threshold=settings.make_threshold()(batch.rewards),
             anchor=settings.anchor,
             max_gap_bonus=settings.max_gap_bonus,
         )
@@ -348,12 +347,6 @@ def _per_sample(smiles: Sequence[str | None], rewards: dict[str, float]) -> Tens
     """
     values = [0.0 if line is None else rewards.get(line, math.nan) for line in smiles]
     return torch.tensor(values, dtype=torch.float32)
-
-
-def _threshold(settings: MaraConfig) -> Threshold:
-    if isinstance(settings.threshold, BatchQuantileThreshold):
-        return BatchQuantile(settings.threshold.batch_quantile)
-    return Constant(settings.threshold)
 
 
 def _stack(above: Tensor, below: Tensor) -> Tensor:

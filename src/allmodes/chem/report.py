@@ -10,7 +10,6 @@ from allmodes.chem.comparison import DASH, Groups, compare, shown_name, verdicts
 from allmodes.chem.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.ledger import LedgerRow, reward_tensor
 from allmodes.chem.results import RunResult, find_hits
-from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.files import write_text
 from allmodes.runs.molecules_config import (
     Component,
@@ -242,14 +241,7 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
         ("Failed molecules", "left out of training" if config.oracle.failed == "exclude" else "train with 0"),
     ]
     if "mara" in algorithms:
-        mara = config.mara
-        tau = (
-            f"quantile {mara.threshold.batch_quantile:g} of each batch"
-            if isinstance(mara.threshold, BatchQuantileThreshold)
-            else f"{mara.threshold:g}"
-        )
-        limit = "" if mara.max_gap_bonus is None else f"; bonus at most {mara.max_gap_bonus:g}"
-        settings.append(("MARA", f"threshold τ = {tau}; anchor: {mara.anchor.replace('_', ' ')}{limit}"))
+        settings.append(("MARA", config.mara.in_words()))
     replay, scaffold, collapse = config.replay, config.scaffold_filter, config.collapse
     settings += [
         (

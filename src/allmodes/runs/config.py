@@ -47,12 +47,6 @@ def distinct(values: tuple[object, ...]) -> tuple[object, ...]:
     return values
 
 
-class BatchQuantileThreshold(Config):
-    """τ is this quantile of the batch's rewards."""
-
-    batch_quantile: Probability
-
-
 def read_config_file(path: Path) -> dict[str, Any]:
     """The mapping in a .toml, .yaml, .yml or .json file. Raises `ConfigError` when it cannot be read."""
     try:

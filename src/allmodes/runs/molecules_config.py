@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from allmodes.runs.config import (
-    BatchQuantileThreshold,
     Config,
     Count,
     Number,
@@ -17,6 +16,7 @@ from allmodes.runs.config import (
     distinct,
     one_or_several,
 )
+from allmodes.runs.mara_config import MaraConfig
 
 
 class NoShaping(Config):
@@ -128,14 +128,6 @@ class OracleConfig(Config):
         if twice is not None:
             raise ValueError(f"a different name for each component; {twice!r} comes twice")
         return components
-
-
-class MaraConfig(Config):
-    """Settings of `algorithm = "mara"`."""
-
-    threshold: Number | BatchQuantileThreshold = 0.8
-    anchor: Literal["group", "leave_one_out"] = "group"
-    max_gap_bonus: PositiveFloat | None = None
 
 
 class ReplayConfig(Config):

@@ -18,7 +18,7 @@ def require_report_extra() -> None:
 def render_page(template: Path, **values: Any) -> str:
     """The page of a template with its values, each escaped unless the template says otherwise.
 
-    A template may include `style.css`, the look of all reports, and use `version`.
+    A template extends `page.html`, which wants title, lead, remarks and colours, and may use `version`.
     """
     import jinja2
 

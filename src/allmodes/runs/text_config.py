@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from allmodes.runs.config import (
-    BatchQuantileThreshold,
     Config,
     Number,
     PositiveFloat,
@@ -16,6 +15,7 @@ from allmodes.runs.config import (
     distinct,
     one_or_several,
 )
+from allmodes.runs.mara_config import BatchQuantileThreshold, MaraConfig
 
 STAND_IN = "stand-in"
 
@@ -52,13 +52,11 @@ class CreativeTask(Config):
 Task = Annotated[OneTwoTask | CreativeTask, Field(discriminator="kind")]
 
 
-class MaraConfig(Config):
-    """Settings of `method = "mara"`: uniform over what, from where on, anchored how."""
+class TextMaraConfig(MaraConfig):
+    """MARA's settings with what shall become uniform: the good outcomes, or the good strings."""
 
-    threshold: Number | BatchQuantileThreshold
+    threshold: Number | BatchQuantileThreshold = 0.5
     level: Literal["outcomes", "strings"] = "outcomes"
-    anchor: Literal["group", "leave_one_out"] = "group"
-    max_gap_bonus: PositiveFloat | None = None
 
 
 class TextConfig(Config):
@@ -86,7 +84,7 @@ class TextConfig(Config):
     chat_template: dict[str, Any] = Field(default_factory=dict)
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_checkpointing: bool = False
-    mara: MaraConfig = MaraConfig(threshold=0.5)
+    mara: TextMaraConfig = TextMaraConfig()
     entropy: PositiveFloat = 0.01
     unlikeliness: Probability = 0.25
     samples: PositiveInt = 1000

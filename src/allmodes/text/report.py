@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.metrics import summarise, welch_test
-from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.files import write_text
 from allmodes.runs.pages import render_page, require_report_extra
 from allmodes.runs.text_config import STAND_IN, CreativeTask, Method, TextConfig
@@ -344,18 +343,7 @@ def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str,
     own: dict[Method, str] = {
         "entropy": f"η = {config.entropy:g}",
         "unlikeliness": f"strength {config.unlikeliness:g}",
-        "mara": _mara_setting(config),
+        "mara": f"{config.mara.in_words()}; uniform over {config.mara.level}",
     }
     settings += [(METHODS[method][0], own[method]) for method in config.method if method in own]
     return settings
-
-
-def _mara_setting(config: TextConfig) -> str:
-    mara = config.mara
-    tau = (
-        f"quantile {mara.threshold.batch_quantile:g} of each batch"
-        if isinstance(mara.threshold, BatchQuantileThreshold)
-        else f"{mara.threshold:g}"
-    )
-    limit = "" if mara.max_gap_bonus is None else f"; bonus at most {mara.max_gap_bonus:g}"
-    return f"threshold τ = {tau}; uniform over {mara.level}; anchor: {mara.anchor.replace('_', ' ')}{limit}"

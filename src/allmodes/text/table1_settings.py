@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.runs.config import BatchQuantileThreshold, build_config
-from allmodes.runs.text_config import KL, STAND_IN, JudgeConfig, MaraConfig, Method, TextConfig, Trainer
+from allmodes.runs.config import build_config
+from allmodes.runs.mara_config import BatchQuantileThreshold
+from allmodes.runs.text_config import KL, STAND_IN, JudgeConfig, Method, TextConfig, TextMaraConfig, Trainer
 
 
 @final
@@ -184,5 +185,5 @@ def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, rewa
     return build_config(TextConfig, values, source=f"table1, {row.name}")
 
 
-def _mara(quantile: float) -> MaraConfig:
-    return MaraConfig(threshold=BatchQuantileThreshold(batch_quantile=quantile), level="strings")
+def _mara(quantile: float) -> TextMaraConfig:
+    return TextMaraConfig(threshold=BatchQuantileThreshold(batch_quantile=quantile), level="strings")

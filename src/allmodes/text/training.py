@@ -11,7 +11,7 @@ from typing import Any, final
 
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
-from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
@@ -27,8 +27,6 @@ from allmodes.integrations.transforms import (
 )
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.metrics import summarise
-from allmodes.objectives import BatchQuantile
-from allmodes.runs.config import BatchQuantileThreshold
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.text_config import CreativeTask, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
@@ -178,7 +176,7 @@ def make_settings(
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"`trl`: expected settings of {arguments.__name__}; {one_line(error)}") from error
     available = get_available_reporting_integrations()
-    missing = next((name for name in settings.report_to if name not in available), None)
+    missing = next((name for name in settings.report_to or () if name not in available), None)
     if missing is not None:
         raise ConfigError(
             f"`trl.report_to`: expected trackers that are installed, {', '.join(available) or 'none'}; "
@@ -219,11 +217,8 @@ def make_transform(config: TextConfig, task: Task, method: Method) -> RewardTran
     """The method's transform of the rewards; None for plain training."""
     if method == "mara":
         mara = config.mara
-        threshold = mara.threshold
         return MARA(
-            threshold=BatchQuantile(threshold.batch_quantile)
-            if isinstance(threshold, BatchQuantileThreshold)
-            else threshold,
+            threshold=mara.make_threshold(),
             anchor=mara.anchor,
             max_gap_bonus=mara.max_gap_bonus,
             outcome_key=task.parse if mara.level == "outcomes" else None,
