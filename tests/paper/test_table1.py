@@ -17,7 +17,7 @@ from allmodes.paper import mara_table1
 from allmodes.paper.reproduction import PAPER as PAPER_SCALE
 from allmodes.paper.reproduction import QUICK as QUICK_SCALE
 from allmodes.paper.reproduction import Scale
-from allmodes.runs.config import BatchQuantileThreshold
+from allmodes.runs.mara_config import BatchQuantileThreshold
 from allmodes.tasks import RewardModel
 from allmodes.text import table1 as module
 from allmodes.text import table1_inputs
