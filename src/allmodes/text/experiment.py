@@ -136,7 +136,8 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
     with progress_bar() as progress:
         base = folder.path / "base"
         if not _result_path(base).exists():
-            task = progress.add_task("base model", total=None, note="made on the spot and measured")
+            note = "made on the spot and measured" if config.model == STAND_IN else "measured"
+            task = progress.add_task("base model", total=None, note=note)
             model = _base(config, base)
             _measure_base(config, model, base)
             progress.update(task, total=1, completed=1, note="")
