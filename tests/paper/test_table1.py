@@ -23,10 +23,11 @@ from allmodes.text import table1 as module
 from allmodes.text import table1_inputs
 from allmodes.text.made_up_answers import HELD_OUT, TRAINING, named
 from allmodes.text.measures import stand_in_embeddings
+from allmodes.text.models import load_tokenizer
 from allmodes.text.table1 import Figure, Table, table1
 from allmodes.text.table1_inputs import english_first_turns, prepare
 from allmodes.text.table1_settings import NAMES, PAPER, QUICK, TRAINED, Settings, text_config
-from allmodes.text.training import load_tokenizer
+from allmodes.text.training import make_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -378,7 +379,7 @@ def test_without_a_judge_stand_ins_have_their_own(monkeypatch: pytest.MonkeyPatc
             return True
 
     task: Any = Task()
-    assert table1_inputs.load_judge(QUICK) is None
+    assert make_judge(QUICK.judge) is None
     assert not table1_inputs.sameness(QUICK, task)("Maybe fig.", "Maybe plum.")
     assert table1_inputs.sameness(QUICK, task)("Maybe fig.", "Surely fig.")
     assert table1_inputs.sameness(PAPER, task)("Maybe fig.", "Maybe plum.")

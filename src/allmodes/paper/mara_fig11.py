@@ -148,7 +148,7 @@ def _sample(settings: Settings, folder: Path, scale: Scale, progress: Progress) 
 
     model_name, reward_name, one_two_name, prompt, template = _models(settings, folder, scale)
     progress(1)
-    model = _placed(load_model(one_two_name))
+    model = load_model(one_two_name)
     task = OneTwo()
     texts = sample_responses(
         model,
@@ -164,7 +164,7 @@ def _sample(settings: Settings, folder: Path, scale: Scale, progress: Progress) 
     answers = [task.parse(text) for text in texts]
     del model
     samples = sample_with_logprobs(
-        _placed(load_model(model_name)),
+        load_model(model_name),
         load_tokenizer(model_name),
         prompt,
         count=settings.samples,
@@ -213,10 +213,6 @@ def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, s
     table1_inputs.check_models(names, item="fig11", on_accelerator=True)
     table = replace(table1_settings.PAPER, model=settings.model, max_training_prompts=1)
     return *names, table1_inputs.wildchat_prompts(table)[0], table.chat_template
-
-
-def _placed(model: Any) -> Any:
-    return model.to("cuda") if torch.cuda.is_available() else model
 
 
 def _measured(seen: Seen, skew: Any, *, stand_in: bool) -> list[Verdict]:

@@ -1,6 +1,5 @@
 """An experiment with a language model: methods × trainers × KLs × βs × seeds, each in its own folder."""
 
-import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.text_config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Task
-from allmodes.text.models import device, load_model, load_tokenizer, quieten
+from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.report import arm_name, write_report
 from allmodes.text.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
@@ -61,7 +60,7 @@ def check_training(config: TextConfig) -> None:
     if config.model != STAND_IN:
         load_tokenizer(config.model)
         load_model(config.model)
-    _free_memory()
+    free_memory()
 
 
 def new_training(config: TextConfig, out: Path) -> Path:
@@ -189,7 +188,7 @@ def _measure_base(config: TextConfig, model: str, path: Path) -> None:
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
     _finish(config, task, load_model(model), tokenizer, arm=None, seed=config.seeds[0], path=path)
-    _free_memory()
+    free_memory()
 
 
 def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
@@ -205,14 +204,8 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
         )
         shutil.rmtree(job.path / "trainer")
     del trainer
-    _free_memory()
+    free_memory()
     on_step(None)
-
-
-def _free_memory() -> None:
-    """Give up models that nothing refers to: they go in circles, and the next one needs their place."""
-    gc.collect()
-    torch.cuda.empty_cache()  # nothing without a device
 
 
 def _finish(
@@ -220,7 +213,7 @@ def _finish(
 ) -> None:
     """Sample the policy; write generations.jsonl, and result.json when all else is there."""
     prompts = usable_prompts(config, task, tokenizer)[: config.sample_prompts]
-    with torch.autocast(device().type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+    with autocast(config.precision):
         responses = sample_responses(
             model,
             tokenizer,

@@ -1,5 +1,6 @@
 """Language models of Hugging Face's, loaded so that nothing in them is made up or executed."""
 
+import gc
 import logging
 from typing import Any
 
@@ -23,6 +24,17 @@ def quieten() -> None:
 def device() -> torch.device:
     """CUDA where there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(precision: str) -> torch.autocast:
+    """bfloat16 arithmetic for "bfloat16", nothing for "float32"."""
+    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def free_memory() -> None:
+    """Give up models that nothing refers to: they go in circles, and the next one needs their place."""
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing without a device
 
 
 def load_tokenizer(model: str) -> Any:

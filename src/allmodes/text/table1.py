@@ -13,18 +13,14 @@ trained model said, result.json with its figures. A call with the same settings 
 killed one stopped. Source: MARA, section 6.2, appendix C.3, Tables 1 and 3 to 5.
 """
 
-import gc
 import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
-
-import torch
 
 from allmodes.errors import RunError
 from allmodes.metrics import bootstrap_sem, partition, summarise, welch_test
@@ -35,19 +31,18 @@ from allmodes.tasks.creative import Scorer
 from allmodes.text.ensemble import ensemble_weights
 from allmodes.text.evaluate import Measures, measure_prompt
 from allmodes.text.generations import Generation
-from allmodes.text.models import load_model, load_tokenizer, quieten
+from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.results import Arm
 from allmodes.text.sampling import sample_responses
 from allmodes.text.table1_inputs import (
     Inputs,
     check_settings,
     find_embedder,
-    load_judge,
     prepare,
     sameness,
 )
 from allmodes.text.table1_settings import BASE, ENSEMBLE, NAMES, TRAINED, Row, Settings, text_config
-from allmodes.text.training import train
+from allmodes.text.training import make_judge, train
 
 IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
 METRICS = (IN_DIST, OUT_DIST, "ead", "semantic_diversity", "distinct_classes", "utility")
@@ -175,13 +170,13 @@ class _Work:
         return Creative(
             self._inputs.test_prompts,
             reward_model=RewardModel(self._inputs.other_reward_model, batch_size=self._settings.reward_batch),
-            judge=load_judge(self._settings),
+            judge=make_judge(self._settings.judge),
         )
 
     def forget_models(self) -> None:
         """Let go of the first reward model."""
         self.__dict__.pop("_reward_model", None)
-        _free_memory()
+        free_memory()
 
     def _path(self, name: str, seed: int) -> Path:
         return self._folder / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{seed}"
@@ -204,15 +199,12 @@ class _Work:
         """Train the row, and let its model answer training and test prompts."""
         settings = self._settings
         model = self._model(name, seed)
-        precision: AbstractContextManager[Any] = (
-            torch.autocast("cuda", torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
-        )
         task = self._task(self._reward_model)
         prompts = {
             "training": list(task.prompts[: settings.sampled_prompts]),
             "test": list(Creative(self._inputs.test_prompts, reward_model=self._reward_model).prompts),
         }
-        with precision:
+        with autocast(settings.precision):
             responses = {
                 part: sample_responses(
                     model,
@@ -240,11 +232,11 @@ class _Work:
         }
         write_text(self.samples_path(name, seed), json.dumps(document, indent=1) + "\n")
         del model
-        _free_memory()
+        free_memory()
 
     def _model(self, name: str, seed: int) -> Any:
         if name == BASE:
-            return _on_accelerator(load_model(self._inputs.model))
+            return load_model(self._inputs.model)
         if name == ENSEMBLE:
             out = self._path(name, seed) / "model"
             if not out.exists():
@@ -253,7 +245,7 @@ class _Work:
                     key=lambda path: int(path.name.rpartition("-")[2]),
                 )
                 ensemble_weights(checkpoints[0], checkpoints[-1], out, weight=0.5)
-            return _on_accelerator(load_model(str(out)))
+            return load_model(str(out))
         row = next(row for row in TRAINED if row.name == name)
         with RunFolder(self._path(name, seed)) as run:
             return self._train(row, seed, run)
@@ -358,13 +350,3 @@ def _figure(seeds: Sequence[Sequence[float | None]]) -> Figure:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _on_accelerator(model: Any) -> Any:
-    return model.to("cuda") if torch.cuda.is_available() else model
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

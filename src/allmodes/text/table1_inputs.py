@@ -12,8 +12,7 @@ from transformers import AutoConfig
 from allmodes.errors import ConfigError
 from allmodes.runs.files import write_text
 from allmodes.runs.text_config import STAND_IN
-from allmodes.tasks import Creative, Judge
-from allmodes.tasks.creative import SamenessJudge
+from allmodes.tasks import Creative
 from allmodes.text.creative_stand_in import load_creative_stand_ins, make_creative_stand_ins
 from allmodes.text.made_up_answers import SameItem
 from allmodes.text.measures import STAND_IN as STAND_IN_EMBEDDER
@@ -93,14 +92,6 @@ def _is_there(name: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def load_judge(settings: Settings) -> SamenessJudge | None:
-    """The judge of sameness, or None."""
-    judge = settings.judge
-    if judge is None:
-        return None
-    return Judge(judge.model, threshold=judge.threshold, tokenizer=judge.tokenizer)
 
 
 def sameness(settings: Settings, task: Creative) -> Callable[[str, str], bool]:

@@ -28,7 +28,7 @@ from allmodes.integrations.transforms import (
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.text_config import CreativeTask, Method, OneTwoTask, TextConfig
+from allmodes.runs.text_config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
 from allmodes.text.measures import Embed, load_embedder
 from allmodes.text.models import device, load_tokenizer, quieten
@@ -194,16 +194,20 @@ def make_task(config: OneTwoTask | CreativeTask) -> Task:
     """The task of a configuration. Raises ConfigError for files and models that cannot be read."""
     if isinstance(config, OneTwoTask):
         return OneTwo()
-    judge = config.judge
     return Creative(
         config.prompts,
         reward_model=RewardModel(config.reward_model),
         embedder=None if config.embedder is None else _embedder(config.embedder),
-        judge=None
-        if judge is None
-        else Judge(judge.model, threshold=judge.threshold, tokenizer=judge.tokenizer),
+        judge=make_judge(config.judge),
         max_prompts=config.max_prompts,
     )
+
+
+def make_judge(config: JudgeConfig | None) -> Judge | None:
+    """The judge of a configuration, or None. Raises ConfigError for a model that cannot be loaded."""
+    if config is None:
+        return None
+    return Judge(config.model, threshold=config.threshold, tokenizer=config.tokenizer)
 
 
 def _embedder(name: str) -> Embed:
