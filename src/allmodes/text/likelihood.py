@@ -10,7 +10,7 @@ from torch import Tensor
 from allmodes.checks import check_fraction, check_same_shape
 from allmodes.errors import InputError
 from allmodes.targets import predicted_ratios
-from allmodes.text.sampling import chat_prompt
+from allmodes.text.sampling import chat_prompt, draw_tokens
 
 
 @final
@@ -55,18 +55,15 @@ def sample_with_logprobs(
         torch.manual_seed(seed)
         while len(rows) < count:
             ids = torch.tensor([start], device=device).expand(min(batch_size, count - len(rows)), -1)
-            generated = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=True,
+            new = draw_tokens(
+                model,
+                ids,
+                torch.ones_like(ids),
+                max_tokens=max_tokens,
                 temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                repetition_penalty=1.0,
-                max_new_tokens=max_tokens,
-                pad_token_id=tokenizer.pad_token_id,
+                pad=tokenizer.pad_token_id,
             )
-            rows += [_until_end(row, ends) for row in generated[:, len(start) :].tolist()]
+            rows += [_until_end(row, ends) for row in new.tolist()]
     model.train(was_training)
     return Samples(
         texts=tokenizer.batch_decode(rows, skip_special_tokens=True),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def chat_prompt(tokenizer: Any, prompt: str, **template: Any) -> str:
@@ -11,6 +12,24 @@ def chat_prompt(tokenizer: Any, prompt: str, **template: Any) -> str:
     return tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, **template
     )
+
+
+def draw_tokens(
+    model: Any, ids: Tensor, mask: Tensor, *, max_tokens: int, temperature: float, pad: int
+) -> Tensor:
+    """What the policy writes after `ids`, (N, T); the model's own generation settings are overruled."""
+    generated = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        repetition_penalty=1.0,
+        max_new_tokens=max_tokens,
+        pad_token_id=pad,
+    )
+    return generated[:, ids.shape[1] :]
 
 
 @torch.no_grad()
@@ -49,18 +68,14 @@ def sample_responses(
                 add_special_tokens=False,
                 return_tensors="pt",
             ).to(device)
-            generated = model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                do_sample=True,
+            new = draw_tokens(
+                model,
+                batch["input_ids"],
+                batch["attention_mask"],
+                max_tokens=max_tokens,
                 temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                repetition_penalty=1.0,
-                max_new_tokens=max_tokens,
-                pad_token_id=tokenizer.pad_token_id,
+                pad=tokenizer.pad_token_id,
             )
-            new = generated[:, batch["input_ids"].shape[1] :]
             responses += tokenizer.batch_decode(new, skip_special_tokens=True)
             advance(len(new))
     model.train(was_training)
