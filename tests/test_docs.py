@@ -50,7 +50,7 @@ def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytes
 
     from allmodes.chem.oracles.oracle import ComponentOracle
     from allmodes.runs.config import build_config
-    from allmodes.runs.molecules_config import OracleConfig
+    from allmodes.runs.oracle_config import OracleConfig
 
     function, program = blocks("docs/own-oracle.md", "python")
     (tmp_path / "my_oracle.py").write_text(function)

@@ -15,7 +15,7 @@ from rdkit.Chem import QED, Crippen, Descriptors, rdFingerprintGenerator, rdMolD
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.errors import ConfigError
-from allmodes.runs.molecules_config import OracleConfig
+from allmodes.runs.oracle_config import OracleConfig
 
 ANY_VALUE = {"kind": "step", "low": -1e9}  # every value has the score 1
 
@@ -469,7 +469,7 @@ def test_nothing_is_left_after_an_error_in_the_block(user_folder: Path) -> None:
 RUN = """
 import json, os, sys
 from allmodes.chem.oracles.oracle import ComponentOracle
-from allmodes.runs.molecules_config import OracleConfig
+from allmodes.runs.oracle_config import OracleConfig
 
 with ComponentOracle(OracleConfig.model_validate(json.loads(sys.argv[1]))) as oracle:
     for evaluation in oracle.evaluate(["C", "O"]):

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from allmodes.chem.oracles.results import Failure
 from allmodes.chem.oracles.shaping import aggregate, shape
-from allmodes.runs.molecules_config import Shaping
+from allmodes.runs.oracle_config import Shaping
 
 _SHAPING: TypeAdapter[Any] = TypeAdapter(Shaping)
 

@@ -11,10 +11,10 @@ from allmodes.chem.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.ledger import LedgerRow, reward_tensor
 from allmodes.chem.results import RunResult, find_hits
 from allmodes.runs.files import write_text
-from allmodes.runs.molecules_config import (
+from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.oracle_config import (
     Component,
     FunctionComponent,
-    MoleculesConfig,
     NoShaping,
     ProcessComponent,
     Shaping,

@@ -10,7 +10,7 @@ from allmodes.chem.oracles.process import Answer, ScorerProcess
 from allmodes.chem.oracles.results import Evaluation, Failure
 from allmodes.chem.oracles.shaping import aggregate, shape
 from allmodes.errors import ConfigError
-from allmodes.runs.molecules_config import Component, OracleConfig, ProcessComponent
+from allmodes.runs.oracle_config import Component, OracleConfig, ProcessComponent
 
 
 class Oracle(Protocol):

@@ -1,9 +1,35 @@
 """What an oracle says of a molecule."""
 
-from dataclasses import dataclass
-from typing import Literal, final
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
 
-FailureKind = Literal["raised", "not_finite", "out_of_range", "timed_out", "died", "malformed"]
+FailureKind = Literal[
+    "raised",
+    "not_finite",
+    "out_of_range",
+    "timed_out",
+    "died",
+    "malformed",
+    "unsuitable",  # not a molecule for this component: too many torsions, an element it does not know
+    "not_embedded",  # no three-dimensional structure could be made
+]
+
+
+class UnscorableError(Exception):
+    """Raised by a scorer for a molecule that it cannot score, with the kind of failure."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
+
+
+@final
+@dataclass(frozen=True)
+class Scored:
+    """A component's raw value, and what else it has to show: JSON, such as a pose or a route."""
+
+    value: float
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @final
@@ -21,7 +47,8 @@ class Evaluation:
     """The result for one molecule.
 
     raw and shaped: by component name, without the components that failed. reward: None when any failed.
-    failure: "component: kind: message" of the first that failed, else None.
+    failure: "component: kind: message" of the first that failed, else None. details: by component name, where
+    it has any.
     """
 
     smiles: str
@@ -29,3 +56,4 @@ class Evaluation:
     shaped: dict[str, float]
     reward: float | None
     failure: str | None
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from allmodes.chem.oracles.results import Failure
-from allmodes.runs.molecules_config import NoShaping, Shaping, StepShaping
+from allmodes.runs.oracle_config import NoShaping, Shaping, StepShaping
 
 
 def shape(value: float, shaping: Shaping) -> float | Failure:
