@@ -1,7 +1,13 @@
-"""Small policies with known behaviour, and a file of real molecules."""
+"""Small policies with known behaviour, a file of real molecules, and a private PostgreSQL server."""
 
 import math
-from collections.abc import Callable
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,3 +89,81 @@ def molecules_file() -> Path:
 def molecules(molecules_file: Path) -> list[str]:
     """The SMILES of `molecules_file` as they are written there."""
     return [line.split()[0] for line in molecules_file.read_text(encoding="utf-8").splitlines()]
+
+
+# Ends the server and its folder also when the tests are killed: its input ends with them.
+_SERVER = """
+set -e
+folder=$PWD
+end() {
+    test "$1" = 0 || cat log || true
+    "$binaries/pg_ctl" -D data -m immediate -w stop > /dev/null 2>&1 || true
+    cd /
+    rm -rf "$folder"
+}
+binaries=$1
+trap '' PIPE
+trap 'end $?' EXIT
+login="-U allmodes -A scram-sha-256 --pwfile=password"
+"$binaries/initdb" -D data -E UTF8 --locale=C --no-sync $login > log 2>&1
+options="-k $folder -c listen_addresses= -c fsync=off -c shared_buffers=16MB -c max_connections=40"
+"$binaries/pg_ctl" -D data -o "$options" -l log -w start >> log 2>&1
+echo ready
+read -r _ || true
+"""
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of a private server that ends with the tests; it wants the password that is in the URL.
+
+    It listens at a socket in a new folder, and not to the network.
+    """
+    binaries = _postgresql_binaries()
+    user = _server_user()
+    # Not pytest's own folder: that is closed to the server's user, and too deep for the path of a socket.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    (folder / "password").write_text("geheim\n")
+    if user is not None:
+        for path in (folder, folder / "password"):
+            shutil.chown(path, user)
+    with subprocess.Popen(
+        ["sh", "-c", _SERVER, "sh", binaries],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        user=user,
+        start_new_session=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        first = server.stdout.readline()
+        assert first == "ready\n", first + server.stdout.read()
+        yield f"postgresql+psycopg://allmodes:geheim@/postgres?host={folder}"
+        server.stdin.close()
+    assert server.returncode == 0
+
+
+def _postgresql_binaries() -> Path:
+    """The folder of the newest server that is installed; Debian keeps them off the search path."""
+    folders = list(Path("/usr/lib/postgresql").glob("*/bin"))
+    folders.sort(key=lambda folder: [int(number) for number in re.findall(r"\d+", folder.parent.name)])
+    on_path = shutil.which("initdb")
+    folders += [] if on_path is None else [Path(on_path).parent]
+    servers = [f for f in folders if (f / "initdb").exists() and (f / "pg_ctl").exists()]
+    if not servers:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed (Debian's package postgresql)")
+    return servers[-1]
+
+
+def _server_user() -> str | None:
+    """Whom the server runs as: None for oneself, somebody else for root, whom PostgreSQL refuses."""
+    if os.getuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    user = next((name for name in ("postgres", "nobody") if name in known), None)
+    if user is None:
+        pytest.skip("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
+    return user

@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,18 @@ def failed(smiles: str) -> Evaluation:
     )
 
 
+def record(ledger: Ledger, evaluation: Evaluation, *, step: int) -> None:
+    ledger.begin(evaluation.smiles, step=step)
+    ledger.record(evaluation)
+
+
 def test_rows_come_back_as_they_were_recorded(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
         assert ledger.calls == 0
-        ledger.record(scored("CCO", 0.1 + 0.2), step=1)
-        ledger.record(failed("C[C@H](N)O"), step=1)
-        ledger.record(scored("CCN", 1e-300), step=2)
+        record(ledger, scored("CCO", 0.1 + 0.2), step=1)
+        record(ledger, failed("C[C@H](N)O"), step=1)
+        record(ledger, scored("CCN", 1e-300), step=2)
         assert ledger.calls == 3
         ledger.record_penalised([("CCO", 0.0), ("CCN", 0.25)])
         assert ledger.evaluation("CCO") == scored("CCO", 0.1 + 0.2)
@@ -42,6 +48,42 @@ def test_rows_come_back_as_they_were_recorded(tmp_path: Path) -> None:
             LedgerRow(call=2, step=1, evaluation=failed("C[C@H](N)O"), penalised_reward=None),
             LedgerRow(call=3, step=2, evaluation=scored("CCN", 1e-300), penalised_reward=0.25),
         ]
+
+
+def test_calls_are_numbered_as_they_begin_and_kept_as_they_end(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    details = {"docking": {"poses": "a\nb", "torsions": 3}}
+    with Ledger(path) as ledger:
+        for smiles in ("C", "CC", "CCC"):
+            ledger.begin(smiles, step=1)
+        assert ledger.calls == 3
+        assert ledger.knows("CC")
+        assert not ledger.knows("O")
+        assert ledger.evaluation("CC") is None
+        ledger.record(replace(scored("CCC", 0.3), details=details))
+        ledger.record(scored("C", 0.1))
+        # What a process that is killed now has paid for, it has.
+        assert [(row.call, row.evaluation.smiles) for row in read_ledger(path)] == [(1, "C"), (3, "CCC")]
+        assert read_ledger(path)[1].evaluation.details == details
+    with Ledger(path, calls=1) as ledger:
+        assert not ledger.knows("CCC")
+        assert ledger.recovered("CCC") == replace(scored("CCC", 0.3), details=details)
+
+
+def test_calls_that_are_taken_back_are_gone(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        record(ledger, scored("C", 0.1), step=1)
+        for smiles in ("CC", "CCC"):
+            ledger.begin(smiles, step=1)
+        ledger.record(scored("CCC", 0.3))
+        ledger.forget(after=1)
+        assert ledger.calls == 1
+        assert not ledger.knows("CC")
+        assert not ledger.knows("CCC")
+        record(ledger, scored("CCC", 0.3), step=2)
+    assert [(row.call, row.evaluation.smiles) for row in read_ledger(tmp_path / "ledger.sqlite")] == [
+        (1, "C"), (2, "CCC"),
+    ]  # fmt: skip
 
 
 def test_write_ahead_log_is_on(tmp_path: Path) -> None:
@@ -63,9 +105,8 @@ from allmodes.chem.oracles.results import Evaluation
 ledger = Ledger(Path(sys.argv[1]))
 for index, smiles in enumerate(["C", "CC", "CCC", "CCCC", "CCCCC"]):
     value = {"qed": index / 10}
-    ledger.record(
-        Evaluation(smiles=smiles, raw=value, shaped=value, reward=index / 10, failure=None), step=index + 1
-    )
+    ledger.begin(smiles, step=index + 1)
+    ledger.record(Evaluation(smiles=smiles, raw=value, shaped=value, reward=index / 10, failure=None))
 os._exit(9)
 """
 
@@ -103,10 +144,10 @@ def test_resumed_run_knows_its_calls_and_recovers_later_ones(killed: Path) -> No
         assert ledger.recovered("CCC") is None
         assert ledger.recovered("O") is None
 
-        ledger.record(recovered, step=4)
+        record(ledger, recovered, step=4)
         assert ledger.calls == 4
         assert ledger.evaluation("CCCC") == recovered
-        ledger.record(scored("O", 0.9), step=4)  # another molecule takes the place of call 5
+        record(ledger, scored("O", 0.9), step=4)  # another molecule takes the place of call 5
         ledger.finish()
     rows = read_ledger(killed)
     assert [(row.call, row.evaluation.smiles) for row in rows] == [
@@ -116,7 +157,7 @@ def test_resumed_run_knows_its_calls_and_recovers_later_ones(killed: Path) -> No
 
 def test_finish_drops_what_the_killed_run_had_beyond(killed: Path) -> None:
     with Ledger(killed, calls=2) as ledger:
-        ledger.record(scored("N", 0.5), step=3)
+        record(ledger, scored("N", 0.5), step=3)
         ledger.finish()
     assert [row.evaluation.smiles for row in read_ledger(killed)] == ["C", "CC", "N"]
 
@@ -166,7 +207,7 @@ def test_a_corrupt_ledger(tmp_path: Path, damage: str) -> None:
     else:
         with Ledger(path) as ledger:
             for index in range(200):
-                ledger.record(scored("C" * (index + 1), 0.5), step=1)
+                record(ledger, scored("C" * (index + 1), 0.5), step=1)
             ledger.finish()
         whole = path.read_bytes()
         middle = len(whole) // 2
@@ -198,7 +239,7 @@ def test_writing_to_a_closed_ledger_is_a_run_error(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         pass
     with pytest.raises(RunError, match="cannot write ledger"):
-        ledger.record(scored("C", 0.5), step=1)
+        record(ledger, scored("C", 0.5), step=1)
 
 
 @pytest.mark.parametrize("name", ["run#1", "what?", "50%41", "a b", "ünï"])
@@ -206,7 +247,7 @@ def test_any_folder_name_will_do(tmp_path: Path, name: str) -> None:
     path = tmp_path / name / "ledger.sqlite"
     path.parent.mkdir()
     with Ledger(path) as ledger:
-        ledger.record(scored("C", 0.5), step=1)
+        record(ledger, scored("C", 0.5), step=1)
     assert len(read_ledger(path)) == 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -269,10 +270,14 @@ def test_a_folder_with_a_run_is_not_written_over(tiny_prior: Path, tmp_path: Pat
 class _FixedOracle:
     """Scores from a table, for the arithmetic of one update."""
 
-    def evaluate(self, smiles: Any) -> Any:
+    def submit(self, smiles: Any) -> Any:
+        futures = []
         for line in smiles:
+            future: Future[Evaluation] = Future()
             reward = min(1.0, len(line) / 10)
-            yield Evaluation(smiles=line, raw={}, shaped={}, reward=reward, failure=None)
+            future.set_result(Evaluation(smiles=line, raw={}, shaped={}, reward=reward, failure=None))
+            futures.append(future)
+        return futures
 
 
 @pytest.mark.parametrize("algorithm", ["reinvent", "mara"])
@@ -311,3 +316,77 @@ def test_first_update_equals_the_formula(algorithm: str, tiny_prior: Path, tmp_p
     expected = sum((sigma * reward) ** 2 for reward in rewards) / len(rewards)
     assert metrics(tmp_path / "run")[0]["loss"] == pytest.approx(expected, rel=1e-4)
     assert not math.isnan(expected)
+
+
+@pytest.mark.parametrize(
+    "ips",
+    [
+        None,
+        {"outcome": "molecule"},
+        {"outcome": "scaffold", "min_probability": 0.2},
+        {"outcome": "molecule", "frequency": "history"},
+    ],
+)
+def test_first_update_of_grpo_equals_the_formula(
+    ips: dict[str, Any] | None, tiny_prior: Path, tmp_path: Path
+) -> None:
+    """Weights after one step of Adam along the gradient of -A log p + (log p - log q)^2 / 2 sigma.
+
+    A = (r - mean r) / (std r + 1e-4), where IPS divides r by the share of the sample's outcome in the batch.
+    """
+    from allmodes.chem.loop import DesignLoop
+    from allmodes.runs.folder import RunFolder
+
+    algorithm = "grpo" if ips is None else "ips-grpo"
+    config = settings(
+        tiny_prior,
+        algorithm=algorithm,
+        batch_size=40,
+        max_steps=1,
+        scaffold_filter=None,
+        ips=ips or {},
+        replay={"size": 10, "sample": 5, "augmentation_rounds": 0},
+    )
+    with RunFolder(tmp_path / "run") as folder:
+        loop = DesignLoop(config, algorithm=algorithm, seed=3, folder=folder, oracle=_FixedOracle())  # type: ignore[arg-type]
+        loop.run(lambda _: None)
+    policy, tokenizer = load_policy(tiny_prior)
+    samples = policy.sample(40, max_length=24, generator=torch.Generator().manual_seed(3))
+    molecules = [
+        canonical_smiles(tokenizer.decode(ids)) if finished else None
+        for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True)
+    ]
+    rewards = torch.tensor([0.0 if smiles is None else min(1.0, len(smiles) / 10) for smiles in molecules])
+    if ips is not None:
+        counts = torch.tensor([1 if smiles is None else molecules.count(smiles) for smiles in molecules])
+        assert counts.max() > 1  # chains are acyclic, so a scaffold is the molecule itself
+        rewards = rewards / (counts / 40).clamp(min=ips.get("min_probability", 0.0))
+    advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+    logprobs = policy.logprobs(samples.tokens)
+    ref_logprobs = logprobs.detach().clone()
+    loss = (-advantages * logprobs + (logprobs - ref_logprobs).square() / (2 * config.sigma)).mean()
+    optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+    loss.backward()
+    optimizer.step()
+    agent = load_checkpoint(tmp_path / "run" / "agent.safetensors")[0]
+    for name, expected in policy.state_dict().items():
+        assert torch.allclose(agent[name].float(), expected, rtol=2e-3, atol=1e-4), name
+
+
+def test_ips_with_one_outcome_each_is_grpo(tiny_prior: Path, tmp_path: Path) -> None:
+    """All frequencies being 1/N, scaling multiplies all rewards by N, which the standard deviation undoes.
+
+    Up to its epsilon: the runs begin alike and need not stay so.
+    """
+    out = design(
+        tmp_path / "run",
+        settings(
+            tiny_prior,
+            algorithm=["grpo", "ips-grpo", "reinvent"],
+            max_steps=2,
+            ips={"outcome": "cluster", "cluster_distance": 1.0},  # everything is one cluster
+        ),
+    )
+    grpo, ips, reinvent = (metrics(out / f"{name}-0") for name in ("grpo", "ips-grpo", "reinvent"))
+    assert ips[1]["agent_nll"] == pytest.approx(grpo[1]["agent_nll"], rel=1e-4)
+    assert reinvent[1]["agent_nll"] != pytest.approx(grpo[1]["agent_nll"], rel=1e-4)

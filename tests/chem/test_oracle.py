@@ -466,6 +466,23 @@ def test_nothing_is_left_after_an_error_in_the_block(user_folder: Path) -> None:
     assert children() == before
 
 
+def test_a_worker_that_has_grown_is_replaced_between_two_molecules(user_folder: Path) -> None:
+    """Else a library that leaks would fill the machine in a run of 10,000 calls."""
+    (user_folder / "leaking.py").write_text("""
+import os
+kept = []
+def score(smiles):
+    if smiles == "CC":
+        kept.append(b"x" * (1100 << 20))
+    return os.getpid() * 1.0
+""")
+    config = oracle_config({"kind": "function", "function": "leaking:score", "shaping": ANY_VALUE})
+    got = evaluate(config, ["C", "CC", "CCC", "CCCC"])
+    assert [kind_of(e) for e in got] == [None] * 4
+    pids = [e.raw["function"] for e in got]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
 RUN = """
 import json, os, sys
 from allmodes.chem.oracles.oracle import ComponentOracle

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from allmodes.errors import ConfigError, InputError
 from allmodes.runs.config import (
     Config,
     apply_flags,
+    apply_scale,
     build_config,
     read_config_file,
 )
@@ -425,3 +427,53 @@ def test_single_values_stand_for_lists_of_one() -> None:
         (0.1,),
     )
     assert config.task.kind == "one_two"
+
+
+SCALED: dict[str, Any] = {
+    "budget": 10,
+    "oracle": {"components": [{"name": "docking", "seed": 1}, {"kind": "qed"}]},
+    "scale": {
+        "quick": {"budget": 5, "seeds": [0]},
+        "paper": {"oracle": {"components": {"docking": {"seed": 2}, "qed": {"name": "drug-likeness"}}}},
+    },
+}
+
+
+def test_a_scale_is_laid_over_the_recipe_key_by_key() -> None:
+    quick = apply_scale(SCALED, None)
+    assert quick == {"budget": 5, "seeds": [0], "oracle": SCALED["oracle"]}
+    assert apply_scale(SCALED, "quick") == quick
+    paper = apply_scale(SCALED, "paper")
+    components = [{"name": "docking", "seed": 2}, {"kind": "qed", "name": "drug-likeness"}]
+    assert paper == {"budget": 10, "oracle": {"components": components}}
+    assert SCALED["oracle"]["components"][0]["seed"] == 1  # the recipe itself stays as it was
+    assert apply_scale({"budget": 10}, None) == {"budget": 10}
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "message"),
+    [
+        (SCALED, "huge", "--scale: expected one of quick, paper; got 'huge'"),
+        ({"budget": 10}, "paper", "--scale: expected one of none; got 'paper'"),
+        ({"scale": 3}, None, "`scale`: expected a table of tables"),
+        (
+            {**SCALED, "scale": {"quick": {"oracle": {"components": {"vina": {"seed": 2}}}}}},
+            None,
+            "expected the name of an entry, one of docking, qed; got 'vina'",
+        ),
+        (
+            {**SCALED, "scale": {"quick": {"oracle": {"components": {"docking": 2}}}}},
+            None,
+            "expected a key below the name of an entry; got 'docking' alone",
+        ),
+    ],
+)
+def test_a_scale_that_is_not_there(values: dict[str, Any], scale: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        apply_scale(values, scale)
+
+
+def test_flags_find_entries_of_a_list_by_name() -> None:
+    flags = ["--oracle.components.docking.seed", "7", "--oracle.components.qed.name=mine"]
+    got = apply_flags(SCALED, flags)["oracle"]["components"]
+    assert got == [{"name": "docking", "seed": 7}, {"kind": "qed", "name": "mine"}]

@@ -1,17 +1,20 @@
 """A design experiment: algorithms × seeds, side by side, each in a folder of its own."""
 
+import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import final
 
 import torch
 
+from allmodes.chem.export import write_hits
 from allmodes.chem.ledger import read_ledger
-from allmodes.chem.loop import Algorithm, DesignLoop, Progress
+from allmodes.chem.loop import DesignLoop, Progress
 from allmodes.chem.oracles.oracle import ComponentOracle
+from allmodes.chem.oracles.store import STORED_KINDS, ResultStore
 from allmodes.chem.policy import load_policy
 from allmodes.chem.prior import prior_path
 from allmodes.chem.report import write_report
@@ -27,7 +30,8 @@ from allmodes.runs.experiment import (
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
-from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
+from allmodes.runs.oracle_config import input_files
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 
@@ -52,8 +56,11 @@ def check_design(config: MoleculesConfig) -> None:
         load_policy(prior_path(config.prior))
     except RunError as error:
         raise ConfigError(f"`prior`: {error}") from error
-    with ComponentOracle(config.oracle) as oracle:
-        oracle.probe()
+    one = config.oracle.model_copy(update={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        if config.oracle.store is not None:
+            stack.enter_context(ResultStore(config.oracle.store))
+        stack.enter_context(ComponentOracle(one)).probe()
 
 
 def new_design(config: MoleculesConfig, out: Path) -> Path:
@@ -64,10 +71,11 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     """
     refuse_old_folder(out)
     check_design(config)
-    prior = None if config.prior is None else config.prior.resolve()
+    # By the file where it is one, since the run may be resumed from another folder.
+    prior = config.prior.resolve() if config.prior is not None and config.prior.is_file() else config.prior
     threads = threads_of(config.threads, config.workers)
     config = config.model_copy(update={"threads": threads, "prior": prior})
-    return start_experiment(config, out, inputs={"prior": prior_path(prior)}, run=_run_jobs)
+    return start_experiment(config, out, inputs=_inputs(config), run=_run_jobs)
 
 
 def resume_design(path: Path) -> Path:
@@ -78,7 +86,12 @@ def resume_design(path: Path) -> Path:
     """
     config = saved_config(MoleculesConfig, path)
     check_design(config)
-    return resume_experiment(config, path, inputs={"prior": prior_path(config.prior)}, run=_run_jobs)
+    return resume_experiment(config, path, inputs=_inputs(config), run=_run_jobs)
+
+
+def _inputs(config: MoleculesConfig) -> dict[str, Path]:
+    """The files that decide what the run does, by the key that they came from."""
+    return {"prior": prior_path(config.prior), **input_files(config.oracle)}
 
 
 def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
@@ -102,7 +115,8 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
         def show(job: Job, seen: Progress) -> None:
             mean = "" if seen.mean_reward is None else f", mean reward {seen.mean_reward:.2f}"
             alarm = "  [yellow]few new molecules[/yellow]" if seen.collapsed else ""
-            progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{alarm}")
+            busy = f", workers {100 * share:.0f} % busy" if (share := seen.busy) is not None else ""
+            progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{busy}{alarm}")
 
         run_jobs(partial(_run_job, config), unfinished, workers=config.workers, show=show)
     results = [_read_result(job) for job in jobs]
@@ -111,15 +125,20 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
     write_text(folder.path / "results.json", summary + "\n")
     report = folder.path / "report.html"
     write_report(report, config, results, ledgers)
+    write_hits(folder.path, config, results, ledgers)
     return report
 
 
 def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
     """Run one job to its end and write its result; the checkpoint goes when nothing is left to resume."""
     torch.set_num_threads(config.threads or 1)
-    with RunFolder(job.path) as folder, ComponentOracle(config.oracle) as oracle:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(job.path))
+        store = stack.enter_context(ResultStore(url)) if (url := _store_url(config, job)) else None
+        oracle = stack.enter_context(ComponentOracle(config.oracle, store=store))
         loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
-        reason = loop.run(on_step)
+        reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
+        folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
         rows = read_ledger(job.path / "ledger.sqlite")
         hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
         metrics = folder.read_metrics()
@@ -135,6 +154,13 @@ def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], No
         )
         write_text(job.path / "result.json", json.dumps(result.as_json(), indent=2) + "\n")
         folder.checkpoint_path.unlink(missing_ok=True)
+
+
+def _store_url(config: MoleculesConfig, job: Job) -> str | None:
+    """Where the job's docking and retrosynthesis results are shared; None when it has no such component."""
+    if not any(component.kind in STORED_KINDS for component in config.oracle.components):
+        return None
+    return config.oracle.store or str(job.path.parent / "evaluations.sqlite")
 
 
 def _read_result(job: Job) -> RunResult:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ CREATE TABLE IF NOT EXISTS evaluations (
     shaped TEXT NOT NULL,           -- JSON: score by component
     reward REAL,                    -- NULL when a component failed
     penalised_reward REAL,          -- after the scaffold filter, as first used for training
-    failure TEXT                    -- what failed, or NULL
+    failure TEXT,                   -- what failed, or NULL
+    details TEXT NOT NULL           -- JSON: what components have to show, such as a pose or a route
 )
 """
 
@@ -43,21 +45,24 @@ class LedgerRow:
 class Ledger:
     """Oracle calls in order, each molecule once. Use it as a context manager.
 
-    A result is committed as soon as it is known. A resumed run continues from `calls` of its checkpoint;
-    results beyond that are kept and used again when their molecule comes up, so none is computed twice.
+    A call gets its number when it begins, and its result is committed as soon as it is known, in whatever
+    order. A resumed run continues from `calls` of its checkpoint; results beyond that are kept and used again
+    when their molecule comes up, so none is computed twice.
     """
 
     def __init__(self, path: Path, *, calls: int = 0) -> None:
         try:
-            self._database = sqlite3.connect(path)
+            # Results are recorded in the threads of the oracle's workers.
+            self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             # A commit then survives the end of this process at once, and the loss of power after `flush`.
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(_SCHEMA)
         except sqlite3.Error as error:
             raise RunError(f"cannot open ledger {path}: {error}") from error
-        self._path = path
+        self._path, self._lock = path, threading.RLock()
         self.calls = calls
+        self._begun: dict[str, tuple[int, int]] = {}  # call and step
         rows = read_ledger(path)
         self._known = {row.evaluation.smiles: row for row in rows if row.call <= calls}
         self._recovered = {row.evaluation.smiles: row.evaluation for row in rows if row.call > calls}
@@ -74,6 +79,10 @@ class Ledger:
     ) -> None:
         self._database.close()
 
+    def knows(self, smiles: str) -> bool:
+        """Whether this run has begun to score a molecule."""
+        return smiles in self._known or smiles in self._begun
+
     def evaluation(self, smiles: str) -> Evaluation | None:
         """The result of a molecule that this run has scored, else None."""
         row = self._known.get(smiles)
@@ -83,13 +92,17 @@ class Ledger:
         """The result of a molecule that was scored after the checkpoint, before the run was killed."""
         return self._recovered.get(smiles)
 
-    def record(self, evaluation: Evaluation, *, step: int) -> None:
-        """Count one oracle call and commit its result."""
-        self.calls += 1
-        row = LedgerRow(call=self.calls, step=step, evaluation=evaluation, penalised_reward=None)
-        self._known[evaluation.smiles] = row
+    def begin(self, smiles: str, *, step: int) -> None:
+        """Count one oracle call."""
+        with self._lock:
+            self.calls += 1
+            self._begun[smiles] = (self.calls, step)
+
+    def record(self, evaluation: Evaluation) -> None:
+        """Commit the result of a call that has begun."""
+        call, step = self._begun[evaluation.smiles]
         values = (
-            row.call,
+            call,
             step,
             evaluation.smiles,
             json.dumps(evaluation.raw),
@@ -97,8 +110,13 @@ class Ledger:
             evaluation.reward,
             None,
             evaluation.failure,
+            json.dumps(evaluation.details),
         )
-        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [values])
+        row = LedgerRow(call=call, step=step, evaluation=evaluation, penalised_reward=None)
+        with self._lock:
+            self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
+            self._known[evaluation.smiles] = row
+            del self._begun[evaluation.smiles]
 
     def record_penalised(self, rewards: Iterable[tuple[str, float | None]]) -> None:
         """Add the penalised rewards of molecules that were recorded in this step."""
@@ -107,15 +125,18 @@ class Ledger:
 
     def forget(self, *, after: int) -> None:
         """Drop the calls after number `after`: a broken oracle's answers are not worth keeping."""
-        self._write("DELETE FROM evaluations WHERE call > ?", [(after,)])
-        self._known = {smiles: row for smiles, row in self._known.items() if row.call <= after}
-        self._recovered = {}
-        self.calls = after
+        with self._lock:
+            self._write("DELETE FROM evaluations WHERE call > ?", [(after,)])
+            self._known = {smiles: row for smiles, row in self._known.items() if row.call <= after}
+            self._begun = {smiles: begun for smiles, begun in self._begun.items() if begun[0] <= after}
+            self._recovered = {}
+            self.calls = after
 
     def flush(self) -> None:
         """Force all rows to disk; a checkpoint may only name calls that are there."""
         try:
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with self._lock:
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise RunError(f"cannot write ledger {self._path}: {error}") from error
 
@@ -126,7 +147,7 @@ class Ledger:
 
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         try:
-            with self._database:
+            with self._lock, self._database:
                 self._database.executemany(statement, rows)
         except sqlite3.Error as error:
             raise RunError(f"cannot write ledger {self._path}: {error}") from error
@@ -152,10 +173,11 @@ def read_ledger(path: Path) -> list[LedgerRow]:
                 shaped=json.loads(shaped),
                 reward=reward,
                 failure=failure,
+                details=json.loads(details),
             ),
             penalised_reward=penalised,
         )
-        for call, step, smiles, raw, shaped, reward, penalised, failure in rows
+        for call, step, smiles, raw, shaped, reward, penalised, failure, details in rows
     ]
 
 

@@ -3,68 +3,91 @@
 import copy
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 
+from allmodes.chem.calls import Asked, OracleCalls
 from allmodes.chem.collapse import CollapseMonitor
 from allmodes.chem.ledger import Ledger
 from allmodes.chem.molecules import canonical_smiles, random_smiles
 from allmodes.chem.oracles.oracle import Oracle
-from allmodes.chem.policy import load_policy, pad_tokens, save_policy
+from allmodes.chem.outcomes import OutcomeFrequencies
+from allmodes.chem.policy import Samples, load_policy, pad_tokens, save_policy
 from allmodes.chem.prior import prior_path
 from allmodes.chem.replay import Remembered, ReplayBuffer
 from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.errors import RunError, UnknownTokenError
-from allmodes.objectives import SampledBatch, mara_rewards, reinvent_loss
+from allmodes.objectives import (
+    SampledBatch,
+    group_advantages,
+    mara_rewards,
+    policy_gradient_loss,
+    reinvent_loss,
+    reverse_kl_loss,
+)
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 
-Algorithm = Literal["reinvent", "mara"]
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
 
 # A step in which at least this many molecules were scored and all failed means a broken oracle.
 _ALL_FAILED = 8
 _NOTHING_AUGMENTED = {"augmented": 0.0, "bonus_mean": 0.0, "bonus_max": 0.0}
+_OF_SAMPLES = ("tokens", "logprobs", "finished")
+_CLIP = 0.2  # PPO's and GRPO's ε; at work only where a batch was sampled by an earlier agent
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a caller may show after each step."""
+    """What a caller may show after each step; busy: share of worker time in use."""
 
     step: int
     calls: int
     hits: int
     mean_reward: float | None
     collapsed: bool
+    busy: float | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """One sampled batch on its way through the oracle; smiles: per sample, canonical, None if invalid."""
+
+    samples: Samples
+    smiles: list[str | None]
+    asked: Asked
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """One sampled batch after scoring: per sample a canonical SMILES or None, and the two rewards (N,).
+    """The two rewards of a round's samples, (N,), its calls, and how many of them gave no reward."""
 
-    unseen: how many molecules were new, scored or beyond the budget. failures: how many have no score.
-    """
-
-    smiles: list[str | None]
     raw: Tensor
     penalised: Tensor
-    unseen: int
+    calls: int
     failures: int
 
 
 @final
 class DesignLoop:
-    """One algorithm with one seed: REINVENT's loop, with MARA as a transform of its rewards.
+    """One algorithm with one seed: REINVENT's loop, with MARA, or with the losses of GRPO and IPS-GRPO.
+
+    With `lookahead` the oracle works on that many batches more than the one whose results the next update
+    waits for. They were sampled by an earlier agent, always by the same, so results depend neither on the
+    number of workers nor on who is done first. REINVENT's squared loss may be taken at any samples; GRPO's
+    is corrected by the ratio of the two agents' probabilities.
 
     Everything that changes while it runs is in the checkpoint, so a killed run continues as if nothing had
-    happened. Source: MARA, section 6.3 and equation 12; Saturn, Guo & Schwaller 2024.
+    happened. Source: MARA, section 6.3 and equation 12; IPS, section 5.3; Saturn, Guo & Schwaller 2024.
     """
 
     def __init__(
@@ -81,15 +104,30 @@ class DesignLoop:
             bucket_size=scaffold.bucket_size, min_reward=scaffold.min_reward
         )  # fmt: skip
         self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
-        self._step, self._hits = 0, 0
-        self._ledger = Ledger(folder.path / "ledger.sqlite", calls=self._restore())
+        self._outcomes = OutcomeFrequencies(config.ips)
+        self._step, self._sampling_seconds = 0, 0.0
+        state, ahead = self._restore()
+        self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"])
+        self._calls = OracleCalls(config, oracle, self._ledger, hits=state["hits"])
+        self._rounds: deque[_Round] = deque()
+        for samples in ahead:
+            self._rounds.append(self._ask(samples))
 
     def run(self, on_step: Callable[[Progress], None]) -> StopReason:
         """Train until the budget is spent or a stop rule holds; returns which."""
         with self._ledger:
-            while (reason := self._stop_reason()) is None:
+            while True:
+                reason = self._stop_reason()
+                if reason in ("hits", "collapse") and self._rounds:
+                    self._calls.give_up(after=self._rounds[0].asked.calls_before)
+                    self._rounds.clear()
+                while reason is None and len(self._rounds) <= self._config.lookahead:
+                    self._rounds.append(self._sample_round())
+                    reason = self._stop_reason()
+                if not self._rounds:
+                    break
                 self._step += 1
-                row, times = self._train_step()
+                row, times = self._train_step(self._rounds.popleft())
                 self._folder.append_metrics(row)
                 self._folder.append_timing({"step": self._step, **times})
                 if self._step % self._config.checkpoint_every == 0:
@@ -97,8 +135,8 @@ class DesignLoop:
                 on_step(
                     Progress(
                         step=self._step,
-                        calls=self._ledger.calls,
-                        hits=self._hits,
+                        calls=row["calls"],
+                        hits=self._calls.hits,
                         mean_reward=row["mean_reward"],
                         collapsed=self._collapse.collapsed,
                     )
@@ -109,123 +147,119 @@ class DesignLoop:
             return reason
 
     def _stop_reason(self) -> StopReason | None:
+        """Why no more batches are sampled, if so."""
         config = self._config
         steps_for_budget = math.ceil(config.budget / config.batch_size)
         if self._ledger.calls >= config.budget:
             return "budget"
-        if config.stop_at_hits is not None and self._hits >= config.stop_at_hits:
+        if self._calls.enough_hits:
             return "hits"
         if config.collapse.action == "stop" and self._collapse.collapsed:
             return "collapse"
         # An agent that has collapsed onto known molecules would never spend its budget.
         most = 10 * steps_for_budget if config.max_steps is None else config.max_steps
-        if self._step >= most:
+        if self._step + len(self._rounds) >= most:
             return "max_steps"
         return None
 
-    def _train_step(self) -> tuple[dict[str, Any], dict[str, float]]:
+    def _sample_round(self) -> _Round:
         started = time.perf_counter()
         samples = self._agent.sample(
             self._config.batch_size, max_length=self._config.max_tokens, generator=self._generator
         )
-        sampled = time.perf_counter()
-        scored = self._score(samples.tokens, samples.finished)
+        self._sampling_seconds += time.perf_counter() - started
+        return self._ask(samples)
+
+    def _ask(self, samples: Samples) -> _Round:
+        texts = [self._tokenizer.decode(ids) for ids in samples.tokens.tolist()]
+        smiles = [
+            canonical_smiles(text) if ended else None
+            for text, ended in zip(texts, samples.finished.tolist(), strict=True)
+        ]
+        asked = self._calls.ask(smiles, step=self._step + 1 + len(self._rounds))
+        return _Round(samples=samples, smiles=smiles, asked=asked)
+
+    def _train_step(self, batch: _Round) -> tuple[dict[str, Any], dict[str, float]]:
+        started = time.perf_counter()
+        scored = self._score(batch)
         known = time.perf_counter()
 
+        if self._algorithm == "ips-grpo":
+            self._outcomes.observe(batch.smiles)
         remembered = self._replay.sample(self._config.replay.sample, self._generator)
         replayed = self._encode([entry.smiles for entry in remembered])
         replay_rewards = [remembered[index].reward for index in replayed]
-        tokens = _stack(samples.tokens, pad_tokens(list(replayed.values())))
+        tokens = _stack(batch.samples.tokens, pad_tokens(list(replayed.values())))
         rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
-        update = self._update(tokens, rewards)
-        not_replayable = self._remember(scored)
+        smiles = [*batch.smiles, *(remembered[index].smiles for index in replayed)]
+        update = self._update(tokens, rewards, smiles, sampled=batch.samples.logprobs)
+        not_replayable = self._remember(batch, scored)
         for _ in range(self._config.replay.augmentation_rounds):
-            self._augmented_update(scored)
+            self._augmented_update(batch, scored)
         updated = time.perf_counter()
 
-        is_valid = torch.tensor([smiles is not None for smiles in scored.smiles])
-        count = len(scored.smiles)
-        self._collapse.observe(scored.unseen / count)
+        is_valid = torch.tensor([smiles is not None for smiles in batch.smiles])
+        count = len(batch.smiles)
+        self._collapse.observe(batch.asked.unseen / count)
         row = {
             "step": self._step,
-            "calls": self._ledger.calls,
-            "hits": self._hits,
+            "calls": batch.asked.calls_before + scored.calls,
+            "hits": self._calls.hits,
             "mean_reward": _mean(scored.raw[is_valid]),
             "mean_penalised_reward": _mean(scored.penalised[is_valid]),
             "validity": float(is_valid.float().mean()),
-            "new_share": scored.unseen / count,
+            "new_share": batch.asked.unseen / count,
             "failures": scored.failures,
             "replay_size": len(self._replay),
             "unknown_tokens": not_replayable,
-            "agent_nll": -float(samples.logprobs.mean()),
+            "agent_nll": -float(batch.samples.logprobs.mean()),
             "collapsed": self._collapse.collapsed,
             **update,
         }
-        times = {"sample": sampled - started, "score": known - sampled, "update": updated - known}
+        times = {"sample": self._sampling_seconds, "score": known - started, "update": updated - known}
+        self._sampling_seconds = 0.0
         return row, times
 
-    def _score(self, tokens: Tensor, finished: Tensor) -> _Scored:
-        texts = [self._tokenizer.decode(ids) for ids in tokens.tolist()]
-        smiles = [
-            canonical_smiles(text) if ended else None
-            for text, ended in zip(texts, finished.tolist(), strict=True)
-        ]
-        molecules = list(dict.fromkeys(line for line in smiles if line is not None))
-        unknown = [line for line in molecules if self._ledger.evaluation(line) is None]
-        calls_before = self._ledger.calls
-        new = self._evaluate(unknown)
+    def _score(self, batch: _Round) -> _Scored:
+        asked = self._calls.wait(batch.asked)
+        if self._calls.enough_hits:
+            self._rounds.clear()  # their calls are taken back
         # Missing: molecules beyond the budget or the hits. None: molecules that failed.
         raw = {
             line: evaluation.reward
-            for line in molecules
-            if (evaluation := self._ledger.evaluation(line)) is not None
+            for line in dict.fromkeys(batch.smiles)
+            if line is not None and (evaluation := self._ledger.evaluation(line)) is not None
         }
         rewards = {line: reward for line, reward in raw.items() if reward is not None}
-        failures = [line for line in new if line not in rewards]
-        if len(failures) == len(new) >= _ALL_FAILED:
+        failures = [line for line in asked if line not in rewards]
+        if len(failures) == len(asked) >= _ALL_FAILED:
             evaluation = self._ledger.evaluation(failures[0])
             # These are no results: when the oracle works again, a resumed run shall ask it again.
-            self._ledger.forget(after=calls_before)
+            self._ledger.forget(after=batch.asked.calls_before)
             raise RunError(
-                f"the oracle failed for all {len(new)} molecules of step {self._step}; the first: "
+                f"the oracle failed for all {len(asked)} molecules of step {self._step}; the first: "
                 f"{failures[0]}: {evaluation.failure if evaluation else ''}"
             )
         penalised = self._penalise(rewards)
-        self._ledger.record_penalised((line, penalised.get(line)) for line in new)
+        self._ledger.record_penalised((line, penalised.get(line)) for line in asked)
         if self._config.oracle.failed == "zero":
             penalised |= {line: 0.0 for line in raw if line not in rewards}
         return _Scored(
-            smiles=smiles,
-            raw=_per_sample(smiles, rewards),
-            penalised=_per_sample(smiles, penalised),
-            unseen=len(unknown),
+            raw=_per_sample(batch.smiles, rewards),
+            penalised=_per_sample(batch.smiles, penalised),
+            calls=len(asked),
             failures=len(failures),
         )
-
-    def _evaluate(self, smiles: Sequence[str]) -> list[str]:
-        """Score molecules until the budget or the number of hits is reached; returns those scored."""
-        config, scored = self._config, list[str]()
-        for line in smiles:
-            enough = config.stop_at_hits is not None and self._hits >= config.stop_at_hits
-            if enough or self._ledger.calls >= config.budget:
-                break
-            evaluation = self._ledger.recovered(line)
-            if evaluation is None:
-                (evaluation,) = self._oracle.evaluate([line])
-            self._ledger.record(evaluation, step=self._step)
-            self._hits += evaluation.reward is not None and evaluation.reward >= config.screen
-            scored.append(line)
-        return scored
 
     def _penalise(self, rewards: dict[str, float]) -> dict[str, float]:
         if self._filter is None:
             return dict(rewards)
         return self._filter.penalise(rewards, {smiles: scaffold_key(smiles) for smiles in rewards})
 
-    def _remember(self, scored: _Scored) -> int:
+    def _remember(self, batch: _Round, scored: _Scored) -> int:
         """Offer this batch to the buffer; returns how many molecules hold tokens the prior never saw."""
         entries: dict[str, Remembered] = {}
-        for smiles, reward in zip(scored.smiles, scored.penalised.tolist(), strict=True):
+        for smiles, reward in zip(batch.smiles, scored.penalised.tolist(), strict=True):
             if smiles is not None and reward > 0:  # False for NaN
                 entries[smiles] = Remembered(smiles, scaffold_key(smiles), reward)
         known = self._encode(list(entries))
@@ -234,20 +268,34 @@ class DesignLoop:
             self._replay.purge(self._filter.full())
         return len(entries) - len(known)
 
-    def _update(self, tokens: Tensor, rewards: Tensor) -> dict[str, float | None]:
-        """One step of the optimiser on all sequences whose reward is known."""
+    def _update(
+        self, tokens: Tensor, rewards: Tensor, smiles: Sequence[str | None], *, sampled: Tensor | None = None
+    ) -> dict[str, float | None]:
+        """One step of the optimiser on all sequences whose reward is known.
+
+        sampled: log-probabilities, under the agent that drew them, of as many of the first sequences.
+        """
         rows = (~rewards.isnan()).nonzero().squeeze(1)
         if len(rows) == 0:
             return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}
         tokens = tokens[rows]
         with torch.no_grad():
             ref_logprobs = self._prior.logprobs(tokens)
-        batch = SampledBatch(
-            rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=self._agent.logprobs(tokens)
-        )
-        final_rewards, statistics = self._transform(batch)
-        sigma = self._config.sigma
-        loss = reinvent_loss(batch.logprobs, batch.ref_logprobs, final_rewards, sigma=sigma).mean()
+        logprobs = self._agent.logprobs(tokens)
+        batch = SampledBatch(rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=logprobs)
+        sigma, statistics = self._config.sigma, dict(_NOTHING_AUGMENTED)
+        if self._algorithm in ("grpo", "ips-grpo"):
+            if self._algorithm == "ips-grpo":
+                p = self._outcomes.frequencies(smiles)[rows].clamp(min=self._config.ips.min_probability)
+                batch = replace(batch, rewards=batch.rewards / p)
+            old = logprobs.detach().clone()
+            if sampled is not None and self._config.lookahead:
+                is_sampled = rows < len(sampled)
+                old[is_sampled] = sampled[rows[is_sampled]]
+            loss = self._grpo_loss(batch, old).mean()
+        else:
+            final_rewards, statistics = self._transform(batch)
+            loss = reinvent_loss(logprobs, ref_logprobs, final_rewards, sigma=sigma).mean()
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss of step {self._step} is {float(loss.detach())}: expected a finite number; lower "
@@ -258,8 +306,16 @@ class DesignLoop:
         self._optimizer.step()
         return {"loss": float(loss.detach()), "prior_nll": -float(ref_logprobs.mean()), **statistics}
 
+    def _grpo_loss(self, batch: SampledBatch, old_logprobs: Tensor) -> Tensor:
+        """GRPO over whole sequences, the batch being one group, with β KL(π_θ ‖ π_ref) and β = 1/σ; (N,)."""
+        advantages = group_advantages(batch.rewards, None, scale="group")
+        policy = policy_gradient_loss(
+            batch.logprobs, old_logprobs, advantages, clip_low=_CLIP, clip_high=_CLIP
+        )
+        return policy + reverse_kl_loss(batch.logprobs, batch.ref_logprobs) / self._config.sigma
+
     def _transform(self, batch: SampledBatch) -> tuple[Tensor, dict[str, float]]:
-        """The whole difference between the algorithms: MARA changes the rewards and nothing else."""
+        """The whole difference between REINVENT and MARA, which changes the rewards and nothing else."""
         if self._algorithm == "reinvent":
             return batch.rewards, dict(_NOTHING_AUGMENTED)
         settings = self._config.mara
@@ -278,17 +334,17 @@ class DesignLoop:
             "bonus_max": float(bonus.max()) if len(bonus) else 0.0,
         }
 
-    def _augmented_update(self, scored: _Scored) -> None:
+    def _augmented_update(self, batch: _Round, scored: _Scored) -> None:
         """Augmented memory: one update on other spellings of this batch's molecules and of the buffer's."""
         rewards = {entry.smiles: entry.reward for entry in self._replay.entries}
-        sampled = zip(scored.smiles, scored.penalised.tolist(), strict=True)
+        sampled = zip(batch.smiles, scored.penalised.tolist(), strict=True)
         rewards.update({smiles: reward for smiles, reward in sampled if smiles is not None})
         seed = int(torch.randint(1, 2**31 - 1, (), generator=self._generator))
         spellings = [random_smiles(smiles, count=1, seed=seed)[0] for smiles in rewards]
         encoded = self._encode(spellings)
-        values = list(rewards.values())
+        molecules, values = list(rewards), list(rewards.values())
         chosen = torch.tensor([values[index] for index in encoded], dtype=torch.float32)
-        self._update(pad_tokens(list(encoded.values())), chosen)
+        self._update(pad_tokens(list(encoded.values())), chosen, [molecules[index] for index in encoded])
 
     def _encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
         """Token ids by position, without those that are too long or hold a token the prior never saw.
@@ -312,32 +368,40 @@ class DesignLoop:
             **adam_state(self._optimizer),
             "generator": self._generator.get_state(),
         }
+        for number, ahead in enumerate(self._rounds):
+            tensors |= {f"ahead.{number}.{name}": getattr(ahead.samples, name) for name in _OF_SAMPLES}
         state = {
             "step": self._step,
-            "calls": self._ledger.calls,
-            "hits": self._hits,
+            "calls": self._rounds[0].asked.calls_before if self._rounds else self._ledger.calls,
+            "hits": self._calls.hits,
+            "ahead": len(self._rounds),
             "replay": self._replay.state(),
             "filter": None if self._filter is None else self._filter.state(),
             "collapse": self._collapse.state(),
+            "outcomes": self._outcomes.state(),
         }
         save_checkpoint(self._folder.checkpoint_path, tensors, state)
 
-    def _restore(self) -> int:
-        """Put back the last checkpoint, if there is one; returns its number of oracle calls."""
+    def _restore(self) -> tuple[dict[str, Any], list[Samples]]:
+        """Put back the last checkpoint, if there is one; returns its state and the batches ahead."""
         if not self._folder.checkpoint_path.exists():
             self._folder.keep_metrics(lambda _: False)
-            return 0
+            return {"calls": 0, "hits": 0}, []
         tensors, state = load_checkpoint(self._folder.checkpoint_path)
         self._agent.load_state_dict({name: tensors[name] for name in self._agent.state_dict()})
         restore_adam_state(self._optimizer, tensors)
         self._generator.set_state(tensors["generator"])
-        self._step, self._hits = state["step"], state["hits"]
+        self._step = state["step"]
         self._replay.restore(state["replay"])
         if self._filter is not None:
             self._filter.restore(state["filter"])
         self._collapse.restore(state["collapse"])
+        self._outcomes.restore(state["outcomes"])
         self._folder.keep_metrics(lambda row: row["step"] <= self._step)
-        return state["calls"]
+        return state, [
+            Samples(**{name: tensors[f"ahead.{number}.{name}"] for name in _OF_SAMPLES})
+            for number in range(state["ahead"])
+        ]
 
 
 def _per_sample(smiles: Sequence[str | None], rewards: dict[str, float]) -> Tensor:

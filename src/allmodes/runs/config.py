@@ -83,8 +83,9 @@ def _parse(path: Path, load: Callable[[], Any], *failures: type[Exception]) -> A
 def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     """Values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]` laid over them.
 
-    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text.
-    Raises `ConfigError` for an argument that is no flag, or a flag with no value.
+    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text. An entry of
+    a list of tables is found by its name: `--oracle.components.docking.seed 2`. Raises `ConfigError` for an
+    argument that is no flag, or a flag with no value.
     """
     merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
     rest = list(flags)
@@ -100,11 +101,63 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
         *parents, last = key.replace("-", "_").split(".")
         table = merged
         for parent in parents:
-            if not isinstance(table.get(parent), dict):
-                table[parent] = {}  # a flag wins over the file, also where that has a single value
-            table = table[parent]
-        table[last] = _flag_value(text)
+            table = _child(table, parent)
+        _set(table, last, _flag_value(text))
     return merged
+
+
+def apply_scale(values: dict[str, Any], scale: str | None) -> dict[str, Any]:
+    """Values with those of the table `scale.NAME` laid over them, key by key, as flags would be.
+
+    A recipe with such tables has "quick" ones unless another is asked for. Raises `ConfigError` for a scale
+    that the recipe does not have.
+    """
+    rest = {key: value for key, value in values.items() if key != "scale"}
+    scales = values.get("scale", {})
+    if not isinstance(scales, dict) or not all(isinstance(table, dict) for table in scales.values()):
+        raise ConfigError(f"`scale`: expected a table of tables, one for each scale; got {scales!r}")
+    if scale is None and "quick" not in scales:
+        return rest
+    if (scale or "quick") not in scales:
+        raise ConfigError(f"--scale: expected one of {', '.join(scales) or 'none'}; got {scale!r}")
+    merged: dict[str, Any] = json.loads(json.dumps(rest, default=str))
+    _lay_over(merged, scales[scale or "quick"])
+    return merged
+
+
+def _lay_over(table: Any, changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            _lay_over(_child(table, key), value)
+        else:
+            _set(table, key, value)
+
+
+def _child(table: Any, key: str) -> Any:
+    """The table below a key, made where there is none: what is laid over wins, also over a single value."""
+    if isinstance(table, list):  # of tables with names
+        named = [entry for entry in table if isinstance(entry, dict) and _name(entry) == key]
+        if len(named) != 1:
+            names = ", ".join(str(_name(entry)) for entry in table if isinstance(entry, dict))
+            raise ConfigError(f"expected the name of an entry, one of {names}; got {key!r}")
+        return named[0]
+    if not isinstance(table.get(key), dict) and not _has_tables(table.get(key)):
+        table[key] = {}
+    return table[key]
+
+
+def _set(table: Any, key: str, value: Any) -> None:
+    if isinstance(table, list):
+        raise ConfigError(f"expected a key below the name of an entry; got {key!r} alone")
+    table[key] = value
+
+
+def _has_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+
+
+def _name(entry: dict[str, Any]) -> Any:
+    return entry.get("name", entry.get("kind"))
 
 
 def _flag_value(text: str) -> Any:

@@ -19,6 +19,8 @@ from allmodes.runs.config import (
 from allmodes.runs.mara_config import MaraConfig
 from allmodes.runs.oracle_config import OracleConfig
 
+Algorithm = Literal["reinvent", "mara", "grpo", "ips-grpo"]
+
 
 class ReplayConfig(Config):
     """Replay buffer and augmented memory."""
@@ -35,6 +37,18 @@ class ScaffoldFilterConfig(Config):
     min_reward: Number
 
 
+class IpsConfig(Config):
+    """Inverse probability scaling: what an outcome is, and over which samples it is counted.
+
+    Samples are counted as drawn, before duplicates are merged.
+    """
+
+    outcome: Literal["molecule", "scaffold", "cluster"] = "scaffold"
+    frequency: Literal["batch", "history"] = "batch"
+    min_probability: Probability = 0.0
+    cluster_distance: Probability = 0.65
+
+
 class CollapseConfig(Config):
     """What to do when the agent stops finding new molecules."""
 
@@ -47,7 +61,7 @@ class MoleculesConfig(Config):
     """A comparison of algorithms × seeds on one design task; one of each is a single run."""
 
     kind: Literal["molecules"]
-    algorithm: Annotated[tuple[Literal["reinvent", "mara"], ...], Field(min_length=1)]
+    algorithm: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
     seeds: Seeds = (0,)
     budget: PositiveInt
     screen: Number
@@ -59,7 +73,9 @@ class MoleculesConfig(Config):
     max_steps: PositiveInt | None = None
     sigma: PositiveFloat = 128.0
     learning_rate: PositiveFloat = 1e-4
+    lookahead: Count = 0  # batches that are sampled and scored ahead of the update, so that nobody waits
     mara: MaraConfig = MaraConfig()
+    ips: IpsConfig = IpsConfig()
     replay: ReplayConfig = ReplayConfig()
     scaffold_filter: ScaffoldFilterConfig | None = None
     collapse: CollapseConfig = CollapseConfig()

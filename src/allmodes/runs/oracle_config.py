@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from allmodes.runs.config import Config, Count, Number, PositiveFloat, PositiveInt
+
+# Saved with the run, which may be resumed from another folder.
+InputPath = Annotated[Path, AfterValidator(Path.absolute)]
 
 
 class NoShaping(Config):
@@ -99,7 +102,7 @@ class ProcessComponent(ComponentConfig):
 class BoxConfig(Config):
     """Where to dock, in ångström: a cube or cuboid around a point or around the middle of a ligand."""
 
-    reference_ligand: Path | None = None  # PDB, SDF, MOL2 or PDBQT
+    reference_ligand: InputPath | None = None  # PDB, SDF, MOL2 or PDBQT
     center: tuple[Number, Number, Number] | None = None
     size: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat] = 20.0
 
@@ -113,7 +116,7 @@ class BoxConfig(Config):
 class DockingSettings(ComponentConfig):
     """What every docking engine is told; the value is the best pose's score in kcal/mol."""
 
-    receptor: Path  # PDBQT
+    receptor: InputPath  # PDBQT
     box: BoxConfig
     exhaustiveness: PositiveInt = 8
     seed: PositiveInt = 1  # Vina draws one by itself for 0
@@ -140,19 +143,26 @@ class SingleStepModelConfig(Config):
     """A trained single-step model that syntheseus knows."""
 
     name: str
-    checkpoint: Path
+    checkpoint: InputPath
 
 
 class RetrosynthesisComponent(ComponentConfig):
     """1 when Retro* finds a route of allowed reactions to purchasable molecules, else 0."""
 
     kind: Literal["retrosynthesis"]
-    stock: Path | None = None  # SMILES, one a line, .gz too; None: the stock that comes with allmodes
-    templates: Path | None = None  # TOML; None: the templates that come with allmodes
+    stock: InputPath | None = None  # SMILES, one a line, .gz too; None: the stock that comes with allmodes
+    templates: InputPath | None = None  # TOML; None: the templates that come with allmodes
     model: SingleStepModelConfig | None = None  # replaces the templates as the source of reactions
     reactions: tuple[str, ...] = ()  # allowed classes; () allows all
     max_steps: PositiveInt = 5  # longest chain of reactions
     max_expansions: PositiveInt = 100  # molecules that the search may take apart
+
+
+class SurrogateComponent(ComponentConfig):
+    """A regression in place of a slow scorer: a stand-in, for trials and for comparisons with many calls."""
+
+    kind: Literal["surrogate"]
+    model: InputPath | None = None  # what `allmodes chem surrogate` wrote; None: Vina's scores against ClpP
 
 
 Component = Annotated[
@@ -163,9 +173,27 @@ Component = Annotated[
     | ProcessComponent
     | DockingComponent
     | ExternalDockingComponent
-    | RetrosynthesisComponent,
+    | RetrosynthesisComponent
+    | SurrogateComponent,
     Field(discriminator="kind"),
 ]
+
+
+def _input_paths(component: Component) -> dict[str, Path]:
+    if isinstance(component, DockingSettings):
+        paths = {"receptor": component.receptor, "box.reference_ligand": component.box.reference_ligand}
+    elif isinstance(component, RetrosynthesisComponent):
+        checkpoint = None if component.model is None else component.model.checkpoint
+        paths = {
+            "stock": component.stock,
+            "templates": component.templates,
+            "model.checkpoint": checkpoint,
+        }
+    elif isinstance(component, SurrogateComponent):
+        paths = {"model": component.model}
+    else:
+        paths = {}
+    return {key: path for key, path in paths.items() if path is not None}
 
 
 class OracleConfig(Config):
@@ -174,6 +202,11 @@ class OracleConfig(Config):
     components: Annotated[tuple[Component, ...], Field(min_length=1)]
     aggregation: Literal["geometric_mean", "product"] = "geometric_mean"
     failed: Literal["exclude", "zero"] = "exclude"
+    workers: PositiveInt = 1  # molecules that are scored at once
+    ray: str | None = None  # "local", "auto" for the cluster that this machine is in, or a cluster's address
+    store: str | None = (
+        None  # file or database URL of docking and retrosynthesis results; None: the run's own
+    )
 
     @field_validator("components")
     @classmethod
@@ -183,3 +216,18 @@ class OracleConfig(Config):
         if twice is not None:
             raise ValueError(f"a different name for each component; {twice!r} comes twice")
         return components
+
+
+def input_files(oracle: OracleConfig) -> dict[str, Path]:
+    """The files that decide what an oracle says, by the key that they come from.
+
+    Those of a folder, as checkpoints are, have their path in it after the key.
+    """
+    found = {}
+    for component in oracle.components:
+        for key, path in _input_paths(component).items():
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                inside = "" if file == path else f"/{file.relative_to(path)}"
+                if file.is_file():
+                    found[f"{component.name}.{key}{inside}"] = file
+    return found

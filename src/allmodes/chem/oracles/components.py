@@ -1,4 +1,4 @@
-"""Scorers that run inside the oracle's worker process: RDKit's, and a user's Python function."""
+"""Scorers that run in the oracle's worker process: RDKit's, a user's function, docking, retrosynthesis."""
 
 import importlib
 import sys
@@ -9,9 +9,10 @@ from typing import Any
 from rdkit import Chem, DataStructs, RDConfig
 from rdkit.Chem import QED, Descriptors, rdFingerprintGenerator, rdMolDescriptors
 
+from allmodes.chem.oracles.results import Scored
 from allmodes.errors import ConfigError
 
-Scorer = Callable[[str], float]
+Scorer = Callable[[str], float | Scored]
 
 
 def make_scorer(component: dict[str, Any]) -> Scorer:
@@ -23,6 +24,22 @@ def make_scorer(component: dict[str, Any]) -> Scorer:
         return _smarts(component)
     if kind == "function":
         return _function(component)
+    if kind == "docking":
+        from allmodes.chem.docking.scorer import make_docking_scorer
+
+        return make_docking_scorer(component)
+    if kind == "external_docking":
+        from allmodes.chem.docking.scorer import make_external_docking_scorer
+
+        return make_external_docking_scorer(component)
+    if kind == "retrosynthesis":
+        from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
+
+        return make_retrosynthesis_scorer(component)
+    if kind == "surrogate":
+        from allmodes.chem.surrogate import make_surrogate_scorer
+
+        return make_surrogate_scorer(component)
     compute = _properties()[kind]
     return lambda smiles: float(compute(_molecule(smiles)))
 

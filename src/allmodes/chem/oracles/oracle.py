@@ -1,121 +1,195 @@
-"""The oracle of a run: components, shaping and aggregation behind one protocol."""
+"""The oracle of a run: components, shaping and aggregation behind one protocol, on several workers."""
 
-import json
-import sys
+import itertools
+import queue
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
-from allmodes.chem.oracles.process import Answer, ScorerProcess
-from allmodes.chem.oracles.results import Evaluation, Failure
+from allmodes.chem.oracles.results import Answer, Evaluation, Failure, Scored
 from allmodes.chem.oracles.shaping import aggregate, shape
-from allmodes.errors import ConfigError
-from allmodes.runs.oracle_config import Component, OracleConfig, ProcessComponent
+from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
+from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
+from allmodes.runs.oracle_config import Component, OracleConfig
+
+_LAST = 1 << 62  # batch number of the request to end: after every molecule
+_LOOK = 0.1  # seconds between two looks at threads that shall end
 
 
 class Oracle(Protocol):
-    """SMILES in, one evaluation each out, in the same order and as soon as each is known."""
+    """SMILES in, one evaluation each out, whenever it is known."""
 
-    def evaluate(self, smiles: Sequence[str]) -> Iterator[Evaluation]:
-        """One evaluation for each SMILES, in order."""
+    def submit(self, smiles: Sequence[str]) -> list[Future[Evaluation]]:
+        """One future for each SMILES."""
         ...
-
-
-_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
-# A program that cannot even be asked about this (ethanol) cannot run at all.
-_PROBE = "CCO"
 
 
 @final
 class ComponentOracle:
     """Scores molecules with the components of a configuration; use it as a context manager.
 
-    RDKit components share one worker process; each user function or program has its own. Entering raises
+    `config.workers` workers take the next molecule as soon as they are free, so that a slow one holds up
+    nobody else. store: where results that take long are looked up first, and kept. Entering raises
     `ConfigError` for a component that cannot work.
     """
 
-    def __init__(self, config: OracleConfig) -> None:
-        self._config = config
-        self._groups = _groups(config.components)
+    def __init__(self, config: OracleConfig, *, store: ResultStore | None = None) -> None:
+        self._config, self._store = config, store
+        self._groups = component_groups(config.components)
+        stored = () if store is None else (c for c in config.components if c.kind in STORED_KINDS)
+        self._keys = {c.name: component_key(c.model_dump(mode="json")) for c in stored}
+        self._workers = _make_workers(config, self._groups)
+        self._waiting: queue.PriorityQueue[tuple[int, int, int, str, Future[Evaluation] | None]]
+        self._waiting = queue.PriorityQueue()
+        self._batches, self._numbers = itertools.count(), itertools.count()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self._workers
+        ]
+        self._lock = threading.Lock()
+        self._since = time.perf_counter()
+        self._busy = dict.fromkeys((_label(group) for group in self._groups), 0.0)
 
     def __enter__(self) -> "ComponentOracle":
         try:
-            for _, process in self._groups:
-                process.start()
+            # All at once: a docking worker takes seconds to compute its maps.
+            with ThreadPoolExecutor(len(self._workers)) as executor:
+                list(executor.map(lambda worker: worker.start(), self._workers))
         except BaseException:
             self._stop()
             raise
+        self._since = time.perf_counter()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        while not self._waiting.empty():
+            self._waiting.get()
+        for _ in self._threads:
+            self._waiting.put((_LAST, 0, next(self._numbers), "", None))
+        while any(thread.is_alive() for thread in self._threads):
+            for worker in self._workers:  # again and again: a process that ended may just have been replaced
+                worker.kill()
+            for thread in self._threads:
+                thread.join(_LOOK)
         self._stop()
 
-    def probe(self) -> None:
-        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles.
-
-        RDKit components and functions need none: they say when they start that they can work.
-        """
-        for components, process in self._groups:
-            if not isinstance(components[0], ProcessComponent):
-                continue
-            (answer,) = process.ask(_PROBE)
-            if isinstance(answer, Failure) and answer.kind in ("died", "timed_out", "malformed"):
-                raise ConfigError(
-                    f"component {components[0].name!r}: `command`: expected an answer to {_PROBE!r}; "
-                    f"got {answer.kind}: {answer.message}"
-                )
-
     def _stop(self) -> None:
-        for _, process in self._groups:
-            process.stop()
+        for worker in self._workers:
+            worker.stop()
+
+    def store_keys(self) -> dict[str, str]:
+        """By name, the keys of the components whose results the store keeps."""
+        return dict(self._keys)
+
+    def probe(self) -> None:
+        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles."""
+        for worker in self._workers:
+            worker.probe()
+
+    def submit(self, smiles: Sequence[str]) -> list[Future[Evaluation]]:
+        """One future for each SMILES, first come, first served.
+
+        With several workers the longest molecules of one call go first: they take longest, and the call is
+        done soonest when they are not the last.
+        """
+        batch = next(self._batches)
+        futures = []
+        for line in smiles:
+            future: Future[Evaluation] = Future()
+            rank = -len(line) if len(self._workers) > 1 else 0
+            self._waiting.put((batch, rank, next(self._numbers), line, future))
+            futures.append(future)
+        return futures
 
     def evaluate(self, smiles: Sequence[str]) -> Iterator[Evaluation]:
-        """One evaluation for each SMILES, in order."""
+        """One evaluation for each SMILES, one after the other."""
         for line in smiles:
-            answers: dict[str, Answer] = {}
-            for components, process in self._groups:
-                answers.update(zip((c.name for c in components), process.ask(line), strict=True))
-            yield self._assemble(line, answers)
+            (future,) = self.submit([line])
+            yield future.result()
 
-    def _assemble(self, smiles: str, answers: dict[str, Answer]) -> Evaluation:
-        raw: dict[str, float] = {}
-        shaped: dict[str, float] = {}
-        failure = None
-        for component in self._config.components:
-            answer = answers[component.name]
-            if not isinstance(answer, Failure):
-                raw[component.name] = answer
-                answer = shape(answer, component.shaping)
-            if isinstance(answer, Failure):
-                failure = failure or f"{component.name}: {answer.kind}: {answer.message}"
-            else:
-                shaped[component.name] = answer
-        reward = None if failure else aggregate(list(shaped.values()), self._config.aggregation)
-        return Evaluation(smiles=smiles, raw=raw, shaped=shaped, reward=reward, failure=failure)
+    def busy_times(self) -> dict[str, Any]:
+        """Seconds since the workers were ready, and those that they have spent on each component, as a sum.
+
+        RDKit's components count as one.
+        """
+        with self._lock:
+            return {"seconds": time.perf_counter() - self._since, "busy": dict(self._busy)}
+
+    def busy_share(self) -> float:
+        """The share of the workers' time so far that they spent on components."""
+        times = self.busy_times()
+        return sum(times["busy"].values()) / (len(self._workers) * times["seconds"])
+
+    def _serve(self, worker: Worker) -> None:
+        while True:
+            *_, smiles, future = self._waiting.get()
+            if future is None:
+                return
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._evaluate(worker, smiles))
+            except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
+                future.set_exception(error)
+
+    def _evaluate(self, worker: Worker, smiles: str) -> Evaluation:
+        answers: dict[str, Answer] = {}
+        for index, group in enumerate(self._groups):
+            known = self._look_up(group, smiles)
+            if known is None:
+                started = time.perf_counter()
+                known = worker.ask(index, smiles)
+                with self._lock:
+                    self._busy[_label(group)] += time.perf_counter() - started
+                self._keep(group, smiles, known)
+            answers.update(zip((c.name for c in group), known, strict=True))
+        return _assemble(self._config, smiles, answers)
+
+    def _look_up(self, group: Sequence[Component], smiles: str) -> list[Answer] | None:
+        key = self._keys.get(group[0].name)  # a component that is stored is alone in its group
+        found = None if key is None or self._store is None else self._store.get(key, smiles)
+        return None if found is None else [found]
+
+    def _keep(self, group: Sequence[Component], smiles: str, answers: Sequence[Answer]) -> None:
+        key = self._keys.get(group[0].name)
+        if key is not None and self._store is not None:
+            self._store.put(key, smiles, answers[0])
 
 
-def _groups(components: Sequence[Component]) -> list[tuple[list[Component], ScorerProcess]]:
-    built_in = [c for c in components if c.kind not in ("function", "process")]
-    own = [[c] for c in components if c.kind in ("function", "process")]
-    return [(group, _scorer_process(group)) for group in ([built_in] if built_in else []) + own]
+def _make_workers(config: OracleConfig, groups: Sequence[Sequence[Component]]) -> list[Worker]:
+    if config.ray is None:
+        return [LocalWorker(groups) for _ in range(config.workers)]
+    from allmodes.chem.oracles.ray_worker import RayWorker, join_ray
+
+    join_ray(config.ray)
+    return [RayWorker(groups) for _ in range(config.workers)]
 
 
-def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
-    first = group[0]
-    if isinstance(first, ProcessComponent):
-        command, prefix, handshake = list(first.command), _LEASH, False
-    else:
-        configs = json.dumps([component.model_dump() for component in group])
-        command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
-        prefix, handshake = (), True
-    return ScorerProcess(
-        command,
-        prefix=prefix,
-        name=first.name,
-        components=len(group),
-        time_limit=max(component.time_limit for component in group),
-        start_limit=max(component.start_limit for component in group),
-        handshake=handshake,
-    )
+def _label(group: Sequence[Component]) -> str:
+    return group[0].name if group[0].kind in OWN_PROCESS else "RDKit"
+
+
+def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> Evaluation:
+    raw: dict[str, float] = {}
+    shaped: dict[str, float] = {}
+    details = {}
+    failure = None
+    for component in config.components:
+        answer: Answer | float = answers[component.name]
+        if isinstance(answer, Scored):
+            raw[component.name] = answer.value
+            if answer.details:
+                details[component.name] = answer.details
+            answer = shape(answer.value, component.shaping)
+        if isinstance(answer, Failure):
+            failure = failure or f"{component.name}: {answer.kind}: {answer.message}"
+        else:
+            shaped[component.name] = answer
+    reward = None if failure else aggregate(list(shaped.values()), config.aggregation)
+    return Evaluation(smiles=smiles, raw=raw, shaped=shaped, reward=reward, failure=failure, details=details)

@@ -11,22 +11,22 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import IO, Any, cast, final
+from typing import IO, Any, cast, final, get_args
 
-from allmodes.chem.oracles.results import Failure
+from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored
 from allmodes.errors import ConfigError
 
-Answer = float | Failure
-
 _LEFT = Failure("died", "ended without an answer (exit code 0)")
-_LONGEST_LINE = 1 << 20  # bytes; no honest answer is longer
+_LONGEST_LINE = 1 << 22  # bytes; no honest answer is longer, twenty poses of a large ligand included
+_KINDS = get_args(FailureKind)
 
 
 @final
 class ScorerProcess:
     """A child process that answers each SMILES line with one JSON line.
 
-    The answer is a number, `{"value": number}`, `{"error": text}`, or for several components a list of these.
+    The answer is a number, `{"value": number, "details": {...}}`, `{"error": text, "kind": kind}`, or for
+    several components a list of these; details and kind may be left out.
     A process that dies, hangs over its time limit or answers nonsense is ended, costs that molecule alone,
     and is started anew for the next. `handshake`: the program's first line says that it is ready.
     """
@@ -116,6 +116,12 @@ class ScorerProcess:
             return Failure("malformed", f"expected {self._components} answers; got {len(items)}")
         return [_parse(item) for item in items]
 
+    def kill(self) -> None:
+        """End the process and its children from another thread than the one that waits for an answer."""
+        running = self._running
+        if running is not None:
+            running.signal()
+
     def stop(self) -> None:
         """End the process and its children, if it runs."""
         if self._running is not None:
@@ -189,6 +195,11 @@ class _Running:
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Failure("died", f"{ended}{last}")
 
+    def signal(self) -> None:
+        if self._process.returncode is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -204,19 +215,21 @@ class _Running:
 
 def _parse(item: Any) -> Answer:
     if isinstance(item, dict) and item.get("error") is not None:
-        return Failure("raised", _printable(str(item["error"]))[:500])
+        kind = item.get("kind") if item.get("kind") in _KINDS else "raised"
+        return Failure(cast("FailureKind", kind), _printable(str(item["error"]))[:500])
     value = item.get("value", item) if isinstance(item, dict) else item
+    details = item.get("details", {}) if isinstance(item, dict) else {}
     if value is None:
         return Failure("not_finite", "expected a number; got null")
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(details, dict):
         return Failure("malformed", f"expected a number; got {str(item)[:100]!r}")
     try:
         number = float(value)
     except OverflowError:
         return Failure("not_finite", f"expected a finite number; got one of {len(str(value))} digits")
-    return (
-        number if math.isfinite(number) else Failure("not_finite", f"expected a finite number; got {number}")
-    )
+    if not math.isfinite(number):
+        return Failure("not_finite", f"expected a finite number; got {number}")
+    return Scored(number, details)
 
 
 def _printable(text: str) -> str:

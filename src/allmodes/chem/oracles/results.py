@@ -41,6 +41,9 @@ class Failure:
     message: str
 
 
+Answer = Scored | Failure
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:

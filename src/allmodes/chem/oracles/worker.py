@@ -7,12 +7,17 @@ out says that it is ready, or what is wrong with the configuration.
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 from rdkit import rdBase
 
 from allmodes.chem.oracles.components import Scorer, make_scorer
 from allmodes.chem.oracles.leash import end_with_parent
+from allmodes.chem.oracles.results import Scored, UnscorableError
 from allmodes.errors import ConfigError
+
+_GROWTH = 1 << 30  # bytes; libraries in C++ leak: Vina keeps about half a megabyte of each ligand
 
 
 def main() -> None:
@@ -27,16 +32,30 @@ def main() -> None:
     except ConfigError as error:
         print(json.dumps({"error": str(error)}), file=answers, flush=True)
         return
+    most = _memory() + _GROWTH
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps([_answer(scorer, line.strip()) for scorer in scorers]), file=answers, flush=True)
+        if _memory() > most:
+            return  # in peace: another process takes its place when the next molecule comes
 
 
-def _answer(scorer: Scorer, smiles: str) -> float | dict[str, str]:
+def _memory() -> int:
+    """Bytes that this process holds; 0 where the system does not say (Linux does)."""
     try:
-        return scorer(smiles)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _answer(scorer: Scorer, smiles: str) -> float | dict[str, Any]:
+    try:
+        answer = scorer(smiles)
+    except UnscorableError as error:
+        return {"error": str(error), "kind": error.kind}
     except Exception as error:  # noqa: BLE001 - a typed failure in the ledger, whatever a component raises
         return {"error": f"{type(error).__name__}: {error}"}
+    return {"value": answer.value, "details": answer.details} if isinstance(answer, Scored) else answer
 
 
 if __name__ == "__main__":

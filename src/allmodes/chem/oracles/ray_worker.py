@@ -1,0 +1,103 @@
+"""A worker on any machine of a Ray cluster."""
+
+import socket
+from collections.abc import Sequence
+from typing import Any, final
+
+import ray
+
+from allmodes.chem.oracles.results import Answer, Failure
+from allmodes.chem.oracles.workers import LocalWorker
+from allmodes.errors import ConfigError
+from allmodes.runs.oracle_config import Component
+
+_RETRIES = 1  # when Ray's process dies: the machine may be at fault rather than the molecule
+_REACH = 10  # seconds for a cluster's address to answer
+_LOOK = 0.5  # seconds between two looks at whether the answer is still wanted
+
+
+def join_ray(address: str) -> None:
+    """Join a Ray cluster, or start one here for "local". Raises `ConfigError` when there is none."""
+    if ray.is_initialized():
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdecimal():  # Ray itself would try for a minute, and then end this process
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
+        ray.init(
+            address=address, log_to_driver=False, include_dashboard=False if address == "local" else None
+        )
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f'`oracle.ray`: expected "local", "auto" or the address of a running cluster; got {address!r}: '
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+class _Remote:
+    """What runs in Ray's process: the components' own processes, restarted with it."""
+
+    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+        self._worker = LocalWorker(groups)
+
+    def call(self, name: str) -> str | None:
+        """Start or probe; returns what is wrong with the configuration."""
+        try:
+            getattr(self._worker, name)()
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def ask(self, group: int, smiles: str) -> list[Answer]:
+        return self._worker.ask(group, smiles)
+
+
+@final
+class RayWorker:
+    """One actor with one CPU; files of the configuration must lie where its machine finds them."""
+
+    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+        self._groups = groups
+        self._is_wanted = True
+        self._start_limit = sum(max(c.start_limit for c in group) for group in groups)
+        actor: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=_RETRIES)(_Remote)
+        self._actor = actor.remote([list(group) for group in groups])
+
+    def start(self) -> None:
+        """Start the processes. Raises `ConfigError` for a component that cannot work."""
+        self._call("start")
+
+    def probe(self) -> None:
+        """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
+        self._call("probe")
+
+    def _call(self, name: str) -> None:
+        try:
+            error = ray.get(self._actor.call.remote(name), timeout=self._start_limit)
+        except ray.exceptions.GetTimeoutError as late:
+            raise ConfigError(
+                f"`oracle.workers`: expected a free CPU of the Ray cluster for each worker; none within "
+                f"{self._start_limit:g} s"
+            ) from late
+        if error is not None:
+            raise ConfigError(error)
+
+    def ask(self, group: int, smiles: str) -> list[Answer]:
+        """One answer for each component of a group."""
+        reference = self._actor.ask.remote(group, smiles)
+        message = "given up"
+        try:
+            while self._is_wanted:
+                if ray.wait([reference], timeout=_LOOK)[0]:
+                    return ray.get(reference)
+        except ray.exceptions.RayActorError as error:
+            message = " ".join(str(error).split())[:300]
+        return [Failure("died", f"Ray: {message}")] * len(self._groups[group])
+
+    def kill(self) -> None:
+        """Give up what is being computed, from another thread."""
+        self._is_wanted = False
+
+    def stop(self) -> None:
+        """End the actor; its processes end with it."""
+        ray.kill(self._actor)

@@ -1,0 +1,114 @@
+"""Who computes the components: the processes of one worker, on this machine."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Protocol, final
+
+from allmodes.chem.oracles.process import ScorerProcess
+from allmodes.chem.oracles.results import Answer, Failure
+from allmodes.errors import ConfigError
+from allmodes.runs.oracle_config import Component, ProcessComponent
+
+_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
+# A program that cannot even be asked about this (ethanol) cannot run at all.
+_PROBE = "CCO"
+# What RDKit computes in no time shares a process; each other component has one, whose end costs it alone.
+OWN_PROCESS = ("function", "process", "docking", "external_docking", "retrosynthesis")
+
+
+class Worker(Protocol):
+    """Answers for one molecule at a time, group by group; `kill` may come from another thread."""
+
+    def start(self) -> None:
+        """Be ready to answer. Raises `ConfigError` for a component that cannot work."""
+        ...
+
+    def probe(self) -> None:
+        """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
+        ...
+
+    def ask(self, group: int, smiles: str) -> list[Answer]:
+        """One answer for each component of a group."""
+        ...
+
+    def kill(self) -> None:
+        """Give up what is being computed, at once."""
+        ...
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+        ...
+
+
+def component_groups(components: Sequence[Component]) -> list[list[Component]]:
+    """The components that are asked together, since they share a process."""
+    together = [component for component in components if component.kind not in OWN_PROCESS]
+    own = [[component] for component in components if component.kind in OWN_PROCESS]
+    return [*([together] if together else []), *own]
+
+
+@final
+class LocalWorker:
+    """One process for each group of components."""
+
+    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+        self._groups = groups
+        self._processes = [_scorer_process(group) for group in groups]
+
+    def start(self) -> None:
+        """Start all processes. Raises `ConfigError` for a component that cannot work."""
+        try:
+            for process in self._processes:
+                process.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def probe(self) -> None:
+        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles.
+
+        The other components need none: they say when they start that they can work.
+        """
+        for (first, *_), process in zip(self._groups, self._processes, strict=True):
+            if not isinstance(first, ProcessComponent):
+                continue
+            (answer,) = process.ask(_PROBE)
+            if isinstance(answer, Failure) and answer.kind in ("died", "timed_out", "malformed"):
+                raise ConfigError(
+                    f"component {first.name!r}: `command`: expected an answer to {_PROBE!r}; "
+                    f"got {answer.kind}: {answer.message}"
+                )
+
+    def ask(self, group: int, smiles: str) -> list[Answer]:
+        """One answer for each component of a group."""
+        return self._processes[group].ask(smiles)
+
+    def kill(self) -> None:
+        """End the processes from another thread."""
+        for process in self._processes:
+            process.kill()
+
+    def stop(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.stop()
+
+
+def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
+    first = group[0]
+    if isinstance(first, ProcessComponent):
+        command, prefix, handshake = list(first.command), _LEASH, False
+    else:
+        configs = json.dumps([component.model_dump(mode="json") for component in group])
+        command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
+        prefix, handshake = (), True
+    return ScorerProcess(
+        command,
+        prefix=prefix,
+        name=first.name,
+        components=len(group),
+        time_limit=max(component.time_limit for component in group),
+        start_limit=max(component.start_limit for component in group),
+        handshake=handshake,
+    )

@@ -1,0 +1,14 @@
+"""What a scoring of a file can be told."""
+
+from typing import Literal
+
+from allmodes.runs.config import Config, Number
+from allmodes.runs.oracle_config import OracleConfig
+
+
+class ScoringConfig(Config):
+    """An oracle, and the reward from which a molecule is a hit."""
+
+    kind: Literal["scoring"] = "scoring"
+    oracle: OracleConfig
+    screen: Number | None = None
