@@ -10,7 +10,7 @@ from allmodes.metrics import summarise, welch_test
 from allmodes.runs.words import NBSP, is_clear, listing, p_relation
 
 DASH = "–"
-_NAMES = {"reinvent": "REINVENT", "mara": "MARA"}
+_NAMES = {"reinvent": "REINVENT", "mara": "MARA", "grpo": "GRPO", "ips-grpo": "IPS-GRPO"}
 
 Groups = Mapping[str, Sequence[RunResult]]  # by algorithm, in order: the first is the reference
 

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: learning curves and molecules."""
+"""Figures of the reports as inline SVG: learning curves, distributions and molecules."""
 
 import io
 import math
@@ -21,8 +21,9 @@ from allmodes.metrics import num_circles
 WINDOW = 200  # calls over which the mean reward moves
 _FEWEST = 50  # calls below which a mean over the window says nothing
 _FINE, _COARSE = 160, 12  # grid points of the cheap curves, and of #Circles
+_BINS = 24  # of a distribution
 _INK, _FAINT = "#333333", "#d0d0d0"
-_ATOM_COLOURS = {  # by atomic number; calmer than RDKit's own, and dark enough for paper
+ATOM_COLOURS = {  # by atomic number; calmer than RDKit's own, and dark enough for paper
     6: (0.20, 0.20, 0.20),
     7: (0.12, 0.30, 0.75),
     8: (0.80, 0.15, 0.12),
@@ -183,19 +184,55 @@ def _label_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]
         free = height + 0.075
 
 
-def draw_molecule(smiles: str, *, width: int = 240, height: int = 170) -> str:
-    """A molecule as SVG with a viewBox and no size of its own. The SMILES must be one that RDKit reads."""
+def draw_molecule(smiles: str, *, width: int = 240, height: int = 170, bond: int = 26) -> str:
+    """A molecule as SVG with a viewBox and no size of its own. The SMILES must be one that RDKit reads.
+
+    bond: its length in pixels at most: a small molecule is not blown up.
+    """
     molecule = rdMolDraw2D.PrepareMolForDrawing(Chem.MolFromSmiles(smiles))
     rdDepictor.StraightenDepiction(molecule)
     drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
     options = drawer.drawOptions()
     options.clearBackground = False
-    options.fixedBondLength = 26  # at most: a small molecule is not blown up
+    options.fixedBondLength = bond
     options.bondLineWidth = 1.5 if molecule.GetNumAtoms() <= 30 else 1.1
     options.minFontSize, options.maxFontSize = 9, 13
     options.padding = 0.03
-    options.updateAtomPalette(_ATOM_COLOURS)
+    options.updateAtomPalette(ATOM_COLOURS)
     drawer.DrawMolecule(molecule)
     drawer.FinishDrawing()
     _, _, drawing = drawer.GetDrawingText().partition("<!-- END OF HEADER -->")
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-hidden="true">{drawing}'
+
+
+def draw_distribution(values: Sequence[float], *, mark: float | None = None) -> str:
+    """A histogram of values, at least one, as SVG; bars from `mark` up have the accent's colour."""
+    edges, counts = distribution(values, mark=mark)
+    width, height = 230.0, 90.0
+    places = (edges - edges[0]) * width / (edges[-1] - edges[0])
+    tall = (height - 4) * counts / counts.max()
+    bars = [
+        f'<rect x="{left + 0.5:.1f}" y="{height - top:.1f}" width="{max(right - left - 1, 0.5):.1f}" '
+        f'height="{top:.1f}" fill="{"var(--accent)" if mark is not None and edge >= mark else "#a9b4bf"}"/>'
+        for left, right, top, edge in zip(places[:-1], places[1:], tall, edges[:-1], strict=True)
+        if top
+    ]
+    axis = f'<path d="M0 {height + 0.5}H{width:.0f}" stroke="#999999"/>'
+    return f'<svg viewBox="0 0 {width:.0f} {height + 1:.0f}" aria-hidden="true">{"".join(bars)}{axis}</svg>'
+
+
+def distribution(values: Sequence[float], *, mark: float | None = None) -> tuple[Curve, NDArray[np.int64]]:
+    """Edges, (B + 1,), and counts, (B,), of equal bins from the lowest value to the highest.
+
+    A mark between the two is an edge: no bin holds values from both sides of it.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    low, high = data.min(), data.max()
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value: one bin among empty ones
+        return low + np.arange(-7.0, 9.0), np.bincount([7], [len(data)], 15).astype(np.int64)
+    size = (high - low) / _BINS
+    edges = np.linspace(low, high, _BINS + 1)
+    if mark is not None and low < mark <= high:
+        below, above = math.ceil((mark - low) / size), math.floor((high - mark) / size) + 1
+        edges = mark + size * np.arange(-below, above + 1)  # 0 times the size: the mark itself
+    return edges, np.histogram(data, edges)[0]

@@ -1,42 +1,29 @@
 """The report of a design experiment: one HTML file that explains itself, offline."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from allmodes.chem.comparison import DASH, Groups, compare, shown_name, verdicts
 from allmodes.chem.figures import WINDOW, draw_molecule, learning_curves
+from allmodes.chem.hits import HitPage, render_hits, worth_a_page
 from allmodes.chem.ledger import LedgerRow, reward_tensor
-from allmodes.chem.results import RunResult, find_hits
-from allmodes.runs.files import write_text
-from allmodes.runs.molecules_config import MoleculesConfig
-from allmodes.runs.oracle_config import (
-    Component,
-    FunctionComponent,
-    NoShaping,
-    ProcessComponent,
-    Shaping,
-    SimilarityComponent,
-    SmartsComponent,
-    StepShaping,
+from allmodes.chem.results import Hit, RunResult, find_hits
+from allmodes.chem.task_words import (
+    describe_component,
+    oracle_remarks,
+    oracle_settings,
+    raw_values,
+    without_folders,
 )
+from allmodes.runs.files import write_text
+from allmodes.runs.molecules_config import IpsConfig, MoleculesConfig
 from allmodes.runs.pages import render_page, require_report_extra
 from allmodes.runs.words import listing, plural
 
-_COLOURS = {"reinvent": "#7f7f7f", "mara": "#1f6fb2"}
-_OTHER_COLOURS = ("#c8553d", "#3a8f5c", "#8a5fa8", "#b8860b", "#4a9aa5", "#a0526f")
+_COLOURS = {"reinvent": "#7f7f7f", "mara": "#1f6fb2", "grpo": "#c8553d", "ips-grpo": "#3a8f5c"}
 _STOPS = {"budget": "budget spent", "hits": "enough hits", "collapse": "collapse", "max_steps": "step limit"}
-_PROPERTIES = {
-    "qed": "QED, drug-likeness from 0 to 1",
-    "sa_score": "synthetic accessibility, from 1 (easy) to 10 (hard)",
-    "logp": "logP after Wildman and Crippen",
-    "weight": "molecular weight",
-    "tpsa": "topological polar surface area",
-    "hbd": "hydrogen-bond donors",
-    "rings": "rings",
-}
 _CARDS, _CARDS_WITHOUT_HITS = 12, 6
 
 Ledgers = Mapping[tuple[str, int], Sequence[LedgerRow]]
@@ -52,9 +39,10 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     found = {result.algorithm for result in results}
     algorithms = [name for name in config.algorithm if name in found]
     groups = {name: [result for result in results if result.algorithm == name] for name in algorithms}
-    spare = iter(_OTHER_COLOURS * len(algorithms))
-    colours = {shown_name(name): _COLOURS.get(name) or next(spare) for name in algorithms}
+    colours = {shown_name(name): _COLOURS[name] for name in algorithms}
     runs = {shown_name(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
+    galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
+    pages = [page for gallery in galleries for page in gallery["pages"]]
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
         title=listing([shown_name(name) for name in algorithms]),
@@ -68,10 +56,12 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         figure=learning_curves(
             runs, colours=colours, screen=config.screen, circle_distance=config.circle_distance
         ),
-        galleries=[_gallery(config, name, group, ledgers) for name, group in groups.items()],
+        galleries=galleries,
+        hit_pages=render_hits(config.oracle, pages),
+        hits_note=_hits_note(galleries),
         seeds=[_seed_row(run) for group in groups.values() for run in group],
         failures=_failures(groups, ledgers),
-        components=[_component(component) for component in config.oracle.components],
+        components=[describe_component(component) for component in config.oracle.components],
         settings=_settings(config, algorithms),
         config=config,
     )
@@ -91,7 +81,7 @@ def _lead(config: MoleculesConfig, groups: Groups) -> str:
 
 def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]:
     """What a reader must know before comparing numbers."""
-    remarks = []
+    remarks = oracle_remarks(config.oracle)
     short = sum(run.calls < config.budget for run in results)
     if short:
         remarks.append(
@@ -109,7 +99,7 @@ def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]
 def _gallery(
     config: MoleculesConfig, name: str, group: Sequence[RunResult], ledgers: Ledgers
 ) -> dict[str, Any]:
-    """Drawn molecules of one algorithm: the best of each circle, or the best below the screen."""
+    """Drawn molecules of one algorithm, the best of each circle or the best below the screen; hit pages."""
     pooled: dict[str, tuple[int, LedgerRow]] = {}
     for run in group:
         for row in ledgers[name, run.seed]:
@@ -134,25 +124,53 @@ def _gallery(
             if shown
             else "No molecule was scored."
         )
-    cards = [_card(row, pooled[row.evaluation.smiles][0]) for row in shown]
-    return {"name": shown_name(name), "heading": heading, "note": note, "cards": cards}
-
-
-def _card(row: LedgerRow, seed: int) -> dict[str, Any]:
-    result = row.evaluation
+    origins = {smiles: f"seed {seed}, call {row.call:,}" for smiles, (seed, row) in pooled.items()}
+    pages = _pages(name, hits, origins)
+    anchors = {page.evaluation.smiles: page.anchor for page in pages}
     return {
-        "svg": draw_molecule(result.smiles),
-        "smiles": result.smiles,
-        "reward": f"{result.reward:.3f}",
-        "raw": [(name, _short(value)) for name, value in result.raw.items()],
-        "origin": f"seed {seed}, call {row.call:,}",
+        "name": shown_name(name),
+        "heading": heading,
+        "note": note,
+        "cards": [_card(config, row, origins, anchors) for row in shown],
+        "hits": len(hits),
+        "pages": pages,
     }
 
 
-def _short(value: float) -> str:
-    if value.is_integer() or 1000 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:#.3g}".removesuffix(".")
+def _pages(name: str, hits: Sequence[Hit], origins: Mapping[str, str]) -> list[HitPage]:
+    """Pages of the hits that have a pose or a route to show; a card says all that there is of the others."""
+    telling = [hit for hit in hits if hit.row.evaluation.details]
+    return [
+        HitPage(
+            anchor=f"hit-{name}-{number}",
+            title=f"{shown_name(name)}, hit {number}",
+            origin=origins[row.evaluation.smiles],
+            evaluation=row.evaluation,
+        )
+        for number, row in enumerate(worth_a_page(telling, most=_CARDS), start=1)
+    ]
+
+
+def _hits_note(galleries: Sequence[Mapping[str, Any]]) -> str:
+    counts = [f"{len(one['pages'])} of {one['hits']:,} ({one['name']})" for one in galleries if one["pages"]]
+    return (
+        f"Of the distinct hits of all seeds, {listing(counts)} have a page: the best of each circle first, "
+        "then the others, best first. Every hit of every run is in hits.csv and hits.sdf, beside this report."
+    )
+
+
+def _card(
+    config: MoleculesConfig, row: LedgerRow, origins: Mapping[str, str], anchors: Mapping[str, str]
+) -> dict[str, Any]:
+    result = row.evaluation
+    return {
+        "anchor": anchors.get(result.smiles),
+        "svg": draw_molecule(result.smiles),
+        "smiles": result.smiles,
+        "reward": f"{result.reward:.3f}",
+        "raw": raw_values(config.oracle, result),
+        "origin": origins[result.smiles],
+    }
 
 
 def _seed_row(run: RunResult) -> dict[str, Any]:
@@ -191,44 +209,10 @@ def _failures(groups: Groups, ledgers: Ledgers) -> list[dict[str, Any]]:
         {
             "kind": kind,
             "counts": [f"{counts[name][kind]:,}" for name in groups],
-            "example": _without_folders(examples.get(kind, ""))[:200],
+            "example": without_folders(examples.get(kind, ""))[:200],
         }
         for kind in kinds
     ]
-
-
-def _without_folders(text: str) -> str:
-    """The text with absolute paths cut down to their last part: a report is shared, a home folder is not."""
-    return re.sub(r"(?:(?<=^)|(?<=[\s'\"(=]))/(?:[^\s/'\"]+/)+", "…/", text)
-
-
-def _component(component: Component) -> dict[str, str]:
-    if isinstance(component, SimilarityComponent):
-        what = "similarity to " + ", ".join(component.references)
-    elif isinstance(component, SmartsComponent):
-        what = "matches " + " or ".join(component.patterns)
-    elif isinstance(component, FunctionComponent):
-        what = f"function {component.function}"
-    elif isinstance(component, ProcessComponent):
-        # Without their folders: see `_without_folders`.
-        what = "program " + " ".join(PurePath(part).name or part for part in component.command)
-    else:
-        what = _PROPERTIES.get(component.kind, component.kind)
-    return {"name": component.name, "what": what, "shaping": _shaping(component.shaping)}
-
-
-def _shaping(shaping: Shaping) -> str:
-    if isinstance(shaping, NoShaping):
-        return "none: the raw value is the score"
-    if isinstance(shaping, StepShaping):
-        if shaping.low is None or shaping.high is None:
-            bound = f"from {shaping.low:g} up" if shaping.low is not None else f"up to {shaping.high:g}"
-        else:
-            bound = f"from {shaping.low:g} to {shaping.high:g}"
-        return f"step: 1 {bound}, else 0"
-    low, high = ("low", "high") if shaping.kind == "sigmoid" else ("high", "low")
-    kind = shaping.kind.replace("_", " ")
-    return f"{kind}: {low} below {shaping.low:g}, {high} above {shaping.high:g} (k = {shaping.k:g})"
 
 
 def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[str, str]]:
@@ -240,8 +224,13 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
         ("Precision", config.precision),
         ("Failed molecules", "left out of training" if config.oracle.failed == "exclude" else "train with 0"),
     ]
+    if config.lookahead:
+        batches = "1 batch" if config.lookahead == 1 else f"{config.lookahead:,} batches"
+        settings.append(("Look-ahead", f"{batches} sampled and scored ahead of the update"))
     if "mara" in algorithms:
         settings.append(("MARA", config.mara.in_words()))
+    if "ips-grpo" in algorithms:
+        settings.append(("IPS", _ips(config.ips)))
     replay, scaffold, collapse = config.replay, config.scaffold_filter, config.collapse
     settings += [
         (
@@ -261,5 +250,17 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
             f"{collapse.action}s below {100 * collapse.min_new:g} % new molecules "
             f"over {plural(collapse.window, 'step')}",
         ),
+        *oracle_settings(config.oracle),
     ]
     return settings
+
+
+def _ips(ips: IpsConfig) -> str:
+    outcome = {
+        "molecule": "molecule",
+        "scaffold": "Murcko scaffold",
+        "cluster": f"cluster of radius {ips.cluster_distance:g} in Tanimoto distance",
+    }[ips.outcome]
+    counted = "in each batch" if ips.frequency == "batch" else "over the whole run"
+    least = f", at least {ips.min_probability:g}" if ips.min_probability else ""
+    return f"rewards divided by the frequency of the {outcome}, counted {counted} as sampled{least}"
