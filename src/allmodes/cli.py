@@ -13,7 +13,7 @@ from allmodes.errors import AllmodesError, ConfigError, InputError
 
 app = tyro.extras.SubcommandApp()
 chem = tyro.extras.SubcommandApp()
-app.command(chem, name="chem", help="Molecules: pretrain a prior.")
+app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pretrain.")
 
 
 @app.command(name="run")
@@ -29,10 +29,12 @@ class Run:
         out: folder of the run; a new one below runs/ by default.
         dry_run: check everything, print the resolved configuration, and stop.
         resume: folder of an interrupted run.
+        scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
     """
 
     recipe: tyro.conf.Positional[Path | None] = None
     out: Path | None = None
+    scale: str | None = None
     dry_run: bool = False
     resume: Path | None = None
 
@@ -40,15 +42,16 @@ class Run:
 def run(arguments: Run, flags: Sequence[str]) -> None:
     """What `allmodes run` does."""
     if arguments.resume is not None:
-        if arguments.recipe is not None or flags or arguments.out is not None or arguments.dry_run:
+        others = (arguments.recipe, arguments.out, arguments.scale)
+        if any(other is not None for other in others) or flags or arguments.dry_run:
             raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
         print(f"report: {_kind_of_run(arguments.resume).resume(arguments.resume)}")
         return
     if arguments.recipe is None:
         raise InputError("expected a recipe file or --resume RUN; got neither")
-    from allmodes.runs.config import apply_flags, build_config, read_config_file
+    from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
 
-    values = apply_flags(read_config_file(arguments.recipe), flags)
+    values = apply_flags(apply_scale(read_config_file(arguments.recipe), arguments.scale), flags)
     kind = _find_kind(values, source=str(arguments.recipe))
     config = build_config(kind.config, values, source=str(arguments.recipe))
     experiment = kind.load()
@@ -132,11 +135,12 @@ def chem_pretrain(
     file: tyro.conf.Positional[Path],
     *,
     out: Path,
-    cell: Literal["lstm", "gru"] = "lstm",
-    hidden_size: int = 512,
-    num_layers: int = 3,
-    embedding_size: int = 256,
-    epochs: int = 5,
+    cell: Literal["lstm", "gru", "mamba"] = "lstm",
+    hidden_size: int | None = None,
+    num_layers: int | None = None,
+    embedding_size: int | None = None,
+    state_size: int | None = None,
+    epochs: float = 5,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     validation_fraction: float = 0.02,
@@ -153,11 +157,12 @@ def chem_pretrain(
     Args:
         file: the SMILES file; the first column of each line counts.
         out: run folder; holds prior.safetensors and model_card.md at the end.
-        cell: recurrent cell.
-        hidden_size: units a layer.
-        num_layers: recurrent layers.
-        embedding_size: size of a token's embedding.
-        epochs: passes over the data.
+        cell: kind of policy; mamba needs transformers.
+        hidden_size: units a layer; 512, and 256 for mamba.
+        num_layers: layers; 3, and 12 for mamba.
+        embedding_size: size of a token's embedding; 256. mamba has hidden_size.
+        state_size: numbers that each of mamba's channels remembers; 16. For mamba alone.
+        epochs: passes over the data; may be a fraction.
         batch_size: molecules an update.
         learning_rate: Adam's peak rate, after a warm-up and before a cosine to zero.
         validation_fraction: share of the molecules held out.
@@ -168,13 +173,16 @@ def chem_pretrain(
         num_samples: molecules drawn for validity, uniqueness and novelty.
     """
     _require("rdkit", "molecules", "chem,report")
-    from allmodes.chem.pretrain import PretrainSettings, pretrain
+    if cell == "mamba":
+        _require("transformers", "Mamba policies", "chem,report,text")
+    from allmodes.chem.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
 
+    given = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": embedding_size,
+             "state_size": state_size}  # fmt: skip
+    sizes = {**DEFAULT_SIZES[cell], **{name: size for name, size in given.items() if size is not None}}
     settings = PretrainSettings(
         cell=cell,
-        hidden_size=hidden_size,
-        num_layers=num_layers,
-        embedding_size=embedding_size,
+        **sizes,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -189,6 +197,79 @@ def chem_pretrain(
     for key in ("validation_nll", "validity", "uniqueness", "novelty"):
         print(f"{key}: {results[key]:.4f}")
     print(f"prior: {out / 'prior.safetensors'}")
+
+
+@chem.command(name="receptor")
+def chem_receptor(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    ligand: str | None = None,
+    chains: tuple[str, ...] = (),
+    ph: float = 7.4,
+) -> None:
+    """Prepare a receptor for docking from a PDB file as it is downloaded.
+
+    Args:
+        file: the PDB file.
+        out: folder for receptor.pdbqt, reference_ligand.pdb and docking.toml, the component for a recipe.
+        ligand: residue name of the co-crystallised ligand, around which the box is put.
+        chains: chains to keep; all by default.
+        ph: hydrogens are added as at this pH.
+    """
+    _require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.docking.receptor import prepare_receptor
+
+    for line in prepare_receptor(file, out, ligand=ligand, chains=chains, ph=ph).lines():
+        print(line)
+
+
+@chem.command(name="score")
+def chem_score(
+    file: tyro.conf.Positional[Path], *, oracle: Path, out: Path, screen: float | None = None
+) -> None:
+    """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
+
+    Args:
+        file: SMILES, one a line (.smi, .smi.gz; a name may follow), or a CSV with a column smiles.
+        oracle: a recipe, or any file with its [oracle] table.
+        out: folder for scores.csv, scores.sdf with poses, and report.html.
+        screen: the reward from which a molecule is a hit; that of the recipe by default.
+    """
+    _require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.score import score_file
+    from allmodes.runs.config import apply_scale, build_config, read_config_file
+    from allmodes.runs.scoring_config import ScoringConfig
+
+    values = apply_scale(read_config_file(oracle), None)
+    known = {key: values[key] for key in ("oracle", "screen") if key in values}
+    config = build_config(ScoringConfig, known, source=str(oracle))
+    chosen = config.screen if screen is None else screen
+    print(f"report: {score_file(file, config.oracle, screen=chosen, out=out)}")
+
+
+@chem.command(name="surrogate")
+def chem_surrogate(
+    file: tyro.conf.Positional[Path], *, out: Path, column: str = "docking raw", target: str | None = None
+) -> None:
+    """Fit a regression to scores, as a stand-in for a slow scorer, and print its held-out error.
+
+    Args:
+        file: CSV with the columns smiles and the score's, such as scores.csv of `allmodes chem score`.
+        out: the surrogate's file, for a component of kind "surrogate".
+        column: the score's column.
+        target: words for what it stands in for; the file's and the column's name by default.
+    """
+    _require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.surrogate import fit_surrogate
+
+    card = fit_surrogate(file, out, column=column, target=target or f"{column} of {file.name}")
+    print(f"{card.molecules} molecules, scores with a standard deviation of {card.spread:.3f}")
+    print(
+        f"held-out error: RMSE {card.rmse:.3f}, mean {card.mean_error:.3f}; R² {card.r2:.3f}, "
+        f"rank correlation {card.rank_correlation:.3f} (five folds)"
+    )
+    print(f"surrogate: {out}")
 
 
 @app.command(name="target")
@@ -320,7 +401,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand."""
-    takes_value = {"--out", "--resume"}
+    takes_value = {"--out", "--resume", "--scale"}
     own, flags, rest = [], [], list(arguments)
     has_recipe = False
     while rest:
