@@ -118,7 +118,7 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
             busy = f", workers {100 * share:.0f} % busy" if (share := seen.busy) is not None else ""
             progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{busy}{alarm}")
 
-        run_jobs(partial(_run_job, config), unfinished, workers=config.workers, show=show)
+        run_jobs(partial(run_job, config), unfinished, workers=config.workers, show=show)
     results = [_read_result(job) for job in jobs]
     ledgers = {(job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite") for job in jobs}
     summary = json.dumps([result.as_json() for result in results], indent=2)
@@ -129,8 +129,11 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
     return report
 
 
-def _run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
-    """Run one job to its end and write its result; the checkpoint goes when nothing is left to resume."""
+def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
+    """Run one job to its end, or on where it was interrupted, and write its result.json.
+
+    The checkpoint goes when nothing is left to resume: a job with a result.json is not to be run again.
+    """
     torch.set_num_threads(config.threads or 1)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(RunFolder(job.path))

@@ -6,6 +6,8 @@ from pathlib import PurePath
 
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.oracles.store import STORED_KINDS
+from allmodes.chem.surrogate import load_surrogate, shipped_surrogate
+from allmodes.errors import RunError
 from allmodes.runs.oracle_config import (
     Component,
     DockingSettings,
@@ -19,6 +21,7 @@ from allmodes.runs.oracle_config import (
     SimilarityComponent,
     SmartsComponent,
     StepShaping,
+    SurrogateComponent,
 )
 from allmodes.runs.words import NBSP, listing, plural
 
@@ -48,19 +51,27 @@ def describe_component(component: Component) -> dict[str, str]:
         what = _docking(component)
     elif isinstance(component, RetrosynthesisComponent):
         what = _retrosynthesis(component)
+    elif isinstance(component, SurrogateComponent):
+        what = _surrogate(component)
     else:
         what = _PROPERTIES.get(component.kind, component.kind)
     return {"name": component.name, "what": what, "shaping": _shaping(component.shaping)}
 
 
 def is_stand_in(component: Component) -> bool:
-    """Whether a component's results come from what stands in for a real catalogue: the shipped stock."""
+    """Whether a component's routes end in what stands in for a real catalogue: the shipped stock."""
     return isinstance(component, RetrosynthesisComponent) and component.stock is None
 
 
 def labels(oracle: OracleConfig) -> dict[str, str]:
     """By name, how results of each component are headed: a stand-in is called one."""
-    return {c.name: f"{c.name} (stand-in stock)" if is_stand_in(c) else c.name for c in oracle.components}
+    return {c.name: c.name + _stands_in(c) for c in oracle.components}
+
+
+def _stands_in(component: Component) -> str:
+    if isinstance(component, SurrogateComponent):
+        return " (stand-in)"
+    return " (stand-in stock)" if is_stand_in(component) else ""
 
 
 def oracle_remarks(oracle: OracleConfig) -> list[str]:
@@ -69,6 +80,12 @@ def oracle_remarks(oracle: OracleConfig) -> list[str]:
     docking = [f"“{c.name}”" for c in oracle.components if isinstance(c, DockingSettings)]
     if docking:
         remarks.append(f"{listing(docking)}: docking scores, a stand-in for measured affinity.")
+    regressions = [f"“{c.name}”" for c in oracle.components if isinstance(c, SurrogateComponent)]
+    if regressions:
+        remarks.append(
+            f"{listing(regressions)}: predicted by a regression, a stand-in for the scorer that it "
+            "was fitted to."
+        )
     shipped = [f"“{c.name}”" for c in oracle.components if is_stand_in(c)]
     if shipped:
         remarks.append(
@@ -77,6 +94,19 @@ def oracle_remarks(oracle: OracleConfig) -> list[str]:
             "sells what it begins with."
         )
     return remarks
+
+
+def _surrogate(component: SurrogateComponent) -> str:
+    path = shipped_surrogate() if component.model is None else component.model
+    try:
+        card = load_surrogate(path)[1]
+    except RunError:  # moved since the run: the rest of the report is worth having
+        return f"surrogate {path.name}, which cannot be read"
+    return (
+        f"surrogate {path.name}: ridge regression, fitted to {card.target} of "
+        f"{plural(card.molecules, 'molecule')}; held-out error (RMSE) {card.rmse:.2f} where the scores have "
+        f"a standard deviation of {card.spread:.2f}, R² {card.r2:.2f}"
+    )
 
 
 def oracle_settings(oracle: OracleConfig) -> list[tuple[str, str]]:

@@ -1,0 +1,100 @@
+"""SYNTH and ALL-AMIDE as they are shipped, with a receptor of a few atoms in place of a protein."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allmodes.chem.design import new_design
+from allmodes.chem.ledger import read_ledger
+from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
+from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
+from allmodes.runs.molecules_config import MoleculesConfig
+from allmodes.runs.oracle_config import DockingComponent, RetrosynthesisComponent
+
+RECIPES = Path(__file__).parents[3] / "recipes"
+
+
+def config_of(recipe: str, scale: str | None, *flags: str) -> MoleculesConfig:
+    path = RECIPES / recipe
+    values = apply_flags(apply_scale(read_config_file(path), scale), flags)
+    return build_config(MoleculesConfig, values, source=str(path))
+
+
+@pytest.mark.parametrize("recipe", ["synth.toml", "all-amide.toml"])
+def test_the_papers_settings(recipe: str) -> None:
+    """MARA, appendix C.5; IPS, appendix B.2; Saturn for what they leave open."""
+    config = config_of(recipe, "paper")
+    assert (config.budget, config.batch_size, config.sigma, config.learning_rate) == (10_000, 64, 128.0, 1e-4)
+    assert (config.seeds, config.screen, config.lookahead) == ((0, 1, 2, 3, 4), 0.8, 0)
+    assert (config.replay.size, config.replay.sample, config.replay.augmentation_rounds) == (100, 10, 2)
+    assert config.scaffold_filter is not None
+    assert config.scaffold_filter.bucket_size == 10
+    assert str(config.prior) == "mamba"
+    docking, qed, donors, synthesis = config.oracle.components
+    assert isinstance(docking, DockingComponent)
+    assert docking.shaping.model_dump() == {"kind": "reverse_sigmoid", "low": -16.0, "high": 0.0, "k": 0.15}
+    assert docking.exhaustiveness == 8
+    assert (qed.kind, qed.shaping.kind) == ("qed", "none")
+    assert donors.shaping.model_dump() == {"kind": "step", "low": None, "high": 3.0}
+    assert isinstance(synthesis, RetrosynthesisComponent)
+    assert synthesis.reactions == (("amide coupling",) if recipe == "all-amide.toml" else ())
+    assert config.oracle.aggregation == "geometric_mean"
+    quick = config_of(recipe, None)
+    assert (quick.budget, quick.seeds) == (500, (0,))
+
+
+@pytest.fixture
+def run(pocket: Path, tmp_path: Path) -> Any:
+    def make(recipe: str, algorithms: str) -> tuple[MoleculesConfig, Path]:
+        reference = tmp_path / "ligand.pdb"
+        x, y, z = (10.0, -5.0, 30.0)  # the middle of the pocket
+        reference.write_text(
+            f"HETATM    1  C1  LIG A   1    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C\nEND\n"
+        )
+        config = config_of(
+            recipe, "quick", "--algorithm", algorithms, "--budget", "6", "--batch_size", "5", "--threads", "1",
+            "--oracle.components.docking.box.size", "12",
+            "--oracle.components.docking.receptor", str(pocket),
+            "--oracle.components.docking.box.reference_ligand", str(reference), "--screen", "0.01",
+        )  # fmt: skip
+        new_design(config, tmp_path / recipe)
+        return config, tmp_path / recipe
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("recipe", "algorithms"), [("synth.toml", '["reinvent", "mara"]'), ("all-amide.toml", '["ips-grpo"]')]
+)
+def test_a_recipe_runs_to_a_report_with_poses_and_routes(recipe: str, algorithms: str, run: Any) -> None:
+    config, out = run(recipe, algorithms)
+    ledgers = [read_ledger(out / f"{algorithm}-0/ledger.sqlite") for algorithm in config.algorithm]
+    assert [len(rows) for rows in ledgers] == [6] * len(config.algorithm)
+    scored = [row.evaluation for rows in ledgers for row in rows if row.evaluation.failure is None]
+    assert scored
+    for evaluation in scored:
+        value = 1.0
+        for score in evaluation.shaped.values():
+            value *= score
+        assert evaluation.reward == pytest.approx(value ** (1 / 4))
+        assert evaluation.details["docking"]["poses"].count("$$$$") == 1
+        found = evaluation.details["synthesis"]
+        assert found["solved"] == (evaluation.raw["synthesis"] == 1.0)
+        if recipe == "all-amide.toml":
+            assert set(found["classes"]) <= {"amide coupling"}
+    for name in ("report.html", "hits.csv", "hits.sdf", "results.json"):
+        assert (out / name).exists()
+    # Both algorithms begin with the same batch: its second docking came from the store.
+    with ResultStore(str(out / "evaluations.sqlite")) as store:
+        stored = [c for c in config.oracle.components if c.kind in STORED_KINDS]
+        assert [c.name for c in stored] == ["docking", "synthesis"]
+        for component in stored:
+            key = component_key(component.model_dump(mode="json"))
+            for evaluation in scored:
+                assert store.get(key, evaluation.smiles).value == evaluation.raw[component.name]  # type: ignore[union-attr]
+    timing = [
+        json.loads(line) for line in (out / f"{config.algorithm[0]}-0/timing.jsonl").read_text().splitlines()
+    ]
+    assert set(timing[-1]["busy"]) == {"docking", "synthesis", "RDKit"}
