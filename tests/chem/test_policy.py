@@ -4,15 +4,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from allmodes.chem.autoregressive import BUCKET, Policy
 from allmodes.chem.policy import (
-    BUCKET,
     Cell,
+    MambaPolicy,
     Precision,
     RecurrentPolicy,
     load_policy,
@@ -24,9 +26,45 @@ from allmodes.errors import InputError, RunError
 from allmodes.runs.checkpoint import save_checkpoint
 
 MakePolicy = Callable[..., RecurrentPolicy]
-CELLS: tuple[Cell, ...] = ("lstm", "gru")
+MakeAny = Callable[..., Policy]
+RECURRENT: tuple[Cell, ...] = ("lstm", "gru")
+# What every policy must satisfy is tested for all of these.
+CELLS: tuple[Cell, ...] = (*RECURRENT, "mamba")
 LETTERS = (3, 4, 5)
 VOCABULARY = 6
+
+
+@pytest.fixture
+def make_any(make_policy: MakePolicy) -> MakeAny:
+    """A policy of any cell with seeded weights."""
+
+    def make(
+        cell: Cell, *, seed: int, scale: float = 1.0, num_layers: int = 2, precision: Precision = "float32"
+    ) -> Policy:
+        if cell != "mamba":
+            return make_policy(
+                VOCABULARY, cell=cell, seed=seed, scale=scale, num_layers=num_layers, precision=precision
+            )
+        pytest.importorskip("transformers")
+        return random_mamba(seed, num_layers=num_layers, precision=precision)
+
+    return make
+
+
+def random_mamba(seed: int, *, num_layers: int, precision: Precision = "float32") -> MambaPolicy:
+    """Weights with which states last for some tokens: those of a fresh Mamba hardly depend on the past."""
+    policy = MambaPolicy(VOCABULARY, hidden_size=8, num_layers=num_layers, state_size=4, precision=precision)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name:
+                parameter.copy_(1 + 0.2 * noise)
+            elif name.endswith("dt_proj.bias"):
+                parameter.copy_(noise - 1)
+            else:  # weights of .5 in 8 units would amplify roundings to bfloat16 without bound
+                parameter.copy_((0.5 if "embeddings" in name else 0.4) * noise)
+    return policy
 
 
 def outcomes(length: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -85,14 +123,14 @@ class Stepwise:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("length", [1, 4])
-def test_probabilities_sum_to_one(cell: Cell, length: int, make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell=cell, seed=1, scale=3.0)
+def test_probabilities_sum_to_one(cell: Cell, length: int, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=1, scale=3.0)
     ended, unfinished = outcomes(length)
     total = policy.logprobs(pad_tokens([*ended, *unfinished])).detach().double().exp().sum()
     assert float(total) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", RECURRENT)
 def test_values_and_gradients_equal_the_cells_token_by_token(cell: Cell, make_policy: MakePolicy) -> None:
     policy = make_policy(VOCABULARY, cell=cell, seed=2, scale=2.0)
     sequences = random_sequences(7, seed=3)
@@ -116,8 +154,8 @@ def test_values_and_gradients_equal_the_cells_token_by_token(cell: Cell, make_po
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_batch_mates_and_padding_change_nothing(cell: Cell, make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell=cell, seed=4, scale=2.0)
+def test_batch_mates_and_padding_change_nothing(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=4, scale=2.0)
     sequences = random_sequences(3 * BUCKET + 1, seed=5)
     parameters = list(policy.parameters())
 
@@ -151,16 +189,18 @@ def test_order_is_kept_over_buckets(count: int, make_policy: MakePolicy) -> None
     torch.testing.assert_close(policy.logprobs(tokens), direct, rtol=0, atol=1e-5)
 
 
-def test_token_logprobs_are_zero_at_padding_alone(make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell="lstm", seed=8)
+@pytest.mark.parametrize("cell", CELLS)
+def test_token_logprobs_are_zero_at_padding_alone(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=8)
     tokens = torch.tensor([[3, EOS, PAD, PAD], [3, 4, 5, EOS]])
     by_token = policy.token_logprobs(tokens).detach()
     assert torch.equal(by_token == 0, tokens == PAD)
     assert float(by_token[0, 0]) == pytest.approx(float(by_token[1, 0]), abs=1e-6)  # the same prefix
 
 
-def test_no_sequences(make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell="lstm", seed=8)
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_sequences(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=8)
     assert policy.logprobs(torch.zeros((0, 4), dtype=torch.long)).shape == (0,)
     nothing = policy.sample(0, max_length=4, generator=torch.Generator())
     assert nothing.tokens.shape[0] == nothing.logprobs.shape[0] == nothing.finished.shape[0] == 0
@@ -176,9 +216,9 @@ BFLOAT16_TOKEN_ERROR = 2**-6
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_sampled_logprobs_are_those_of_the_tokens(
-    cell: Cell, precision: Precision, num_layers: int, make_policy: MakePolicy
+    cell: Cell, precision: Precision, num_layers: int, make_any: MakeAny
 ) -> None:
-    policy = make_policy(VOCABULARY, cell=cell, seed=9, scale=2.0, num_layers=num_layers, precision=precision)
+    policy = make_any(cell, seed=9, scale=2.0, num_layers=num_layers, precision=precision)
     samples = policy.sample(3 * BUCKET, max_length=10, generator=torch.Generator().manual_seed(10))
     assert samples.logprobs.dtype == torch.float32
     expected = policy.logprobs(samples.tokens).detach()
@@ -189,8 +229,8 @@ def test_sampled_logprobs_are_those_of_the_tokens(
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_finished_padding_and_the_length_limit(cell: Cell, make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell=cell, seed=11)
+def test_finished_padding_and_the_length_limit(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=11)
     samples = policy.sample(200, max_length=5, generator=torch.Generator().manual_seed(12))
     assert samples.tokens.shape == (200, 5)
     for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True):
@@ -200,6 +240,37 @@ def test_finished_padding_and_the_length_limit(cell: Cell, make_policy: MakePoli
         assert PAD not in ids[:end]
         assert set(ids[end:]) <= {PAD}
     assert {bool(flag) for flag in samples.finished} == {True, False}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_sampling_draws_what_it_would_draw_from_whole_prefixes(cell: Cell, make_any: MakeAny) -> None:
+    """The cached states against runs over the prefix of each sequence alone, without any state."""
+    policy = make_any(cell, seed=19, scale=3.0)
+    samples = policy.sample(40, max_length=12, generator=torch.Generator().manual_seed(20))
+    generator = torch.Generator().manual_seed(20)
+    prefixes: list[list[int]] = [[] for _ in range(40)]
+    for _ in range(12):
+        active = [row for row, prefix in enumerate(prefixes) if EOS not in prefix]
+        if not active:
+            break
+        rows = []
+        for row in active:
+            continued = [[*prefixes[row], token] for token in range(EOS, VOCABULARY)]
+            rows.append(policy.token_logprobs(torch.tensor(continued))[:, -1].detach())
+        drawn = torch.multinomial(torch.stack(rows).exp(), 1, generator=generator).squeeze(1) + EOS
+        for row, token in zip(active, drawn.tolist(), strict=True):
+            prefixes[row].append(token)
+    assert len({len(prefix) for prefix in prefixes}) > 3  # they end at different times
+    assert samples.tokens.tolist() == pad_tokens(prefixes).tolist()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_log_probabilities_depend_on_tokens_long_past(cell: Cell, make_any: MakeAny) -> None:
+    """Of the tests above: a policy without memory would pass many."""
+    policy = make_any(cell, seed=21, scale=3.0)
+    one, two = torch.tensor([3] * 8 + [EOS]), torch.tensor([5] + [3] * 7 + [EOS])
+    values = policy.token_logprobs(torch.stack([one, two])).detach()
+    assert float((values[0] - values[1]).abs()[6]) > 1e-4
 
 
 def test_width_is_that_of_the_longest_sample(make_policy: MakePolicy) -> None:
@@ -218,12 +289,12 @@ def test_width_is_that_of_the_longest_sample(make_policy: MakePolicy) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_sampling_frequencies(cell: Cell, precision: Precision, make_policy: MakePolicy) -> None:
+def test_sampling_frequencies(cell: Cell, precision: Precision, make_any: MakeAny) -> None:
     """Chi-square of 40,000 samples against all 40 outcomes; a right sampler fails for 1 seed in 10^6.
 
     bfloat16 is tested against its own probabilities up to a rounding that would show only in more samples.
     """
-    policy = make_policy(VOCABULARY, cell=cell, seed=13, scale=3.0, precision=precision)
+    policy = make_any(cell, seed=13, scale=3.0, precision=precision)
     ended, unfinished = outcomes(3)
     probabilities = policy.logprobs(pad_tokens([*ended, *unfinished])).detach().double().exp()
     probabilities /= probabilities.sum()
@@ -240,8 +311,9 @@ def test_sampling_frequencies(cell: Cell, precision: Precision, make_policy: Mak
     assert float(torch.special.gammaincc(freedom, chi_square / 2)) > 1e-6
 
 
-def test_a_seed_fixes_the_samples(make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell="gru", seed=15)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_seed_fixes_the_samples(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=15)
 
     def draw(seed: int) -> list[list[int]]:
         torch.rand(seed)  # the global generator plays no part
@@ -252,8 +324,9 @@ def test_a_seed_fixes_the_samples(make_policy: MakePolicy) -> None:
     assert draw(1) != draw(2)
 
 
-def test_sampling_keeps_no_graph_and_leaves_the_weights(make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell="lstm", seed=16)
+@pytest.mark.parametrize("cell", CELLS)
+def test_sampling_keeps_no_graph_and_leaves_the_weights(cell: Cell, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=16)
     before = {name: value.clone() for name, value in policy.state_dict().items()}
     samples = policy.sample(5, max_length=8, generator=torch.Generator().manual_seed(1))
     assert not samples.logprobs.requires_grad
@@ -261,21 +334,22 @@ def test_sampling_keeps_no_graph_and_leaves_the_weights(make_policy: MakePolicy)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in policy.parameters())
 
 
-def test_sampling_follows_an_update_of_the_weights(make_policy: MakePolicy) -> None:
+@pytest.mark.parametrize("cell", CELLS)
+def test_sampling_follows_an_update_of_the_weights(cell: Cell, make_any: MakeAny) -> None:
     """Weights are laid out anew for each call, never kept from an earlier one."""
-    policy = make_policy(VOCABULARY, cell="lstm", seed=17)
+    policy = make_any(cell, seed=17)
     policy.sample(5, max_length=8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         for parameter in policy.parameters():
-            parameter.mul_(3)
+            parameter.mul_(1.5)
     samples = policy.sample(40, max_length=8, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(samples.logprobs, policy.logprobs(samples.tokens).detach(), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("half", [False, True])
-def test_save_and_load(cell: Cell, half: bool, tmp_path: Path, make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell=cell, seed=18, num_layers=3)
+def test_save_and_load(cell: Cell, half: bool, tmp_path: Path, make_any: MakeAny) -> None:
+    policy = make_any(cell, seed=18, num_layers=3)
     tokenizer = SmilesTokenizer((*SPECIAL_TOKENS, "C", "[nH]", "Br"))
     save_policy(tmp_path / "policy.safetensors", policy, tokenizer, half=half)
     loaded, vocabulary = load_policy(tmp_path / "policy.safetensors", precision="bfloat16")
@@ -289,6 +363,10 @@ def test_save_and_load(cell: Cell, half: bool, tmp_path: Path, make_policy: Make
         assert torch.equal(value, original.half().float() if half else original)
         changed += int((value != original).sum())
     assert (changed > 0) == half
+    if not half:
+        samples = policy.sample(20, max_length=8, generator=torch.Generator().manual_seed(1))
+        loaded.precision = "float32"
+        assert torch.equal(loaded.logprobs(samples.tokens), policy.logprobs(samples.tokens))
 
 
 def test_half_precision_takes_half_the_space(tmp_path: Path, make_policy: MakePolicy) -> None:
@@ -320,6 +398,33 @@ def test_load_of_another_file_says_what_is_wrong(tmp_path: Path) -> None:
         assert "\n" not in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cell": "rnn"}, "`cell` must be one of lstm, gru, mamba; got 'rnn'"),
+        ({"cell": None}, "`cell` must be one of lstm, gru, mamba; got None"),
+        ({"hidden_size": "8"}, "`hidden_size` must be a whole number above 0; got '8'"),
+        ({"num_layers": 0}, "`num_layers` must be a whole number above 0; got 0"),
+        ({"state_size": 4}, "state_size"),
+        ({"hidden_size": 9}, "size mismatch"),
+        ({"cell": "mamba"}, "embedding_size"),
+    ],
+)
+def test_load_of_an_architecture_that_cannot_be(
+    changes: dict[str, Any], said: str, tmp_path: Path, make_policy: MakePolicy
+) -> None:
+    policy = make_policy(VOCABULARY, cell="gru", seed=18)
+    path = tmp_path / "policy.safetensors"
+    tokens = [*SPECIAL_TOKENS, "C", "N", "O"]
+    state = {"format": "allmodes-policy-1", "architecture": policy.architecture() | changes, "tokens": tokens}
+    save_checkpoint(path, policy.state_dict(), state)
+    with pytest.raises(InputError) as caught:
+        load_policy(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_load_of_a_foreign_state_says_what_is_wrong(tmp_path: Path) -> None:
     """A safetensors file of another program may hold any JSON under the same key."""
     path = tmp_path / "foreign.safetensors"
@@ -332,6 +437,7 @@ def test_tiny_priors_end_after_six_tokens_on_average(tiny_prior: Path, tiny_lstm
     """What the tests of the design loop rely on. Five standard errors of the mean of 2,000 lengths are .7."""
     for path, cell in ((tiny_prior, "gru"), (tiny_lstm_prior, "lstm")):
         policy, tokenizer = load_policy(path)
+        assert isinstance(policy, RecurrentPolicy)
         assert policy.cell == cell
         assert policy.recurrent.hidden_size == 16
         samples = policy.sample(2000, max_length=200, generator=torch.Generator().manual_seed(1))

@@ -53,6 +53,10 @@ def settings(**changes: Any) -> PretrainSettings:
     return PretrainSettings(**{**values, **changes})
 
 
+def mamba_settings(**changes: Any) -> PretrainSettings:
+    return settings(**{"cell": "mamba", "embedding_size": None, "state_size": 4, **changes})
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -334,6 +338,73 @@ def test_too_few_molecules(tmp_path: Path) -> None:
     data.write_text("CCO\n")
     with pytest.raises(InputError, match="at least 2 molecules"):
         pretrain(data, tmp_path / "run", settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"embedding_size": None},
+            "cell 'gru' must have `embedding_size` and no `state_size`; got None and None",
+        ),
+        ({"state_size": 4}, "cell 'gru' must have `embedding_size` and no `state_size`; got 8 and 4"),
+        ({"cell": "mamba"}, "cell 'mamba' must have `state_size` and no `embedding_size`; got None and 8"),
+        ({"epochs": 0.0}, "`epochs`"),
+        ({"epochs": math.nan}, "`epochs`"),
+    ],
+)
+def test_settings_that_cannot_be(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        settings(**changes)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.5, [4]), (2.3, [7, 14, 16]), (0.01, [1])])
+def test_a_fraction_of_an_epoch(
+    epochs: float, steps: list[int], molecules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7 updates an epoch; the learning rate ends with the last update, and the run with a row of metrics."""
+    rates = []
+    step = torch.optim.Adam.step
+
+    def recorded(optimizer: torch.optim.Adam, *arguments: Any) -> Any:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", recorded)
+    pretrain(molecules_file, tmp_path / "run", settings(epochs=epochs, num_samples=1))
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == steps
+    assert [row["epoch"] for row in rows] == pytest.approx([count / 7 for count in steps], abs=1e-3)
+    assert rates == [learning_rate_at(index, steps[-1], 1e-2) for index in range(steps[-1])]
+
+
+def test_a_mamba_resumes_within_an_unfinished_epoch(
+    molecules_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    choice = mamba_settings(epochs=2.6, checkpoint_every=5, num_samples=3)  # 18 updates
+    append = RunFolder.append_metrics
+
+    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
+        append(folder, row)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(molecules_file, tmp_path / "resumed", choice)
+    results = pretrain(molecules_file, tmp_path / "resumed", choice)
+    assert results == pretrain(molecules_file, tmp_path / "whole", choice)
+    names = ("prior.safetensors", "metrics.jsonl")
+    for name in names:
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    policy, _ = load_policy(tmp_path / "whole" / "prior.safetensors")
+    assert policy.architecture() == {"cell": "mamba", "hidden_size": 16, "num_layers": 1, "state_size": 4}
+    card = (tmp_path / "whole" / "model_card.md").read_text(encoding="utf-8")
+    assert "| state_size | 4 |" in card
+    assert "| epochs | 2.6 |" in card
+    assert "embedding_size" not in card
 
 
 def test_a_seed_changes_the_run(molecules_file: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from allmodes.checks import check_positive
 from allmodes.chem.molecules import canonical_smiles
-from allmodes.chem.policy import Cell, Precision, RecurrentPolicy, pad_tokens, save_policy
+from allmodes.chem.policy import Cell, Policy, Precision, make_policy, pad_tokens, save_policy
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
 from allmodes.errors import InputError, RunError
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
@@ -28,17 +28,27 @@ from allmodes.runs.provenance import file_sha256, provenance
 
 BATCHES_PER_POOL = 50  # batches that are formed together, by length, out of shuffled sequences
 
+_RECURRENT = {"hidden_size": 512, "num_layers": 3, "embedding_size": 256}
+# That of Saturn (Guo & Schwaller 2024): 5.27M parameters, about as many as the LSTM has.
+_MAMBA = {"hidden_size": 256, "num_layers": 12, "state_size": 16}
+DEFAULT_SIZES: dict[Cell, dict[str, int]] = {"lstm": _RECURRENT, "gru": _RECURRENT, "mamba": _MAMBA}
+_SIZE_OF: dict[Cell, str] = {"lstm": "embedding_size", "gru": "embedding_size", "mamba": "state_size"}
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class PretrainSettings:
-    """Settings of `pretrain`; they are saved with the run, and a resumed run must have the same."""
+    """Settings of `pretrain`; they are saved with the run, and a resumed run must have the same.
+
+    An LSTM and a GRU have an embedding_size, a Mamba a state_size (its embeddings have hidden_size).
+    """
 
     cell: Cell
     hidden_size: int
     num_layers: int
-    embedding_size: int
-    epochs: int
+    embedding_size: int | None = None
+    state_size: int | None = None
+    epochs: float
     batch_size: int
     learning_rate: float
     validation_fraction: float
@@ -49,15 +59,25 @@ class PretrainSettings:
     num_samples: int
 
     def __post_init__(self) -> None:
-        counts = ("hidden_size", "num_layers", "embedding_size", "epochs", "batch_size", "max_tokens")
-        for name in (*counts, "checkpoint_every", "num_samples"):
+        own, foreign = _SIZE_OF[self.cell], _SIZE_OF["lstm" if self.cell == "mamba" else "mamba"]
+        if getattr(self, own) is None or getattr(self, foreign) is not None:
+            raise InputError(f"cell {self.cell!r} must have `{own}` and no `{foreign}`; "
+                             f"got {getattr(self, own)} and {getattr(self, foreign)}")  # fmt: skip
+        for name in (own, "hidden_size", "num_layers", "batch_size", "max_tokens", "checkpoint_every",
+                     "num_samples"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1; got {getattr(self, name)}")
+        check_positive("epochs", self.epochs)
         check_positive("learning_rate", self.learning_rate)
         if not 0 < self.validation_fraction < 1:
             raise InputError(
                 f"`validation_fraction` must be above 0 and below 1; got {self.validation_fraction}"
             )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the policy, as `make_policy` takes them."""
+        return {name: getattr(self, name) for name in ("hidden_size", "num_layers", _SIZE_OF[self.cell])}
 
 
 @final
@@ -132,7 +152,7 @@ def learning_rate_at(step: int, total: int, peak: float) -> float:
 
 
 @torch.no_grad()
-def mean_nll(policy: RecurrentPolicy, sequences: Sequence[Sequence[int]], batch_size: int) -> float:
+def mean_nll(policy: Policy, sequences: Sequence[Sequence[int]], batch_size: int) -> float:
     """Mean −log p(y) in nats a molecule, EOS included."""
     total = 0.0
     for start in range(0, len(sequences), batch_size):
@@ -141,7 +161,7 @@ def mean_nll(policy: RecurrentPolicy, sequences: Sequence[Sequence[int]], batch_
 
 
 def sample_quality(
-    policy: RecurrentPolicy,
+    policy: Policy,
     tokenizer: SmilesTokenizer,
     *,
     known: set[str],
@@ -199,14 +219,10 @@ class _Pretraining:
         if not self.training:
             raise InputError(f"{file}: expected at least 2 molecules; got {len(smiles)}")
         self.steps_per_epoch = _steps_per_epoch(len(self.training), settings.batch_size)
+        self.total = max(1, round(self.steps_per_epoch * settings.epochs))
         torch.manual_seed(settings.seed)  # nn.Module initialisation draws from the global generator
-        self.policy = RecurrentPolicy(
-            len(self.tokenizer),
-            cell=settings.cell,
-            hidden_size=settings.hidden_size,
-            num_layers=settings.num_layers,
-            embedding_size=settings.embedding_size,
-            precision=settings.precision,
+        self.policy = make_policy(
+            len(self.tokenizer), cell=settings.cell, precision=settings.precision, **settings.sizes
         )
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=settings.learning_rate)
         self.step = 0
@@ -225,33 +241,33 @@ class _Pretraining:
                 f"the first is line {first.line}: {first.reason}",
                 markup=False,
             )
-        total = self.steps_per_epoch * self.settings.epochs
         with progress_bar() as progress:
-            task = progress.add_task("pretraining", total=total, completed=self.step, note="")
+            task = progress.add_task("pretraining", total=self.total, completed=self.step, note="")
             for batch in self._remaining_batches():
-                self.recent_nlls = [*self.recent_nlls[-99:], self._update(batch, total)]
+                self.recent_nlls = [*self.recent_nlls[-99:], self._update(batch)]
                 self.step += 1
                 recent = sum(self.recent_nlls) / len(self.recent_nlls)
                 progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats a molecule")
-                if self.step % self.steps_per_epoch == 0:
+                if self.step % self.steps_per_epoch == 0 or self.step == self.total:
                     self._end_epoch(recent)
-                if self.step % self.settings.checkpoint_every == 0 or self.step == total:
+                if self.step % self.settings.checkpoint_every == 0 or self.step == self.total:
                     self._save()
         return self._finish(facts)
 
     def _remaining_batches(self) -> Iterator[Tensor]:
         lengths = [len(ids) for ids in self.training]
-        for epoch in range(self.step // self.steps_per_epoch, self.settings.epochs):
+        for epoch in range(self.step // self.steps_per_epoch, math.ceil(self.total / self.steps_per_epoch)):
             generator = torch.Generator().manual_seed(self.settings.seed + 1 + epoch)
             batches = length_batches(lengths, batch_size=self.settings.batch_size, generator=generator)
             done = self.step - epoch * self.steps_per_epoch
+            left = self.total - epoch * self.steps_per_epoch
             for position, indices in enumerate(batches):
-                if position >= done:
+                if done <= position < left:
                     yield pad_tokens([self.training[index] for index in indices])
 
-    def _update(self, batch: Tensor, total: int) -> float:
+    def _update(self, batch: Tensor) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.step, total, self.settings.learning_rate)
+            group["lr"] = learning_rate_at(self.step, self.total, self.settings.learning_rate)
         # Sequences of a batch have about one length, so one padded pass is best here.
         loss = -self.policy.token_logprobs(batch).sum() / len(batch)
         self.optimizer.zero_grad()
@@ -263,13 +279,13 @@ class _Pretraining:
 
     def _end_epoch(self, training_nll: float) -> None:
         row = {
-            "epoch": self.step // self.steps_per_epoch,
+            "epoch": round(self.step / self.steps_per_epoch, 3),
             "step": self.step,
             "training_nll": training_nll,
             "validation_nll": mean_nll(self.policy, self.validation, 500),
         }
         self.folder.append_metrics(row)
-        console.print(f"epoch {row['epoch']}: validation NLL {row['validation_nll']:.3f} nats a molecule")
+        console.print(f"epoch {row['epoch']:g}: validation NLL {row['validation_nll']:.3f} nats a molecule")
 
     def _save(self) -> None:
         tensors = {**self.policy.state_dict(), **adam_state(self.optimizer)}
@@ -331,10 +347,11 @@ def _steps_per_epoch(count: int, batch_size: int) -> int:
 def model_card(results: dict[str, Any], settings: PretrainSettings, facts: dict[str, Any]) -> str:
     """The model card of a pretrained policy, in Markdown; `facts` are its provenance."""
     machine, commit = facts["machine"], facts["git_commit"] or "not a git checkout"
-    settings_rows = "\n".join(f"| {key} | {value} |" for key, value in asdict(settings).items())
+    rows = {key: value for key, value in asdict(settings).items() if value is not None}
+    settings_rows = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""# Model card: SMILES prior
 
-A recurrent language model over SMILES, trained by maximum likelihood with `allmodes chem pretrain`.
+A language model over SMILES, trained by maximum likelihood with `allmodes chem pretrain`.
 Weights are stored in half precision, and every figure below was measured with these rounded weights.
 
 | figure | value |
