@@ -33,7 +33,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.name)
-def test_an_item_writes_figure_numbers_and_verdicts(item: Item, tmp_path: Path) -> None:
+def test_an_item_writes_figure_numbers_and_verdicts(item: Item, tmp_path: Path, small_study: None) -> None:
     document = run(item, tmp_path)
     assert document["source"] == item.source
     assert document["scale"]["name"] == "test"
@@ -51,7 +51,7 @@ def test_an_item_writes_figure_numbers_and_verdicts(item: Item, tmp_path: Path) 
 
 
 def test_names_are_unique_and_each_module_belongs_to_one_item() -> None:
-    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 18
+    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 20
     assert find("all") == ITEMS
     assert find("fig2") == (ITEMS[1],)
     with pytest.raises(InputError, match=r"expected list, all or an item of fig1, .*; got 'fig6'"):

@@ -116,16 +116,7 @@ class DesignLoop:
     def run(self, on_step: Callable[[Progress], None]) -> StopReason:
         """Train until the budget is spent or a stop rule holds; returns which."""
         with self._ledger:
-            while True:
-                reason = self._stop_reason()
-                if reason in ("hits", "collapse") and self._rounds:
-                    self._calls.give_up(after=self._rounds[0].asked.calls_before)
-                    self._rounds.clear()
-                while reason is None and len(self._rounds) <= self._config.lookahead:
-                    self._rounds.append(self._sample_round())
-                    reason = self._stop_reason()
-                if not self._rounds:
-                    break
+            while (reason := self._fill()) is None or self._rounds:
                 self._step += 1
                 row, times = self._train_step(self._rounds.popleft())
                 self._folder.append_metrics(row)
@@ -145,6 +136,17 @@ class DesignLoop:
             self._save()
             save_policy(self._folder.path / "agent.safetensors", self._agent, self._tokenizer, half=True)
             return reason
+
+    def _fill(self) -> StopReason | None:
+        """Have as many batches with the oracle as there shall be; returns why no more are sampled, if so."""
+        reason = self._stop_reason()
+        if reason in ("hits", "collapse") and self._rounds:
+            self._calls.give_up(after=self._rounds[0].asked.calls_before)
+            self._rounds.clear()
+        while reason is None and len(self._rounds) <= self._config.lookahead:
+            self._rounds.append(self._sample_round())
+            reason = self._stop_reason()
+        return reason
 
     def _stop_reason(self) -> StopReason | None:
         """Why no more batches are sampled, if so."""

@@ -36,6 +36,12 @@ ITEMS = (
     Item("fig11", "mara_fig11", "MARA, Figure 11", "How skewed a language model's optimum is"),
     Item("table1", "mara_table1", "MARA, Tables 1 and 5", "Open questions: quality and diversity"),
     Item(
+        "table2",
+        "mara_table2",
+        "MARA, Tables 2, 6 and 7",
+        "Molecular design: REINVENT and MARA on SYNTH and ALL-AMIDE",
+    ),
+    Item(
         "workshop-fig4",
         "workshop_fig4",
         "MARA workshop, Figure 4",
@@ -53,6 +59,7 @@ ITEMS = (
         "ips-table1", "ips_table1", "IPS, Table 1", "Hyper-grid: distance to the reward-proportional target"
     ),
     Item("ips-fig3", "ips_fig3", "IPS, Figure 3", "Two outcomes of equal reward, 35 paths against 7"),
+    Item("ips-table3", "ips_table3", "IPS, Table 3", "Molecular design: REINVENT, GRPO and IPS-GRPO"),
     Item("ips-table4", "ips_table4", "IPS, Table 4", "Group size and clipping"),
     Item("ips-theorem3.1", "ips_theorem31", "IPS, Theorem 3.1", "The flow of the expected return"),
     Item("ips-theorem4.1", "ips_theorem41", "IPS, Theorem 4.1", "The flow of inverse probability scaling"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from allmodes.chem.oracles.results import Answer, Failure
 from allmodes.chem.oracles.workers import LocalWorker
@@ -74,7 +75,7 @@ class RayWorker:
     def _call(self, name: str) -> None:
         try:
             error = ray.get(self._actor.call.remote(name), timeout=self._start_limit)
-        except ray.exceptions.GetTimeoutError as late:
+        except GetTimeoutError as late:
             raise ConfigError(
                 f"`oracle.workers`: expected a free CPU of the Ray cluster for each worker; none within "
                 f"{self._start_limit:g} s"
@@ -90,7 +91,7 @@ class RayWorker:
             while self._is_wanted:
                 if ray.wait([reference], timeout=_LOOK)[0]:
                     return ray.get(reference)
-        except ray.exceptions.RayActorError as error:
+        except RayActorError as error:
             message = " ".join(str(error).split())[:300]
         return [Failure("died", f"Ray: {message}")] * len(self._groups[group])
 

@@ -1,0 +1,50 @@
+"""Studies of molecular design that take seconds: a tiny prior, and rewards by a program."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from allmodes.chem import study_settings
+from allmodes.chem.policy import RecurrentPolicy, save_policy
+from allmodes.chem.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
+
+ORACLE = """
+import sys
+for line in sys.stdin:
+    print(min(1.0, 0.7 + 0.05 * line.count("O")), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def small_components(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A policy of random weights over chains, and a program that likes oxygen."""
+    folder = tmp_path_factory.mktemp("study")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        policy = RecurrentPolicy(7, cell="gru", hidden_size=16, num_layers=1, embedding_size=8)
+    save_policy(folder / "tiny.safetensors", policy, SmilesTokenizer((*SPECIAL_TOKENS, "C", "N", "O", "S")))
+    (folder / "oracle.py").write_text(ORACLE)
+    return folder / "tiny.safetensors", folder / "oracle.py"
+
+
+@pytest.fixture
+def small_study(small_components: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both scales' settings of molecular design, but for what takes long."""
+    prior, program = small_components
+    entry = {"name": "program", "kind": "process", "command": [sys.executable, str(program)]}
+    for name in ("QUICK", "PAPER"):
+        settings = replace(
+            getattr(study_settings, name),
+            components={"SYNTH": (entry,), "ALL-AMIDE": (entry,)},
+            seeds=(0,) if name == "QUICK" else (0, 1),
+            sigmas=(128.0,) if name == "QUICK" else (128.0, 256.0),
+            budget=12,
+            batch_size=8,
+            prior=prior,
+            precision="float32",
+            workers=1,
+        )
+        monkeypatch.setattr(study_settings, name, settings)
