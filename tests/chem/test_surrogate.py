@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,22 @@ def test_another_file_is_no_surrogate(tmp_path: Path) -> None:
         ComponentOracle(config),
     ):
         pass
+
+
+def test_the_shipped_surrogate_is_what_the_shipped_molecules_make(tmp_path: Path) -> None:
+    shipped = surrogate.shipped_surrogate()
+    predict, card = load_surrogate(shipped)
+    again = fit_surrogate(
+        shipped.with_suffix(".csv"), tmp_path / "s", column="docking raw", target=card.target
+    )
+    for name, value in asdict(card).items():
+        expected = pytest.approx(value) if isinstance(value, float) else value
+        assert getattr(again, name) == expected, name
+    assert "ClpP" in card.target
+    stated = shipped.with_suffix(".md").read_text()
+    assert f"{card.rmse:.3f}".removeprefix("0") in stated
+    assert f"{card.molecules:,}" in stated
+    with open(shipped.with_suffix(".csv"), newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    errors = [predict(row["smiles"]) - float(row["docking raw"]) for row in rows[:100]]
+    assert sum(map(abs, errors)) / 100 < card.mean_error  # it has seen these

@@ -54,7 +54,8 @@ def run(pocket: Path, tmp_path: Path) -> Any:
             f"HETATM    1  C1  LIG A   1    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C\nEND\n"
         )
         config = config_of(
-            recipe, "quick", "--algorithm", algorithms, "--budget", "6", "--batch_size", "5", "--threads", "1",
+            recipe, "quick", "--algorithm", algorithms,
+            "--budget", "6", "--batch_size", "5", "--threads", "1",
             "--oracle.components.docking.box.size", "12",
             "--oracle.components.docking.receptor", str(pocket),
             "--oracle.components.docking.box.reference_ligand", str(reference), "--screen", "0.01",

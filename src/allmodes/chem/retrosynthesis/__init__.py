@@ -1,0 +1,1 @@
+"""Retrosynthesis: reaction templates, stocks of building blocks, Retro* search over them."""
