@@ -24,6 +24,11 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/design_step.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/diversity.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/retrosynthesis.py
+	$(if $(RECEPTOR),OMP_NUM_THREADS=1 $(BIN)/python benchmarks/docking.py $(RECEPTOR)/receptor.pdbqt \
+		$(RECEPTOR)/reference_ligand.pdb,@echo "docking: needs RECEPTOR=FOLDER, as allmodes chem receptor makes it")
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trl_step.py
 	$(BIN)/python benchmarks/startup.py
 
