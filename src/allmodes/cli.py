@@ -226,7 +226,12 @@ def chem_receptor(
 
 @chem.command(name="score")
 def chem_score(
-    file: tyro.conf.Positional[Path], *, oracle: Path, out: Path, screen: float | None = None
+    file: tyro.conf.Positional[Path],
+    *,
+    oracle: Path,
+    out: Path,
+    screen: float | None = None,
+    scale: str | None = None,
 ) -> None:
     """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
 
@@ -235,13 +240,14 @@ def chem_score(
         oracle: a recipe, or any file with its [oracle] table.
         out: folder for scores.csv, scores.sdf with poses, and report.html.
         screen: the reward from which a molecule is a hit; that of the recipe by default.
+        scale: for a recipe with several scales: "quick" by default.
     """
     _require("rdkit", "molecules", "chem,report")
     from allmodes.chem.score import score_file
     from allmodes.runs.config import apply_scale, build_config, read_config_file
     from allmodes.runs.scoring_config import ScoringConfig
 
-    values = apply_scale(read_config_file(oracle), None)
+    values = apply_scale(read_config_file(oracle), scale)
     known = {key: values[key] for key in ("oracle", "screen") if key in values}
     config = build_config(ScoringConfig, known, source=str(oracle))
     chosen = config.screen if screen is None else screen

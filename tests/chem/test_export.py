@@ -246,3 +246,21 @@ def test_a_run_without_hits_has_empty_files(tmp_path: Path) -> None:
         "algorithm,seed,call,smiles,reward,QED raw,QED score,circle"
     ]
     assert (tmp_path / "hits.sdf").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('=HYPERLINK("http://a.b")', '\'=HYPERLINK("http://a.b")'),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("+1 more", "'+1 more"),
+        ("-8.25", "-8.25"),
+        ("+1e3", "+1e3"),
+        ("C=O", "C=O"),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_run_as_a_formula(text: str, written: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["name"], [{"name": text}])
+    with open(tmp_path / "a.csv", newline="") as handle:
+        assert next(csv.DictReader(handle))["name"] == written

@@ -373,8 +373,8 @@ def test_first_update_of_grpo_equals_the_formula(
         assert torch.allclose(agent[name].float(), expected, rtol=2e-3, atol=1e-4), name
 
 
-def test_ips_with_one_outcome_each_is_grpo(tiny_prior: Path, tmp_path: Path) -> None:
-    """All frequencies being 1/N, scaling multiplies all rewards by N, which the standard deviation undoes.
+def test_ips_with_equal_frequencies_is_grpo(tiny_prior: Path, tmp_path: Path) -> None:
+    """One frequency for all multiplies all rewards by one number, which the standard deviation undoes.
 
     Up to its epsilon: the runs begin alike and need not stay so.
     """
@@ -390,3 +390,44 @@ def test_ips_with_one_outcome_each_is_grpo(tiny_prior: Path, tmp_path: Path) -> 
     grpo, ips, reinvent = (metrics(out / f"{name}-0") for name in ("grpo", "ips-grpo", "reinvent"))
     assert ips[1]["agent_nll"] == pytest.approx(grpo[1]["agent_nll"], rel=1e-4)
     assert reinvent[1]["agent_nll"] != pytest.approx(grpo[1]["agent_nll"], rel=1e-4)
+
+
+def test_grpo_weighs_a_batch_ahead_by_the_ratio_of_both_agents(tiny_prior: Path, tmp_path: Path) -> None:
+    """With lookahead 1 both batches come from the prior; the second is learnt from by another agent."""
+    from allmodes.chem.loop import DesignLoop
+    from allmodes.runs.folder import RunFolder
+
+    config = settings(
+        tiny_prior,
+        algorithm="grpo",
+        batch_size=40,
+        max_steps=2,
+        lookahead=1,
+        scaffold_filter=None,
+        replay={"size": 0, "sample": 0, "augmentation_rounds": 0},
+    )
+    with RunFolder(tmp_path / "run") as folder:
+        loop = DesignLoop(config, algorithm="grpo", seed=3, folder=folder, oracle=_FixedOracle())  # type: ignore[arg-type]
+        loop.run(lambda _: None)
+    policy, tokenizer = load_policy(tiny_prior)
+    generator = torch.Generator().manual_seed(3)
+    batches = [policy.sample(40, max_length=24, generator=generator) for _ in range(2)]
+    priors = [policy.logprobs(samples.tokens).detach() for samples in batches]
+    optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+    for samples, prior in zip(batches, priors, strict=True):
+        molecules = [
+            canonical_smiles(tokenizer.decode(ids)) if finished else None
+            for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True)
+        ]
+        rewards = torch.tensor([0.0 if line is None else min(1.0, len(line) / 10) for line in molecules])
+        advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+        logprobs = policy.logprobs(samples.tokens)
+        ratio = (logprobs - prior).exp()
+        clipped = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+        optimizer.zero_grad()
+        (-clipped + (logprobs - prior).square() / (2 * config.sigma)).mean().backward()
+        optimizer.step()
+    assert (ratio - 1).abs().max() > 0.2  # the second batch's, so that clipping was at work
+    agent = load_checkpoint(tmp_path / "run" / "agent.safetensors")[0]
+    for name, expected in policy.state_dict().items():
+        assert torch.allclose(agent[name].float(), expected, rtol=2e-3, atol=1e-4), name

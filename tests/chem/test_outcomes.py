@@ -15,7 +15,9 @@ BATCH: Sequence[str | None] = ("Cc1ccccc1", "CCc1ccccc1", "Cc1ccccc1", None, "CC
 
 
 def frequencies(batch: Sequence[str | None], **config: Any) -> list[float]:
-    return OutcomeFrequencies(IpsConfig(**config)).frequencies(batch).tolist()
+    outcomes = OutcomeFrequencies(IpsConfig(**config))
+    outcomes.observe(batch)
+    return outcomes.frequencies(batch).tolist()
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,15 @@ def test_frequencies_in_a_batch_count_duplicates_and_invalid_samples(
 ) -> None:
     expected = [1.0 if count is None else count / 6 for count in counts]
     assert frequencies(BATCH, outcome=outcome) == pytest.approx(expected)
+
+
+def test_a_batch_is_counted_as_drawn_for_other_molecules_too() -> None:
+    """Replayed molecules and other spellings are asked about after the batch: they do not count."""
+    outcomes = OutcomeFrequencies(IpsConfig(outcome="scaffold"))
+    outcomes.observe(["CCO"] * 5)
+    outcomes.observe(BATCH)
+    distinct = ["CCCc1ccccc1", "CCO", "C1CCCCC1"]  # the last has a scaffold that was not drawn
+    assert outcomes.frequencies(distinct).tolist() == pytest.approx([3 / 6, 1 / 6, 1 / 6])
 
 
 def test_history_is_of_all_samples_that_were_drawn() -> None:
@@ -57,7 +68,7 @@ def test_clusters_are_those_of_sphere_exclusion() -> None:
     assert [outcomes.outcome(smiles) for smiles in molecules] == expected
     assert 1 < len(centres) < len(molecules)
     counts = [expected.count(centre) / len(molecules) for centre in expected]
-    assert OutcomeFrequencies(config).frequencies(molecules).tolist() == pytest.approx(counts)
+    assert frequencies(molecules, outcome="cluster", cluster_distance=0.5) == pytest.approx(counts)
 
 
 def test_a_restored_history_goes_on_as_if_nothing_had_happened() -> None:

@@ -20,7 +20,7 @@ from rdkit.Chem import MolFromSmiles, rdFingerprintGenerator
 from scipy import stats
 
 from allmodes.chem import study as module
-from allmodes.chem.design import Job
+from allmodes.chem.design import Job, run_inputs
 from allmodes.chem.ledger import Ledger, read_ledger
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.policy import RecurrentPolicy, save_policy
@@ -392,11 +392,18 @@ def test_the_surrogates_card_comes_with_the_study_and_another_surrogate_is_anoth
 
 
 def test_what_comes_with_allmodes_counts_as_an_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("shipped_surrogate", "shipped_stock", "shipped_templates"):
+    from allmodes.chem.oracles import inputs as oracle_inputs
+    from allmodes.chem.retrosynthesis import stock, template_file
+
+    for place, name in (
+        (oracle_inputs, "shipped_surrogate"),
+        (stock, "shipped_stock"),
+        (template_file, "shipped_templates"),
+    ):
         (tmp_path / name).write_text(name)
-        monkeypatch.setattr(module, name, lambda name=name: tmp_path / name)
+        monkeypatch.setattr(place, name, lambda name=name: tmp_path / name)
     config = run_config(PAPER, task="SYNTH", arm=REINVENT, sigma=128.0, seed=0, store=None)
-    inputs = module._inputs(config)
+    inputs = run_inputs(config)
     assert inputs.pop("prior").name == "zinc250k-lstm.safetensors"
     assert inputs == {
         "docking.model": tmp_path / "shipped_surrogate",
@@ -469,11 +476,11 @@ def test_every_shipped_setting_is_a_valid_configuration() -> None:
         for task in settings.tasks:
             for arm in settings.arms:
                 for sigma in settings.sigmas:
-                    config = run_config(settings, task=task, arm=arm, sigma=sigma, seed=4, store="x.sqlite")
+                    config = run_config(settings, task=task, arm=arm, sigma=sigma, seed=4, store="/x.sqlite")
                     assert (config.algorithm, config.seeds) == ((arm.algorithm,), (4,))
                     assert (config.sigma, config.screen, config.threads) == (sigma, 0.8, 1)
                     assert config.mara.threshold == (0.8 if arm.threshold is None else arm.threshold)
-                    assert config.oracle.store == "x.sqlite"
+                    assert config.oracle.store == "/x.sqlite"
     assert (PAPER.budget, PAPER.seeds, PAPER.batch_size, PAPER.learning_rate) == (
         10_000,
         (0, 1, 2, 3, 4),

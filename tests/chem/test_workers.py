@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -278,3 +279,23 @@ def _rows(path: Path) -> int:
         return len(read_ledger(path))
     except RunError:  # not created yet, or being created
         return 0
+
+
+def test_leaving_with_molecules_in_the_queue_never_waits_for_one() -> None:
+    """A worker may take the last molecule while the queue is being left."""
+
+    def leave() -> None:
+        for _ in range(3):
+            with ComponentOracle(oracle_config({"kind": "qed"}, workers=4)) as oracle:
+                futures = oracle.submit(["C" * length for length in range(1, 40)])
+                futures[0].result(timeout=30)
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        thread = threading.Thread(target=leave, daemon=True)
+        thread.start()
+        thread.join(timeout=120)
+    finally:
+        sys.setswitchinterval(switch)
+    assert not thread.is_alive()

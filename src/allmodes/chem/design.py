@@ -13,6 +13,7 @@ import torch
 from allmodes.chem.export import write_hits
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.loop import DesignLoop, Progress
+from allmodes.chem.oracles.inputs import oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore
 from allmodes.chem.policy import load_policy
@@ -31,7 +32,6 @@ from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
-from allmodes.runs.oracle_config import input_files
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 
@@ -75,7 +75,7 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     prior = config.prior.resolve() if config.prior is not None and config.prior.is_file() else config.prior
     threads = threads_of(config.threads, config.workers)
     config = config.model_copy(update={"threads": threads, "prior": prior})
-    return start_experiment(config, out, inputs=_inputs(config), run=_run_jobs)
+    return start_experiment(config, out, inputs=run_inputs(config), run=_run_jobs)
 
 
 def resume_design(path: Path) -> Path:
@@ -86,12 +86,12 @@ def resume_design(path: Path) -> Path:
     """
     config = saved_config(MoleculesConfig, path)
     check_design(config)
-    return resume_experiment(config, path, inputs=_inputs(config), run=_run_jobs)
+    return resume_experiment(config, path, inputs=run_inputs(config), run=_run_jobs)
 
 
-def _inputs(config: MoleculesConfig) -> dict[str, Path]:
+def run_inputs(config: MoleculesConfig) -> dict[str, Path]:
     """The files that decide what the run does, by the key that they came from."""
-    return {"prior": prior_path(config.prior), **input_files(config.oracle)}
+    return {"prior": prior_path(config.prior), **oracle_inputs(config.oracle)}
 
 
 def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:

@@ -43,7 +43,7 @@ def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Columns]) -> None
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, heads, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({head: _cell(text) for head, text in row.items()} for row in rows)
 
 
 def write_sdf(path: Path, oracle: OracleConfig, molecules: Iterable[tuple[str, Evaluation, Columns]]) -> None:
@@ -101,6 +101,17 @@ def write_hits(
 
 
 _NOTHING = Evaluation(smiles="", raw={}, shaped={}, reward=None, failure=None)
+
+
+def _cell(text: str) -> str:
+    """The text as a spreadsheet may open it: words that it would run as a formula get an apostrophe."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return "'" + text
+    return text
 
 
 def _number(value: float | None) -> str:

@@ -77,11 +77,13 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     def knows(self, smiles: str) -> bool:
         """Whether this run has begun to score a molecule."""
-        return smiles in self._known or smiles in self._begun
+        with self._lock:
+            return smiles in self._known or smiles in self._begun
 
     def evaluation(self, smiles: str) -> Evaluation | None:
         """The result of a molecule that this run has scored, else None."""

@@ -39,6 +39,7 @@ StopReason = Literal["budget", "hits", "collapse", "max_steps"]
 # A step in which at least this many molecules were scored and all failed means a broken oracle.
 _ALL_FAILED = 8
 _NOTHING_AUGMENTED = {"augmented": 0.0, "bonus_mean": 0.0, "bonus_max": 0.0}
+_POLICY_GRADIENTS = ("grpo", "ips-grpo")
 _OF_SAMPLES = ("tokens", "logprobs", "finished")
 _CLIP = 0.2  # PPO's and GRPO's ε; at work only where a batch was sampled by an earlier agent
 
@@ -83,8 +84,8 @@ class DesignLoop:
 
     With `lookahead` the oracle works on that many batches more than the one whose results the next update
     waits for. They were sampled by an earlier agent, always by the same, so results depend neither on the
-    number of workers nor on who is done first. REINVENT's squared loss may be taken at any samples; GRPO's
-    is corrected by the ratio of the two agents' probabilities.
+    number of workers nor on who is done first, as long as no time limit strikes. REINVENT's squared loss may
+    be taken at any samples; GRPO's advantages are weighted with the ratio of the two agents' probabilities.
 
     Everything that changes while it runs is in the checkpoint, so a killed run continues as if nothing had
     happened. Source: MARA, section 6.3 and equation 12; IPS, section 5.3; Saturn, Guo & Schwaller 2024.
@@ -169,6 +170,10 @@ class DesignLoop:
         samples = self._agent.sample(
             self._config.batch_size, max_length=self._config.max_tokens, generator=self._generator
         )
+        if self._config.lookahead and self._algorithm in _POLICY_GRADIENTS:
+            # For the ratio with the agent that learns, by the same passes: in bfloat16 the sampler's differ.
+            with torch.no_grad():
+                samples = replace(samples, logprobs=self._agent.logprobs(samples.tokens))
         self._sampling_seconds += time.perf_counter() - started
         return self._ask(samples)
 
@@ -286,7 +291,7 @@ class DesignLoop:
         logprobs = self._agent.logprobs(tokens)
         batch = SampledBatch(rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=logprobs)
         sigma, statistics = self._config.sigma, dict(_NOTHING_AUGMENTED)
-        if self._algorithm in ("grpo", "ips-grpo"):
+        if self._algorithm in _POLICY_GRADIENTS:
             if self._algorithm == "ips-grpo":
                 p = self._outcomes.frequencies(smiles)[rows].clamp(min=self._config.ips.min_probability)
                 batch = replace(batch, rewards=batch.rewards / p)
@@ -309,7 +314,11 @@ class DesignLoop:
         return {"loss": float(loss.detach()), "prior_nll": -float(ref_logprobs.mean()), **statistics}
 
     def _grpo_loss(self, batch: SampledBatch, old_logprobs: Tensor) -> Tensor:
-        """GRPO over whole sequences, the batch being one group, with β KL(π_θ ‖ π_ref) and β = 1/σ; (N,)."""
+        """GRPO over whole sequences, the batch being one group, with β/2 (log π_θ − log π_ref)²; (N,).
+
+        β = 1/σ. The gradient of that penalty is that of β KL(π_θ ‖ π_ref) on samples of the agent itself;
+        replayed sequences are held to the reference by the same term.
+        """
         advantages = group_advantages(batch.rewards, None, scale="group")
         policy = policy_gradient_loss(
             batch.logprobs, old_logprobs, advantages, clip_low=_CLIP, clip_high=_CLIP

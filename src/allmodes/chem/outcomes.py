@@ -19,7 +19,8 @@ class OutcomeFrequencies:
 
     Samples are counted as they are drawn, duplicates included: in a batch without duplicates every molecule
     would have the same frequency, and IPS would do nothing. With frequency "batch", p̂ = n/N among the N
-    samples of an update, with "history" among all samples of the run so far. Clusters are those of the
+    samples of the last batch, where an outcome that only a replayed molecule has counts as drawn once; with
+    "history" among all samples of the run so far. Clusters are those of the
     sphere exclusion algorithm: a molecule joins the first cluster whose centre is within
     `cluster_distance` (1 − Tanimoto of Morgan fingerprints, radius 2, 1024 bits), or else begins one.
 
@@ -30,23 +31,24 @@ class OutcomeFrequencies:
         self._config = config
         self._counts: Counter[str] = Counter()
         self._total = 0
+        self._batch: Counter[str] = Counter()
+        self._batch_total = 0
         self._centres: list[str] = []
         self._prints: list[Any] = []
         self._generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
 
     def observe(self, smiles: Sequence[str | None]) -> None:
-        """Add one sampled batch to the history; None for an invalid sample, which counts as drawn."""
-        self._total += len(smiles)
-        self._counts.update(self.outcome(line) for line in smiles if line is not None)
+        """Count one sampled batch; None for an invalid sample, which counts as drawn."""
+        self._batch = Counter(self.outcome(line) for line in smiles if line is not None)
+        self._batch_total = len(smiles)
+        self._counts += self._batch
+        self._total += self._batch_total
 
     def frequencies(self, smiles: Sequence[str | None]) -> Tensor:
-        """p̂ of each sample's outcome, (N,), float32; 1 for an invalid sample, which has no outcome."""
-        outcomes = [None if line is None else self.outcome(line) for line in smiles]
-        if self._config.frequency == "history":
-            counts, total = self._counts, self._total
-        else:
-            counts, total = Counter(outcomes), len(outcomes)
-        values = [1.0 if outcome is None else counts[outcome] / total for outcome in outcomes]
+        """p̂ of the outcome of each molecule, (N,), float32; 1 for an invalid sample, which has none."""
+        is_history = self._config.frequency == "history"
+        counts, total = (self._counts, self._total) if is_history else (self._batch, self._batch_total)
+        values = [1.0 if line is None else max(counts[self.outcome(line)], 1) / total for line in smiles]
         return torch.tensor(values, dtype=torch.float32)
 
     def outcome(self, smiles: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from allmodes.chem.export import Columns, evaluation_columns, write_csv, write_sdf
 from allmodes.chem.ledger import Ledger, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, read_molecules
+from allmodes.chem.oracles.inputs import oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.oracles.store import ResultStore
@@ -19,7 +20,7 @@ from allmodes.errors import RunError
 from allmodes.runs.experiment import resume_experiment, saved_config, start_experiment
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.oracle_config import OracleConfig, input_files
+from allmodes.runs.oracle_config import OracleConfig
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import console, progress_bar
 from allmodes.runs.scoring_config import ScoringConfig
@@ -48,7 +49,7 @@ def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: P
         _check_same_oracle(saved_config(ScoringConfig, out), config, out)
         begin = resume_experiment
     molecules = read_molecules(file)
-    inputs = {"file": file, **input_files(oracle)}
+    inputs = {"file": file, **oracle_inputs(oracle)}
     with ExitStack() as stack:
         store = None if oracle.store is None else stack.enter_context(ResultStore(oracle.store))
         # Before anything is written: what cannot work leaves no folder behind.

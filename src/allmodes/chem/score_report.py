@@ -50,7 +50,7 @@ def write_score_report(
     pages = [
         HitPage(
             anchor=f"molecule-{number}",
-            title=f"{'Molecule' if config.screen is None else 'Hit'} {number}",
+            title=f"{'Hit' if _is_hit(config, row) else 'Molecule'} {number}",
             origin=origins[row.evaluation.smiles],
             evaluation=row.evaluation,
         )
@@ -133,6 +133,16 @@ def _distributions(config: ScoringConfig, rows: Sequence[LedgerRow]) -> list[dic
     ]
 
 
+def _best_first(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    order = reward_tensor(rows).argsort(descending=True, stable=True).tolist()
+    return [rows[index] for index in order]
+
+
+def _is_hit(config: ScoringConfig, row: LedgerRow) -> bool:
+    reward = row.evaluation.reward
+    return config.screen is not None and reward is not None and reward >= config.screen
+
+
 def _shown(config: ScoringConfig, rows: Sequence[LedgerRow]) -> tuple[list[LedgerRow], str]:
     """The molecules to show, and a sentence on which they are."""
     scored = [row for row in rows if row.evaluation.reward is not None]
@@ -143,12 +153,13 @@ def _shown(config: ScoringConfig, rows: Sequence[LedgerRow]) -> tuple[list[Ledge
         if hits:
             shown = worth_a_page(hits, most=_PAGES)
             circles = sum(hit.circle is not None for hit in hits)
-            return shown, (
+            others = [row for row in _best_first(scored) if not _is_hit(config, row)][: _PAGES - len(shown)]
+            beside = f" Then {plural(len(others), 'molecule')} below the screen." if others else ""
+            return [*shown, *others], (
                 f"{len(shown):,} of {plural(len(hits), 'hit')}: the best molecule of each of "
-                f"{plural(circles, 'circle')} first, then the others, best first."
+                f"{plural(circles, 'circle')} first, then the others, best first.{beside}"
             )
-    order = reward_tensor(scored).argsort(descending=True, stable=True).tolist()
-    shown = [scored[index] for index in order[:_PAGES]]
+    shown = _best_first(scored)[:_PAGES]
     missed = "" if config.screen is None else f"No molecule reached the screen of {config.screen:g}. "
     return shown, f"{missed}The best {len(shown):,} of {len(scored):,} that were scored, best first."
 

@@ -23,12 +23,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.chem.design import Job, check_design, run_job
+from allmodes.chem.design import Job, check_design, run_inputs, run_job
 from allmodes.chem.ledger import read_ledger
-from allmodes.chem.prior import prior_path
 from allmodes.chem.results import RunResult, find_hits, result_of
-from allmodes.chem.retrosynthesis.stock import shipped_stock
-from allmodes.chem.retrosynthesis.template_file import shipped_templates
 from allmodes.chem.study_settings import Arm, Settings, run_config
 from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
 from allmodes.errors import RunError
@@ -38,7 +35,7 @@ from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import MoleculesConfig
-from allmodes.runs.oracle_config import RetrosynthesisComponent, SurrogateComponent, input_files
+from allmodes.runs.oracle_config import SurrogateComponent
 
 METRICS = ("hits", "ob100", "intdiv1", "circles")  # of a RunResult
 _FEWER_IS_BETTER = ("ob100",)
@@ -174,18 +171,6 @@ def _config(settings: Settings, cell: _Cell, *, store: Path | None) -> Molecules
     )
 
 
-def _inputs(config: MoleculesConfig) -> dict[str, Path]:
-    """The files that decide what a run does, by key: also those that come with allmodes, and may change."""
-    found = {"prior": prior_path(config.prior), **input_files(config.oracle)}
-    for component in config.oracle.components:
-        if isinstance(component, SurrogateComponent):
-            found[f"{component.name}.model"] = component.model or shipped_surrogate()
-        elif isinstance(component, RetrosynthesisComponent):
-            found[f"{component.name}.stock"] = component.stock or shipped_stock()
-            found[f"{component.name}.templates"] = component.templates or shipped_templates()
-    return found
-
-
 def _has_begun(cell: _Cell) -> bool:
     return (cell.path / "config.json").exists()
 
@@ -194,14 +179,14 @@ def _enter(settings: Settings, cell: _Cell, *, run: Callable[[MoleculesConfig, R
     """Begin a run's folder, or go on in it. Raises RunError where it is a run of something else."""
     config = _config(settings, cell, store=cell.path.parent / "evaluations.sqlite")
     if not _has_begun(cell):
-        start_experiment(config, cell.path, inputs=_inputs(config), run=run)
+        start_experiment(config, cell.path, inputs=run_inputs(config), run=run)
         return
     # But for the store's place: the whole folder may have been moved.
     saved = saved_config(MoleculesConfig, cell.path).model_dump(mode="json")
     now = config.model_dump(mode="json")
     saved["oracle"]["store"] = now["oracle"]["store"]
     _check_equal(saved, now, "", cell.path)
-    resume_experiment(config, cell.path, inputs=_inputs(config), run=run)
+    resume_experiment(config, cell.path, inputs=run_inputs(config), run=run)
 
 
 def _check_equal(then: Any, now: Any, key: str, path: Path) -> None:

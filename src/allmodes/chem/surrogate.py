@@ -1,6 +1,7 @@
 """A stand-in for a slow scorer: ridge regression on molecules that the scorer has seen."""
 
 import csv
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -66,15 +67,15 @@ def fit_surrogate(file: Path, out: Path, *, column: str, target: str) -> Surroga
     """
     smiles, scores = _read(file, column)
     features = torch.stack([_features(line) for line in smiles])
-    # In an order that does not depend on the file's: neighbours in it may be near copies.
-    order = torch.randperm(len(smiles), generator=torch.Generator().manual_seed(0))
-    folds = order.argsort() % _FOLDS
+    spread = float(scores.std(correction=0))
+    if spread == 0:
+        raise InputError(f"{file}: `{column}`: expected scores that differ; all are {float(scores[0]):g}")
+    folds = torch.tensor([_fold(line) for line in smiles])
     predictions = {
         penalty: _cross_validate(features, scores, folds, penalty=penalty) for penalty in _PENALTIES
     }
     penalty = min(predictions, key=lambda p: float((predictions[p] - scores).square().mean()))
     held_out = predictions[penalty]
-    spread = float(scores.std(correction=0))
     rmse = float((held_out - scores).square().mean().sqrt())
     card = SurrogateCard(
         target=target,
@@ -119,7 +120,7 @@ def make_surrogate_scorer(component: dict[str, Any]) -> Callable[[str], float]:
 def _read(file: Path, column: str) -> tuple[list[str], Tensor]:
     scores: dict[str, float] = {}
     try:
-        with open(file, newline="", encoding="utf-8") as handle:
+        with open(file, newline="", encoding="utf-8-sig") as handle:
             rows = csv.DictReader(handle)
             columns = rows.fieldnames or ()
             if not {"smiles", column} <= set(columns):
@@ -157,6 +158,12 @@ def _features(smiles: str) -> Tensor:
     counts = np.log1p(_GENERATOR.GetCountFingerprintAsNumPy(molecule).astype(np.float64))
     descriptors = np.array([float(describe(molecule)) for describe in _DESCRIPTORS])
     return torch.from_numpy(np.concatenate([counts, descriptors]))
+
+
+def _fold(smiles: str) -> int:
+    """The fold of a molecule: always the same, and the same for its stereoisomers, whose features agree."""
+    flat = Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
+    return int(hashlib.sha256(flat.encode()).hexdigest(), 16) % _FOLDS
 
 
 def _fit(features: Tensor, scores: Tensor, *, penalty: float) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """MARA, Tables 2, 6 and 7: REINVENT and MARA on SYNTH and ALL-AMIDE.
 
-At quick scale with a hundred oracle calls and σ = 128 alone; at paper scale with the paper's settings. The
+At quick scale with 32 oracle calls and σ = 128 alone; at paper scale with the paper's settings. The
 paper's scale keeps its runs in the folder that the environment variable ALLMODES_TABLE2_WORK names, else in
 runs/table2-work: a killed one goes on there. Docking is done where ALLMODES_RECEPTOR names a folder of
 `allmodes chem receptor`, else a regression stands in for it. For a part of the runs:

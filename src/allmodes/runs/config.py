@@ -136,7 +136,7 @@ def _lay_over(table: Any, changes: dict[str, Any]) -> None:
 def _child(table: Any, key: str) -> Any:
     """The table below a key, made where there is none: what is laid over wins, also over a single value."""
     if isinstance(table, list):  # of tables with names
-        named = [entry for entry in table if isinstance(entry, dict) and _name(entry) == key]
+        named = [entry for entry in table if isinstance(entry, dict) and key in _spellings(entry)]
         if len(named) != 1:
             names = ", ".join(str(_name(entry)) for entry in table if isinstance(entry, dict))
             raise ConfigError(f"expected the name of an entry, one of {names}; got {key!r}")
@@ -154,6 +154,11 @@ def _set(table: Any, key: str, value: Any) -> None:
 
 def _has_tables(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+
+
+def _spellings(entry: dict[str, Any]) -> tuple[str, str]:
+    """An entry's name, and as a flag spells it, in which hyphens have become underscores."""
+    return str(_name(entry)), str(_name(entry)).replace("-", "_")
 
 
 def _name(entry: dict[str, Any]) -> Any:

@@ -208,6 +208,12 @@ class OracleConfig(Config):
         None  # file or database URL of docking and retrosynthesis results; None: the run's own
     )
 
+    @field_validator("store")
+    @classmethod
+    def _absolute(cls, store: str | None) -> str | None:
+        # A file is saved with the run, which may be resumed from another folder; a URL has its scheme.
+        return store if store is None or ":" in store else str(Path(store).absolute())
+
     @field_validator("components")
     @classmethod
     def _distinct(cls, components: tuple[ComponentConfig, ...]) -> tuple[ComponentConfig, ...]:

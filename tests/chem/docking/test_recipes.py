@@ -88,6 +88,12 @@ def test_a_recipe_runs_to_a_report_with_poses_and_routes(recipe: str, algorithms
     for name in ("report.html", "hits.csv", "hits.sdf", "results.json"):
         assert (out / name).exists()
     # Both algorithms begin with the same batch: its second docking came from the store.
+    if len(config.algorithm) == 2:
+        first, second = (
+            json.loads((out / f"{algorithm}-0/timing.jsonl").read_text().splitlines()[-1])["busy"]
+            for algorithm in config.algorithm
+        )
+        assert second["docking"] < first["docking"] / 2
     with ResultStore(str(out / "evaluations.sqlite")) as store:
         stored = [c for c in config.oracle.components if c.kind in STORED_KINDS]
         assert [c.name for c in stored] == ["docking", "synthesis"]

@@ -215,7 +215,7 @@ def _toml(receptor: Path, reference: Path | None) -> str:
         f"receptor = {_quoted(receptor)}\n"
         f"{place}"
         f"box.size = {BOX_SIDE}  # Å\n"
-        "exhaustiveness = 8\n"
+        "exhaustiveness = 8\nposes = 3  # kept as SDF; 0 keeps none\n"
         'shaping = { kind = "reverse_sigmoid", low = -16.0, high = 0.0, k = 0.15 }\n'
     )
 

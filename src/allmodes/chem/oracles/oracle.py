@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol, final
 
@@ -13,9 +14,10 @@ from allmodes.chem.oracles.results import Answer, Evaluation, Failure, Scored
 from allmodes.chem.oracles.shaping import aggregate, shape
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
+from allmodes.errors import ConfigError
 from allmodes.runs.oracle_config import Component, OracleConfig
 
-_LAST = 1 << 62  # batch number of the request to end: after every molecule
+_FIRST = -1  # batch number of the request to end: before every molecule
 _LOOK = 0.1  # seconds between two looks at threads that shall end
 
 
@@ -68,10 +70,8 @@ class ComponentOracle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while not self._waiting.empty():
-            self._waiting.get()
-        for _ in self._threads:
-            self._waiting.put((_LAST, 0, next(self._numbers), "", None))
+        for _ in self._threads:  # before all that waits
+            self._waiting.put((_FIRST, 0, next(self._numbers), "", None))
         while any(thread.is_alive() for thread in self._threads):
             for worker in self._workers:  # again and again: a process that ended may just have been replaced
                 worker.kill()
@@ -165,6 +165,8 @@ class ComponentOracle:
 def _make_workers(config: OracleConfig, groups: Sequence[Sequence[Component]]) -> list[Worker]:
     if config.ray is None:
         return [LocalWorker(groups) for _ in range(config.workers)]
+    if find_spec("ray") is None:
+        raise ConfigError("`oracle.ray` needs `pip install allmodes[ray]`; ray is not installed")
     from allmodes.chem.oracles.ray_worker import RayWorker, join_ray
 
     join_ray(config.ray)

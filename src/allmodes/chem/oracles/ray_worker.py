@@ -1,15 +1,16 @@
 """A worker on any machine of a Ray cluster."""
 
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any, final
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 from allmodes.chem.oracles.results import Answer, Failure
 from allmodes.chem.oracles.workers import LocalWorker
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, RunError, one_line
 from allmodes.runs.oracle_config import Component
 
 _RETRIES = 1  # when Ray's process dies: the machine may be at fault rather than the molecule
@@ -84,15 +85,21 @@ class RayWorker:
             raise ConfigError(error)
 
     def ask(self, group: int, smiles: str) -> list[Answer]:
-        """One answer for each component of a group."""
+        """One answer for each component of a group. Raises `RunError` when the cluster does not answer."""
         reference = self._actor.ask.remote(group, smiles)
         message = "given up"
+        patience = (1 + _RETRIES) * max(c.start_limit + c.time_limit for c in self._groups[group]) + _REACH
+        deadline = time.monotonic() + patience
         try:
             while self._is_wanted:
                 if ray.wait([reference], timeout=_LOOK)[0]:
                     return ray.get(reference)
-        except RayActorError as error:
-            message = " ".join(str(error).split())[:300]
+                if time.monotonic() > deadline:  # its process keeps the limits, unless its machine is gone
+                    raise RunError(f"Ray: no answer within {patience:g} s; is the cluster still there?")
+        except (RayActorError, OutOfMemoryError) as error:
+            message = one_line(error)[:300]
+        except RayError as error:
+            raise RunError(f"Ray: {one_line(error)[:300]}") from error
         return [Failure("died", f"Ray: {message}")] * len(self._groups[group])
 
     def kill(self) -> None:

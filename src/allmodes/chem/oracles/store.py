@@ -39,8 +39,8 @@ from allmodes.runs.provenance import file_sha256
 # By kind of component, the packages whose versions are part of a result. A user's function or program is not
 # stored at all: it may change behind our back.
 _ENGINES = {
-    "docking": ("meeko", "rdkit", "vina"),
-    "external_docking": ("meeko", "rdkit"),
+    "docking": ("dimorphite_dl", "meeko", "rdkit", "vina"),
+    "external_docking": ("dimorphite_dl", "meeko", "rdkit"),
     "retrosynthesis": ("rdkit", "syntheseus"),
 }
 STORED_KINDS = tuple(_ENGINES)
@@ -50,9 +50,10 @@ _WITHOUT_EFFECT = ("name", "shaping", "time_limit", "start_limit")
 _FILES = (("receptor",), ("box", "reference_ligand"), ("stock",), ("templates",), ("model", "checkpoint"))
 _SHIPPED = {"stock": "stock.smi.gz", "templates": "templates.toml"}
 
-# What would happen again. Time and crashes depend on the machine and its load, and "out_of_range" on the
-# shaping, which is no part of the key; an engine that says NaN once is better asked again.
-_KEPT: tuple[FailureKind, ...] = ("unsuitable", "not_embedded", "raised")
+# What would happen again. Time and crashes depend on the machine and its load, anything may be "raised" (a
+# full disk), and "out_of_range" depends on the shaping, which is no part of the key; an engine that says NaN
+# once is better asked again.
+_KEPT: tuple[FailureKind, ...] = ("unsuitable", "not_embedded")
 
 _TABLE = "allmodes_results"
 _RESULTS = Table(
