@@ -13,30 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from prior_molecules import sampled
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from allmodes.chem.molecules import canonical_smiles, fingerprints
-from allmodes.chem.policy import load_policy
-from allmodes.chem.prior import shipped_prior
+from allmodes.chem.molecules import fingerprints
 from allmodes.metrics import internal_diversity, num_circles
 
 DISTANCES = (0.75, 0.5)
 LIMIT = 5.0  # seconds, for 10,000 molecules
-
-
-def sampled(count: int) -> list[str]:
-    """Distinct molecules of the shipped prior."""
-    policy, tokenizer = load_policy(shipped_prior())
-    generator = torch.Generator().manual_seed(0)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        samples = policy.sample(500, max_length=128, generator=generator)
-        for ids, finished in zip(samples.tokens.tolist(), samples.finished.tolist(), strict=True):
-            smiles = canonical_smiles(tokenizer.decode(ids)) if finished else None
-            if smiles is not None:
-                found[smiles] = None
-    return list(found)[:count]
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -16,32 +16,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from prior_molecules import sampled
 from vina import Vina
 
 from allmodes.chem.docking.box import make_box
 from allmodes.chem.docking.ligand import prepare_ligand
 from allmodes.chem.docking.scorer import make_docking_scorer
 from allmodes.chem.docking.vina_engine import SEARCHED_POSES
-from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.oracles.results import UnscorableError
-from allmodes.chem.policy import load_policy
-from allmodes.chem.prior import shipped_prior
 from allmodes.runs.oracle_config import DockingComponent
 
 PREPARED, DOCKED = 200, 12
-
-
-def sampled(count: int) -> list[str]:
-    """Different molecules from the shipped prior, in the order they came."""
-    policy, tokenizer = load_policy(shipped_prior())
-    generator = torch.Generator().manual_seed(0)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        samples = policy.sample(128, max_length=100, generator=generator)
-        decoded = [tokenizer.decode(row) for row in samples.tokens.tolist()]
-        found |= dict.fromkeys(filter(None, map(canonical_smiles, decoded)))
-    return list(found)[:count]
 
 
 def measured(work: Callable[[], float]) -> tuple[float, float, float]:

@@ -17,25 +17,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import torch
+from prior_molecules import sampled
 
 from allmodes.chem.molecules import canonical_smiles
-from allmodes.chem.policy import load_policy
-from allmodes.chem.prior import shipped_prior
 from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
 from allmodes.runs.oracle_config import RetrosynthesisComponent
-
-
-def sampled(count: int) -> list[str]:
-    """Different molecules from the shipped prior, in the order they came."""
-    policy, tokenizer = load_policy(shipped_prior())
-    generator = torch.Generator().manual_seed(0)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        samples = policy.sample(128, max_length=100, generator=generator)
-        decoded = [tokenizer.decode(row) for row in samples.tokens.tolist()]
-        found |= dict.fromkeys(filter(None, map(canonical_smiles, decoded)))
-    return [smiles for smiles in found if "." not in smiles][:count]
 
 
 def from_file(path: Path, count: int) -> list[str]:
