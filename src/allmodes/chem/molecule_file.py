@@ -4,7 +4,7 @@ import codecs
 import csv
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -13,7 +13,9 @@ from rich.progress import track
 
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.errors import InputError
+from allmodes.runs.files import write_text
 from allmodes.runs.progress import console
+from allmodes.runs.words import plural
 
 
 @final
@@ -26,6 +28,31 @@ class InputMolecule:
     text: str
     smiles: str | None
     reason: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A line that could not be used: its number in the file (from 1), its text and the reason."""
+
+    line: int
+    text: str
+    reason: str
+
+
+def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+    """List the lines that are left out in a table, and say so; without any, there is no table."""
+    if not rejected:
+        path.unlink(missing_ok=True)
+        return
+    rows = [f"{row.line}\t{row.reason}\t{row.text}\n" for row in rejected]
+    write_text(path, "line\treason\ttext\n" + "".join(rows))
+    first = rejected[0]
+    console.print(
+        f"{plural(len(rejected), 'line')} left out, listed in {path}; "
+        f"the first is line {first.line}: {first.reason}",
+        markup=False,
+    )
 
 
 def read_molecules(path: Path) -> list[InputMolecule]:

@@ -16,6 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from allmodes.checks import check_positive
+from allmodes.chem.molecule_file import Rejected, write_rejected
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policy import Cell, Policy, Precision, make_policy, pad_tokens, save_policy
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
@@ -78,16 +79,6 @@ class PretrainSettings:
     def sizes(self) -> dict[str, int]:
         """The sizes of the policy, as `make_policy` takes them."""
         return {name: getattr(self, name) for name in ("hidden_size", "num_layers", _SIZE_OF[self.cell])}
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Rejected:
-    """A line that could not be used: its number in the file (from 1), its text and the reason."""
-
-    line: int
-    text: str
-    reason: str
 
 
 def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejected]]:
@@ -232,15 +223,7 @@ class _Pretraining:
         facts = provenance()
         self._resume()
         write_text(self.folder.path / "provenance.json", json.dumps(facts, indent=2))
-        if self.rejected:
-            rows = [f"{row.line}\t{row.reason}\t{row.text}\n" for row in self.rejected]
-            write_text(self.folder.path / "rejected.tsv", "line\treason\ttext\n" + "".join(rows))
-            first = self.rejected[0]
-            console.print(
-                f"{len(self.rejected)} lines left out, listed in {self.folder.path / 'rejected.tsv'}; "
-                f"the first is line {first.line}: {first.reason}",
-                markup=False,
-            )
+        write_rejected(self.folder.path / "rejected.tsv", self.rejected)
         with progress_bar() as progress:
             task = progress.add_task("pretraining", total=self.total, completed=self.step, note="")
             for batch in self._remaining_batches():

@@ -10,7 +10,7 @@ from typing import Any
 
 from allmodes.chem.export import Columns, evaluation_columns, write_csv, write_sdf
 from allmodes.chem.ledger import Ledger, read_ledger
-from allmodes.chem.molecule_file import InputMolecule, read_molecules
+from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
 from allmodes.chem.oracles.inputs import oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation
@@ -22,9 +22,8 @@ from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.oracle_config import OracleConfig
 from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import console, progress_bar
+from allmodes.runs.progress import progress_bar
 from allmodes.runs.scoring_config import ScoringConfig
-from allmodes.runs.words import plural
 
 # Who computes and who remembers: no result depends on these.
 _WITHOUT_EFFECT = {"workers", "ray", "store"}
@@ -67,7 +66,12 @@ def _run(
 ) -> Path:
     out = folder.path
     write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")  # the screen may be another now
-    _write_rejected(out / "rejected.tsv", [molecule for molecule in molecules if molecule.smiles is None])
+    rejected = [
+        Rejected(line=molecule.line, text=" ".join(molecule.text.split())[:200], reason=molecule.reason)
+        for molecule in molecules
+        if molecule.smiles is None
+    ]
+    write_rejected(out / "rejected.tsv", rejected)
     distinct = list(dict.fromkeys(molecule.smiles for molecule in molecules if molecule.smiles is not None))
     with Ledger(out / "ledger.sqlite") as ledger:
         _score_all(oracle, ledger, distinct)
@@ -126,20 +130,6 @@ def _columns(oracle: OracleConfig, molecule: InputMolecule, evaluation: Evaluati
     if molecule.smiles is None:
         columns["failure"] = f"input: malformed: {molecule.reason}"
     return columns
-
-
-def _write_rejected(path: Path, rejected: Sequence[InputMolecule]) -> None:
-    if not rejected:
-        path.unlink(missing_ok=True)
-        return
-    rows = [f"{row.line}\t{row.reason}\t{' '.join(row.text.split())[:200]}\n" for row in rejected]
-    write_text(path, "line\treason\ttext\n" + "".join(rows))
-    first = rejected[0]
-    console.print(
-        f"{plural(len(rejected), 'line')} left out, listed in {path}; "
-        f"the first is line {first.line}: {first.reason}",
-        markup=False,
-    )
 
 
 def _check_same_oracle(old: ScoringConfig, new: ScoringConfig, out: Path) -> None:

@@ -34,8 +34,9 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "judged by order alone. It does not say what an outcome is, how GRPO's loss and KL are set, or "
             "whether REINVENT's replay and augmentation stay: here an outcome is a Murcko scaffold, counted "
             "in each batch before duplicates are merged; the loss is GRPO's over whole sequences, the batch "
-            "being one group, with advantages over their standard deviation and KL(π ‖ π_ref)/σ; all else "
-            "is REINVENT's loop. GRPO is not in the paper's table: it shows what the scaling adds.",
+            "being one group, with advantages over their standard deviation and a penalty of "
+            "(log π − log π_ref)²/2σ; all else is REINVENT's loop. GRPO is not in the paper's table: it "
+            "shows what the scaling adds.",
             *tables.markdown(study, _no_figure, with_paper=False),
         ],
     )
