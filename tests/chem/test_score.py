@@ -257,14 +257,14 @@ def test_a_folder_of_another_scoring_is_refused(tmp_path: Path) -> None:
         score_file(written(tmp_path / "b.smi", FILE + "CCCC\n"), oracle, screen=None, out=out)
     product = oracle.model_copy(update={"aggregation": "product"})
     with pytest.raises(
-        RunError, match='another oracle: `aggregation`: expected "geometric_mean"; got "product"'
+        RunError, match=r'other settings: `oracle\.aggregation`: expected "geometric_mean"; got "product"'
     ):
         score_file(file, product, screen=None, out=out)
     (component,) = oracle.components
     longer = component.model_copy(update={"command": (*component.command, "-v")})  # type: ignore[union-attr]
     more = oracle.model_copy(update={"components": (longer,)})
     with pytest.raises(
-        RunError, match=r'`components\.0\.command\.2`: expected null; got "-v"; choose another folder'
+        RunError, match=r'`oracle\.components\.0\.command\.2`: expected null; got "-v"; choose another folder'
     ):
         score_file(file, more, screen=None, out=out)
     (out / "config.json").write_text('{"kind": "molecules"}')

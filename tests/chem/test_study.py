@@ -350,10 +350,12 @@ def test_a_folder_of_other_settings_is_refused(
     shutil.copy(prior, own)
     settings = replace(small(tmp_path, own), tasks=("oxygen",), seeds=(0,), arms=(REINVENT,))
     study(settings, tmp_path / "work")
-    with pytest.raises(RunError, match=r"seed-0 holds a run of other settings: `budget` was 40 and is 41;"):
+    with pytest.raises(
+        RunError, match=r"seed-0 holds results of other settings: `budget`: expected 40; got 41;"
+    ):
         study(replace(settings, budget=41), tmp_path / "work")
     entry = {**settings.components["oxygen"][0], "time_limit": 3.0}
-    with pytest.raises(RunError, match=r"`oracle.components.0.time_limit` was 30.0 and is 3.0"):
+    with pytest.raises(RunError, match=r"`oracle.components.0.time_limit`: expected 30.0; got 3.0"):
         study(replace(settings, components={"oxygen": (entry,)}), tmp_path / "work")
     shutil.move(tmp_path / "work", tmp_path / "moved")
     study(settings, tmp_path / "moved")

@@ -272,7 +272,7 @@ def test_what_is_done_is_not_done_again(finished: Any, monkeypatch: pytest.Monke
     assert trained == ["entropy"]
     assert steps == []  # from its last checkpoint: nothing was left to train
     assert again == table
-    with pytest.raises(RunError, match=r"`beta` was 0\.1 and is 0\.2"):
+    with pytest.raises(RunError, match=r"`beta`: expected 0\.1; got 0\.2"):
         table1(replace(TINY, beta=0.2), folder, share=0.02)
 
 

@@ -2,8 +2,6 @@
 
 import codecs
 import csv
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from rich.progress import track
 
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.errors import InputError
-from allmodes.runs.files import write_text
+from allmodes.runs.files import read_bytes, write_text
 from allmodes.runs.progress import console
 from allmodes.runs.words import plural
 
@@ -75,15 +73,7 @@ def read_molecules(path: Path) -> list[InputMolecule]:
 
 
 def _read_text(path: Path) -> str:
-    try:
-        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
-        with opened as handle:
-            content = handle.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"cannot read {path}: expected a .smi, .csv, .smi.gz or .csv.gz file; {error}"
-        ) from error
-    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+    return read_bytes(path).removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
 
 
 def _smiles_lines(text: str) -> Iterator[tuple[int, str, str]]:

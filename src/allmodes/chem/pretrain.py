@@ -1,11 +1,9 @@
 """Maximum-likelihood training of a SMILES policy: the prior of the design loop."""
 
 import codecs
-import gzip
 import json
 import math
 import shlex
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from allmodes.chem.policy import Cell, Policy, Precision, make_policy, pad_token
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
 from allmodes.errors import InputError, RunError
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
-from allmodes.runs.files import write_text
+from allmodes.runs.files import read_bytes, write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.progress import console, progress_bar
 from allmodes.runs.provenance import file_sha256, provenance
@@ -87,15 +85,9 @@ def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejecte
     The first column of a line counts. Raises `InputError` when the file is missing, unreadable, cut off, or
     holds no molecule; a malformed line is never fatal.
     """
-    try:
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115
-        with opened as handle:
-            lines = handle.read().splitlines()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: expected a .smi or .smi.gz file; {error}") from error
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).splitlines()
     kept: dict[str, None] = {}
     rejected = []
-    lines[:1] = [line.removeprefix(codecs.BOM_UTF8) for line in lines[:1]]
     for number, line in enumerate(track(lines, "reading molecules", console=console), start=1):
         text = line.decode("utf-8", errors="replace").strip()
         smiles, reason = _usable(text, max_tokens)

@@ -1,12 +1,10 @@
 """Score a file of molecules with an oracle; a scoring that was killed goes on where it was."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from allmodes.chem.export import Columns, evaluation_columns, write_csv, write_sdf
 from allmodes.chem.ledger import Ledger, read_ledger
@@ -16,8 +14,7 @@ from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.oracles.store import ResultStore
 from allmodes.chem.score_report import write_score_report
-from allmodes.errors import RunError
-from allmodes.runs.experiment import resume_experiment, saved_config, start_experiment
+from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.oracle_config import OracleConfig
@@ -25,8 +22,8 @@ from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.scoring_config import ScoringConfig
 
-# Who computes and who remembers: no result depends on these.
-_WITHOUT_EFFECT = {"workers", "ray", "store"}
+# Who computes, who remembers, and what is called a hit: no number depends on these.
+_WITHOUT_EFFECT = ("oracle.workers", "oracle.ray", "oracle.store", "screen")
 _NOT_READ = Evaluation(smiles="", raw={}, shaped={}, reward=None, failure=None)
 
 
@@ -45,7 +42,8 @@ def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: P
     config = ScoringConfig(oracle=oracle, screen=screen)
     begin = start_experiment
     if (out / "config.json").exists():
-        _check_same_oracle(saved_config(ScoringConfig, out), config, out)
+        then = saved_config(ScoringConfig, out).model_dump(mode="json")
+        refuse_other_settings(out, then=then, now=config.model_dump(mode="json"), ignored=_WITHOUT_EFFECT)
         begin = resume_experiment
     molecules = read_molecules(file)
     inputs = {"file": file, **oracle_inputs(oracle)}
@@ -130,24 +128,3 @@ def _columns(oracle: OracleConfig, molecule: InputMolecule, evaluation: Evaluati
     if molecule.smiles is None:
         columns["failure"] = f"input: malformed: {molecule.reason}"
     return columns
-
-
-def _check_same_oracle(old: ScoringConfig, new: ScoringConfig, out: Path) -> None:
-    one, other = (dict(_leaves(config.oracle.model_dump(mode="json"))) for config in (old, new))
-    for key in [*one, *other]:
-        if key.split(".")[0] not in _WITHOUT_EFFECT and one.get(key) != other.get(key):
-            raise RunError(
-                f"{out} holds the results of another oracle: `{key}`: expected {json.dumps(one.get(key))}; "
-                f"got {json.dumps(other.get(key))}; choose another folder"
-            )
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no table and no list, under its dotted key."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value

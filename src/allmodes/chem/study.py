@@ -28,9 +28,8 @@ from allmodes.chem.ledger import read_ledger
 from allmodes.chem.results import RunResult, find_hits, result_of
 from allmodes.chem.study_settings import Arm, Settings, run_config
 from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
-from allmodes.errors import RunError
 from allmodes.metrics import Summary, summarise, welch_test
-from allmodes.runs.experiment import resume_experiment, saved_config, start_experiment
+from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
@@ -181,25 +180,10 @@ def _enter(settings: Settings, cell: _Cell, *, run: Callable[[MoleculesConfig, R
     if not _has_begun(cell):
         start_experiment(config, cell.path, inputs=run_inputs(config), run=run)
         return
-    # But for the store's place: the whole folder may have been moved.
-    saved = saved_config(MoleculesConfig, cell.path).model_dump(mode="json")
-    now = config.model_dump(mode="json")
-    saved["oracle"]["store"] = now["oracle"]["store"]
-    _check_equal(saved, now, "", cell.path)
+    then = saved_config(MoleculesConfig, cell.path).model_dump(mode="json")
+    # The store's place may differ: the whole folder may have been moved.
+    refuse_other_settings(cell.path, then=then, now=config.model_dump(mode="json"), ignored=["oracle.store"])
     resume_experiment(config, cell.path, inputs=run_inputs(config), run=run)
-
-
-def _check_equal(then: Any, now: Any, key: str, path: Path) -> None:
-    if isinstance(now, dict) and isinstance(then, dict) and set(now) == set(then):
-        for name in now:
-            _check_equal(then[name], now[name], f"{key}.{name}" if key else name, path)
-    elif isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
-        for number, (old, new) in enumerate(zip(then, now, strict=True)):
-            _check_equal(old, new, f"{key}.{number}", path)
-    elif now != then:
-        raise RunError(
-            f"{path} holds a run of other settings: `{key}` was {then!r} and is {now!r}; take another folder"
-        )
 
 
 def _run_cell(settings: Settings, cell: _Cell, on_step: Callable[[Any], None]) -> None:

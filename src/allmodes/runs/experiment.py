@@ -1,8 +1,9 @@
 """The frame of every experiment: a new folder with its configuration, or an old one that is gone on with."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,6 +48,34 @@ def saved_config(model: type[ConfigT], path: Path) -> ConfigT:
     """The configuration of the run in a folder. Raises ConfigError where there is none."""
     file = path / "config.json"
     return build_config(model, read_config_file(file), source=str(file))
+
+
+def refuse_other_settings(path: Path, *, then: Any, now: Any, ignored: Sequence[str] = ()) -> None:
+    """Raise RunError that names the first setting in which a folder's run differs from what is wanted now.
+
+    then, now: settings as JSON has them. ignored: dotted keys, with all that is below them, that no result
+    depends on.
+    """
+    old, new = dict(_leaves(then)), dict(_leaves(now))
+    for key in [*old, *new]:
+        if any(f"{key}.".startswith(f"{name}.") for name in ignored):
+            continue
+        if old.get(key) != new.get(key):
+            raise RunError(
+                f"{path} holds results of other settings: `{key}`: expected {json.dumps(old.get(key))}; "
+                f"got {json.dumps(new.get(key))}; choose another folder"
+            )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no table and no list, under its dotted key."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def resume_experiment(

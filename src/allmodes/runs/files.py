@@ -1,11 +1,13 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that may be packed."""
 
+import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from allmodes.errors import RunError
+from allmodes.errors import InputError, RunError, one_line
 
 
 @contextmanager
@@ -27,6 +29,19 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there: it was renamed, or could not be made
             temporary.unlink()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unpacked where its name ends in `.gz`.
+
+    Raises `InputError` when it is missing, unreadable, not packed as its name says, or cut off.
+    """
+    try:
+        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
+        with opened as handle:
+            return handle.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def write_text(path: Path, text: str) -> None:

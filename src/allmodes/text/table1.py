@@ -22,8 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.errors import RunError
 from allmodes.metrics import bootstrap_sem, partition, summarise, welch_test
+from allmodes.runs.experiment import refuse_other_settings
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import Creative, RewardModel
@@ -120,12 +120,7 @@ def _check_same(settings: Settings, share: float, path: Path) -> None:
         write_text(path, json.dumps(now, indent=1) + "\n")
         return
     then = json.loads(path.read_text(encoding="utf-8"))
-    for key in now:
-        if now[key] != then.get(key):
-            raise RunError(
-                f"{path.parent} holds a table of other settings: `{key}` was {then.get(key)!r} and is "
-                f"{now[key]!r}; take another folder"
-            )
+    refuse_other_settings(path.parent, then=then, now=now)
 
 
 def _plain(value: Any) -> Any:

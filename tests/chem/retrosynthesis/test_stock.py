@@ -103,7 +103,7 @@ def test_a_file_without_molecules_or_that_cannot_be_read_is_an_error(tmp_path: P
     (tmp_path / "cut.smi.gz").write_bytes(gzip.compress(b"CCO\n" * 9999)[:-20])
     assert "expected a file of SMILES" in error_of(tmp_path / "cut.smi.gz")
     (tmp_path / "binary.smi").write_bytes(b"\xff\xfe\x00")
-    assert "expected a file of SMILES" in error_of(tmp_path / "binary.smi")
+    assert "binary.smi: line 1: expected SMILES; got" in error_of(tmp_path / "binary.smi")
 
 
 def test_a_written_stock_comes_back_and_its_bytes_do_not_depend_on_the_order(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,8 +13,8 @@ from syntheseus.interface.molecule import Molecule
 from syntheseus.search.mol_inventory import BaseMolInventory
 
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
-from allmodes.errors import ConfigError, one_line
-from allmodes.runs.files import replacing
+from allmodes.errors import ConfigError, InputError
+from allmodes.runs.files import read_bytes, replacing
 
 # Elements whose valences RDKit knows without doubt: what it refuses of them is misspelt.
 _COMMON = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35})
@@ -97,7 +96,9 @@ def load_stock(path: Path) -> Stock:
     try:
         stock = stock_of(columns())
     except ValueError as error:
-        raise ConfigError(f"`stock`: {path}: line {number}: expected SMILES; got {str(error)!r}") from error
+        raise ConfigError(
+            f"`stock`: {path}: line {number}: expected SMILES; got {str(error)[:100]!r}"
+        ) from error
     if not stock:
         raise ConfigError(f"`stock`: {path}: expected at least one molecule; got none")
     return stock
@@ -121,11 +122,10 @@ def _header(body: str) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as handle:
-            return handle.read().split("\n")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise ConfigError(f"`stock`: expected a file of SMILES; got {path}: {one_line(error)}") from error
+        text = read_bytes(path).decode("utf-8", errors="replace")
+    except InputError as error:
+        raise ConfigError(f"`stock`: expected a file of SMILES; {error}") from error
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def _prepared(lines: list[str]) -> dict[str, str | None] | None:
