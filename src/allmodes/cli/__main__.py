@@ -1,0 +1,5 @@
+"""`python -m allmodes.cli`."""
+
+from allmodes.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""`allmodes chem`: molecules outside of a run."""
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from allmodes.cli.extras import require
+
+chem = tyro.extras.SubcommandApp()
+
+
+@chem.command(name="pretrain")
+def chem_pretrain(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    cell: Literal["lstm", "gru", "mamba"] = "lstm",
+    hidden_size: int | None = None,
+    num_layers: int | None = None,
+    embedding_size: int | None = None,
+    state_size: int | None = None,
+    epochs: float = 5,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    validation_fraction: float = 0.02,
+    max_tokens: int = 128,
+    seed: int = 0,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    checkpoint_every: int = 200,
+    num_samples: int = 10000,
+) -> None:
+    """Train a prior on a file of SMILES (.smi or .smi.gz, one molecule a line).
+
+    The folder of an interrupted run is resumed by the same command.
+
+    Args:
+        file: the SMILES file; the first column of each line counts.
+        out: run folder; holds prior.safetensors and model_card.md at the end.
+        cell: kind of policy; mamba needs transformers.
+        hidden_size: units a layer; 512, and 256 for mamba.
+        num_layers: layers; 3, and 12 for mamba.
+        embedding_size: size of a token's embedding; 256. mamba has hidden_size.
+        state_size: numbers that each of mamba's channels remembers; 16. For mamba alone.
+        epochs: passes over the data; may be a fraction.
+        batch_size: molecules an update.
+        learning_rate: Adam's peak rate, after a warm-up and before a cosine to zero.
+        validation_fraction: share of the molecules held out.
+        max_tokens: longer molecules are left out.
+        seed: seed of the split, the weights, the order and the samples.
+        precision: bfloat16 autocast, or float32.
+        checkpoint_every: updates between two checkpoints.
+        num_samples: molecules drawn for validity, uniqueness and novelty.
+    """
+    require("rdkit", "molecules", "chem,report")
+    if cell == "mamba":
+        require("transformers", "Mamba policies", "chem,report,text")
+    from allmodes.chem.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
+
+    given = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": embedding_size,
+             "state_size": state_size}  # fmt: skip
+    sizes = {**DEFAULT_SIZES[cell], **{name: size for name, size in given.items() if size is not None}}
+    settings = PretrainSettings(
+        cell=cell,
+        **sizes,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validation_fraction=validation_fraction,
+        max_tokens=max_tokens,
+        seed=seed,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        num_samples=num_samples,
+    )
+    results = pretrain(file, out, settings)
+    for key in ("validation_nll", "validity", "uniqueness", "novelty"):
+        print(f"{key}: {results[key]:.4f}")
+    print(f"prior: {out / 'prior.safetensors'}")
+
+
+@chem.command(name="receptor")
+def chem_receptor(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path,
+    ligand: str | None = None,
+    chains: tuple[str, ...] = (),
+    ph: float = 7.4,
+) -> None:
+    """Prepare a receptor for docking from a PDB file as it is downloaded.
+
+    Args:
+        file: the PDB file.
+        out: folder for receptor.pdbqt, reference_ligand.pdb and docking.toml, the component for a recipe.
+        ligand: residue name of the co-crystallised ligand, around which the box is put.
+        chains: chains to keep; all by default.
+        ph: hydrogens are added as at this pH.
+    """
+    require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.docking.receptor import prepare_receptor
+
+    for line in prepare_receptor(file, out, ligand=ligand, chains=chains, ph=ph).lines():
+        print(line)
+
+
+@chem.command(name="score")
+def chem_score(
+    file: tyro.conf.Positional[Path],
+    *,
+    oracle: Path,
+    out: Path,
+    screen: float | None = None,
+    scale: str | None = None,
+) -> None:
+    """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
+
+    Args:
+        file: SMILES, one a line (.smi, .smi.gz; a name may follow), or a CSV with a column smiles.
+        oracle: a recipe, or any file with its [oracle] table.
+        out: folder for scores.csv, scores.sdf with poses, and report.html.
+        screen: the reward from which a molecule is a hit; that of the recipe by default.
+        scale: for a recipe with several scales: "quick" by default.
+    """
+    require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.score import score_file
+    from allmodes.runs.config import apply_scale, build_config, read_config_file
+    from allmodes.runs.scoring_config import ScoringConfig
+
+    values = apply_scale(read_config_file(oracle), scale)
+    known = {key: values[key] for key in ("oracle", "screen") if key in values}
+    config = build_config(ScoringConfig, known, source=str(oracle))
+    chosen = config.screen if screen is None else screen
+    print(f"report: {score_file(file, config.oracle, screen=chosen, out=out)}")
+
+
+@chem.command(name="surrogate")
+def chem_surrogate(
+    file: tyro.conf.Positional[Path], *, out: Path, column: str = "docking raw", target: str | None = None
+) -> None:
+    """Fit a regression to scores, as a stand-in for a slow scorer, and print its held-out error.
+
+    Args:
+        file: CSV with the columns smiles and the score's, such as scores.csv of `allmodes chem score`.
+        out: the surrogate's file, for a component of kind "surrogate".
+        column: the score's column.
+        target: words for what it stands in for; the file's and the column's name by default.
+    """
+    require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.surrogate import fit_surrogate
+
+    card = fit_surrogate(file, out, column=column, target=target or f"{column} of {file.name}")
+    print(f"{card.molecules} molecules, scores with a standard deviation of {card.spread:.3f}")
+    print(
+        f"held-out error: RMSE {card.rmse:.3f}, mean {card.mean_error:.3f}; R² {card.r2:.3f}, "
+        f"rank correlation {card.rank_correlation:.3f} (five folds)"
+    )
+    print(f"surrogate: {out}")

@@ -1,0 +1,104 @@
+"""`allmodes target`, `paper` and `evaluate`: what needs no training of one's own."""
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+def target(
+    file: tyro.conf.Positional[Path],
+    *,
+    beta: tuple[float, ...] = (0.01, 0.1, 1.0),
+    kl: Literal["reverse", "forward", "both"] = "reverse",
+    threshold: float | None = None,
+    tolerance: float = 0.1,
+    normalise: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Show the optimum of an objective before anything is trained, from your own outcomes.
+
+    Args:
+        file: CSV or JSON of outcomes with the columns reward and probability (or logprob), outcome for names.
+        beta: strengths of the KL.
+        kl: which KL regularises: reverse KL(π ‖ π_ref), forward KL(π_ref ‖ π), or both.
+        threshold: τ, the reward from which an outcome is good; without it MARA is left out.
+        tolerance: how far, in nats, probabilities of good outcomes may differ and count as equal.
+        normalise: make probabilities that do not sum to 1 do so, as for a sample of a larger space.
+        out: folder for target.png, target.svg and target.json; without it the report is printed alone.
+    """
+    from rich.console import Console
+
+    from allmodes.worlds.optimum_report import explain_file
+
+    explain_file(
+        file,
+        betas=beta,
+        kl=kl,
+        threshold=threshold,
+        tolerance=tolerance,
+        normalise=normalise,
+        out=out,
+        console=Console(),
+    )
+
+
+def paper(
+    item: tyro.conf.Positional[str],
+    *,
+    out: Path = Path("runs/paper"),
+    scale: Literal["quick", "paper"] = "quick",
+) -> None:
+    """Reproduce a figure or table of the papers: picture, numbers, and what the paper says beside them.
+
+    Args:
+        item: an item's name, "list" for all names, or "all".
+        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md.
+        scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps.
+    """
+    from rich.console import Console
+
+    from allmodes.paper.catalogue import find
+    from allmodes.paper.reproduction import SCALES
+    from allmodes.paper.runner import print_items, reproduce_items
+
+    if item == "list":
+        print_items(Console())
+    else:
+        reproduce_items(find(item), scale=SCALES[scale], out=out, console=Console())
+
+
+def evaluate(
+    file: tyro.conf.Positional[Path],
+    *,
+    out: Path | None = None,
+    k: tuple[int, ...] = (),
+    tokenizer: Path | None = None,
+    embedder: str | None = None,
+    vocabulary_size: int = 50257,
+) -> None:
+    """Quality and diversity of generations, with errors over prompts, from a JSONL of any model's samples.
+
+    A line holds prompt and response, and where known reward, score, answer (null: invalid), correct, method.
+
+    Args:
+        file: the JSONL file.
+        out: folder for evaluation.json; without it the report is printed alone.
+        k: the k of pass@k and max@k; powers of two by default.
+        tokenizer: a tokenizer.json, or a folder that holds one, for the n-grams; words by default.
+        embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed characters.
+        vocabulary_size: V of the expectation-adjusted distinct n-grams.
+    """
+    from rich.console import Console
+
+    from allmodes.text.evaluate import evaluate_file
+
+    evaluate_file(
+        file,
+        out=out,
+        ks=k or None,
+        tokenizer=tokenizer,
+        embedder=embedder,
+        vocabulary_size=vocabulary_size,
+        console=Console(),
+    )

@@ -1,0 +1,138 @@
+"""`allmodes run`: a recipe's configuration, and what carries it out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import tyro
+
+from allmodes.cli.extras import require
+from allmodes.errors import ConfigError, InputError
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
+
+    Keys of the recipe are flags, too, and win over the file: --budget 500 --mara.threshold 0.7
+
+    Args:
+        recipe: the recipe file.
+        out: folder of the run; a new one below runs/ by default.
+        dry_run: check everything, print the resolved configuration, and stop.
+        resume: folder of an interrupted run.
+        scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
+    """
+
+    recipe: tyro.conf.Positional[Path | None] = None
+    out: Path | None = None
+    scale: str | None = None
+    dry_run: bool = False
+    resume: Path | None = None
+
+
+def run(arguments: Run, flags: Sequence[str]) -> None:
+    """What `allmodes run` does."""
+    if arguments.resume is not None:
+        others = (arguments.recipe, arguments.out, arguments.scale)
+        if any(other is not None for other in others) or flags or arguments.dry_run:
+            raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
+        print(f"report: {_kind_of_run(arguments.resume).resume(arguments.resume)}")
+        return
+    if arguments.recipe is None:
+        raise InputError("expected a recipe file or --resume RUN; got neither")
+    from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
+
+    values = apply_flags(apply_scale(read_config_file(arguments.recipe), arguments.scale), flags)
+    kind = _find_kind(values, source=str(arguments.recipe))
+    config = build_config(kind.config, values, source=str(arguments.recipe))
+    experiment = kind.load()
+    if arguments.dry_run:
+        experiment.check(config)
+        print(config.model_dump_json(indent=2))
+        return
+    out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
+    print(f"report: {experiment.new(config, out)}")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Experiment:
+    """What can be done with a configuration: check it, run it in a new folder, resume a folder's run."""
+
+    check: Callable[[Any], None]
+    new: Callable[[Any, Path], Path]
+    resume: Callable[[Path], Path]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """A recipe's `kind`: its configuration, and what carries it out."""
+
+    config: Any
+    load: Callable[[], _Experiment]
+
+
+def _molecules() -> _Experiment:
+    require("rdkit", "molecules", "chem,report")
+    from allmodes.chem.design import check_design, new_design, resume_design
+
+    return _Experiment(check=check_design, new=new_design, resume=resume_design)
+
+
+def _text() -> _Experiment:
+    require("trl", "language models", "text,report")
+    from allmodes.text.experiment import check_training, new_training, resume_training
+
+    return _Experiment(check=check_training, new=new_training, resume=resume_training)
+
+
+def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
+    from allmodes.runs.molecules_config import MoleculesConfig
+    from allmodes.runs.text_config import TextConfig
+
+    kinds = {
+        "molecules": _Kind(config=MoleculesConfig, load=_molecules),
+        "text": _Kind(config=TextConfig, load=_text),
+    }
+    name = values.get("kind")
+    if not isinstance(name, str) or name not in kinds:
+        got = "none" if name is None else repr(name)
+        raise ConfigError(f"{source}: `kind`: expected one of {', '.join(kinds)}; got {got}")
+    return kinds[name]
+
+
+def _kind_of_run(path: Path) -> _Experiment:
+    from allmodes.runs.config import read_config_file
+
+    if not (path / "config.json").exists():
+        raise ConfigError(f"--resume: expected a run folder with config.json; got {path}")
+    file = path / "config.json"
+    return _find_kind(read_config_file(file), source=str(file)).load()
+
+
+def _new_folder(recipe: Path) -> Path:
+    numbers = range(1, 10**6)
+    return next(p for n in numbers if not (p := Path("runs") / f"{recipe.stem}-{n}").exists())
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand."""
+    takes_value = {"--out", "--resume", "--scale"}
+    own, flags, rest = [], [], list(arguments)
+    has_recipe = False
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        is_recipe = not name.startswith("-") and not has_recipe
+        has_recipe = has_recipe or is_recipe
+        is_own = is_recipe or name in {*takes_value, "--dry-run", "--help", "-h"}
+        chosen = own if is_own else flags
+        chosen.append(argument)
+        is_flag = name.startswith("--") and (not is_own or name in takes_value)
+        if is_flag and not equals and rest and not rest[0].startswith("--"):
+            chosen.append(rest.pop(0))
+    return own, flags
