@@ -1,6 +1,5 @@
 """The design loop: sample molecules, score the new ones, move the agent toward the target."""
 
-import copy
 import math
 import time
 from collections import deque
@@ -13,24 +12,16 @@ from torch import Tensor
 
 from allmodes.chem.calls import Asked, OracleCalls
 from allmodes.chem.collapse import CollapseMonitor
+from allmodes.chem.learner import Learner
 from allmodes.chem.ledger import Ledger
 from allmodes.chem.molecules import canonical_smiles, random_smiles
 from allmodes.chem.oracles.oracle import Oracle
 from allmodes.chem.outcomes import OutcomeFrequencies
-from allmodes.chem.policy import Samples, load_policy, pad_tokens, save_policy
-from allmodes.chem.prior import prior_path
+from allmodes.chem.policy import Samples, pad_tokens, save_policy
 from allmodes.chem.replay import Remembered, ReplayBuffer
 from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.errors import RunError, UnknownTokenError
-from allmodes.objectives import (
-    SampledBatch,
-    group_advantages,
-    mara_rewards,
-    policy_gradient_loss,
-    reinvent_loss,
-    reverse_kl_loss,
-)
-from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
+from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 
@@ -38,10 +29,7 @@ StopReason = Literal["budget", "hits", "collapse", "max_steps"]
 
 # A step in which at least this many molecules were scored and all failed means a broken oracle.
 _ALL_FAILED = 8
-_NOTHING_AUGMENTED = {"augmented": 0.0, "bonus_mean": 0.0, "bonus_max": 0.0}
-_POLICY_GRADIENTS = ("grpo", "ips-grpo")
 _OF_SAMPLES = ("tokens", "logprobs", "finished")
-_CLIP = 0.2  # PPO's and GRPO's ε; at work only where a batch was sampled by an earlier agent
 
 
 @final
@@ -95,9 +83,8 @@ class DesignLoop:
         self, config: MoleculesConfig, *, algorithm: Algorithm, seed: int, folder: RunFolder, oracle: Oracle
     ) -> None:
         self._config, self._algorithm, self._folder, self._oracle = config, algorithm, folder, oracle
-        self._agent, self._tokenizer = load_policy(prior_path(config.prior), precision=config.precision)
-        self._prior = copy.deepcopy(self._agent).requires_grad_(requires_grad=False)
-        self._optimizer = torch.optim.Adam(self._agent.parameters(), lr=config.learning_rate, fused=True)
+        self._outcomes = OutcomeFrequencies(config.ips)
+        self._learner = Learner(config, algorithm, self._outcomes)
         self._generator = torch.Generator().manual_seed(seed)
         self._replay = ReplayBuffer(config.replay.size)
         scaffold = config.scaffold_filter
@@ -105,7 +92,6 @@ class DesignLoop:
             bucket_size=scaffold.bucket_size, min_reward=scaffold.min_reward
         )  # fmt: skip
         self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
-        self._outcomes = OutcomeFrequencies(config.ips)
         self._step, self._sampling_seconds = 0, 0.0
         state, ahead = self._restore()
         self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"])
@@ -135,7 +121,8 @@ class DesignLoop:
                 )
             self._ledger.finish()
             self._save()
-            save_policy(self._folder.path / "agent.safetensors", self._agent, self._tokenizer, half=True)
+            agent = self._folder.path / "agent.safetensors"
+            save_policy(agent, self._learner.agent, self._learner.tokenizer, half=True)
             return reason
 
     def _fill(self) -> StopReason | None:
@@ -167,18 +154,18 @@ class DesignLoop:
 
     def _sample_round(self) -> _Round:
         started = time.perf_counter()
-        samples = self._agent.sample(
+        agent = self._learner.agent
+        samples = agent.sample(
             self._config.batch_size, max_length=self._config.max_tokens, generator=self._generator
         )
-        if self._config.lookahead and self._algorithm in _POLICY_GRADIENTS:
-            # For the ratio with the agent that learns, by the same passes: in bfloat16 the sampler's differ.
+        if self._learner.needs_sampled_logprobs:  # by the same passes: in bfloat16 the sampler's differ
             with torch.no_grad():
-                samples = replace(samples, logprobs=self._agent.logprobs(samples.tokens))
+                samples = replace(samples, logprobs=agent.logprobs(samples.tokens))
         self._sampling_seconds += time.perf_counter() - started
         return self._ask(samples)
 
     def _ask(self, samples: Samples) -> _Round:
-        texts = [self._tokenizer.decode(ids) for ids in samples.tokens.tolist()]
+        texts = [self._learner.tokenizer.decode(ids) for ids in samples.tokens.tolist()]
         smiles = [
             canonical_smiles(text) if ended else None
             for text, ended in zip(texts, samples.finished.tolist(), strict=True)
@@ -199,7 +186,9 @@ class DesignLoop:
         tokens = _stack(batch.samples.tokens, pad_tokens(list(replayed.values())))
         rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
         smiles = [*batch.smiles, *(remembered[index].smiles for index in replayed)]
-        update = self._update(tokens, rewards, smiles, sampled=batch.samples.logprobs)
+        update = self._learner.update(
+            tokens, rewards, smiles, step=self._step, sampled=batch.samples.logprobs
+        )
         not_replayable = self._remember(batch, scored)
         for _ in range(self._config.replay.augmentation_rounds):
             self._augmented_update(batch, scored)
@@ -275,76 +264,6 @@ class DesignLoop:
             self._replay.purge(self._filter.full())
         return len(entries) - len(known)
 
-    def _update(
-        self, tokens: Tensor, rewards: Tensor, smiles: Sequence[str | None], *, sampled: Tensor | None = None
-    ) -> dict[str, float | None]:
-        """One step of the optimiser on all sequences whose reward is known.
-
-        sampled: log-probabilities, under the agent that drew them, of as many of the first sequences.
-        """
-        rows = (~rewards.isnan()).nonzero().squeeze(1)
-        if len(rows) == 0:
-            return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}
-        tokens = tokens[rows]
-        with torch.no_grad():
-            ref_logprobs = self._prior.logprobs(tokens)
-        logprobs = self._agent.logprobs(tokens)
-        batch = SampledBatch(rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=logprobs)
-        sigma, statistics = self._config.sigma, dict(_NOTHING_AUGMENTED)
-        if self._algorithm in _POLICY_GRADIENTS:
-            if self._algorithm == "ips-grpo":
-                p = self._outcomes.frequencies(smiles)[rows].clamp(min=self._config.ips.min_probability)
-                batch = replace(batch, rewards=batch.rewards / p)
-            old = logprobs.detach().clone()
-            if sampled is not None and self._config.lookahead:
-                is_sampled = rows < len(sampled)
-                old[is_sampled] = sampled[rows[is_sampled]]
-            loss = self._grpo_loss(batch, old).mean()
-        else:
-            final_rewards, statistics = self._transform(batch)
-            loss = reinvent_loss(logprobs, ref_logprobs, final_rewards, sigma=sigma).mean()
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"the loss of step {self._step} is {float(loss.detach())}: expected a finite number; lower "
-                f"`learning_rate` ({self._config.learning_rate:g}) or `sigma` ({sigma:g})"
-            )
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        return {"loss": float(loss.detach()), "prior_nll": -float(ref_logprobs.mean()), **statistics}
-
-    def _grpo_loss(self, batch: SampledBatch, old_logprobs: Tensor) -> Tensor:
-        """GRPO over whole sequences, the batch being one group, with β/2 (log π_θ − log π_ref)²; (N,).
-
-        β = 1/σ. The gradient of that penalty is that of β KL(π_θ ‖ π_ref) on samples of the agent itself;
-        replayed sequences are held to the reference by the same term.
-        """
-        advantages = group_advantages(batch.rewards, None, scale="group")
-        policy = policy_gradient_loss(
-            batch.logprobs, old_logprobs, advantages, clip_low=_CLIP, clip_high=_CLIP
-        )
-        return policy + reverse_kl_loss(batch.logprobs, batch.ref_logprobs) / self._config.sigma
-
-    def _transform(self, batch: SampledBatch) -> tuple[Tensor, dict[str, float]]:
-        """The whole difference between REINVENT and MARA, which changes the rewards and nothing else."""
-        if self._algorithm == "reinvent":
-            return batch.rewards, dict(_NOTHING_AUGMENTED)
-        settings = self._config.mara
-        result = mara_rewards(
-            batch.rewards,
-            batch.ref_logprobs,
-            beta=1 / self._config.sigma,
-            threshold=settings.make_threshold()(batch.rewards),
-            anchor=settings.anchor,
-            max_gap_bonus=settings.max_gap_bonus,
-        )
-        bonus = result.bonus[result.augmented]
-        return result.rewards, {
-            "augmented": float(result.augmented.float().mean()),
-            "bonus_mean": float(bonus.mean()) if len(bonus) else 0.0,
-            "bonus_max": float(bonus.max()) if len(bonus) else 0.0,
-        }
-
     def _augmented_update(self, batch: _Round, scored: _Scored) -> None:
         """Augmented memory: one update on other spellings of this batch's molecules and of the buffer's."""
         rewards = {entry.smiles: entry.reward for entry in self._replay.entries}
@@ -355,7 +274,8 @@ class DesignLoop:
         encoded = self._encode(spellings)
         molecules, values = list(rewards), list(rewards.values())
         chosen = torch.tensor([values[index] for index in encoded], dtype=torch.float32)
-        self._update(pad_tokens(list(encoded.values())), chosen, [molecules[index] for index in encoded])
+        spelt = [molecules[index] for index in encoded]
+        self._learner.update(pad_tokens(list(encoded.values())), chosen, spelt, step=self._step)
 
     def _encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
         """Token ids by position, without those that are too long or hold a token the prior never saw.
@@ -365,7 +285,7 @@ class DesignLoop:
         encoded = {}
         for index, text in enumerate(smiles):
             try:
-                ids = self._tokenizer.encode(text)
+                ids = self._learner.tokenizer.encode(text)
             except UnknownTokenError:
                 continue
             if len(ids) <= self._config.max_tokens:
@@ -374,11 +294,7 @@ class DesignLoop:
 
     def _save(self) -> None:
         self._ledger.flush()
-        tensors = {
-            **self._agent.state_dict(),
-            **adam_state(self._optimizer),
-            "generator": self._generator.get_state(),
-        }
+        tensors = {**self._learner.tensors(), "generator": self._generator.get_state()}
         for number, ahead in enumerate(self._rounds):
             tensors |= {f"ahead.{number}.{name}": getattr(ahead.samples, name) for name in _OF_SAMPLES}
         state = {
@@ -399,8 +315,7 @@ class DesignLoop:
             self._folder.keep_metrics(lambda _: False)
             return {"calls": 0, "hits": 0}, []
         tensors, state = load_checkpoint(self._folder.checkpoint_path)
-        self._agent.load_state_dict({name: tensors[name] for name in self._agent.state_dict()})
-        restore_adam_state(self._optimizer, tensors)
+        self._learner.restore(tensors)
         self._generator.set_state(tensors["generator"])
         self._step = state["step"]
         self._replay.restore(state["replay"])

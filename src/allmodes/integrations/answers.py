@@ -8,19 +8,10 @@ from typing import Any
 
 from allmodes.errors import InputError, one_line
 from allmodes.metrics import count_entropy
+from allmodes.runs.messages import completion_text
 
 OutcomeKey = Callable[[str], Hashable | None]
 """The text of a completion → its outcome or answer; None for none, such as an invalid one."""
-
-
-def completion_text(completion: Any) -> str:
-    """The text of a completion: itself, or the content of the last message of a conversation."""
-    if isinstance(completion, str):
-        return completion
-    content = completion[-1].get("content") if completion else None
-    if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content)
-    return content or ""
 
 
 def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | None]:

@@ -36,11 +36,11 @@ from allmodes.integrations.answers import (
     OutcomeKey,
     answer_figures,
     answers_of,
-    completion_text,
     number_answers,
 )
 from allmodes.integrations.transforms import RewardTransform, TransformBatch, TransformResult
 from allmodes.integrations.trl_settings import KL, check_grpo_settings, check_rloo_settings, check_settings
+from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
 

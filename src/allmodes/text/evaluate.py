@@ -33,8 +33,9 @@ from allmodes.metrics import (
 )
 from allmodes.metrics.text import SHORT_ANSWER
 from allmodes.runs.files import write_text
+from allmodes.runs.lines import bad_in_words
 from allmodes.runs.progress import progress_bar
-from allmodes.text.generations import Generation, Index, bad_in_words, index_file, read_prompts
+from allmodes.text.generations import Generation, Index, index_file, read_prompts
 from allmodes.text.measures import (
     STAND_IN,
     Embed,

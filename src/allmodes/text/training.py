@@ -16,7 +16,6 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
 from allmodes.errors import ConfigError, one_line
-from allmodes.integrations.answers import completion_text
 from allmodes.integrations.transforms import (
     IPS,
     MARA,
@@ -28,6 +27,7 @@ from allmodes.integrations.transforms import (
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
+from allmodes.runs.messages import completion_text
 from allmodes.runs.text_config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
 from allmodes.text.measures import Embed, load_embedder

@@ -1,0 +1,112 @@
+"""Rows of files from anybody: read one by one, and counted by kind where they are bad."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+from allmodes.errors import InputError
+
+
+class BadLineError(Exception):
+    """What is wrong with a line; `is_broken` where it could not be read as a row at all."""
+
+    def __init__(self, kind: str, *, is_broken: bool = False) -> None:
+        super().__init__(kind)
+        self.is_broken = is_broken
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BadLines:
+    """How many lines are wrong in one way, and the number of the first of them."""
+
+    count: int
+    first_line: int
+
+
+def count_bad(bad: dict[str, BadLines], kind: str, line: int) -> None:
+    """Note one more line that is wrong in one way."""
+    seen = bad.get(kind)
+    bad[kind] = BadLines(
+        count=1 if seen is None else seen.count + 1, first_line=line if seen is None else seen.first_line
+    )
+
+
+def bad_in_words(bad: dict[str, BadLines]) -> str:
+    """Every kind of bad line with its count and its first line, on one line."""
+    return "; ".join(f"{kind}: {seen.count}, first on line {seen.first_line}" for kind, seen in bad.items())
+
+
+def open_seekable(path: Path) -> BinaryIO:
+    """Open a file that will be read more than once. Raises InputError for one that cannot be."""
+    try:
+        handle = open(path, "rb")  # noqa: SIM115 - the callers close it
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    if not handle.seekable():
+        handle.close()
+        raise InputError(f"{path}: expected a file that can be read twice; got a stream")
+    return handle
+
+
+def lines_of(path: Path, handle: BinaryIO) -> Iterator[bytes]:
+    """The lines of an open file. Raises InputError where the disk fails."""
+    try:
+        yield from handle
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def json_object(line: bytes, *, is_first: bool) -> dict[str, Any]:
+    """The object that a line of JSON holds; the first may begin with a byte order mark.
+
+    Raises BadLineError for anything else.
+    """
+    try:
+        text = line.decode("utf-8-sig" if is_first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadLineError("not UTF-8", is_broken=True) from error
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also integers of thousands of digits
+        raise BadLineError("not JSON", is_broken=True) from error
+    if not isinstance(row, dict):
+        raise BadLineError("not an object")
+    return row
+
+
+def kind_of(error: BadLineError, line: bytes) -> str:
+    """What is wrong with a line, in words: one that breaks off without a line's end was cut off."""
+    return "cut off at the end of the file" if error.is_broken and line[-1:] != b"\n" else str(error)
+
+
+def whole_text(text: str) -> str:
+    """Half a surrogate pair, which JSON can write and nothing else can, becomes a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def string_or_none(row: dict[str, Any], name: str) -> str | None:
+    """A text of a row, None where it has none. Raises BadLineError for anything else."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadLineError(f"`{name}` is neither a string nor null")
+    return None if value is None else whole_text(value)
+
+
+def number_or_none(row: dict[str, Any], name: str) -> float | None:
+    """A finite number of a row, None where it has none. Raises BadLineError for anything else."""
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadLineError(f"`{name}` is not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadLineError(f"`{name}` is NaN or infinite")
+    return number
