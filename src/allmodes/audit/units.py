@@ -1,0 +1,205 @@
+"""What can be told apart among samples of the reference, prompt by prompt, and the optima over it."""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_positive
+from allmodes.objectives.groups import (
+    Groups,
+    group_argmax,
+    group_max,
+    group_mean,
+    group_min,
+    group_size,
+    group_sum,
+    pair_groups,
+)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """U outcomes, or U different responses; all tensors of shape (U,).
+
+    prompts: the prompt of each. ref_logprobs: log π_ref(unit | prompt), nats: of responses as the log gives
+    it, normalised over nothing; of outcomes the log of their share of the prompt's samples. rewards: at the
+    optimum of strength β, β log mean exp(R/β) over a unit's samples; their mean where β is not known. counts:
+    samples of each. first: the index of its first sample.
+    """
+
+    kind: Literal["outcome", "response"]
+    prompts: Groups
+    ref_logprobs: Tensor
+    rewards: Tensor
+    counts: Tensor
+    first: Tensor
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+def outcome_units(prompts: Groups, outcomes: Tensor, rewards: Tensor, *, beta: float | None) -> Units:
+    """Outcomes of samples that were drawn from the reference.
+
+    prompts: (N,) groups. outcomes: (N,) integers, with what is invalid as an outcome of its own. rewards:
+    (N,), finite. The share of an outcome is its number over its prompt's; one that was not drawn is no unit.
+    """
+    pairs = pair_groups(outcomes, prompts)
+    first = _first(pairs, len(outcomes))
+    prompt = Groups(index=prompts.index[first], count=prompts.count)
+    counts = group_size(pairs)
+    total = group_size(prompts)[prompt.index]
+    return Units(
+        kind="outcome",
+        prompts=prompt,
+        ref_logprobs=counts.double().log() - total.double().log(),
+        rewards=_unit_rewards(rewards.double(), pairs, beta),
+        counts=counts,
+        first=first,
+    )
+
+
+def response_units(
+    prompts: Groups, responses: Tensor, rewards: Tensor, ref_logprobs: Tensor, *, beta: float | None
+) -> Units:
+    """Different responses with their log-probabilities under the reference, whoever drew them.
+
+    responses: (N,), equal for equal texts. rewards, ref_logprobs: (N,), finite. One that has several
+    log-probabilities in the log, as from different batches on a GPU, has their mean.
+    """
+    pairs = pair_groups(responses, prompts)
+    first = _first(pairs, len(responses))
+    return Units(
+        kind="response",
+        prompts=Groups(index=prompts.index[first], count=prompts.count),
+        ref_logprobs=group_mean(ref_logprobs.double(), pairs),
+        rewards=_unit_rewards(rewards.double(), pairs, beta),
+        counts=group_size(pairs),
+        first=first,
+    )
+
+
+def optimum_logprobs(units: Units, *, beta: float) -> Tensor:
+    """Log G of the reverse-KL optimum over the units of each prompt, (U,), normalised a prompt.
+
+    G ∝ π_ref exp(R/β). Raises InputError for β ≤ 0. Source: MARA, Remark 3.1.
+    """
+    check_positive("beta", beta)
+    scores = units.ref_logprobs + units.rewards / beta
+    return scores - group_logsumexp(scores, units.prompts)[units.prompts.index]
+
+
+def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
+    """Log G of MARA's optimum under reverse KL, (U,), normalised a prompt.
+
+    G ∝ π_ref(z) exp(R(z)/β) where good, else π_ref exp(R/β), with z the likeliest good unit of the prompt.
+    A prompt without a good unit keeps the plain optimum. Source: MARA, Remark B.3.
+    """
+    check_positive("beta", beta)
+    anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    z = anchor[units.prompts.index]
+    level = (units.ref_logprobs + units.rewards / beta)[z.clamp(min=0)]
+    scores = torch.where(good & (z >= 0), level, units.ref_logprobs + units.rewards / beta)
+    return scores - group_logsumexp(scores, units.prompts)[units.prompts.index]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Evenness:
+    """How evenly a distribution treats the good units of each prompt, (P,); NaN for a prompt without any.
+
+    count: of good units. top_share: of the likeliest among them. effective: 1/Σ p², their effective number,
+    with p over good units alone. spread: largest minus smallest log-probability among them, nats.
+    """
+
+    count: Tensor
+    top_share: Tensor
+    effective: Tensor
+    spread: Tensor
+
+
+def evenness(units: Units, logprobs: Tensor, good: Tensor) -> Evenness:
+    """Of a distribution (U,) over the units where `good`."""
+    rows = good.nonzero().squeeze(1)
+    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    chosen = logprobs[rows]
+    count = group_size(within)
+    has_any = count > 0
+    total = group_logsumexp(chosen, within)
+    shares = (chosen - total[within.index]).exp()
+    nothing = torch.full_like(total, torch.nan)
+    return Evenness(
+        count=count,
+        top_share=torch.where(has_any, group_max(shares, within), nothing),
+        effective=torch.where(has_any, 1 / group_sum(shares.square(), within), nothing),
+        spread=torch.where(has_any, group_max(chosen, within) - group_min(chosen, within), nothing),
+    )
+
+
+def beta_bounds(units: Units, good: Tensor) -> Tensor:
+    """The β below which MARA's optimum puts every good unit above every other, by prompt, (P,).
+
+    β < min over y with R(y) < τ and π_ref(y) > π_ref(z) of (R(z) − R(y)) / log(π_ref(y)/π_ref(z)); +inf where
+    no such y is likelier than the anchor z, NaN for a prompt without a good unit. Source: MARA, Remark B.3.
+    """
+    anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    z = anchor[units.prompts.index].clamp(min=0)
+    gap = units.ref_logprobs - units.ref_logprobs[z]
+    competes = ~good & (gap > 0)
+    bounds = torch.where(
+        competes, (units.rewards[z] - units.rewards) / torch.where(competes, gap, 1), torch.inf
+    )
+    return torch.where(anchor >= 0, group_min(bounds, units.prompts), torch.nan)
+
+
+def anchor_bias(units: Units, good: Tensor, *, group_size: int) -> Tensor:
+    """How much a small group favours the likeliest good unit over the rarest, by prompt, nats, (P,).
+
+    E[log π_ref(z) | the likeliest was drawn] − E[log π_ref(z) | the rarest was drawn]
+
+    Over groups of G samples of the reference, one of which is given: log π_ref(z) is the largest among the
+    good units of the group. To first order the log-ratio of the two at MARA's fixed point, which in an
+    unlimited group is 0. NaN for a prompt with fewer than two good units. Units must be outcomes, whose
+    ref_logprobs are normalised. Source: the bias of MARA's Algorithm 1 that its section 6.1 leaves open.
+    """
+    order = torch.argsort(torch.where(good, units.ref_logprobs, -torch.inf), descending=True, stable=True)
+    order = order[torch.argsort(units.prompts.index[order], stable=True)]
+    bias = torch.full((units.prompts.count,), torch.nan, dtype=torch.float64)
+    sizes = torch.bincount(units.prompts.index, minlength=units.prompts.count)
+    start = 0
+    for prompt, size in enumerate(sizes.tolist()):
+        rows = order[start : start + size]
+        start += size
+        rows = rows[good[rows]]
+        if len(rows) < 2:
+            continue
+        values = units.ref_logprobs[rows]  # falling
+        p = values.exp()
+        # P(the best of the other G − 1 is the k-th or none before it): none of the first k was drawn.
+        none_of_first = (1 - p.cumsum(0)).clamp(min=0) ** (group_size - 1)
+        best_is = torch.cat([1 - none_of_first[:1], none_of_first[:-1] - none_of_first[1:]])
+        given_rarest = (best_is * values).sum() + none_of_first[-1] * values[-1]
+        bias[prompt] = values[0] - given_rarest
+    return bias
+
+
+def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
+    """Log Σ exp of each group, (P,); −inf for an empty one."""
+    largest = group_max(values, groups)
+    shift = torch.where(largest.isfinite(), largest, 0)
+    return group_sum((values - shift[groups.index]).exp(), groups).log() + shift
+
+
+def _first(pairs: Groups, size: int) -> Tensor:
+    """The lowest index of each pair's samples."""
+    first = torch.full((pairs.count,), size, dtype=torch.long)
+    return first.scatter_reduce_(0, pairs.index, torch.arange(size), "amin")
+
+
+def _unit_rewards(rewards: Tensor, pairs: Groups, beta: float | None) -> Tensor:
+    if beta is None:
+        return group_mean(rewards, pairs)
+    return beta * (group_logsumexp(rewards / beta, pairs) - group_size(pairs).double().log())

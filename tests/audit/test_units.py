@@ -1,0 +1,201 @@
+"""Units of a log and the optima over them, against enumeration and against `allmodes.targets`."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from allmodes.audit.units import (
+    Units,
+    anchor_bias,
+    beta_bounds,
+    evenness,
+    mara_logprobs,
+    optimum_logprobs,
+    outcome_units,
+    response_units,
+)
+from allmodes.errors import InputError
+from allmodes.objectives.groups import Groups
+from allmodes.targets import mara_beta_bound, mara_target, reverse_kl_target
+
+
+def close(got: Tensor, expected: Tensor, *, to: float = 1e-12) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=to, equal_nan=True)
+
+
+def some_units(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Units:
+    """Units of several prompts in shuffled order."""
+    generator = torch.Generator().manual_seed(seed)
+    prompts = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    prompts = prompts[torch.randperm(len(prompts), generator=generator)]
+    count = len(prompts)
+    raw = torch.randn(count, generator=generator, dtype=torch.float64)
+    ref = torch.empty_like(raw)
+    for prompt in range(len(sizes)):
+        ref[prompts == prompt] = raw[prompts == prompt].log_softmax(0)
+    return Units(
+        kind="outcome",
+        prompts=Groups(index=prompts, count=len(sizes)),
+        ref_logprobs=ref,
+        rewards=torch.rand(count, generator=generator, dtype=torch.float64),
+        counts=torch.ones(count, dtype=torch.long),
+        first=torch.arange(count),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("beta", [0.05, 0.5, 5.0])
+def test_optima_are_those_of_targets_prompt_by_prompt(seed: int, beta: float) -> None:
+    units = some_units(seed)
+    good = units.rewards >= 0.5
+    plain, mara = optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+    bounds = beta_bounds(units, good)
+    for prompt in range(3):
+        own = units.prompts.index == prompt
+        ref, rewards = units.ref_logprobs[own], units.rewards[own]
+        close(plain[own], reverse_kl_target(ref, rewards, beta=beta))
+        close(bounds[prompt], mara_beta_bound(ref, rewards, threshold=0.5))
+        if bool(good[own].any()):
+            close(mara[own], mara_target(ref, rewards, beta=beta, threshold=0.5))
+        else:
+            close(mara[own], plain[own])
+
+
+def test_no_beta_no_optimum() -> None:
+    with pytest.raises(InputError, match="`beta`"):
+        optimum_logprobs(some_units(0), beta=0)
+    with pytest.raises(InputError, match="`beta`"):
+        mara_logprobs(some_units(0), torch.ones(15, dtype=torch.bool), beta=-1)
+
+
+def test_a_prompt_without_a_good_unit() -> None:
+    units = some_units(1)
+    good = (units.rewards >= 0.5) & (units.prompts.index != 1)
+    close(mara_logprobs(units, good, beta=0.3)[units.prompts.index == 1],
+          optimum_logprobs(units, beta=0.3)[units.prompts.index == 1])  # fmt: skip
+    even = evenness(units, optimum_logprobs(units, beta=0.3), good)
+    assert int(even.count[1]) == 0
+    for values in (even.top_share, even.effective, even.spread, beta_bounds(units, good)):
+        assert math.isnan(float(values[1]))
+        assert not math.isnan(float(values[0]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_evenness_by_its_formulas(seed: int) -> None:
+    units = some_units(seed)
+    good = units.rewards >= 0.3
+    logprobs = optimum_logprobs(units, beta=0.2)
+    even = evenness(units, logprobs, good)
+    for prompt in range(3):
+        chosen = logprobs[(units.prompts.index == prompt) & good]
+        shares = chosen.exp() / chosen.exp().sum()
+        assert int(even.count[prompt]) == len(chosen)
+        close(even.top_share[prompt], shares.max())
+        close(even.effective[prompt], 1 / (shares**2).sum(), to=1e-9)
+        close(even.spread[prompt], chosen.max() - chosen.min())
+
+
+def test_evenness_of_what_a_float_cannot_hold() -> None:
+    units = some_units(0, sizes=(3,))
+    logprobs = torch.tensor([-5000.0, -5000.0, -9000.0], dtype=torch.float64)
+    even = evenness(units, logprobs, torch.ones(3, dtype=torch.bool))
+    close(even.effective, torch.tensor([2.0], dtype=torch.float64))
+    close(even.spread, torch.tensor([4000.0], dtype=torch.float64))
+
+
+def test_outcomes_have_their_share_of_the_prompts_samples() -> None:
+    prompts = Groups(index=torch.tensor([0, 1, 0, 0, 1, 0]), count=3)
+    outcomes = torch.tensor([4, 4, 7, 4, 9, 7])
+    rewards = torch.tensor([1.0, 0.0, 0.5, 1.0, 0.25, 1.0])
+    units = outcome_units(prompts, outcomes, rewards, beta=None)
+    seen = {
+        (int(p), int(outcomes[f])): (round(math.exp(lp), 12), float(r), int(n))
+        for p, f, lp, r, n in zip(
+            units.prompts.index, units.first, units.ref_logprobs, units.rewards, units.counts, strict=True
+        )
+    }
+    assert seen == {
+        (0, 4): (0.5, 1.0, 2), (0, 7): (0.5, 0.75, 2), (1, 4): (0.5, 0.0, 1), (1, 9): (0.5, 0.25, 1),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.3, 4.0])
+def test_an_outcomes_reward_is_the_one_that_gives_its_mass_at_the_optimum(beta: float) -> None:
+    # Two spellings of one outcome with unequal rewards, one of another: masses by enumeration of strings.
+    ref = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+    rewards = torch.tensor([1.0, 0.4, 0.7], dtype=torch.float64)
+    optimum = reverse_kl_target(ref.log(), rewards, beta=beta).exp()
+    samples = torch.tensor([0] * 2 + [1] * 3 + [2] * 5)  # exactly as often as the reference has it
+    units = outcome_units(
+        Groups(index=torch.zeros(10, dtype=torch.long), count=1),
+        torch.tensor([0, 0, 1])[samples],
+        rewards[samples],
+        beta=beta,
+    )
+    got = optimum_logprobs(units, beta=beta).exp()
+    close(got, torch.stack([optimum[:2].sum(), optimum[2]]))
+
+
+def test_responses_count_once_with_their_own_log_probability() -> None:
+    prompts = Groups(index=torch.tensor([0, 0, 0, 1]), count=2)
+    units = response_units(
+        prompts,
+        torch.tensor([5, 6, 5, 5]),
+        torch.tensor([1.0, 0.0, 0.5, 0.2], dtype=torch.float64),
+        torch.tensor([-3.0, -2.0, -3.5, -1.0], dtype=torch.float64),
+        beta=None,
+    )
+    assert len(units) == 3
+    by_first = {int(f): i for i, f in enumerate(units.first)}
+    assert set(by_first) == {0, 1, 3}
+    assert units.counts[[by_first[0], by_first[1], by_first[3]]].tolist() == [2, 1, 1]
+    close(
+        units.ref_logprobs[[by_first[0], by_first[1], by_first[3]]],
+        torch.tensor([-3.25, -2.0, -1.0]).double(),
+    )
+    close(units.rewards[by_first[0]], torch.tensor(0.75).double())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.integers(2, 4),
+    group_size=st.integers(2, 4),
+    seed=st.integers(0, 10**6),
+)
+def test_the_anchors_bias_is_that_of_all_groups(size: int, group_size: int, seed: int) -> None:
+    """Every group of G samples, enumerated: the anchor's mean log-probability, given one of its samples."""
+    generator = torch.Generator().manual_seed(seed)
+    ref = torch.randn(size + 1, generator=generator, dtype=torch.float64).log_softmax(0)
+    good = torch.tensor([True] * size + [False])
+    units = Units(
+        kind="outcome",
+        prompts=Groups(index=torch.zeros(size + 1, dtype=torch.long), count=1),
+        ref_logprobs=ref,
+        rewards=good.double(),
+        counts=torch.ones(size + 1, dtype=torch.long),
+        first=torch.arange(size + 1),
+    )
+
+    def mean_anchor(given_: int) -> float:
+        total = 0.0
+        for others in itertools.product(range(size + 1), repeat=group_size - 1):
+            weight = math.exp(sum(float(ref[o]) for o in others))
+            total += weight * max(float(ref[y]) for y in (given_, *others) if bool(good[y]))
+        return total
+
+    likeliest, rarest = int(ref[:size].argmax()), int(ref[:size].argmin())
+    expected = mean_anchor(likeliest) - mean_anchor(rarest)
+    assert float(anchor_bias(units, good, group_size=group_size)[0]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_anchors_bias_by_prompt() -> None:
+    units = some_units(2)
+    good = (units.rewards >= 0.4) & (units.prompts.index != 1)
+    bias = anchor_bias(units, good, group_size=4)
+    assert math.isnan(float(bias[1]))
+    assert float(bias[0]) > float(anchor_bias(units, good, group_size=8)[0]) > 0
