@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25 tests
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
