@@ -1,0 +1,65 @@
+"""Figures of a log with their sampling errors."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.units import Units
+from allmodes.metrics import bootstrap_sem
+
+_LEAST_PROMPTS = 5  # from here on prompts are resampled whole, below it samples
+_RESAMPLES = 100
+_MOST_ROWS = 20_000  # of a resample; its error is then scaled to all
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over prompts and its standard error; NaN where there is none."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g}" if math.isnan(self.error) else f"{self.value:.3g} ± {self.error:.1g}"
+
+
+def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[Estimate]:
+    """Means over prompts of statistics of their units, (P,) each, NaN where a prompt has none.
+
+    Errors are the bootstrap's, over prompts; with fewer than 5 of them over samples, as if all were
+    independent. Source: Efron 1979.
+    """
+    found = statistics(evidence.units)
+    if min(len(_defined(values)) for values in found) >= _LEAST_PROMPTS:
+        errors = [bootstrap_sem(_defined(values).tolist(), resamples=1000) for values in found]
+    else:
+        errors = _errors_over_samples(evidence, statistics)
+    return [
+        Estimate(value=float(values.nanmean()), error=error)
+        for values, error in zip(found, errors, strict=True)
+    ]
+
+
+def _errors_over_samples(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[float]:
+    rows = evidence.unit_rows
+    size = min(len(rows), _MOST_ROWS)
+    generator = torch.Generator().manual_seed(0)
+    means: list[list[float]] = []
+    for _ in range(_RESAMPLES):
+        drawn = rows[torch.randint(len(rows), (size,), generator=generator)]
+        means.append([float(values.nanmean()) for values in statistics(evidence.units_of(drawn))])
+    columns = (_defined(column) for column in torch.tensor(means, dtype=torch.float64).T)
+    return [
+        float(column.std()) * math.sqrt(size / len(rows)) if len(column) > 1 else math.nan
+        for column in columns
+    ]
+
+
+def _defined(values: Tensor) -> Tensor:
+    return values[~values.isnan()]

@@ -1,0 +1,141 @@
+"""Checks of the optimum itself, made from samples of the reference before anything is trained."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.estimates import estimate
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import Answer
+from allmodes.audit.units import Evenness, Units, evenness
+from allmodes.audit.words import option
+from allmodes.objectives.groups import Groups, group_argmax, group_max, group_min, pair_groups
+from allmodes.targets import flip_beta
+
+_UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
+_DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
+_NEAR = 2.0  # a factor
+_WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
+
+
+def evenness_of_the_optimum(evidence: Evidence) -> Answer:
+    """How many good samples are left at the user's β, and how much of their mass the first of them has."""
+    beta, tau = evidence.beta, evidence.good_from
+
+    def statistics(units: Units) -> list[Tensor]:
+        good = evidence.good(units)
+        reference = evenness(units, units.ref_logprobs, good)
+        optimum = evenness(units, evidence.optimum(units), good)
+        return [
+            _of_several(optimum, values)
+            for values in (optimum.count.double(), reference.effective, optimum.effective, optimum.top_share)
+        ]
+
+    count, before, effective, top = estimate(evidence, statistics)
+    if math.isnan(count.value):
+        return _too_few(evidence)
+    is_uneven = effective.value - 1 < _UNEVEN * (count.value - 1)  # 1 is the least there can be
+    return Answer(
+        state="issue" if is_uneven and top.value > _DOMINANT else "tip" if is_uneven else "passed",
+        summary=(
+            f"At β = {beta:g} the optimum has an effective {effective} of {count.value:.3g} good "
+            f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them; the "
+            f"reference has an effective {before}."
+        ),
+        remedy=_transform_remedy(evidence) if is_uneven else "",
+        numbers={
+            "good_from": tau,
+            "good": count.value,
+            "effective": effective,
+            "top_share": top,
+            "effective_of_reference": before,
+        },
+    )
+
+
+def spread_of_equal_rewards(evidence: Evidence) -> Answer:
+    """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
+
+    def statistics(units: Units) -> list[Tensor]:
+        rows = evidence.good(units).nonzero().squeeze(1)
+        chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+        # Rewards that agree to ten digits are one.
+        same = pair_groups((units.rewards[rows] * 1e10).round().long(), chosen)
+        logprobs = units.ref_logprobs[rows]
+        spread = group_max(logprobs, same) - group_min(logprobs, same)
+        is_tie = torch.bincount(same.index, minlength=same.count) > 1
+        prompt = torch.zeros(same.count, dtype=torch.long).scatter_(0, same.index, chosen.index)
+        ties = Groups(index=prompt[is_tie], count=chosen.count)
+        largest = group_max(spread[is_tie], ties)
+        return [torch.where(largest.isneginf(), torch.nan, largest)]
+
+    (spread,) = estimate(evidence, statistics)
+    if math.isnan(spread.value):
+        return Answer(
+            state="not applicable", summary=f"No two good {evidence.kind}s of a prompt have the same reward."
+        )
+    state = "issue" if spread.value > _WORTH_AN_ISSUE else "tip" if spread.value > _WORTH_A_WORD else "passed"
+    if evidence.config.transform not in (None, "none"):
+        state = "passed"
+    return Answer(
+        state=state,
+        summary=(
+            f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log π_ref, a factor of "
+            f"{math.exp(min(spread.value, 700)):.3g}; without a transform the optimum keeps it at any β."
+        ),
+        remedy="" if state == "passed" else _transform_remedy(evidence),
+        numbers={"spread": spread},
+    )
+
+
+def flip_of_the_best_two(evidence: Evidence) -> Answer:
+    """The β at which the two that the optimum likes best change places."""
+    beta, units = evidence.beta, evidence.units
+    good, logprobs = evidence.good(units), evidence.optimum(units)
+    first = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    is_first = torch.zeros_like(good)
+    is_first[first[first >= 0]] = True
+    second = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good & ~is_first)
+    has_both = second >= 0
+    if not bool(has_both.any()):
+        return _too_few(evidence)
+    one, two = first[has_both], second[has_both]
+    flips = flip_beta(
+        units.rewards[one], units.rewards[two], units.ref_logprobs[one], units.ref_logprobs[two]
+    )
+    flips = flips[(flips > 0) & flips.isfinite()]
+    if len(flips) == 0:
+        return Answer(
+            state="passed",
+            summary=f"No β makes the best two good {evidence.kind}s of a prompt change places.",
+            numbers={"flip_beta": None, "prompts": 0},
+        )
+    near = int(((flips < beta * _NEAR) & (flips > beta / _NEAR)).sum())
+    middle = float(flips.median())
+    is_near = near > 0.5 * len(flips)
+    return Answer(
+        state="tip" if is_near else "passed",
+        summary=(
+            f"In {len(flips)} of {len(one)} prompts the best two good {evidence.kind}s change places at some "
+            f"β, the median is {middle:.3g}; in {near} that is within a factor of {_NEAR:g} of β = {beta:g}."
+        ),
+        remedy=(f"Which of them wins hangs on {option('beta', evidence.config.trainer)}." if is_near else ""),
+        numbers={"flip_beta": middle, "prompts": len(flips), "near": near},
+    )
+
+
+def _of_several(even: Evenness, values: Tensor) -> Tensor:
+    """Of the prompts that have at least two good units."""
+    return torch.where(even.count >= 2, values, torch.nan)
+
+
+def _too_few(evidence: Evidence) -> Answer:
+    return Answer(
+        state="not applicable",
+        summary=f"No prompt has two good {evidence.kind}s, with a reward from {evidence.good_from:g} on.",
+    )
+
+
+def _transform_remedy(evidence: Evidence) -> str:
+    return f"No optimiser and no β can mend it: use {option('mara', evidence.config.trainer)}."

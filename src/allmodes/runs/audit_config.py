@@ -1,0 +1,40 @@
+"""What an audit can be told of the training whose samples it is given."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from allmodes.runs.config import Config, Number, PositiveFloat, PositiveInt, Probability
+
+Trainer = Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"]
+KLForm = Literal[
+    "k1-in-reward", "k3-in-reward", "k1-in-loss", "k2-in-loss", "k3-in-loss", "k3-in-loss-corrected"
+]
+
+
+class AuditConfig(Config):
+    """All may be left out: a check that needs what is not known is skipped, and says so.
+
+    beta: strength of the KL, 1/σ of REINVENT. kl: how the KL is estimated, and where it goes. scale_rewards:
+    what advantages are divided by the standard deviation of. transform: what is done to rewards before.
+    threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is.
+    group_size: samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of
+    a response. good: the reward from which on a sample is good; MARA's τ by default, else suggested.
+    """
+
+    trainer: Trainer | None = None
+    beta: PositiveFloat | None = None
+    kl: KLForm | None = None
+    scale_rewards: Literal["group", "batch", "none"] | None = None
+    transform: Literal["none", "mara", "ips", "other"] | None = None
+    threshold: Number | None = None
+    threshold_quantile: Probability | None = None
+    group_size: Annotated[int, Field(strict=True, ge=2)] | None = None
+    max_tokens: PositiveInt | None = None
+    good: Number | None = None
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> "AuditConfig":
+        if self.threshold is not None and self.threshold_quantile is not None:
+            raise ValueError("`threshold`: expected it or `threshold_quantile`; got both")
+        return self

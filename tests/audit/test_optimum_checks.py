@@ -1,0 +1,174 @@
+"""What the checks of an optimum say of logs whose optimum is known."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import MissingError
+from allmodes.audit.log import read_log
+from allmodes.audit.optimum_checks import (
+    evenness_of_the_optimum,
+    flip_of_the_best_two,
+    spread_of_equal_rewards,
+)
+from allmodes.audit.sources import RecordSource
+from allmodes.runs.audit_config import AuditConfig
+from allmodes.targets import flip_beta, reverse_kl_target
+
+CHECKS = (evenness_of_the_optimum, spread_of_equal_rewards, flip_of_the_best_two)
+
+
+def evidence(rows: list[dict[str, Any]], **settings: Any) -> Evidence:
+    return Evidence(read_log(RecordSource(list(rows)), dict), AuditConfig.model_validate(settings))
+
+
+def drawn(
+    counts: dict[str | None, int], rewards: dict[str | None, float], *, prompt: int = 0, **rest: Any
+) -> list[Any]:
+    """Samples of a prompt, as often as given, in a mixed order."""
+    outcomes = [outcome for outcome, count in counts.items() for _ in range(count)]
+    order = torch.randperm(len(outcomes), generator=torch.Generator().manual_seed(prompt)).tolist()
+    return [
+        {"prompt": prompt, "response": f"it is {outcomes[i]}", "outcome": outcomes[i],
+         "reward": rewards[outcomes[i]], **rest}
+        for i in order
+    ]  # fmt: skip
+
+
+def responses(*rows: tuple[str, float, float]) -> list[Any]:
+    """Texts with their rewards and log-probabilities."""
+    return [{"response": text, "reward": reward, "ref_logprob": logprob} for text, reward, logprob in rows]
+
+
+ONE_TWO = drawn({"1": 344, "2": 56, None: 600}, {"1": 1.0, "2": 1.0, None: 0.0})
+
+
+def test_an_uneven_reference_of_two_equal_answers() -> None:
+    found = evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01))
+    share = 344 / 400
+    assert found.state == "issue"
+    assert found.numbers["good"] == 2
+    assert found.numbers["top_share"].value == pytest.approx(share)
+    assert found.numbers["effective"].value == pytest.approx(1 / (share**2 + (1 - share) ** 2))
+    # The standard error of a share among 400 of 1000 samples, binomially.
+    assert found.numbers["top_share"].error == pytest.approx(math.sqrt(share * (1 - share) / 400), rel=0.3)
+    assert "MARA" in found.remedy
+
+
+def test_the_same_with_mara() -> None:
+    settings = {"beta": 0.01, "transform": "mara", "threshold": 0.5}
+    found = evenness_of_the_optimum(evidence(ONE_TWO, **settings))
+    assert (found.state, found.remedy) == ("passed", "")
+    assert found.numbers["effective"].value == pytest.approx(2)
+    assert found.numbers["effective_of_reference"].value < 1.5
+    assert spread_of_equal_rewards(evidence(ONE_TWO, **settings)).state == "passed"
+
+
+def test_an_even_reference_passes() -> None:
+    rows = drawn({"1": 201, "2": 199, None: 600}, {"1": 1.0, "2": 1.0, None: 0.0})
+    for check in CHECKS:
+        assert check(evidence(rows, beta=0.01)).state == "passed"
+
+
+def test_a_small_difference_of_rewards_decides_at_a_low_beta() -> None:
+    rewards = {"a": 1.0, "b": 0.98, "c": 0.0}
+    rows = drawn({"a": 50, "b": 50, "c": 100}, rewards)
+    low = evenness_of_the_optimum(evidence(rows, beta=0.002, good=0.9))
+    exact = reverse_kl_target(
+        torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64).log(),
+        torch.tensor(list(rewards.values()), dtype=torch.float64),
+        beta=0.002,
+    ).exp()
+    assert low.state == "issue"
+    assert low.numbers["top_share"].value == pytest.approx(float(exact[0] / exact[:2].sum()))
+    assert evenness_of_the_optimum(evidence(rows, beta=0.2, good=0.9)).state == "passed"
+
+
+def test_several_prompts_are_averaged_and_resampled() -> None:
+    rows = []
+    for prompt in range(8):
+        rows += drawn({"a": 80 + prompt, "b": 20, None: 50}, {"a": 1.0, "b": 1.0, None: 0.0}, prompt=prompt)
+    found = evenness_of_the_optimum(evidence(rows, beta=0.1)).numbers["top_share"]
+    shares = torch.tensor([(80 + p) / (100 + p) for p in range(8)], dtype=torch.float64)
+    assert found.value == pytest.approx(float(shares.mean()))
+    assert found.error == pytest.approx(float(shares.std(correction=0)) / math.sqrt(8), rel=0.1)
+
+
+@pytest.mark.parametrize(("skew", "state"), [(0.5, "passed"), (1.5, "tip"), (3.0, "issue")])
+def test_responses_of_equal_reward(skew: float, state: str) -> None:
+    rows = responses(("a", 1.0, -5.0), ("b", 1.0, -5.0 - skew), ("c", 0.9, -50.0), ("d", 0.0, -1.0))
+    found = spread_of_equal_rewards(evidence(rows, good=0.5))
+    assert found.state == state
+    assert found.numbers["spread"].value == pytest.approx(skew)
+    plain = evidence(rows, good=0.5, transform="ips")
+    assert spread_of_equal_rewards(plain).state == "passed"
+
+
+def test_a_spread_needs_two_of_one_reward() -> None:
+    rows = [
+        {"response": text, "reward": reward, "ref_logprob": -3.0} for text, reward in (("a", 1.0), ("b", 0.9))
+    ]
+    assert spread_of_equal_rewards(evidence(rows, good=0.5)).state == "not applicable"
+
+
+@pytest.mark.parametrize(("beta", "state"), [(0.13, "tip"), (0.01, "passed"), (2.0, "passed")])
+def test_the_beta_at_which_two_change_places(beta: float, state: str) -> None:
+    rows = [
+        {"response": "better", "reward": 1.0, "ref_logprob": -4.0},
+        {"response": "likelier", "reward": 0.75, "ref_logprob": -2.1},
+        {"response": "bad", "reward": 0.0, "ref_logprob": -0.5},
+    ]
+    found = flip_of_the_best_two(evidence(rows, beta=beta, good=0.5))
+    assert found.state == state
+    exact = flip_beta(*(torch.tensor(value).double() for value in (1.0, 0.75, -4.0, -2.1)))
+    assert found.numbers["flip_beta"] == pytest.approx(float(exact))
+
+
+def test_no_beta_makes_the_better_and_likelier_one_lose() -> None:
+    rows = [
+        {"response": "a", "reward": 1.0, "ref_logprob": -1.0},
+        {"response": "b", "reward": 0.9, "ref_logprob": -2.0},
+    ]
+    found = flip_of_the_best_two(evidence(rows, beta=0.1, good=0.5))
+    assert (found.state, found.numbers["flip_beta"]) == ("passed", None)
+
+
+def test_one_good_sample_alone() -> None:
+    rows = drawn({"a": 5, "b": 5}, {"a": 1.0, "b": 0.0})
+    for check in CHECKS:
+        assert check(evidence(rows, beta=0.1)).state == "not applicable"
+
+
+LACKS = [
+    ([{"response": "a"}], {"beta": 0.1}, "no column `reward`"),
+    (ONE_TWO, {}, "give `--beta`"),
+    ([{"response": "a", "reward": 1.0}] * 3, {"beta": 0.1}, "all samples have the same reward"),
+    ([{"response": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "no column `outcome`"),
+    ([{"outcome": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "hardly come twice"),
+    (ONE_TWO, {"beta": 0.1, "transform": "other"}, "'other' is not known"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "settings", "lacks"), LACKS)
+def test_what_is_not_known_is_said(rows: list[Any], settings: dict[str, Any], lacks: str) -> None:
+    with pytest.raises(MissingError, match=lacks):
+        evenness_of_the_optimum(evidence(rows, **settings))
+
+
+def test_only_the_first_step_is_the_reference() -> None:
+    later = drawn({"1": 1, "2": 999}, {"1": 1.0, "2": 1.0}, step=2)
+    rows = [{**row, "step": 1} for row in ONE_TWO] + later
+    now, before = (evenness_of_the_optimum(evidence(r, beta=0.1)).numbers for r in (rows, ONE_TWO))
+    assert now["top_share"].value == before["top_share"].value
+
+
+def test_molecules_that_hardly_come_twice_are_told_apart_by_their_log_probabilities() -> None:
+    rows = [
+        {"response": f"C{i}", "outcome": f"C{i}", "reward": 1.0 if i < 4 else 0.0, "ref_logprob": -20.0 - i}
+        for i in range(9)
+    ]
+    found = spread_of_equal_rewards(evidence(rows, good=0.5))
+    assert found.numbers["spread"].value == pytest.approx(3.0)
