@@ -43,7 +43,7 @@ def some_units(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Units:
         prompts=Groups(index=prompts, count=len(sizes)),
         ref_logprobs=ref,
         rewards=torch.rand(count, generator=generator, dtype=torch.float64),
-        counts=torch.ones(count, dtype=torch.long),
+        shares=ref.exp(),
         first=torch.arange(count),
     )
 
@@ -114,13 +114,13 @@ def test_outcomes_have_their_share_of_the_prompts_samples() -> None:
     rewards = torch.tensor([1.0, 0.0, 0.5, 1.0, 0.25, 1.0])
     units = outcome_units(prompts, outcomes, rewards, beta=None)
     seen = {
-        (int(p), int(outcomes[f])): (round(math.exp(lp), 12), float(r), int(n))
+        (int(p), int(outcomes[f])): (round(math.exp(lp), 12), float(r), float(n))
         for p, f, lp, r, n in zip(
-            units.prompts.index, units.first, units.ref_logprobs, units.rewards, units.counts, strict=True
+            units.prompts.index, units.first, units.ref_logprobs, units.rewards, units.shares, strict=True
         )
     }
     assert seen == {
-        (0, 4): (0.5, 1.0, 2), (0, 7): (0.5, 0.75, 2), (1, 4): (0.5, 0.0, 1), (1, 9): (0.5, 0.25, 1),
+        (0, 4): (0.5, 1.0, 0.5), (0, 7): (0.5, 0.75, 0.5), (1, 4): (0.5, 0.0, 0.5), (1, 9): (0.5, 0.25, 0.5),
     }  # fmt: skip
 
 
@@ -153,7 +153,8 @@ def test_responses_count_once_with_their_own_log_probability() -> None:
     assert len(units) == 3
     by_first = {int(f): i for i, f in enumerate(units.first)}
     assert set(by_first) == {0, 1, 3}
-    assert units.counts[[by_first[0], by_first[1], by_first[3]]].tolist() == [2, 1, 1]
+    order = [by_first[0], by_first[1], by_first[3]]
+    assert units.shares[order].tolist() == pytest.approx([2 / 3, 1 / 3, 1])
     close(
         units.ref_logprobs[[by_first[0], by_first[1], by_first[3]]],
         torch.tensor([-3.25, -2.0, -1.0]).double(),
@@ -177,7 +178,7 @@ def test_the_anchors_bias_is_that_of_all_groups(size: int, group_size: int, seed
         prompts=Groups(index=torch.zeros(size + 1, dtype=torch.long), count=1),
         ref_logprobs=ref,
         rewards=good.double(),
-        counts=torch.ones(size + 1, dtype=torch.long),
+        shares=ref.exp(),
         first=torch.arange(size + 1),
     )
 
@@ -191,6 +192,24 @@ def test_the_anchors_bias_is_that_of_all_groups(size: int, group_size: int, seed
     likeliest, rarest = int(ref[:size].argmax()), int(ref[:size].argmin())
     expected = mean_anchor(likeliest) - mean_anchor(rarest)
     assert float(anchor_bias(units, good, group_size=group_size)[0]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_anchors_bias_of_several_prompts_is_each_ones_own(seed: int) -> None:
+    units = some_units(seed)
+    good = units.rewards >= 0.3
+    together = anchor_bias(units, good, group_size=5)
+    for prompt in range(3):
+        own = units.prompts.index == prompt
+        alone = Units(
+            kind="outcome",
+            prompts=Groups(index=torch.zeros(int(own.sum()), dtype=torch.long), count=1),
+            ref_logprobs=units.ref_logprobs[own],
+            rewards=units.rewards[own],
+            shares=units.shares[own],
+            first=units.first[own],
+        )
+        close(together[prompt], anchor_bias(alone, good[own], group_size=5)[0])
 
 
 def test_the_anchors_bias_by_prompt() -> None:

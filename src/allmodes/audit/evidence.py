@@ -110,6 +110,19 @@ class Evidence:
         ref_logprobs, responses = _present(self.log.ref_logprobs)[rows], _present(self.log.responses)[rows]
         return response_units(groups, responses, rewards, ref_logprobs, beta=beta)
 
+    @cached_property
+    def group_size(self) -> int:
+        """Samples of a prompt in one update: as given, or the commonest number in a step of the log."""
+        if self.config.group_size is not None:
+            return self.config.group_size
+        if self.log.steps is None:
+            raise MissingError("the group size is not known: give `--group-size`")
+        sizes = torch.bincount(self.updates.index)
+        commonest = int(sizes[sizes > 0].mode().values)
+        if commonest < 2:
+            raise MissingError("the log has one sample of a prompt in a step: give `--group-size`")
+        return commonest
+
     def good(self, units: Units) -> Tensor:
         """Which units are good, (U,)."""
         return units.rewards >= self.good_from - 1e-9 * max(1.0, abs(self.good_from))

@@ -1,6 +1,8 @@
 """How programs name what a log holds: each format turns their rows into ours.
 
-Versions and pitfalls of each: docs/guide/audit.md.
+TRL: the Parquet files of GRPOTrainer with log_completions, from 0.28 on. verl: the JSON Lines of
+trainer.rollout_data_dir and validation_data_dir, from 0.5 on. OpenRLHF: those of batch_inference up to 0.9.5;
+its training writes none. REINVENT 4: the summary CSV of staged learning. Saturn: oracle_history.csv.
 """
 
 import math

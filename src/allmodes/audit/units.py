@@ -26,19 +26,19 @@ class Units:
 
     prompts: the prompt of each. ref_logprobs: log π_ref(unit | prompt), nats: of responses as the log gives
     it, normalised over nothing; of outcomes the log of their share of the prompt's samples. rewards: at the
-    optimum of strength β, β log mean exp(R/β) over a unit's samples; their mean where β is not known. counts:
-    samples of each. first: the index of its first sample.
+    optimum of strength β, β log mean exp(R/β) over a unit's samples; their mean where β is not known. shares:
+    of the prompt's samples. first: the index of a unit's first sample.
     """
 
     kind: Literal["outcome", "response"]
     prompts: Groups
     ref_logprobs: Tensor
     rewards: Tensor
-    counts: Tensor
+    shares: Tensor
     first: Tensor
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return len(self.shares)
 
 
 def outcome_units(prompts: Groups, outcomes: Tensor, rewards: Tensor, *, beta: float | None) -> Units:
@@ -50,14 +50,13 @@ def outcome_units(prompts: Groups, outcomes: Tensor, rewards: Tensor, *, beta: f
     pairs = pair_groups(outcomes, prompts)
     first = _first(pairs, len(outcomes))
     prompt = Groups(index=prompts.index[first], count=prompts.count)
-    counts = group_size(pairs)
-    total = group_size(prompts)[prompt.index]
+    shares = _shares(pairs, prompt, prompts)
     return Units(
         kind="outcome",
         prompts=prompt,
-        ref_logprobs=counts.double().log() - total.double().log(),
+        ref_logprobs=shares.log(),
         rewards=_unit_rewards(rewards.double(), pairs, beta),
-        counts=counts,
+        shares=shares,
         first=first,
     )
 
@@ -72,12 +71,13 @@ def response_units(
     """
     pairs = pair_groups(responses, prompts)
     first = _first(pairs, len(responses))
+    prompt = Groups(index=prompts.index[first], count=prompts.count)
     return Units(
         kind="response",
-        prompts=Groups(index=prompts.index[first], count=prompts.count),
+        prompts=prompt,
         ref_logprobs=group_mean(ref_logprobs.double(), pairs),
         rewards=_unit_rewards(rewards.double(), pairs, beta),
-        counts=group_size(pairs),
+        shares=_shares(pairs, prompt, prompts),
         first=first,
     )
 
@@ -160,29 +160,28 @@ def anchor_bias(units: Units, good: Tensor, *, group_size: int) -> Tensor:
 
     E[log π_ref(z) | the likeliest was drawn] − E[log π_ref(z) | the rarest was drawn]
 
-    Over groups of G samples of the reference, one of which is given: log π_ref(z) is the largest among the
-    good units of the group. To first order the log-ratio of the two at MARA's fixed point, which in an
-    unlimited group is 0. NaN for a prompt with fewer than two good units. Units must be outcomes, whose
-    ref_logprobs are normalised. Source: the bias of MARA's Algorithm 1 that its section 6.1 leaves open.
+    over groups of G samples of the reference, one of which is given and the others are drawn by the units'
+    shares; log π_ref(z) is the largest among the good units of the group. To first order this is the
+    log-ratio of the two at the fixed point of MARA's rewards, which with an unlimited group is 0. NaN for a
+    prompt with fewer than two good units. Source: ours, of the anchor in MARA's Algorithm 1.
     """
-    order = torch.argsort(torch.where(good, units.ref_logprobs, -torch.inf), descending=True, stable=True)
-    order = order[torch.argsort(units.prompts.index[order], stable=True)]
+    rows = good.nonzero().squeeze(1)
+    rows = rows[torch.argsort(units.ref_logprobs[rows], descending=True, stable=True)]
+    rows = rows[torch.argsort(units.prompts.index[rows], stable=True)]
+    prompts = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    values, shares = units.ref_logprobs[rows], units.shares[rows]
+    ends = torch.bincount(prompts.index, minlength=prompts.count).cumsum(0)
+    before = torch.cat([shares.new_zeros(1), shares.cumsum(0)])  # with the earlier prompts' in it
+    starts = ends - torch.bincount(prompts.index, minlength=prompts.count)
+    offset = before[starts][prompts.index]
+    # P(none of the likeliest k is among the other G − 1), for k and for k − 1.
+    none = (1 - (before[1:] - offset)).clamp(min=0) ** (group_size - 1)
+    none_earlier = (1 - (before[:-1] - offset)).clamp(min=0, max=1) ** (group_size - 1)
+    by_others = group_sum((none_earlier - none) * values, prompts)
+    has_two = ends - starts >= 2
+    first, last = starts[has_two], ends[has_two] - 1
     bias = torch.full((units.prompts.count,), torch.nan, dtype=torch.float64)
-    sizes = torch.bincount(units.prompts.index, minlength=units.prompts.count)
-    start = 0
-    for prompt, size in enumerate(sizes.tolist()):
-        rows = order[start : start + size]
-        start += size
-        rows = rows[good[rows]]
-        if len(rows) < 2:
-            continue
-        values = units.ref_logprobs[rows]  # falling
-        p = values.exp()
-        # P(the best of the other G − 1 is the k-th or none before it): none of the first k was drawn.
-        none_of_first = (1 - p.cumsum(0)).clamp(min=0) ** (group_size - 1)
-        best_is = torch.cat([1 - none_of_first[:1], none_of_first[:-1] - none_of_first[1:]])
-        given_rarest = (best_is * values).sum() + none_of_first[-1] * values[-1]
-        bias[prompt] = values[0] - given_rarest
+    bias[has_two] = values[first] - by_others[has_two] - none[last] * values[last]
     return bias
 
 
@@ -191,6 +190,11 @@ def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
     largest = group_max(values, groups)
     shift = torch.where(largest.isfinite(), largest, 0)
     return group_sum((values - shift[groups.index]).exp(), groups).log() + shift
+
+
+def _shares(pairs: Groups, prompt: Groups, prompts: Groups) -> Tensor:
+    """Each unit's share of its prompt's samples, (U,), float64."""
+    return group_size(pairs).double() / group_size(prompts)[prompt.index]
 
 
 def _first(pairs: Groups, size: int) -> Tensor:

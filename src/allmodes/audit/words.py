@@ -1,8 +1,12 @@
-"""What a setting is called in the user's trainer. Versions: docs/guide/audit.md."""
+"""What a setting is called in the user's trainer."""
+
+from typing import Literal
 
 from allmodes.runs.audit_config import Trainer
 
-_OPTIONS: dict[str, dict[Trainer, str]] = {
+Setting = Literal["beta", "mara", "group size", "length"]
+
+_OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "beta": {
         "trl": "`beta`",
         "verl": "`actor_rollout_ref.actor.kl_loss_coef` or `algorithm.kl_ctrl.kl_coef`",
@@ -19,13 +23,29 @@ _OPTIONS: dict[str, dict[Trainer, str]] = {
         "saturn": '`algorithm = "mara"` in `allmodes run`',
         "allmodes": '`method = "mara"` (`algorithm = "mara"` for molecules)',
     },
-}  # fmt: skip
-_PLAIN = {
+    "group size": {
+        "trl": "`num_generations`",
+        "verl": "`actor_rollout_ref.rollout.n`",
+        "openrlhf": "`--rollout.n_samples_per_prompt`",
+        "reinvent": "`batch_size`",
+        "saturn": "`batch_size`",
+        "allmodes": "`group_size` (`batch_size` for molecules)",
+    },
+    "length": {
+        "trl": "`max_completion_length`",
+        "verl": "`data.max_response_length`",
+        "openrlhf": "`--rollout.max_new_tokens`",
+        "allmodes": "`max_tokens`",
+    },
+}
+_PLAIN: dict[Setting, str] = {
     "beta": "β, the strength of the KL",
     "mara": "MARA's rewards (`allmodes.objectives.mara_rewards`)",
+    "group size": "the number of samples of a prompt",
+    "length": "the limit of a response's length",
 }
 
 
-def option(what: str, trainer: Trainer | None) -> str:
+def option(what: Setting, trainer: Trainer | None) -> str:
     """A setting's name in a trainer, or in plain words where it has none or is not known."""
     return _PLAIN[what] if trainer is None else _OPTIONS[what].get(trainer, _PLAIN[what])

@@ -1,4 +1,4 @@
-"""What the checks of an optimum say of logs whose optimum is known."""
+"""What the checks say of made-up logs of which all is known."""
 
 import math
 from typing import Any
@@ -9,6 +9,13 @@ import torch
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError
 from allmodes.audit.log import read_log
+from allmodes.audit.mara_checks import (
+    bias_of_the_anchor,
+    bound_on_beta,
+    length_of_what_is_raised,
+    size_of_the_bonus,
+    target_of_mara,
+)
 from allmodes.audit.optimum_checks import (
     evenness_of_the_optimum,
     flip_of_the_best_two,
@@ -16,9 +23,9 @@ from allmodes.audit.optimum_checks import (
 )
 from allmodes.audit.sources import RecordSource
 from allmodes.runs.audit_config import AuditConfig
-from allmodes.targets import flip_beta, reverse_kl_target
+from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target
 
-CHECKS = (evenness_of_the_optimum, spread_of_equal_rewards, flip_of_the_best_two)
+OF_OPTIMA = (evenness_of_the_optimum, spread_of_equal_rewards, flip_of_the_best_two)
 
 
 def evidence(rows: list[dict[str, Any]], **settings: Any) -> Evidence:
@@ -69,7 +76,7 @@ def test_the_same_with_mara() -> None:
 
 def test_an_even_reference_passes() -> None:
     rows = drawn({"1": 201, "2": 199, None: 600}, {"1": 1.0, "2": 1.0, None: 0.0})
-    for check in CHECKS:
+    for check in OF_OPTIMA:
         assert check(evidence(rows, beta=0.01)).state == "passed"
 
 
@@ -138,7 +145,7 @@ def test_no_beta_makes_the_better_and_likelier_one_lose() -> None:
 
 def test_one_good_sample_alone() -> None:
     rows = drawn({"a": 5, "b": 5}, {"a": 1.0, "b": 0.0})
-    for check in CHECKS:
+    for check in OF_OPTIMA:
         assert check(evidence(rows, beta=0.1)).state == "not applicable"
 
 
@@ -172,3 +179,102 @@ def test_molecules_that_hardly_come_twice_are_told_apart_by_their_log_probabilit
     ]
     found = spread_of_equal_rewards(evidence(rows, good=0.5))
     assert found.numbers["spread"].value == pytest.approx(3.0)
+
+
+MARA = {"transform": "mara", "threshold": 0.5}
+
+
+def test_the_target_of_mara() -> None:
+    rewards = {"a": 1.0, "b": 0.9, "c": 0.2}
+    rows = drawn({"a": 20, "b": 30, "c": 50}, rewards)
+    found = target_of_mara(evidence(rows, beta=0.3, **MARA))
+    ref = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    values = torch.tensor(list(rewards.values()), dtype=torch.float64)
+    assert found.state == "passed"
+    assert found.numbers["good"].value == 2
+    assert found.numbers["mass"].value == pytest.approx(
+        float(mara_target(ref, values, beta=0.3, threshold=0.5)[:2].exp().sum())
+    )
+    assert found.numbers["mass_without"].value == pytest.approx(
+        float(reverse_kl_target(ref, values, beta=0.3)[:2].exp().sum())
+    )
+
+
+@pytest.mark.parametrize(("transform", "state"), [("mara", "tip"), ("none", "passed")])
+def test_mara_has_nothing_to_do_where_one_is_good(transform: str, state: str) -> None:
+    rows = drawn({"a": 20, "c": 50}, {"a": 1.0, "c": 0.2})
+    found = target_of_mara(evidence(rows, beta=0.3, transform=transform, threshold=0.5))
+    assert (found.state, found.numbers["prompts_without_two"]) == (state, 1.0)
+
+
+BONUS = responses(("a", 1.0, -5.0), ("b", 0.8, -25.0), ("c", 0.6, -45.0), ("d", 0.0, -1.0))
+
+
+@pytest.mark.parametrize(("beta", "state"), [(0.01, "passed"), (0.1, "tip")])
+def test_the_size_of_the_bonus(beta: float, state: str) -> None:
+    found = size_of_the_bonus(evidence(BONUS, beta=beta, **MARA))
+    assert found.state == state
+    assert found.numbers["median"] == pytest.approx(beta * 20)
+    assert found.numbers["largest"] == pytest.approx(beta * 40)
+    assert found.numbers["percentile_95"] == pytest.approx(beta * 38)
+    assert found.numbers["extent_of_rewards"] == 1.0
+    assert size_of_the_bonus(evidence(BONUS, beta=beta, threshold=0.5)).state == "passed"
+
+
+def test_a_bonus_needs_something_good() -> None:
+    with pytest.raises(MissingError, match="no sample has a reward from 2 on"):
+        size_of_the_bonus(evidence(BONUS, beta=0.1, transform="mara", threshold=2.0))
+
+
+def test_the_bonus_goes_to_long_responses() -> None:
+    rows = [{**row, "num_tokens": number} for row, number in zip(BONUS, (2, 11, 20, 1), strict=True)]
+    found = length_of_what_is_raised(evidence(rows, beta=0.1, **MARA))
+    assert found.state == "tip"
+    assert found.numbers["correlation"] == pytest.approx(1.0)
+    assert found.numbers["reward_per_token"] == pytest.approx(0.1 * 20 / 9)
+    short = [{**row, "num_tokens": number} for row, number in zip(BONUS, (20, 11, 2, 1), strict=True)]
+    assert length_of_what_is_raised(evidence(short, beta=0.1, **MARA)).state == "passed"
+    same = [{**row, "num_tokens": 5} for row in BONUS]
+    assert length_of_what_is_raised(evidence(same, beta=0.1, **MARA)).state == "not applicable"
+    assert length_of_what_is_raised(evidence(ONE_TWO, beta=0.1, **MARA)).state == "not applicable"
+    with pytest.raises(MissingError, match="`num_tokens`"):
+        length_of_what_is_raised(evidence(BONUS, beta=0.1, **MARA))
+
+
+@pytest.mark.parametrize(("beta", "state"), [(0.05, "passed"), (0.06, "issue")])
+def test_the_bound_on_beta(beta: float, state: str) -> None:
+    # The counter-example of MARA's Remark B.3: only below .0527 the good ones are above all others.
+    rows = drawn({"a": 600, "b": 300, "c": 90, "d": 10}, {"a": 0.9, "b": 0.8, "c": 1.0, "d": 1.0})
+    found = bound_on_beta(evidence(rows, beta=beta, transform="mara", threshold=0.95))
+    exact = mara_beta_bound(
+        torch.tensor([0.6, 0.3, 0.09, 0.01], dtype=torch.float64).log(),
+        torch.tensor([0.9, 0.8, 1.0, 1.0], dtype=torch.float64),
+        threshold=0.95,
+    )
+    assert found.state == state
+    assert found.numbers["smallest_bound"] == pytest.approx(float(exact))
+    assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == "passed"
+    assert bound_on_beta(evidence(rows, beta=beta, threshold=2.0)).state == "not applicable"
+
+
+@pytest.mark.parametrize(("size", "state"), [(2, "tip"), (64, "passed")])
+def test_the_anchors_bias_in_small_groups(size: int, state: str) -> None:
+    found = bias_of_the_anchor(evidence(ONE_TWO, beta=0.1, group_size=size, **MARA))
+    likely, rare, invalid = 0.344, 0.056, 0.6
+    gap = math.log(likely / rare)
+    # Given the rare one, the anchor is the likely one unless none of the others is.
+    assert found.numbers["bias"].value == pytest.approx(gap * (rare + invalid) ** (size - 1))
+    assert found.state == state
+
+
+def test_the_group_size_is_read_off_the_log() -> None:
+    rows = [
+        {"prompt": prompt, "response": str(i), "outcome": str(i % 2), "reward": 1.0, "step": step}
+        for step in range(3) for prompt in range(4) for i in range(8 if step else 6)
+    ]  # fmt: skip
+    assert evidence(rows).group_size == 8
+    assert evidence(rows, group_size=5).group_size == 5
+    with pytest.raises(MissingError, match="--group-size"):
+        _ = evidence(ONE_TWO).group_size
+    with pytest.raises(MissingError, match="one sample of a prompt"):
+        _ = evidence([{**row, "prompt": i} for i, row in enumerate(rows)]).group_size

@@ -1,0 +1,171 @@
+"""What MARA would do, or does, with the samples of a log."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.estimates import estimate
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import Answer, MissingError, State
+from allmodes.audit.units import Units, anchor_bias, beta_bounds, mara_logprobs, optimum_logprobs
+from allmodes.audit.words import option
+from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
+
+_FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
+_LARGE = 1.0  # a bonus above the range of the rewards themselves
+_LONG = 0.5  # correlation of bonus and length
+_BIASED = math.log(1.5)  # nats
+
+
+def target_of_mara(evidence: Evidence) -> Answer:
+    """What MARA's optimum is at τ: which samples it makes equal, and how much mass they have."""
+    tau, beta = evidence.good_from, evidence.beta
+
+    def statistics(units: Units) -> list[Tensor]:
+        good = evidence.good(units)
+        return [
+            group_size(units.prompts, good).double(),
+            _mass(units, optimum_logprobs(units, beta=beta), good),
+            _mass(units, mara_logprobs(units, good, beta=beta), good),
+        ]
+
+    count, plain, mara = estimate(evidence, statistics)
+    good = evidence.good(evidence.units)
+    several = group_size(evidence.units.prompts, good)
+    seen = group_size(evidence.units.prompts) > 0
+    few = float((several[seen] < 2).double().mean())
+    is_idle = few > _FEW
+    return Answer(
+        state=_if_used(evidence, "tip") if is_idle else "passed",
+        summary=(
+            f"From τ = {tau:g} on MARA makes {count} {evidence.kind}s of a prompt equally likely; together "
+            f"they have {mara} of the mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts "
+            "have fewer than two."
+        ),
+        remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
+        numbers={"tau": tau, "good": count, "mass": mara, "mass_without": plain, "prompts_without_two": few},
+    )
+
+
+def size_of_the_bonus(evidence: Evidence) -> Answer:
+    """How large MARA's bonus β(log π_ref(z) − log π_ref(y)) is beside the rewards."""
+    units, beta = evidence.units, evidence.beta
+    bonus = _bonus(evidence, units)
+    rewards = evidence.rewards[evidence.unit_rows]
+    extent = float(rewards.max() - rewards.min())
+    middle, high, most = (float(bonus.quantile(q)) for q in (0.5, 0.95, 1.0))
+    is_large = high > _LARGE * extent
+    return Answer(
+        state=_if_used(evidence, "tip") if is_large else "passed",
+        summary=(
+            f"At β = {beta:g} the bonus of good {evidence.kind}s is {middle:.3g} in the median, {high:.3g} "
+            f"at the 95th percentile and {most:.3g} at most; rewards extend over {extent:.3g}."
+        ),
+        remedy=(
+            "Single updates are ruled by the bonus: cap it (`max_gap_bonus`), or lower "
+            f"{option('beta', evidence.config.trainer)}."
+            if is_large
+            else ""
+        ),
+        numbers={"median": middle, "percentile_95": high, "largest": most, "extent_of_rewards": extent},
+    )
+
+
+def length_of_what_is_raised(evidence: Evidence) -> Answer:
+    """Whether the bonus goes to long responses: log π_ref is a sum over tokens."""
+    units, log = evidence.units, evidence.log
+    if evidence.kind == "outcome":
+        return Answer(state="not applicable", summary="Outcomes are counted: no text's length enters.")
+    if log.num_tokens is None:
+        raise MissingError("the log has no column `num_tokens`")
+    good = evidence.good(units)
+    lengths = log.num_tokens[evidence.unit_rows][units.first][good].double()
+    bonus = _bonus(evidence, units)
+    known = lengths >= 0
+    lengths, bonus = lengths[known], bonus[known]
+    if len(lengths) < 3 or float(lengths.std()) == 0 or float(bonus.std()) == 0:
+        return Answer(state="not applicable", summary="Good responses are all of one length, or too few.")
+    correlation = float(torch.corrcoef(torch.stack([lengths, bonus]))[0, 1])
+    slope = correlation * float(bonus.std() / lengths.std())
+    is_long = correlation > _LONG
+    return Answer(
+        state=_if_used(evidence, "tip") if is_long else "passed",
+        summary=(
+            f"The bonus of good responses and their length have a correlation of {correlation:.2f}: "
+            f"{slope:.3g} of reward for each further token."
+        ),
+        remedy=(
+            "Uniform over strings lengthens responses: name outcomes (`outcome_key`), or watch "
+            f"{option('length', evidence.config.trainer)}."
+            if is_long
+            else ""
+        ),
+        numbers={"correlation": correlation, "reward_per_token": slope},
+    )
+
+
+def bound_on_beta(evidence: Evidence) -> Answer:
+    """Whether β is small enough for every good sample to be above every other at MARA's optimum."""
+    beta, units = evidence.beta, evidence.units
+    bounds = beta_bounds(units, evidence.good(units))
+    bounds = bounds[~bounds.isnan()]
+    if len(bounds) == 0:
+        return Answer(
+            state="not applicable", summary=f"No {evidence.kind} has a reward from {evidence.good_from:g} on."
+        )
+    above = int((bounds <= beta).sum())
+    least = float(bounds.min())
+    return Answer(
+        state=_if_used(evidence, "issue") if above else "passed",
+        summary=(
+            f"β = {beta:g} is below the bound in {len(bounds) - above} of {len(bounds)} prompts; the least "
+            f"bound is {least:.3g}."
+        ),
+        remedy=(
+            f"Lower {option('beta', evidence.config.trainer)}: above the bound a likely sample below τ keeps "
+            "more mass than the good ones."
+            if above
+            else ""
+        ),
+        numbers={"smallest_bound": least, "prompts": len(bounds), "prompts_above": above},
+    )
+
+
+def bias_of_the_anchor(evidence: Evidence) -> Answer:
+    """How far a group of this size is from the anchor of all samples."""
+    size = evidence.group_size
+    (bias,) = estimate(evidence, lambda units: [anchor_bias(units, evidence.good(units), group_size=size)])
+    if math.isnan(bias.value):
+        return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
+    is_biased = bias.value > _BIASED
+    return Answer(
+        state=_if_used(evidence, "tip") if is_biased else "passed",
+        summary=(
+            f"In groups of {size} the anchor favours the likeliest good {evidence.kind} over the rarest by "
+            f"{bias} nats, a factor of {math.exp(min(bias.value, 700)):.3g}."
+        ),
+        remedy=f"Raise {option('group size', evidence.config.trainer)}." if is_biased else "",
+        numbers={"bias": bias, "group_size": size},
+    )
+
+
+def _if_used(evidence: Evidence, state: State) -> State:
+    """Of training without MARA these checks say what would be; that is no fault of the training."""
+    return state if evidence.config.transform == "mara" else "passed"
+
+
+def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:
+    """Mass of the good units of each prompt that has any unit at all."""
+    mass = group_sum(torch.where(good, logprobs.exp(), 0), units.prompts)
+    return torch.where(group_size(units.prompts) > 0, mass, torch.nan)
+
+
+def _bonus(evidence: Evidence, units: Units) -> Tensor:
+    """β(log π_ref(z) − log π_ref(y)) of each good unit, z being its prompt's likeliest good one."""
+    rows = evidence.good(units).nonzero().squeeze(1)
+    if len(rows) == 0:
+        raise MissingError(f"no sample has a reward from {evidence.good_from:g} on")
+    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    logprobs = units.ref_logprobs[rows]
+    return evidence.beta * (group_max(logprobs, within)[within.index] - logprobs)
