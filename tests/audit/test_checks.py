@@ -21,6 +21,14 @@ from allmodes.audit.optimum_checks import (
     flip_of_the_best_two,
     spread_of_equal_rewards,
 )
+from allmodes.audit.setup_checks import (
+    groups_without_difference,
+    quantile_at_the_minimum,
+    scaled_advantages,
+    sums_and_means,
+    truncated_responses,
+    which_kl,
+)
 from allmodes.audit.sources import RecordSource
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target
@@ -278,3 +286,143 @@ def test_the_group_size_is_read_off_the_log() -> None:
         _ = evidence(ONE_TWO).group_size
     with pytest.raises(MissingError, match="one sample of a prompt"):
         _ = evidence([{**row, "prompt": i} for i, row in enumerate(rows)]).group_size
+
+
+@pytest.mark.parametrize(
+    ("settings", "state"),
+    [
+        ({"transform": "none", "scale_rewards": "group"}, "not applicable"),
+        ({"scale_rewards": "group"}, "not applicable"),
+        ({"transform": "mara", "scale_rewards": "group"}, "issue"),
+        ({"transform": "ips", "scale_rewards": "batch", "kl": "k3-in-loss"}, "issue"),
+        ({"transform": "mara", "scale_rewards": "group", "kl": "k1-in-reward"}, "passed"),
+        ({"transform": "mara", "scale_rewards": "none"}, "passed"),
+    ],
+)
+def test_scaled_advantages_and_transforms(settings: dict[str, Any], state: str) -> None:
+    found = scaled_advantages(evidence(ONE_TWO, trainer="trl", **settings))
+    assert found.state == state
+    assert ('`scale_rewards="none"`' in found.remedy) == (state == "issue")
+
+
+def test_scaling_that_is_not_known() -> None:
+    with pytest.raises(MissingError, match="--scale-rewards"):
+        scaled_advantages(evidence(ONE_TWO, transform="mara"))
+
+
+@pytest.mark.parametrize(
+    ("form", "plain", "mara"),
+    [
+        ("k1-in-reward", "passed", "passed"),
+        ("k2-in-loss", "passed", "passed"),
+        ("k3-in-loss-corrected", "passed", "passed"),
+        ("k3-in-loss", "tip", "issue"),
+        ("k1-in-loss", "issue", "issue"),
+        ("k3-in-reward", "issue", "issue"),
+    ],
+)
+def test_which_kl_an_estimator_is(form: str, plain: str, mara: str) -> None:
+    found = which_kl(evidence(ONE_TWO, kl=form, trainer="trl"))
+    assert found.state == plain
+    assert ("use_bias_correction_kl" in found.remedy) == (plain != "passed")
+    assert which_kl(evidence(ONE_TWO, kl=form, transform="mara")).state == mara
+    with pytest.raises(MissingError, match="--kl"):
+        which_kl(evidence(ONE_TWO))
+
+
+def groups(*rewards: tuple[float | None, ...]) -> list[Any]:
+    """Each group is a prompt; two of them make a step."""
+    return [
+        {"prompt": number, "step": number // 2, "response": "r", "reward": reward}
+        for number, group in enumerate(rewards)
+        for reward in group
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "share", "state"),
+    [
+        (((1.0, 0.0), (0.0, 0.0), (1.0, 0.5, None)), 1 / 3, "passed"),
+        (((1.0, 1.0), (0.0, 0.0, None), (1.0, 0.5)), 2 / 3, "tip"),
+        (((1.0, 1.0), (0.0, 0.0)), 1.0, "issue"),
+        (((1.0, 1.0), (0.0, None), (0.5, 0.4)), 0.5, "passed"),
+    ],
+)
+def test_groups_without_a_difference(rewards: Any, share: float, state: str) -> None:
+    found = groups_without_difference(evidence(groups(*rewards)))
+    assert (found.state, found.numbers["share"]) == (state, pytest.approx(share))
+
+
+def test_the_same_prompt_in_another_step_is_another_group() -> None:
+    rows = [{"prompt": 0, "step": step, "reward": float(step)} for step in (1, 1, 2, 2)]
+    assert groups_without_difference(evidence(rows)).numbers == {"share": 1.0, "groups": 2}
+    with pytest.raises(MissingError, match="two samples"):
+        groups_without_difference(evidence([{"prompt": i, "reward": 1.0} for i in range(3)]))
+
+
+@pytest.mark.parametrize(("cut", "state"), [(5, "passed"), (10, "tip"), (30, "issue")])
+def test_truncated_responses(cut: int, state: str) -> None:
+    flagged = [{"response": "r", "truncated": i < cut} for i in range(100)]
+    counted = [{"response": "r", "num_tokens": 16 if i < cut else 15} for i in range(100)]
+    for found in (
+        truncated_responses(evidence([*flagged, {"response": "not known"}], trainer="verl")),
+        truncated_responses(evidence(counted, max_tokens=16, trainer="verl")),
+    ):
+        assert (found.state, found.numbers["share"]) == (state, cut / 100)
+        assert ("data.max_response_length" in found.remedy) == (state != "passed")
+
+
+def test_truncation_that_is_not_known() -> None:
+    with pytest.raises(MissingError, match="no column `truncated` and no column `num_tokens`"):
+        truncated_responses(evidence(ONE_TWO))
+    with pytest.raises(MissingError, match="--max-tokens"):
+        truncated_responses(evidence([{"response": "r", "num_tokens": 3}]))
+
+
+def test_a_quantile_that_is_the_smallest_reward() -> None:
+    # Of the first batch one in twenty succeeds, of the second half: its .9 quantile is 0, and 1.
+    rows = [{"step": 1, "reward": float(i < 1)} for i in range(20)]
+    rows += [{"step": 2, "reward": float(i < 10)} for i in range(20)]
+    found = quantile_at_the_minimum(evidence(rows, threshold_quantile=0.9))
+    assert (found.state, found.numbers) == ("issue", {"share": 0.5, "batches": 2})
+    good = quantile_at_the_minimum(evidence(rows[20:], threshold_quantile=0.9))
+    assert (good.state, good.remedy) == ("passed", "")
+    assert quantile_at_the_minimum(evidence(rows)).state == "not applicable"
+    without_steps = [{"reward": float(i < 1)} for i in range(20)]
+    assert quantile_at_the_minimum(evidence(without_steps, threshold_quantile=0.9)).state == "issue"
+
+
+def lengths(*, ref_is_mean: bool, policy_is_mean: bool) -> list[Any]:
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for _ in range(200):
+        tokens = int(torch.randint(5, 200, (), generator=generator))
+        ref, policy = (-tokens * (1 + float(torch.rand((), generator=generator))) for _ in range(2))
+        rows.append(
+            {
+                "response": "r",
+                "num_tokens": tokens,
+                "ref_logprob": ref / tokens if ref_is_mean else ref,
+                "policy_logprob": policy / tokens if policy_is_mean else policy,
+            }
+        )
+    return rows
+
+
+@pytest.mark.parametrize("ref_is_mean", [False, True])
+@pytest.mark.parametrize("policy_is_mean", [False, True])
+def test_log_probabilities_that_are_means(*, ref_is_mean: bool, policy_is_mean: bool) -> None:
+    found = sums_and_means(evidence(lengths(ref_is_mean=ref_is_mean, policy_is_mean=policy_is_mean)))
+    assert found.state == ("issue" if ref_is_mean or policy_is_mean else "passed")
+    assert ("ref_logprob" in found.remedy) == ref_is_mean
+    assert ("policy_logprob" in found.remedy) == policy_is_mean
+    assert found.numbers["exponents"]["ref_logprob"] == pytest.approx(0.0 if ref_is_mean else 1.0, abs=0.1)
+
+
+def test_lengths_that_do_not_tell() -> None:
+    rows = lengths(ref_is_mean=False, policy_is_mean=False)
+    for lacking in ([{**row, "num_tokens": 7} for row in rows], rows[:10]):
+        with pytest.raises(MissingError, match="of different lengths"):
+            sums_and_means(evidence(lacking))
+    with pytest.raises(MissingError, match="`num_tokens`"):
+        sums_and_means(evidence(ONE_TWO))

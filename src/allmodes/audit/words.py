@@ -4,7 +4,7 @@ from typing import Literal
 
 from allmodes.runs.audit_config import Trainer
 
-Setting = Literal["beta", "mara", "group size", "length"]
+Setting = Literal["beta", "mara", "group size", "length", "no scaling", "reverse KL"]
 
 _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "beta": {
@@ -37,12 +37,26 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "openrlhf": "`--rollout.max_new_tokens`",
         "allmodes": "`max_tokens`",
     },
+    "no scaling": {
+        "trl": '`scale_rewards="none"` (RLOOTrainer: `normalize_advantages=False`)',
+        "verl": "`algorithm.norm_adv_by_std_in_grpo=False`",
+        "openrlhf": "`--algo.advantage.no_std_norm`, and not the estimator `group_norm`",
+        "allmodes": "`scale_rewards = false`",
+    },
+    "reverse KL": {
+        "trl": "`use_bias_correction_kl=True`, or RLOOTrainer",
+        "verl": "`algorithm.use_kl_in_reward=True` with `algorithm.kl_penalty=kl`",
+        "openrlhf": "`--algo.kl.estimator k1` without `--algo.kl.use_loss`",
+        "allmodes": '`kl = "reverse"`',
+    },
 }
 _PLAIN: dict[Setting, str] = {
     "beta": "β, the strength of the KL",
     "mara": "MARA's rewards (`allmodes.objectives.mara_rewards`)",
     "group size": "the number of samples of a prompt",
     "length": "the limit of a response's length",
+    "no scaling": "no division of advantages by their standard deviation",
+    "reverse KL": "k1, summed over the response, in the reward",
 }
 
 

@@ -1,0 +1,191 @@
+"""Traps in how a training is set up: some seen in its settings, some in its samples."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import Answer, MissingError, State
+from allmodes.audit.words import option
+from allmodes.objectives.groups import Groups, group_max, group_min, group_size, pair_groups
+from allmodes.objectives.thresholds import GroupQuantile
+from allmodes.runs.audit_config import KLForm
+from allmodes.runs.words import listing
+
+_IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
+_CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
+_TIED = 0.05  # share of batches in which a quantile is the smallest reward
+_MEAN_LIKE = 0.4  # exponent of length in |log π|: 1 for sums over tokens, 0 for means
+_LEAST_SAMPLES = 30
+# What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
+_KL: dict[KLForm, tuple[State, str]] = {
+    "k1-in-reward": ("passed", "k1 in the reward is the reverse KL of whole responses."),
+    "k2-in-loss": ("passed", "k2 in the loss is the reverse KL of each token, states held fixed."),
+    "k3-in-loss-corrected": (
+        "passed",
+        "k3 times the importance ratio, in the loss, is the reverse KL of each token, states held fixed.",
+    ),
+    "k3-in-loss": (
+        "tip",
+        "k3 in the loss has the value of the reverse KL but the gradient of the forward KL of each token.",
+    ),
+    "k1-in-loss": ("issue", "k1 in the loss has no gradient in expectation: nothing holds to the reference."),
+    "k3-in-reward": ("issue", "k3 in the reward is the gradient of neither KL."),
+}
+
+
+def scaled_advantages(evidence: Evidence) -> Answer:
+    """Advantages over their standard deviation, with rewards that a transform has made."""
+    config = evidence.config
+    if config.transform in (None, "none"):
+        return Answer(state="not applicable", summary="No transform of the rewards is in use.")
+    if config.scale_rewards is None:
+        raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
+    if config.scale_rewards == "none":
+        return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
+    if config.kl == "k1-in-reward":
+        return Answer(
+            state="passed",
+            summary="The KL is inside the rewards before they are divided: both keep their proportion.",
+        )
+    return Answer(
+        state="issue",
+        summary=(
+            f"Advantages are divided by the standard deviation s of their {config.scale_rewards}, the KL is "
+            "not: the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
+        ),
+        remedy=f"Set {option('no scaling', config.trainer)}, or put the KL into the reward.",
+    )
+
+
+def which_kl(evidence: Evidence) -> Answer:
+    """Which KL the estimator in use is a gradient of."""
+    config = evidence.config
+    if config.kl is None:
+        raise MissingError("how the KL is estimated is not known: give `--kl`")
+    state, summary = _KL[config.kl]
+    if config.transform == "mara" and state == "tip":
+        state, summary = "issue", f"{summary} MARA's optimum under it is not uniform."
+    return Answer(
+        state=state,
+        summary=summary,
+        remedy="" if state == "passed" else f"For the reverse KL: {option('reverse KL', config.trainer)}.",
+    )
+
+
+def groups_without_difference(evidence: Evidence) -> Answer:
+    """How many groups teach nothing, since all their rewards are equal."""
+    rewards = evidence.rewards
+    known = ~rewards.isnan()
+    groups = Groups(index=evidence.updates.index[known], count=evidence.updates.count)
+    size = group_size(groups)
+    extent = group_max(rewards[known], groups) - group_min(rewards[known], groups)
+    several = size >= 2
+    if not bool(several.any()):
+        raise MissingError("no prompt has two samples with a reward in one step")
+    idle = float((extent[several] == 0).double().mean())
+    state = "issue" if idle > _MOSTLY_IDLE else "tip" if idle > _IDLE else "passed"
+    return Answer(
+        state=state,
+        summary=(
+            f"{idle:.1%} of {int(several.sum())} groups have equal rewards: without a KL in the reward their "
+            "advantages are 0."
+        ),
+        remedy=(
+            "" if state == "passed" else "Take prompts of middling difficulty, or raise "
+            f"{option('group size', evidence.config.trainer)}."
+        ),
+        numbers={"share": idle, "groups": int(several.sum())},
+    )  # fmt: skip
+
+
+def truncated_responses(evidence: Evidence) -> Answer:
+    """How many responses were cut off at the limit."""
+    log, limit = evidence.log, evidence.config.max_tokens
+    if log.truncated is not None:
+        known = log.truncated[log.truncated >= 0]
+        share = float((known == 1).double().mean())
+    elif log.num_tokens is None:
+        raise MissingError("the log has no column `truncated` and no column `num_tokens`")
+    elif limit is None:
+        raise MissingError("the log has no column `truncated`: give `--max-tokens`")
+    else:
+        share = float((log.num_tokens[log.num_tokens >= 0] >= limit).double().mean())
+    state = "issue" if share > _MOSTLY_CUT else "tip" if share > _CUT else "passed"
+    return Answer(
+        state=state,
+        summary=(
+            f"{share:.1%} of the responses were cut off. Beginnings are likelier than whole responses, and "
+            "may become MARA's anchor."
+        ),
+        remedy=(
+            ""
+            if state == "passed"
+            else f"Raise {option('length', evidence.config.trainer)}, or leave them out."
+        ),
+        numbers={"share": share},
+    )
+
+
+def quantile_at_the_minimum(evidence: Evidence) -> Answer:
+    """Whether a quantile as τ is the smallest reward of its batch, so that it would call all good."""
+    q = evidence.config.threshold_quantile
+    if q is None:
+        return Answer(state="not applicable", summary="τ is not a quantile.")
+    rewards, steps = evidence.rewards, evidence.log.steps
+    known = ~rewards.isnan()
+    one = Groups(index=torch.zeros(int(known.sum()), dtype=torch.long), count=1)
+    batches = one if steps is None else pair_groups(steps[known], one)
+    tau = GroupQuantile(q)(rewards[known], batches.index)  # +inf where it is the smallest
+    tied = group_max(tau.isinf().double(), batches)
+    share = float(tied.mean())
+    is_tied = share > _TIED
+    return Answer(
+        state="issue" if is_tied else "passed",
+        summary=(
+            f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward: "
+            "every sample would be good, the wrong ones, too."
+        ),
+        remedy="Give τ as a number above the reward of a failure." if is_tied else "",
+        numbers={"share": share, "batches": batches.count},
+    )
+
+
+def sums_and_means(evidence: Evidence) -> Answer:
+    """Whether log-probabilities are sums over tokens, as all formulas want them, or means."""
+    log = evidence.log
+    if log.num_tokens is None:
+        raise MissingError("the log has no column `num_tokens`")
+    columns = {"ref_logprob": log.ref_logprobs, "policy_logprob": log.policy_logprobs}
+    exponents = {
+        name: exponent
+        for name, values in columns.items()
+        if values is not None and (exponent := _length_exponent(values, log.num_tokens)) is not None
+    }
+    if not exponents:
+        raise MissingError("the log has no log-probabilities of responses of different lengths")
+    means = [name for name, exponent in exponents.items() if exponent < _MEAN_LIKE]
+    return Answer(
+        state="issue" if means else "passed",
+        summary=(
+            f"{listing([f'{name} goes with the power {e:.2f}' for name, e in exponents.items()])} of the "
+            "length: sums over tokens have about 1, means about 0."
+        ),
+        remedy=(
+            f"Multiply {' and '.join(means)} by the number of tokens: the formulas are of whole responses."
+            if means
+            else ""
+        ),
+        numbers={"exponents": exponents},
+    )
+
+
+def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> float | None:
+    """Slope of log |log π| over log length, by least squares; None where lengths do not tell."""
+    known = ~logprobs.isnan() & (logprobs < 0) & (num_tokens > 0)
+    x, y = num_tokens[known].double().log(), (-logprobs[known]).log()
+    if len(x) < _LEAST_SAMPLES or float(x.std()) < math.log(1.1):
+        return None
+    x = x - x.mean()
+    return float((x * y).sum() / x.square().sum())
