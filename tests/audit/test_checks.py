@@ -8,6 +8,7 @@ import torch
 
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError
+from allmodes.audit.ips_checks import extinct_outcomes
 from allmodes.audit.log import read_log
 from allmodes.audit.mara_checks import (
     bias_of_the_anchor,
@@ -426,3 +427,38 @@ def test_lengths_that_do_not_tell() -> None:
             sums_and_means(evidence(lacking))
     with pytest.raises(MissingError, match="`num_tokens`"):
         sums_and_means(evidence(ONE_TWO))
+
+
+FIVE = {"a": 1.0, "b": 0.8, "c": 0.6, "d": 0.4, "e": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("size", "extinct", "state"),
+    # A group of 4 without a baseline loses two of these outcomes, of 8 one, of 16 none (IPS, equation 9).
+    [(5, 2, "issue"), (9, 1, "tip"), (17, 0, "passed")],
+)
+def test_outcomes_that_go_extinct(size: int, extinct: int, state: str) -> None:
+    rows = drawn(dict.fromkeys(FIVE, 10), FIVE)
+    found = extinct_outcomes(evidence(rows, transform="ips", group_size=size, good=0.3))
+    assert (found.state, found.numbers["outcomes"], found.numbers["extinct"]) == (state, 5, extinct)
+    assert found.numbers["good_extinct"] == max(0, extinct - 1)
+    assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == "passed"
+
+
+def test_rewards_and_groups_that_scaling_cannot_have() -> None:
+    rows = drawn({"a": 5, "b": 5}, {"a": 1.0, "b": -0.5})
+    for settings in ({"group_size": 8}, {"group_size": 2}):
+        used, unused = (
+            extinct_outcomes(evidence(rows if settings["group_size"] == 8 else ONE_TWO, **more, **settings))
+            for more in ({"transform": "ips"}, {})
+        )
+        assert (used.state, unused.state) == ("issue", "not applicable")
+        assert used.remedy
+        assert not unused.remedy
+
+
+def test_scaling_of_nothing_or_of_responses() -> None:
+    rows = drawn({"a": 5, "b": 5}, {"a": 0.0, "b": 0.0})
+    assert extinct_outcomes(evidence(rows, group_size=8, good=1.0)).state == "not applicable"
+    with pytest.raises(MissingError, match="no column `outcome`"):
+        extinct_outcomes(evidence(BONUS, group_size=8))

@@ -47,13 +47,13 @@ def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) ->
 
 
 def _errors_over_samples(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[float]:
-    rows = evidence.unit_rows
+    rows, beta = evidence.unit_rows, evidence.config.beta
     size = min(len(rows), _MOST_ROWS)
     generator = torch.Generator().manual_seed(0)
     means: list[list[float]] = []
     for _ in range(_RESAMPLES):
         drawn = rows[torch.randint(len(rows), (size,), generator=generator)]
-        means.append([float(values.nanmean()) for values in statistics(evidence.units_of(drawn))])
+        means.append([float(values.nanmean()) for values in statistics(evidence.units_of(drawn, beta=beta))])
     columns = (_defined(column) for column in torch.tensor(means, dtype=torch.float64).T)
     return [
         float(column.std()) * math.sqrt(size / len(rows)) if len(column) > 1 else math.nan

@@ -98,11 +98,14 @@ class Evidence:
     @cached_property
     def units(self) -> Units:
         """What can be told apart, by prompt."""
-        return self.units_of(self.unit_rows)
+        return self.units_of(self.unit_rows, beta=self.config.beta)
 
-    def units_of(self, rows: Tensor) -> Units:
-        """The units of some of the samples; for outcomes, what is invalid is one of its own, the last."""
-        groups, rewards, beta = self.groups_of(rows), self.rewards[rows], self.config.beta
+    def units_of(self, rows: Tensor, *, beta: float | None) -> Units:
+        """The units of some of the samples; for outcomes, what is invalid is one of its own, the last.
+
+        beta: of the optimum that their rewards are for; None for their mean rewards.
+        """
+        groups, rewards = self.groups_of(rows), self.rewards[rows]
         if self.kind == "outcome":
             chosen = _present(self.log.outcomes)[rows]
             named = torch.where(chosen < 0, len(self.log.outcome_names), chosen)

@@ -1,0 +1,57 @@
+"""What inverse probability scaling would do, or does, with the outcomes of a log."""
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import Answer, MissingError
+from allmodes.audit.words import option
+from allmodes.targets import ips_target
+
+_MOST_PROMPTS = 200  # whose fixed points are solved for, the first of the log
+
+
+def extinct_outcomes(evidence: Evidence) -> Answer:
+    """Which outcomes a group of this size cannot keep: p̂ = n/G stands for their probabilities.
+
+    With the group's mean as the baseline, as trainers have it, a group of G rests where G − 1 do without.
+    Source: IPS, equation 9; the fixed point is `allmodes.targets.ips_target`.
+    """
+    if evidence.kind != "outcome":
+        raise MissingError("the log has no column `outcome` with outcomes that come again")
+    size = evidence.group_size
+    used = evidence.config.transform == "ips"
+    rewards = evidence.rewards[evidence.unit_rows]
+    if float(rewards.min()) < 0:
+        return Answer(
+            state="issue" if used else "not applicable",
+            summary=f"Rewards go down to {float(rewards.min()):.3g}: outcomes of negative reward go extinct.",
+            remedy="Give rewards from 0 on; a constant that is added changes the optimum." if used else "",
+        )
+    if size < 3:
+        return Answer(
+            state="issue" if used else "not applicable",
+            summary="In groups of 2 the baseline leaves nothing of the scaling.",
+            remedy=f"Raise {option('group size', evidence.config.trainer)}." if used else "",
+        )
+    units = evidence.units_of(evidence.unit_rows, beta=None)
+    found = units.prompts.index.unique()[:_MOST_PROMPTS]
+    outcomes = extinct = good_extinct = 0
+    for prompt in found.tolist():
+        own = units.rewards[units.prompts.index == prompt]
+        own = own[own > 0]  # what earns nothing goes extinct with any group
+        if len(own) == 0:
+            continue
+        lost = ips_target(own, group_size=size - 1).isneginf()
+        outcomes += len(own)
+        extinct += int(lost.sum())
+        good_extinct += int((lost & (own >= evidence.good_from)).sum())
+    if outcomes == 0:
+        return Answer(state="not applicable", summary="No outcome has a reward above 0.")
+    state = "issue" if good_extinct else "tip" if extinct else "passed"
+    return Answer(
+        state=state if used else "passed",
+        summary=(
+            f"In groups of {size}, IPS keeps {outcomes - extinct} of {outcomes} outcomes of {len(found)} "
+            f"prompts; {good_extinct} of those that it loses are good."
+        ),
+        remedy=f"Raise {option('group size', evidence.config.trainer)}." if used and extinct else "",
+        numbers={"outcomes": outcomes, "extinct": extinct, "good_extinct": good_extinct, "group_size": size},
+    )
