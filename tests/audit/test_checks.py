@@ -31,6 +31,7 @@ from allmodes.audit.setup_checks import (
     which_kl,
 )
 from allmodes.audit.sources import RecordSource
+from allmodes.audit.training_checks import falling_distinct, falling_entropy, rising_repeats
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target
 
@@ -462,3 +463,72 @@ def test_scaling_of_nothing_or_of_responses() -> None:
     assert extinct_outcomes(evidence(rows, group_size=8, good=1.0)).state == "not applicable"
     with pytest.raises(MissingError, match="no column `outcome`"):
         extinct_outcomes(evidence(BONUS, group_size=8))
+
+
+OVER_TRAINING = (falling_entropy, falling_distinct, rising_repeats)
+
+
+def training(share: Any, *, steps: int = 200, group: int = 16, **rest: Any) -> list[Any]:
+    """A prompt's groups; share(t): how probable answer 1 is at time t of 0 to 1, the others are 2 to 9."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for step in range(steps):
+        for _ in range(group):
+            is_one = float(torch.rand((), generator=generator)) < share(step / steps)
+            answer = 1 if is_one else int(torch.randint(2, 10, (), generator=generator))
+            rows.append({"step": step, "outcome": answer, "response": f"{answer}", "reward": 1.0, **rest})
+    return rows
+
+
+def test_nothing_changes() -> None:
+    rows = training(lambda t: 0.2)
+    for check in OVER_TRAINING:
+        found = check(evidence(rows))
+        assert (found.state, found.remedy) == ("passed", "")
+        assert found.numbers["last"] == pytest.approx(found.numbers["first"], abs=0.1)
+
+
+def test_a_collapse_is_seen_with_the_step_where_it_happens() -> None:
+    rows = training(lambda t: 0.2 if t < 0.6 else 0.98)
+    for check in OVER_TRAINING:
+        found = check(evidence(rows, trainer="trl"))
+        assert found.state == "issue"
+        assert found.numbers["p"] < 1e-6
+        assert found.numbers["changes"] == [120]
+        assert "transform=MARA" in found.remedy
+
+
+def test_a_slow_loss_is_a_tip() -> None:
+    rows = training(lambda t: 0.2 + 0.35 * t)
+    assert falling_entropy(evidence(rows)).state == "tip"
+
+
+def test_the_figures_of_the_ends() -> None:
+    # Two answers, always in equal parts, then one alone: entropies log 2 and 0, by hand.
+    rows = [
+        {"step": step, "prompt": p, "outcome": (i % 2) * (step < 2), "response": "same"}
+        for step in range(4) for p in range(3) for i in range(4)
+    ]  # fmt: skip
+    entropy, distinct = (check(evidence(rows)).numbers for check in (falling_entropy, falling_distinct))
+    assert (entropy["first"], entropy["last"]) == (pytest.approx(math.log(2)), 0)
+    assert (distinct["first"], distinct["last"]) == (0.5, 0.25)
+    assert entropy["changes"] == [2]
+    repeats = rising_repeats(evidence(rows))
+    assert (repeats.state, repeats.numbers["first"], repeats.numbers["last"]) == ("passed", 0.75, 0.75)
+
+
+def test_responses_stand_for_outcomes_where_none_are_named() -> None:
+    rows = training(lambda t: 0.2 if t < 0.5 else 0.99)
+    unnamed = [{name: value for name, value in row.items() if name != "outcome"} for row in rows]
+    named, found = (falling_entropy(evidence(r)) for r in (rows, unnamed))
+    assert found.numbers == named.numbers
+
+
+def test_too_little_to_compare() -> None:
+    few = training(lambda t: 0.5, steps=3)
+    with pytest.raises(MissingError, match="too few groups or steps"):
+        falling_entropy(evidence(few))
+    with pytest.raises(MissingError, match="`step`"):
+        falling_entropy(evidence(ONE_TWO))
+    with pytest.raises(MissingError, match="no column `outcome` and no column `response`"):
+        falling_entropy(evidence([{"step": i, "reward": 1.0} for i in range(9)]))

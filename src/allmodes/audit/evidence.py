@@ -10,6 +10,7 @@ from torch import Tensor
 from allmodes.audit.findings import MissingError
 from allmodes.audit.log import Log
 from allmodes.audit.units import Units, mara_logprobs, optimum_logprobs, outcome_units, response_units
+from allmodes.audit.windows import GroupFigures, group_figures
 from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
@@ -112,6 +113,27 @@ class Evidence:
             return outcome_units(groups, named, rewards, beta=beta)
         ref_logprobs, responses = _present(self.log.ref_logprobs)[rows], _present(self.log.responses)[rows]
         return response_units(groups, responses, rewards, ref_logprobs, beta=beta)
+
+    @cached_property
+    def group_figures(self) -> GroupFigures:
+        """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
+        log = self.log
+        if log.steps is None:
+            raise MissingError("the log has no column `step`")
+        outcomes = log.responses if log.outcomes is None else log.outcomes
+        if outcomes is None:
+            raise MissingError("the log has no column `outcome` and no column `response`")
+        if log.outcomes is None:
+            outcomes = outcomes & torch.iinfo(torch.long).max  # digests have a sign, outcomes have none
+        known = (log.steps >= 0).nonzero().squeeze(1)
+        rewards = torch.full((len(log),), math.nan) if log.rewards is None else log.rewards
+        return group_figures(
+            Groups(index=self.updates.index[known], count=self.updates.count),
+            log.steps[known],
+            outcomes=outcomes[known],
+            responses=None if log.responses is None else log.responses[known],
+            rewards=rewards[known],
+        )
 
     @cached_property
     def group_size(self) -> int:

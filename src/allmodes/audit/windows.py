@@ -1,0 +1,143 @@
+"""Diversity of groups of samples over training: each group's figures, windows of steps, and change points."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from allmodes.metrics import bootstrap_sem
+from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum, pair_groups
+
+MOST_WINDOWS = 20
+_MOST_CHANGES = 3
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class GroupFigures:
+    """One value for each group that has samples, in the order of their steps; (U,) each.
+
+    steps: of the group. entropy: of its valid outcomes, nats, NaN without one. distinct: different valid
+    outcomes over samples. repeated: share of responses that another of the group has said before. reward:
+    mean, NaN without one.
+    """
+
+    steps: Tensor
+    entropy: Tensor
+    distinct: Tensor
+    repeated: Tensor
+    reward: Tensor
+
+
+def group_figures(
+    groups: Groups, steps: Tensor, *, outcomes: Tensor, responses: Tensor | None, rewards: Tensor
+) -> GroupFigures:
+    """Figures of every group of an update.
+
+    H = −Σ p̂ log p̂ over a group's valid outcomes. outcomes: (N,), −1 where invalid. responses: (N,) equal for
+    equal texts; without them `repeated` is NaN. rewards: (N,), NaN where missing. All samples of a group are
+    of one step. Source: as `allmodes.metrics.answer_entropy` and `distinct_k`, for all groups at once.
+    """
+    size = group_size(groups)
+    has_samples = size > 0
+    step = torch.zeros(groups.count, dtype=torch.long).scatter_(0, groups.index, steps)
+    valid = (outcomes >= 0).nonzero().squeeze(1)
+    of_valid = Groups(index=groups.index[valid], count=groups.count)
+    entropy, distinct = _entropy_and_distinct(of_valid, outcomes[valid])
+    repeated = torch.full((groups.count,), torch.nan, dtype=torch.float64)
+    if responses is not None:
+        _, different = _entropy_and_distinct(groups, responses)
+        repeated = 1 - different / size
+    order = torch.argsort(torch.where(has_samples, step, torch.iinfo(torch.long).max), stable=True)
+    order = order[: int(has_samples.sum())]
+    reward = group_mean(rewards, groups)
+    return GroupFigures(
+        steps=step[order],
+        entropy=entropy[order],
+        distinct=(distinct / size)[order],
+        repeated=repeated[order],
+        reward=reward[order],
+    )
+
+
+def _entropy_and_distinct(groups: Groups, values: Tensor) -> tuple[Tensor, Tensor]:
+    pairs = pair_groups(values, groups)
+    of_pair = torch.zeros(pairs.count, dtype=torch.long).scatter_(0, pairs.index, groups.index)
+    counts = group_size(pairs).double()
+    within = Groups(index=of_pair, count=groups.count)
+    p = counts / group_size(groups)[of_pair]
+    entropy = group_sum(-p * p.log(), within)
+    distinct = group_size(within)
+    return torch.where(distinct > 0, entropy, torch.nan), distinct.double()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Mean over the groups of some steps and its bootstrap error; NaN where no group has a value."""
+
+    first_step: int
+    last_step: int
+    mean: float
+    error: float
+    values: Tensor
+
+
+def windows(steps: Tensor, values: Tensor) -> list[Window]:
+    """At most 20 windows with about as many steps each. steps, values: (U,), sorted by step."""
+    distinct = steps.unique()
+    parts = torch.tensor_split(distinct, min(MOST_WINDOWS, len(distinct)))
+    found = []
+    for part in parts:
+        first, last = int(part[0]), int(part[-1])
+        own = values[(steps >= first) & (steps <= last)]
+        own = own[~own.isnan()]
+        found.append(
+            Window(
+                first_step=first,
+                last_step=last,
+                mean=float(own.mean()) if len(own) else math.nan,
+                error=bootstrap_sem(own.tolist(), resamples=200) if len(own) > 1 else math.nan,
+                values=own,
+            )
+        )
+    return found
+
+
+def change_points(values: Sequence[float]) -> list[int]:
+    """Where a series changes its level: the indices that begin a new one, none to three of them.
+
+    Least squares of piecewise constant levels, found exactly; their number k minimises
+    n log(RSS/n) + (2k + 1) log n. Source: Yao 1988, Schwarz's criterion for change points.
+    """
+    n = len(values)
+    if n < 4:
+        return []
+    sums, squares = [0.0], [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+        squares.append(squares[-1] + value * value)
+
+    def cost(start: int, end: int) -> float:
+        total = sums[end] - sums[start]
+        return max(0.0, squares[end] - squares[start] - total * total / (end - start))
+
+    best = [[cost(0, end) if end else math.inf for end in range(n + 1)]]  # by number of changes, by end
+    origin: list[list[int]] = [[0] * (n + 1)]
+    most = min(_MOST_CHANGES, n // 2 - 1)
+    for _ in range(most):
+        row, came = [math.inf] * (n + 1), [0] * (n + 1)
+        for end in range(2, n + 1):
+            row[end], came[end] = min((best[-1][at] + cost(at, end), at) for at in range(1, end))
+        best.append(row)
+        origin.append(came)
+    floor = 1e-12 * max(squares[-1], 1e-300)  # a series without noise: no fit is better than this
+    scores = [n * math.log(max(row[n], floor) / n) + (2 * k + 1) * math.log(n) for k, row in enumerate(best)]
+    found, end = [], n
+    for k in range(scores.index(min(scores)), 0, -1):
+        end = origin[k][end]
+        found.append(end)
+    return found[::-1]
