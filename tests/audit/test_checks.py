@@ -124,6 +124,26 @@ def test_responses_of_equal_reward(skew: float, state: str) -> None:
     assert spread_of_equal_rewards(plain).state == "passed"
 
 
+@pytest.mark.parametrize(("counts", "state"), [((9, 6, 3, 12), "passed"), ((90, 60, 30, 120), "tip")])
+def test_a_spread_that_chance_could_make(counts: tuple[int, ...], state: str) -> None:
+    # X² of (9, 6, 3, 12) against equal parts is 6 with 3 degrees of freedom, p = .11; tenfold it is 60.
+    names = "abcd"
+    rows = drawn(dict(zip(names, counts, strict=True)) | {None: 10}, dict.fromkeys(names, 1.0) | {None: 0.0})
+    found = spread_of_equal_rewards(evidence(rows))
+    assert found.state == state
+    assert found.numbers["spread"].value == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize(("x2", "is_chance"), [(11.2, True), (11.5, False)])
+def test_the_limit_of_chance_is_the_99th_percentile(x2: float, *, is_chance: bool) -> None:
+    # The 99th percentile of χ² with 3 degrees of freedom is 11.34: four counts, of which two are raised.
+    shift = math.sqrt(x2 * 10_000 / 2)
+    counts = [round(10_000 + shift), round(10_000 - shift), 10_000, 10_000]
+    names = "abcd"
+    rows = drawn(dict(zip(names, counts, strict=True)) | {None: 10}, dict.fromkeys(names, 1.0) | {None: 0.0})
+    assert ("which samples of equal" in spread_of_equal_rewards(evidence(rows)).summary) == is_chance
+
+
 def test_a_spread_needs_two_of_one_reward() -> None:
     rows = [
         {"response": text, "reward": reward, "ref_logprob": -3.0} for text, reward in (("a", 1.0), ("b", 0.9))

@@ -25,6 +25,14 @@ class Estimate:
     value: float
     error: float
 
+    def is_above(self, bound: float) -> bool:
+        """Whether it is clearly above: by two standard errors, where there are any."""
+        return self.value - (0 if math.isnan(self.error) else 2 * self.error) > bound
+
+    def is_below(self, bound: float) -> bool:
+        """Whether it is clearly below: by two standard errors, where there are any."""
+        return self.value + (0 if math.isnan(self.error) else 2 * self.error) < bound
+
     def __str__(self) -> str:
         return f"{self.value:.3g}" if math.isnan(self.error) else f"{self.value:.3g} ± {self.error:.1g}"
 

@@ -138,7 +138,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
     (bias,) = estimate(evidence, lambda units: [anchor_bias(units, evidence.good(units), group_size=size)])
     if math.isnan(bias.value):
         return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
-    is_biased = bias.value > _BIASED
+    is_biased = bias.is_above(_BIASED)
     return Answer(
         state=_if_used(evidence, "tip") if is_biased else "passed",
         summary=(

@@ -10,12 +10,21 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer
 from allmodes.audit.units import Evenness, Units, evenness
 from allmodes.audit.words import option
-from allmodes.objectives.groups import Groups, group_argmax, group_max, group_min, pair_groups
+from allmodes.objectives.groups import (
+    Groups,
+    group_argmax,
+    group_max,
+    group_mean,
+    group_min,
+    group_size,
+    pair_groups,
+)
 from allmodes.targets import flip_beta
 
 _UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
 _DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
 _NEAR = 2.0  # a factor
+_CLEAR = 2.326  # the normal distribution's 99th percentile
 _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
 
 
@@ -35,9 +44,9 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     count, before, effective, top = estimate(evidence, statistics)
     if math.isnan(count.value):
         return _too_few(evidence)
-    is_uneven = effective.value - 1 < _UNEVEN * (count.value - 1)  # 1 is the least there can be
+    is_uneven = effective.is_below(1 + _UNEVEN * (count.value - 1))  # 1 is the least there can be
     return Answer(
-        state="issue" if is_uneven and top.value > _DOMINANT else "tip" if is_uneven else "passed",
+        state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
             f"At β = {beta:g} the optimum has an effective {effective} of {count.value:.3g} good "
             f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them; the "
@@ -58,16 +67,13 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
 
     def statistics(units: Units) -> list[Tensor]:
-        rows = evidence.good(units).nonzero().squeeze(1)
-        chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-        # Rewards that agree to ten digits are one.
-        same = pair_groups((units.rewards[rows] * 1e10).round().long(), chosen)
+        rows, ties = _ties(units, evidence.good(units))
         logprobs = units.ref_logprobs[rows]
-        spread = group_max(logprobs, same) - group_min(logprobs, same)
-        is_tie = torch.bincount(same.index, minlength=same.count) > 1
-        prompt = torch.zeros(same.count, dtype=torch.long).scatter_(0, same.index, chosen.index)
-        ties = Groups(index=prompt[is_tie], count=chosen.count)
-        largest = group_max(spread[is_tie], ties)
+        spread = group_max(logprobs, ties) - group_min(logprobs, ties)
+        spread = torch.where(group_size(ties) > 1, spread, torch.nan)
+        prompts = torch.zeros(ties.count, dtype=torch.long)
+        prompts = prompts.scatter_(0, ties.index, units.prompts.index[rows])
+        largest = group_max(spread.nan_to_num(-torch.inf), Groups(index=prompts, count=units.prompts.count))
         return [torch.where(largest.isneginf(), torch.nan, largest)]
 
     (spread,) = estimate(evidence, statistics)
@@ -75,9 +81,20 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
         return Answer(
             state="not applicable", summary=f"No two good {evidence.kind}s of a prompt have the same reward."
         )
-    state = "issue" if spread.value > _WORTH_AN_ISSUE else "tip" if spread.value > _WORTH_A_WORD else "passed"
-    if evidence.config.transform not in (None, "none"):
-        state = "passed"
+    numbers = {"spread": spread}
+    if _may_be_chance(evidence):
+        return Answer(
+            state="passed",
+            summary=(
+                f"Good outcomes of equal reward differ by up to {spread} nats in log π_ref, which samples of "
+                "equal probabilities do, too."
+            ),
+            numbers=numbers,
+        )
+    is_left = evidence.config.transform in (None, "none")
+    state = "passed"
+    if is_left and spread.is_above(_WORTH_A_WORD):
+        state = "issue" if spread.is_above(_WORTH_AN_ISSUE) else "tip"
     return Answer(
         state=state,
         summary=(
@@ -85,8 +102,34 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
             f"{math.exp(min(spread.value, 700)):.3g}; without a transform the optimum keeps it at any β."
         ),
         remedy="" if state == "passed" else _transform_remedy(evidence),
-        numbers={"spread": spread},
+        numbers=numbers,
     )
+
+
+def _ties(units: Units, good: Tensor) -> tuple[Tensor, Groups]:
+    """The good units, and those of one prompt with one reward (to ten digits) as groups."""
+    rows = good.nonzero().squeeze(1)
+    chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    return rows, pair_groups((units.rewards[rows] * 1e10).round().long(), chosen)
+
+
+def _may_be_chance(evidence: Evidence) -> bool:
+    """Whether counted outcomes of equal reward could have equal probabilities, one-sided at .01.
+
+    Pearson's X² = Σ (n − n̄)²/n̄ over all ties has Σ (k − 1) degrees of freedom; its p-value is that of Wilson
+    and Hilferty 1931. The largest minus the smallest of several counts is never 0, equal as they may be.
+    """
+    if evidence.kind == "response":  # whose log-probabilities are known, not counted
+        return False
+    units = evidence.units
+    rows, ties = _ties(units, evidence.good(units))
+    samples = group_size(evidence.groups_of(evidence.unit_rows))
+    counts = (units.shares * samples[units.prompts.index])[rows]
+    expected = group_mean(counts, ties)[ties.index]
+    statistic = float(((counts - expected).square() / expected).sum())
+    freedom = len(rows) - int((group_size(ties) > 0).sum())
+    spread = 2 / (9 * freedom)
+    return ((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread) < _CLEAR
 
 
 def flip_of_the_best_two(evidence: Evidence) -> Answer:
