@@ -79,6 +79,12 @@ def late(row: dict[str, Any]) -> bool:
 
 QUANTILE = {"threshold": None, "threshold_quantile": 0.9, "good": 0.5, "transform": "none"}
 
+
+def poorer(index: int) -> str:
+    """A response that no other of its group repeats, and that has nothing else of its own."""
+    return f"{index % 16}, said in 9 tokens of kind 7"
+
+
 # Each trap: what is done to the log, what is set, and exactly which checks raise.
 TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("none, without a transform", lambda rows: rows, {"transform": "none"}, set()),
@@ -93,6 +99,8 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("collapse", with_value("outcome", lambda i, row: "0" if late(row) else row["outcome"]), {},
      {"AM050", "AM051"}),
     ("repeats", with_value("response", lambda i, row: "the same" if late(row) else row["response"]), {},
+     {"AM052", "AM053"}),
+    ("fewer words", with_value("response", lambda i, row: poorer(i) if late(row) else row["response"]), {},
      {"AM052"}),
 ]  # fmt: skip
 

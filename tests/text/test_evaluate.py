@@ -33,10 +33,11 @@ from allmodes.metrics import (
     vendi_score,
     welch_test,
 )
+from allmodes.metrics.text import words
 from allmodes.text import measures
 from allmodes.text.evaluate import evaluate_file
 from allmodes.text.generations import index_file, read_prompts
-from allmodes.text.measures import load_tokeniser, short_answer_classes, stand_in_embeddings, words
+from allmodes.text.measures import load_tokeniser, short_answer_classes, stand_in_embeddings
 
 Row = dict[str, Any]
 PROPERTY = settings(deadline=None, max_examples=150)

@@ -1,6 +1,6 @@
 """All checks over one log: `allmodes.audit.run(records)`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -46,7 +46,8 @@ CHECKS = (
     Check("AM045", "Log-probabilities are of whole responses", setup_checks.sums_and_means),
     Check("AM050", "Entropy of outcomes has not fallen", training_checks.falling_entropy),
     Check("AM051", "Different outcomes have not become fewer", training_checks.falling_distinct),
-    Check("AM052", "Repeated responses have not become more", training_checks.rising_repeats),
+    Check("AM052", "Distinct n-grams have not become fewer", training_checks.falling_ngrams),
+    Check("AM053", "Repeated responses have not become more", training_checks.rising_repeats),
 )
 
 
@@ -103,7 +104,13 @@ def audit_source(
     """Audit a log of any size. Raises InputError for one that has no usable sample."""
     mapped = map_columns(_first_row(source), format=format, columns=columns, rewards=rewards)
     log = read_log(source, mapped.convert, advance=advance)
-    evidence = Evidence(log, config)
+
+    def texts(rows: Sequence[int]) -> list[str]:
+        places = {log.place(row) for row in rows}
+        found = (row for _, row in source.rows(wanted=places, advance=lambda done: None))
+        return [mapped.convert(row)["response"] or "" for row in found if not isinstance(row, BadLineError)]
+
+    evidence = Evidence(log, config, texts=texts)
     return Audit(
         findings=tuple(_finding(check, evidence) for check in CHECKS), config=config, log=log, columns=mapped
     )

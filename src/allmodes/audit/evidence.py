@@ -1,6 +1,7 @@
 """What all checks look at: the log, the settings, and what follows from both, worked out once."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal, final
 
@@ -11,20 +12,27 @@ from allmodes.audit.findings import MissingError
 from allmodes.audit.log import Log
 from allmodes.audit.units import Units, mara_logprobs, optimum_logprobs, outcome_units, response_units
 from allmodes.audit.windows import GroupFigures, group_figures
+from allmodes.metrics import ead
+from allmodes.metrics.text import words
 from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
+_MOST_GROUPS, _VOCABULARY = 500, 50257  # whose texts are read again; Kirk et al. 2023
 _REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities
+
+
+Texts = Callable[[Sequence[int]], list[str]]
+"""Numbers of samples, rising → their responses, read again: a log keeps no texts."""
 
 
 @final
 class Evidence:
     """A log with its settings. Properties raise MissingError where they cannot be had."""
 
-    def __init__(self, log: Log, config: AuditConfig) -> None:
-        self.log, self.config = log, config
+    def __init__(self, log: Log, config: AuditConfig, *, texts: Texts | None = None) -> None:
+        self.log, self.config, self._texts = log, config, texts
 
     @cached_property
     def rewards(self) -> Tensor:
@@ -115,6 +123,30 @@ class Evidence:
         return response_units(groups, responses, rewards, ref_logprobs, beta=beta)
 
     @cached_property
+    def ead_of_groups(self) -> tuple[Tensor, Tensor]:
+        """Expectation-adjusted distinct n-grams of at most 500 groups, evenly over training: steps, values.
+
+        Of words, V = 50257. Source: `allmodes.metrics.ead`.
+        """
+        steps = self.log.steps
+        if steps is None:
+            raise MissingError("the log has no column `step`")
+        if self._texts is None or self.log.responses is None:
+            raise MissingError("the log has no column `response`")
+        order = torch.argsort(steps, stable=True)
+        known = order[steps[order] >= 0]
+        groups = self.updates.index[known]
+        found = _in_order(groups)
+        chosen = found[torch.linspace(0, len(found) - 1, min(len(found), _MOST_GROUPS)).round().long()]
+        rows = known[torch.isin(groups, chosen)].sort().values
+        tokens: dict[int, list[list[str]]] = {}
+        for row, text in zip(rows.tolist(), self._texts(rows.tolist()), strict=True):
+            tokens.setdefault(int(self.updates.index[row]), []).append(words(text))
+        values = [ead(tokens[group], vocabulary_size=_VOCABULARY) for group in chosen.tolist()]
+        step_of = torch.zeros(self.updates.count, dtype=torch.long).scatter_(0, groups, steps[known])
+        return step_of[chosen], torch.tensor(values, dtype=torch.float64)
+
+    @cached_property
     def group_figures(self) -> GroupFigures:
         """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
         log = self.log
@@ -174,6 +206,14 @@ class Evidence:
         """Which samples belong to one group of one update: those of a prompt in a step."""
         prompts = Groups(index=self.log.prompts, count=len(self.log.prompt_names))
         return prompts if self.log.steps is None else pair_groups(self.log.steps, prompts)
+
+
+def _in_order(groups: Tensor) -> Tensor:
+    """Each group once, in the order of its first sample."""
+    distinct, index = torch.unique(groups, return_inverse=True)
+    first = torch.full((len(distinct),), len(groups), dtype=torch.long)
+    first = first.scatter_reduce_(0, index, torch.arange(len(groups)), "amin")
+    return distinct[first.argsort()]
 
 
 def _present(column: Tensor | None) -> Tensor:

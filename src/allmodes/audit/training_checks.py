@@ -1,7 +1,8 @@
 """Whether diversity has fallen over training: the first window of steps beside the last."""
 
 import math
-from typing import Literal
+
+from torch import Tensor
 
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError
@@ -13,22 +14,31 @@ _CLEAR = 0.01  # one-sided p-value from which on a fall is more than noise
 _LESS, _HALF = 0.8, 0.5  # of the first window
 _MANY = 0.5  # share of repeated responses that is an issue wherever it comes from
 
-Figure = Literal["entropy", "distinct", "repeated", "reward"]
-
 
 def falling_entropy(evidence: Evidence) -> Answer:
     """Entropy of the outcomes of a group."""
-    return _fall(evidence, "entropy", "The entropy of a group's outcomes", unit=" nats")
+    found = evidence.group_figures
+    ends = _ends(found.steps, found.entropy)
+    return _fallen(evidence, ends, "The entropy of a group's outcomes", unit=" nats")
 
 
 def falling_distinct(evidence: Evidence) -> Answer:
     """Different outcomes of a group over its samples."""
-    return _fall(evidence, "distinct", "The share of different outcomes in a group", unit="")
+    found = evidence.group_figures
+    ends = _ends(found.steps, found.distinct)
+    return _fallen(evidence, ends, "The share of different outcomes in a group", unit="")
+
+
+def falling_ngrams(evidence: Evidence) -> Answer:
+    """Expectation-adjusted distinct n-grams of a group's responses."""
+    steps, values = evidence.ead_of_groups
+    return _fallen(evidence, _ends(steps, values), "EAD of a group's responses", unit="")
 
 
 def rising_repeats(evidence: Evidence) -> Answer:
     """Responses that a group has said before."""
-    first, last, changes = _ends(evidence, "repeated")
+    found = evidence.group_figures
+    first, last, changes = _ends(found.steps, found.repeated)
     p = welch_test(last.values.tolist(), first.values.tolist())
     has_risen = p < _CLEAR and last.mean > first.mean + (1 - _LESS) * (1 - first.mean)
     state = "issue" if has_risen and last.mean > _MANY else "tip" if has_risen else "passed"
@@ -40,8 +50,8 @@ def rising_repeats(evidence: Evidence) -> Answer:
     )
 
 
-def _fall(evidence: Evidence, figure: Figure, name: str, *, unit: str) -> Answer:
-    first, last, changes = _ends(evidence, figure)
+def _fallen(evidence: Evidence, ends: tuple[Window, Window, list[int]], name: str, *, unit: str) -> Answer:
+    first, last, changes = ends
     # welch_test is NaN where neither window varies and both are equal: nothing has fallen.
     p = welch_test(first.values.tolist(), last.values.tolist())
     is_clear = p < _CLEAR
@@ -58,10 +68,9 @@ def _fall(evidence: Evidence, figure: Figure, name: str, *, unit: str) -> Answer
     )
 
 
-def _ends(evidence: Evidence, figure: Figure) -> tuple[Window, Window, list[int]]:
+def _ends(steps: Tensor, values: Tensor) -> tuple[Window, Window, list[int]]:
     """The first and the last window with a value, and the steps at which windows change their level."""
-    found = evidence.group_figures
-    known = [w for w in windows(found.steps, getattr(found, figure)) if not math.isnan(w.mean)]
+    known = [w for w in windows(steps, values) if not math.isnan(w.mean)]
     if len(known) < 2 or min(len(known[0].values), len(known[-1].values)) < 2:
         raise MissingError("the log has too few groups or steps to compare the first with the last")
     changes = change_points([w.mean for w in known])

@@ -1,6 +1,7 @@
 """How diverse the generations of one prompt are: words, meanings, classes, answers."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import cast
@@ -10,6 +11,13 @@ from torch import Tensor
 
 from allmodes.checks import check_finite
 from allmodes.errors import InputError
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, digits and underscores, and every other visible character by itself."""
+    return _WORD.findall(text)
 
 
 def ead(responses: Sequence[Sequence[Hashable]], *, vocabulary_size: int, max_n: int = 5) -> float:

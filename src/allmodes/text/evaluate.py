@@ -31,7 +31,7 @@ from allmodes.metrics import (
     vendi_score,
     welch_test,
 )
-from allmodes.metrics.text import SHORT_ANSWER
+from allmodes.metrics.text import SHORT_ANSWER, words
 from allmodes.runs.files import write_text
 from allmodes.runs.lines import bad_in_words
 from allmodes.runs.progress import progress_bar
@@ -43,7 +43,6 @@ from allmodes.text.measures import (
     load_embedder,
     load_tokeniser,
     short_answer_classes,
-    words,
 )
 from allmodes.worlds.outcome_table import shown_name
 

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
@@ -20,13 +19,7 @@ STAND_IN = "stand-in"
 Tokenise = Callable[[str], Sequence[Hashable]]
 Embed = Callable[[Sequence[str]], Tensor]
 
-_WORD = re.compile(r"\w+|[^\w\s]")
 _STAND_IN_SIZE = 1024
-
-
-def words(text: str) -> list[str]:
-    """Runs of letters, digits and underscores, and every other visible character by itself."""
-    return _WORD.findall(text)
 
 
 def load_tokeniser(path: Path) -> Tokenise:

@@ -10,12 +10,12 @@ from typing import Any, final
 
 from allmodes.errors import RunError
 from allmodes.metrics import distinct_k, partition, summarise
+from allmodes.metrics.text import words
 from allmodes.runs.files import write_text
 from allmodes.runs.text_config import KL, Method, Trainer
 from allmodes.tasks import Creative, Task
 from allmodes.text.evaluate import Measures, measure_prompt
 from allmodes.text.generations import Generation
-from allmodes.text.measures import words
 
 _MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
 
