@@ -184,6 +184,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(module_prior: Pat
     assert len(read_ledger(run / "mara-5" / "ledger.sqlite")) == 60
 
 
+def assert_ends_soon(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
+
+
 def test_a_hanging_program_ends_with_a_killed_run(module_prior: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "task", module_prior)
     pid_file = tmp_path / "pid"
@@ -197,11 +204,7 @@ def test_a_hanging_program_ends_with_a_killed_run(module_prior: Path, tmp_path: 
         "        time.sleep(1000)\n"
     )
     kill_at(recipe, tmp_path / "task" / "run", lambda _: pid_file.exists() and pid_file.read_text() != "")
-    pid = int(pid_file.read_text())
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{pid}").exists()
+    assert_ends_soon(int(pid_file.read_text()))
 
 
 def test_resume_of_a_finished_run_changes_nothing(whole: Path) -> None:
@@ -216,3 +219,34 @@ def test_resume_needs_a_run(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "config.json" in done.stderr
     assert json.dumps(str(tmp_path))[1:-1] in done.stderr
+
+
+STUCK = """
+import ctypes, os
+def score(smiles):
+    open({pid_file!r}, "w").write(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(1000)  # no other thread gets a turn, as with Vina
+"""
+DRIVER = """
+from allmodes.chem.oracles.oracle import ComponentOracle
+from allmodes.runs.oracle_config import OracleConfig
+component = {"name": "stuck", "kind": "function", "function": "stuck:score"}
+with ComponentOracle(OracleConfig.model_validate({"components": [component]})) as oracle:
+    oracle.submit(["CCO"])[0].result()
+"""
+
+
+def test_a_worker_whose_threads_all_stand_still_ends_with_a_killed_run(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    (tmp_path / "stuck.py").write_text(STUCK.format(pid_file=str(pid_file)))
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER], env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    assert_ends_soon(int(pid_file.read_text()))

@@ -1,6 +1,7 @@
 """Child processes that end with their parent, however that ends.
 
-`python -m allmodes.chem.oracles.leash PROGRAM ARGUMENT ...` runs a program that knows nothing of this.
+`python -m allmodes.chem.oracles.leash PROGRAM ARGUMENT ...` runs a program that knows nothing of this, or
+that cannot look after itself: while Vina docks, no other thread of its process gets a turn.
 """
 
 import os

@@ -13,7 +13,6 @@ from typing import Any
 from rdkit import rdBase
 
 from allmodes.chem.oracles.components import Scorer, make_scorer
-from allmodes.chem.oracles.leash import end_with_parent
 from allmodes.chem.oracles.results import Scored, UnscorableError
 from allmodes.errors import ConfigError
 
@@ -22,7 +21,6 @@ _GROWTH = 1 << 30  # bytes; libraries in C++ leak: Vina keeps about half a megab
 
 def main() -> None:
     """Read the components' configurations from the first argument, then answer until stdin ends."""
-    end_with_parent()
     # What a user's function prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -98,17 +98,16 @@ class LocalWorker:
 def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
     first = group[0]
     if isinstance(first, ProcessComponent):
-        command, prefix, handshake = list(first.command), _LEASH, False
+        command = list(first.command)
     else:
         configs = json.dumps([component.model_dump(mode="json") for component in group])
         command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
-        prefix, handshake = (), True
     return ScorerProcess(
         command,
-        prefix=prefix,
+        prefix=_LEASH,
         name=first.name,
         components=len(group),
         time_limit=max(component.time_limit for component in group),
         start_limit=max(component.start_limit for component in group),
-        handshake=handshake,
+        handshake=not isinstance(first, ProcessComponent),
     )
