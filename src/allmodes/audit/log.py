@@ -13,7 +13,7 @@ from torch import Tensor
 
 from allmodes.audit.sources import Advance, Place, Source
 from allmodes.errors import InputError
-from allmodes.runs.lines import BadLineError, BadLines, bad_in_words, count_bad, whole_text
+from allmodes.runs.lines import BadLineError, BadLines, bad_in_words, count_bad, finite_number, whole_text
 
 LOGPROBS = ("ref_logprob", "policy_logprob")
 WHOLE_NUMBERS = ("step", "num_tokens")
@@ -197,15 +197,7 @@ def _number(value: Any, name: str) -> float:
             value = float(value)
         except ValueError as error:
             raise BadLineError(f"`{name}` is not a number") from error
-    elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadLineError(f"`{name}` is not a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise BadLineError(f"`{name}` is NaN or infinite")
-    return number
+    return finite_number(value, name)
 
 
 def _logprob(value: Any, name: str) -> float:

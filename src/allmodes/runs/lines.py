@@ -96,11 +96,8 @@ def string_or_none(row: dict[str, Any], name: str) -> str | None:
     return None if value is None else whole_text(value)
 
 
-def number_or_none(row: dict[str, Any], name: str) -> float | None:
-    """A finite number of a row, None where it has none. Raises BadLineError for anything else."""
-    value = row.get(name)
-    if value is None:
-        return None
+def finite_number(value: Any, name: str) -> float:
+    """A finite number. Raises BadLineError, which names the column, for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadLineError(f"`{name}` is not a number")
     try:
@@ -110,3 +107,9 @@ def number_or_none(row: dict[str, Any], name: str) -> float | None:
     if not math.isfinite(number):
         raise BadLineError(f"`{name}` is NaN or infinite")
     return number
+
+
+def number_or_none(row: dict[str, Any], name: str) -> float | None:
+    """A finite number of a row, None where it has none. Raises BadLineError for anything else."""
+    value = row.get(name)
+    return None if value is None else finite_number(value, name)
