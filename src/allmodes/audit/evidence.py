@@ -14,7 +14,7 @@ from allmodes.audit.units import Units, mara_logprobs, optimum_logprobs, outcome
 from allmodes.audit.windows import GroupFigures, group_figures
 from allmodes.metrics import ead
 from allmodes.metrics.text import words
-from allmodes.objectives.groups import Groups, pair_groups
+from allmodes.objectives.groups import Groups, group_common, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
 
@@ -40,6 +40,13 @@ class Evidence:
         if self.log.rewards is None:
             raise MissingError("the log has no column `reward`")
         return self.log.rewards
+
+    @property
+    def steps(self) -> Tensor:
+        """(N,), −1 where a sample has none."""
+        if self.log.steps is None:
+            raise MissingError("the log has no column `step`")
+        return self.log.steps
 
     @property
     def beta(self) -> float:
@@ -128,9 +135,7 @@ class Evidence:
 
         Of words, V = 50257. Source: `allmodes.metrics.ead`.
         """
-        steps = self.log.steps
-        if steps is None:
-            raise MissingError("the log has no column `step`")
+        steps = self.steps
         if self._texts is None or self.log.responses is None:
             raise MissingError("the log has no column `response`")
         order = torch.argsort(steps, stable=True)
@@ -143,25 +148,23 @@ class Evidence:
         for row, text in zip(rows.tolist(), self._texts(rows.tolist()), strict=True):
             tokens.setdefault(int(self.updates.index[row]), []).append(words(text))
         values = [ead(tokens[group], vocabulary_size=_VOCABULARY) for group in chosen.tolist()]
-        step_of = torch.zeros(self.updates.count, dtype=torch.long).scatter_(0, groups, steps[known])
+        step_of = group_common(steps[known], Groups(index=groups, count=self.updates.count))
         return step_of[chosen], torch.tensor(values, dtype=torch.float64)
 
     @cached_property
     def group_figures(self) -> GroupFigures:
         """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
-        log = self.log
-        if log.steps is None:
-            raise MissingError("the log has no column `step`")
+        log, steps = self.log, self.steps
         outcomes = log.responses if log.outcomes is None else log.outcomes
         if outcomes is None:
             raise MissingError("the log has no column `outcome` and no column `response`")
         if log.outcomes is None:
             outcomes = outcomes & torch.iinfo(torch.long).max  # digests have a sign, outcomes have none
-        known = (log.steps >= 0).nonzero().squeeze(1)
+        known = (steps >= 0).nonzero().squeeze(1)
         rewards = torch.full((len(log),), math.nan) if log.rewards is None else log.rewards
         return group_figures(
             Groups(index=self.updates.index[known], count=self.updates.count),
-            log.steps[known],
+            steps[known],
             outcomes=outcomes[known],
             responses=None if log.responses is None else log.responses[known],
             rewards=rewards[known],

@@ -13,6 +13,7 @@ from allmodes.audit.words import option
 from allmodes.objectives.groups import (
     Groups,
     group_argmax,
+    group_common,
     group_max,
     group_mean,
     group_min,
@@ -71,9 +72,8 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
         logprobs = units.ref_logprobs[rows]
         spread = group_max(logprobs, ties) - group_min(logprobs, ties)
         spread = torch.where(group_size(ties) > 1, spread, torch.nan)
-        prompts = torch.zeros(ties.count, dtype=torch.long)
-        prompts = prompts.scatter_(0, ties.index, units.prompts.index[rows])
-        largest = group_max(spread.nan_to_num(-torch.inf), Groups(index=prompts, count=units.prompts.count))
+        prompts = Groups(index=group_common(units.prompts.index[rows], ties), count=units.prompts.count)
+        largest = group_max(spread.nan_to_num(-torch.inf), prompts)
         return [torch.where(largest.isneginf(), torch.nan, largest)]
 
     (spread,) = estimate(evidence, statistics)

@@ -85,7 +85,7 @@ def groups_without_difference(evidence: Evidence) -> Answer:
     if not bool(several.any()):
         raise MissingError("no prompt has two samples with a reward in one step")
     idle = float((extent[several] == 0).double().mean())
-    state = "issue" if idle > _MOSTLY_IDLE else "tip" if idle > _IDLE else "passed"
+    state = _graded(idle, tip=_IDLE, issue=_MOSTLY_IDLE)
     return Answer(
         state=state,
         summary=(
@@ -112,7 +112,7 @@ def truncated_responses(evidence: Evidence) -> Answer:
         raise MissingError("the log has no column `truncated`: give `--max-tokens`")
     else:
         share = float((log.num_tokens[log.num_tokens >= 0] >= limit).double().mean())
-    state = "issue" if share > _MOSTLY_CUT else "tip" if share > _CUT else "passed"
+    state = _graded(share, tip=_CUT, issue=_MOSTLY_CUT)
     return Answer(
         state=state,
         summary=(
@@ -179,6 +179,10 @@ def sums_and_means(evidence: Evidence) -> Answer:
         ),
         numbers={"exponents": exponents},
     )
+
+
+def _graded(share: float, *, tip: float, issue: float) -> State:
+    return "issue" if share > issue else "tip" if share > tip else "passed"
 
 
 def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> float | None:

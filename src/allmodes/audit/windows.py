@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allmodes.metrics import bootstrap_sem
-from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum, pair_groups
+from allmodes.objectives.groups import Groups, group_common, group_mean, group_size, group_sum, pair_groups
 
 MOST_WINDOWS = 20
 _MOST_CHANGES = 3
@@ -43,7 +43,7 @@ def group_figures(
     """
     size = group_size(groups)
     has_samples = size > 0
-    step = torch.zeros(groups.count, dtype=torch.long).scatter_(0, groups.index, steps)
+    step = group_common(steps, groups)
     valid = (outcomes >= 0).nonzero().squeeze(1)
     of_valid = Groups(index=groups.index[valid], count=groups.count)
     entropy, distinct = _entropy_and_distinct(of_valid, outcomes[valid])
@@ -65,7 +65,7 @@ def group_figures(
 
 def _entropy_and_distinct(groups: Groups, values: Tensor) -> tuple[Tensor, Tensor]:
     pairs = pair_groups(values, groups)
-    of_pair = torch.zeros(pairs.count, dtype=torch.long).scatter_(0, pairs.index, groups.index)
+    of_pair = group_common(groups.index, pairs)
     counts = group_size(pairs).double()
     within = Groups(index=of_pair, count=groups.count)
     p = counts / group_size(groups)[of_pair]

@@ -41,6 +41,11 @@ def group_sum(values: Tensor, groups: Groups) -> Tensor:
     return values.new_zeros(groups.count).index_add_(0, groups.index, values)
 
 
+def group_common(values: Tensor, groups: Groups) -> Tensor:
+    """The value that all samples of a group have in common, (P,); 0 for an empty group."""
+    return values.new_zeros(groups.count).scatter_(0, groups.index, values)
+
+
 def group_size(groups: Groups, mask: Tensor | None = None) -> Tensor:
     """Number of samples (where `mask`) in each group, (P,), integers."""
     if mask is None:
