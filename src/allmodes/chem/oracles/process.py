@@ -8,6 +8,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import IO, Any, cast, final, get_args
 from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored
 from allmodes.errors import ConfigError
 
+_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
 _LEFT = Failure("died", "ended without an answer (exit code 0)")
 _LONGEST_LINE = 1 << 22  # bytes; no honest answer is longer, twenty poses of a large ligand included
 _KINDS = get_args(FailureKind)
@@ -28,21 +30,21 @@ class ScorerProcess:
     The answer is a number, `{"value": number, "details": {...}}`, `{"error": text, "kind": kind}`, or for
     several components a list of these; details and kind may be left out.
     A process that dies, hangs over its time limit or answers nonsense is ended, costs that molecule alone,
-    and is started anew for the next. `handshake`: the program's first line says that it is ready.
+    and is started anew for the next. It ends when this process does, however that ends. `handshake`: the
+    program's first line says that it is ready.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         *,
-        prefix: Sequence[str] = (),
         name: str,
         components: int,
         time_limit: float,
         start_limit: float,
         handshake: bool,
     ) -> None:
-        self._command = [*prefix, *command]
+        self._command = [*_LEASH, *command]
         self._program = command[0]
         self._name, self._components = name, components
         self._time_limit, self._start_limit, self._handshake = time_limit, start_limit, handshake

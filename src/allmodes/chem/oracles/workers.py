@@ -10,7 +10,6 @@ from allmodes.chem.oracles.results import Answer, Failure
 from allmodes.errors import ConfigError
 from allmodes.runs.oracle_config import Component, ProcessComponent
 
-_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
 # A program that cannot even be asked about this (ethanol) cannot run at all.
 _PROBE = "CCO"
 # What RDKit computes in no time shares a process; each other component has one, whose end costs it alone.
@@ -104,7 +103,6 @@ def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
         command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
     return ScorerProcess(
         command,
-        prefix=_LEASH,
         name=first.name,
         components=len(group),
         time_limit=max(component.time_limit for component in group),
