@@ -114,7 +114,7 @@ def test_a_finding_by_its_code() -> None:
     audit = run(CLEAN)
     assert audit.of("AM010").state == "skipped"
     assert "give `--beta`" in audit.of("AM010").summary
-    with pytest.raises(InputError, match=r"expected one of AM010, .*; got 'AM999'"):
+    with pytest.raises(InputError, match=r"expected one of AM001, .*; got 'AM999'"):
         audit.of("AM999")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import MissingError
+from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.ips_checks import extinct_outcomes
 from allmodes.audit.log import read_log
 from allmodes.audit.mara_checks import (
@@ -69,6 +69,7 @@ def test_an_uneven_reference_of_two_equal_answers() -> None:
     assert found.state == "issue"
     assert found.numbers["good"] == 2
     assert found.numbers["top_share"].value == pytest.approx(share)
+    assert found.numbers["log_ratio"].value == pytest.approx(math.log(344 / 56))
     assert found.numbers["effective"].value == pytest.approx(1 / (share**2 + (1 - share) ** 2))
     # The standard error of a share among 400 of 1000 samples, binomially.
     assert found.numbers["top_share"].error == pytest.approx(math.sqrt(share * (1 - share) / 400), rel=0.3)
@@ -81,6 +82,7 @@ def test_the_same_with_mara() -> None:
     assert (found.state, found.remedy) == ("passed", "")
     assert found.numbers["effective"].value == pytest.approx(2)
     assert found.numbers["effective_of_reference"].value < 1.5
+    assert found.numbers["log_ratio"].value == pytest.approx(0, abs=1e-12)
     assert spread_of_equal_rewards(evidence(ONE_TWO, **settings)).state == "passed"
 
 
@@ -161,7 +163,26 @@ def test_the_beta_at_which_two_change_places(beta: float, state: str) -> None:
     found = flip_of_the_best_two(evidence(rows, beta=beta, good=0.5))
     assert found.state == state
     exact = flip_beta(*(torch.tensor(value).double() for value in (1.0, 0.75, -4.0, -2.1)))
-    assert found.numbers["flip_beta"] == pytest.approx(float(exact))
+    assert found.numbers["flip_beta"].value == pytest.approx(float(exact))
+
+
+def test_the_flips_of_several_prompts_have_a_geometric_mean_and_an_error() -> None:
+    gaps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0]
+    rows = [
+        {"prompt": prompt, "response": text, "reward": reward, "ref_logprob": logprob}
+        for prompt, gap in enumerate(gaps)
+        for text, reward, logprob in (
+            ("better", 1.0, -5.0),
+            ("likelier", 0.75, -5.0 + gap),
+            ("bad", 0.0, -9.0),
+        )
+    ]
+    found = flip_of_the_best_two(evidence(rows, beta=0.01, good=0.5)).numbers["flip_beta"]
+    logs = torch.tensor([0.25 / gap for gap in gaps], dtype=torch.float64).log()
+    assert found.value == pytest.approx(float(logs.mean().exp()))
+    assert found.error == pytest.approx(
+        found.value * float(logs.std(correction=0)) / math.sqrt(len(gaps)), rel=0.1
+    )
 
 
 def test_no_beta_makes_the_better_and_likelier_one_lose() -> None:
@@ -171,6 +192,18 @@ def test_no_beta_makes_the_better_and_likelier_one_lose() -> None:
     ]
     found = flip_of_the_best_two(evidence(rows, beta=0.1, good=0.5))
     assert (found.state, found.numbers["flip_beta"]) == ("passed", None)
+
+
+def test_without_a_kl_every_mixture_of_the_best_is_an_optimum() -> None:
+    several = evidence(ONE_TWO, beta=0.0, trainer="trl")
+    found = evenness_of_the_optimum(several)
+    assert (found.state, found.numbers["best"].value) == ("issue", 2)
+    assert "Set `beta` above 0" in found.remedy
+    alone = evidence(drawn({"a": 5, "b": 5}, {"a": 1.0, "b": 0.9}), beta=0.0, good=0.5)
+    assert evenness_of_the_optimum(alone).state == "tip"
+    for check in (*OF_OPTIMA[1:], target_of_mara, size_of_the_bonus, bound_on_beta):
+        with pytest.raises(NotApplicableError, match="β is 0"):
+            check(several)
 
 
 def test_one_good_sample_alone() -> None:
@@ -225,12 +258,20 @@ def test_the_target_of_mara() -> None:
     assert found.numbers["mass"].value == pytest.approx(
         float(mara_target(ref, values, beta=0.3, threshold=0.5)[:2].exp().sum())
     )
-    assert found.numbers["mass_without"].value == pytest.approx(
-        float(reverse_kl_target(ref, values, beta=0.3)[:2].exp().sum())
-    )
+    plain = reverse_kl_target(ref, values, beta=0.3)
+    assert found.numbers["mass_without"].value == pytest.approx(float(plain[:2].exp().sum()))
+    assert found.numbers["log_ratio"].value == pytest.approx(0, abs=1e-12)
+    assert found.numbers["log_ratio_without"].value == pytest.approx(abs(float(plain[0] - plain[1])))
 
 
-@pytest.mark.parametrize(("transform", "state"), [("mara", "tip"), ("none", "passed")])
+def test_prompts_that_come_later_do_not_count_as_prompts_without_good_samples() -> None:
+    rows = drawn({"a": 20, "b": 30, "c": 50}, {"a": 1.0, "b": 0.9, "c": 0.2}, step=0)
+    later = drawn({"a": 20, "b": 30, "c": 50}, {"a": 1.0, "b": 0.9, "c": 0.2}, prompt=1, step=1)
+    found = target_of_mara(evidence(rows + later, beta=0.3, **MARA))
+    assert found.numbers["good"].value == 2
+
+
+@pytest.mark.parametrize(("transform", "state"), [("mara", "tip"), ("none", "not applicable")])
 def test_mara_has_nothing_to_do_where_one_is_good(transform: str, state: str) -> None:
     rows = drawn({"a": 20, "c": 50}, {"a": 1.0, "c": 0.2})
     found = target_of_mara(evidence(rows, beta=0.3, transform=transform, threshold=0.5))
@@ -248,7 +289,8 @@ def test_the_size_of_the_bonus(beta: float, state: str) -> None:
     assert found.numbers["largest"] == pytest.approx(beta * 40)
     assert found.numbers["percentile_95"] == pytest.approx(beta * 38)
     assert found.numbers["extent_of_rewards"] == 1.0
-    assert size_of_the_bonus(evidence(BONUS, beta=beta, threshold=0.5)).state == "passed"
+    unused = "passed" if state == "passed" else "not applicable"
+    assert size_of_the_bonus(evidence(BONUS, beta=beta, threshold=0.5)).state == unused
 
 
 def test_a_bonus_needs_something_good() -> None:
@@ -283,7 +325,8 @@ def test_the_bound_on_beta(beta: float, state: str) -> None:
     )
     assert found.state == state
     assert found.numbers["smallest_bound"] == pytest.approx(float(exact))
-    assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == "passed"
+    unused = "passed" if state == "passed" else "not applicable"
+    assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == unused
     assert bound_on_beta(evidence(rows, beta=beta, threshold=2.0)).state == "not applicable"
 
 
@@ -463,7 +506,8 @@ def test_outcomes_that_go_extinct(size: int, extinct: int, state: str) -> None:
     found = extinct_outcomes(evidence(rows, transform="ips", group_size=size, good=0.3))
     assert (found.state, found.numbers["outcomes"], found.numbers["extinct"]) == (state, 5, extinct)
     assert found.numbers["good_extinct"] == max(0, extinct - 1)
-    assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == "passed"
+    unused = "passed" if state == "passed" else "not applicable"
+    assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == unused
 
 
 def test_rewards_and_groups_that_scaling_cannot_have() -> None:

@@ -1,5 +1,6 @@
 """Units of a log and the optima over them, against enumeration and against `allmodes.targets`."""
 
+import dataclasses
 import itertools
 import math
 
@@ -14,6 +15,7 @@ from allmodes.audit.units import (
     anchor_bias,
     beta_bounds,
     evenness,
+    ips_logprobs,
     mara_logprobs,
     optimum_logprobs,
     outcome_units,
@@ -21,7 +23,7 @@ from allmodes.audit.units import (
 )
 from allmodes.errors import InputError
 from allmodes.objectives.groups import Groups
-from allmodes.targets import mara_beta_bound, mara_target, reverse_kl_target
+from allmodes.targets import ips_target, mara_beta_bound, mara_target, reverse_kl_target
 
 
 def close(got: Tensor, expected: Tensor, *, to: float = 1e-12) -> None:
@@ -218,3 +220,26 @@ def test_the_anchors_bias_by_prompt() -> None:
     bias = anchor_bias(units, good, group_size=4)
     assert math.isnan(float(bias[1]))
     assert float(bias[0]) > float(anchor_bias(units, good, group_size=8)[0]) > 0
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("is_forward", [False, True])
+def test_the_fixed_points_of_ips_are_those_of_targets(beta: float, *, is_forward: bool) -> None:
+    units = some_units(0)
+    found = ips_logprobs(units, beta=beta, is_forward=is_forward)
+    for prompt in range(units.prompts.count):
+        own = units.prompts.index == prompt
+        expected = ips_target(
+            units.rewards[own],
+            ref_logprobs=units.ref_logprobs[own],
+            beta=beta,
+            regularizer="forward" if is_forward else "reverse",
+        )
+        close(found[own], expected, to=1e-10)
+
+
+def test_ips_without_any_reward_keeps_the_reference() -> None:
+    units = some_units(1)
+    nothing = dataclasses.replace(units, rewards=units.rewards * (units.prompts.index != 1))
+    own = units.prompts.index == 1
+    close(ips_logprobs(nothing, beta=0.3, is_forward=False)[own], units.ref_logprobs[own])

@@ -4,9 +4,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from allmodes.audit import ips_checks, mara_checks, optimum_checks, setup_checks, training_checks
+from allmodes.audit import (
+    ips_checks,
+    log_checks,
+    mara_checks,
+    optimum_checks,
+    quality_checks,
+    setup_checks,
+    training_checks,
+)
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer, Finding, MissingError
+from allmodes.audit.findings import Answer, Finding, MissingError, NotApplicableError
 from allmodes.audit.formats import Format, Mapped, map_columns
 from allmodes.audit.log import Log, read_log
 from allmodes.audit.sources import Advance, RecordSource, Source
@@ -27,6 +35,8 @@ class Check:
 
 # Codes are stable: a new check takes a new one, and none is used again.
 CHECKS = (
+    Check("AM001", "All rows can be used", log_checks.usable_rows),
+    Check("AM002", "No stretch of rows is there twice", log_checks.repeated_stretches),
     Check("AM010", "The optimum keeps the good samples", optimum_checks.evenness_of_the_optimum),
     Check("AM011", "Equal rewards are about equally likely", optimum_checks.spread_of_equal_rewards),
     Check("AM012", "β does not sit where the best two change places", optimum_checks.flip_of_the_best_two),
@@ -48,6 +58,7 @@ CHECKS = (
     Check("AM051", "Different outcomes have not become fewer", training_checks.falling_distinct),
     Check("AM052", "Distinct n-grams have not become fewer", training_checks.falling_ngrams),
     Check("AM053", "Repeated responses have not become more", training_checks.rising_repeats),
+    Check("AM060", "Reward has not fallen", quality_checks.quality_and_diversity),
 )
 
 
@@ -129,6 +140,8 @@ def _finding(check: Check, evidence: Evidence) -> Finding:
         answer = check.ask(evidence)
     except MissingError as missing:
         answer = Answer(state="skipped", summary=f"Not tested: {missing}.")
+    except NotApplicableError as why:
+        answer = Answer(state="not applicable", summary=f"{str(why)[:1].upper()}{str(why)[1:]}.")
     return Finding(
         code=check.code,
         title=check.title,

@@ -34,7 +34,13 @@ class Estimate:
         return self.value + (0 if math.isnan(self.error) else 2 * self.error) < bound
 
     def __str__(self) -> str:
-        return f"{self.value:.3g}" if math.isnan(self.error) else f"{self.value:.3g} ± {self.error:.1g}"
+        has_error = self.error > 1e-6 * abs(self.value)  # not NaN, nor the rounding of nothing
+        return f"{self.value:.3g} ± {self.error:.1g}" if has_error else f"{self.value:.3g}"
+
+
+def factor(log_ratio: Estimate) -> str:
+    """A ratio in words, of its logarithm in nats."""
+    return f"{math.exp(log_ratio.value):.3g}" if log_ratio.value < 14 else f"e^{log_ratio.value:.3g}"
 
 
 def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[Estimate]:
@@ -55,7 +61,7 @@ def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) ->
 
 
 def _errors_over_samples(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[float]:
-    rows, beta = evidence.unit_rows, evidence.config.beta
+    rows, beta = evidence.unit_rows, evidence.beta_of_rewards
     size = min(len(rows), _MOST_ROWS)
     generator = torch.Generator().manual_seed(0)
     means: list[list[float]] = []

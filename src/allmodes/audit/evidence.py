@@ -8,10 +8,17 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.audit.findings import MissingError
+from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.log import Log
-from allmodes.audit.units import Units, mara_logprobs, optimum_logprobs, outcome_units, response_units
-from allmodes.audit.windows import GroupFigures, group_figures
+from allmodes.audit.units import (
+    Units,
+    ips_logprobs,
+    mara_logprobs,
+    optimum_logprobs,
+    outcome_units,
+    response_units,
+)
+from allmodes.audit.windows import Course, GroupFigures, Series, Window, course_of, group_figures, windows
 from allmodes.metrics import ead
 from allmodes.metrics.text import words
 from allmodes.objectives.groups import Groups, group_common, pair_groups
@@ -31,8 +38,17 @@ Texts = Callable[[Sequence[int]], list[str]]
 class Evidence:
     """A log with its settings. Properties raise MissingError where they cannot be had."""
 
-    def __init__(self, log: Log, config: AuditConfig, *, texts: Texts | None = None) -> None:
-        self.log, self.config, self._texts = log, config, texts
+    def __init__(
+        self,
+        log: Log,
+        config: AuditConfig,
+        *,
+        texts: Texts | None = None,
+        reference_rows: Tensor | None = None,
+    ) -> None:
+        """reference_rows: the samples that stand for the reference; None for those of the first step."""
+        self.log, self.config, self._texts, self._reference_rows = log, config, texts, reference_rows
+        self._courses: dict[Series, Course | None] = {}
 
     @cached_property
     def rewards(self) -> Tensor:
@@ -49,15 +65,29 @@ class Evidence:
         return self.log.steps
 
     @property
+    def _steps_or_one(self) -> Tensor:
+        """(N,), all 0 for a log without steps: one window."""
+        return torch.zeros(len(self.log), dtype=torch.long) if self.log.steps is None else self.log.steps
+
+    @property
     def beta(self) -> float:
-        """Strength of the KL."""
+        """Strength of the KL, above 0."""
         if self.config.beta is None:
             raise MissingError("the strength of the KL is not known: give `--beta`")
+        if self.config.beta == 0:
+            raise NotApplicableError("β is 0: nothing holds to a reference, and there is no bonus for MARA")
         return self.config.beta
+
+    @property
+    def beta_of_rewards(self) -> float | None:
+        """The β that units' rewards are worked out for; None for plain means, which are what IPS scales."""
+        return None if self.config.transform == "ips" else self.config.beta or None
 
     @cached_property
     def reference_rows(self) -> Tensor:
         """Samples with a reward that were drawn before training: of the first step, all without steps."""
+        if self._reference_rows is not None:
+            return self._reference_rows
         rows = ~self.rewards.isnan()
         steps = self.log.steps
         if steps is not None:
@@ -114,7 +144,7 @@ class Evidence:
     @cached_property
     def units(self) -> Units:
         """What can be told apart, by prompt."""
-        return self.units_of(self.unit_rows, beta=self.config.beta)
+        return self.units_of(self.unit_rows, beta=self.beta_of_rewards)
 
     def units_of(self, rows: Tensor, *, beta: float | None) -> Units:
         """The units of some of the samples; for outcomes, what is invalid is one of its own, the last.
@@ -135,7 +165,7 @@ class Evidence:
 
         Of words, V = 50257. Source: `allmodes.metrics.ead`.
         """
-        steps = self.steps
+        steps = self._steps_or_one
         if self._texts is None or self.log.responses is None:
             raise MissingError("the log has no column `response`")
         order = torch.argsort(steps, stable=True)
@@ -154,7 +184,7 @@ class Evidence:
     @cached_property
     def group_figures(self) -> GroupFigures:
         """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
-        log, steps = self.log, self.steps
+        log, steps = self.log, self._steps_or_one
         outcomes = log.responses if log.outcomes is None else log.outcomes
         if outcomes is None:
             raise MissingError("the log has no column `outcome` and no column `response`")
@@ -169,6 +199,32 @@ class Evidence:
             responses=None if log.responses is None else log.responses[known],
             rewards=rewards[known],
         )
+
+    def series(self, name: Series) -> tuple[Tensor, Tensor]:
+        """A figure of every group of an update, in the order of their steps: steps and values, (U,)."""
+        if name == "ead":
+            return self.ead_of_groups
+        if name == "reward":
+            _ = self.rewards  # which the log may lack
+        found = self.group_figures
+        return found.steps, getattr(found, name)
+
+    def course(self, name: Series) -> Course:
+        """A figure over training."""
+        _ = self.steps  # which the log may lack
+        found = self._courses.get(name)
+        if found is None:
+            found = self._courses[name] = course_of(*self.series(name))
+        if found is None:
+            raise MissingError("the log has too few groups or steps to compare the first with the last")
+        return found
+
+    def last_window(self, name: Series) -> Window:
+        """A figure's last window that has one; of a log without steps, all of it."""
+        known = [window for window in windows(*self.series(name)) if not math.isnan(window.mean)]
+        if not known:
+            raise MissingError(f"no group has a value for the {name}")
+        return known[-1]
 
     @cached_property
     def group_size(self) -> int:
@@ -197,8 +253,19 @@ class Evidence:
                 return optimum_logprobs(units, beta=self.beta)
             case "mara":
                 return mara_logprobs(units, self.good(units), beta=self.beta)
+            case "ips":
+                if self.config.beta is None:
+                    raise MissingError("the strength of the KL is not known: give `--beta`")
+                if float(units.rewards.min()) < 0:
+                    raise NotApplicableError("rewards are negative, and under IPS such outcomes go extinct")
+                return ips_logprobs(units, beta=self.config.beta, is_forward=self.config.kl == "k3-in-loss")
             case other:
                 raise MissingError(f"the optimum with the transform {other!r} is not known here")
+
+    def at(self, rows: Tensor, *, good: float) -> "Evidence":
+        """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
+        config = self.config.model_copy(update={"good": good})
+        return Evidence(self.log, config, texts=self._texts, reference_rows=rows.nonzero().squeeze(1))
 
     def groups_of(self, rows: Tensor) -> Groups:
         """The prompts of some samples."""

@@ -38,3 +38,7 @@ class Answer:
 
 class MissingError(Exception):
     """A check cannot be made: what the log or the settings lack."""
+
+
+class NotApplicableError(Exception):
+    """A check has no meaning for this training: why."""

@@ -47,7 +47,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         return Answer(state="not applicable", summary="No outcome has a reward above 0.")
     state = "issue" if good_extinct else "tip" if extinct else "passed"
     return Answer(
-        state=state if used else "passed",
+        state=state if used or state == "passed" else "not applicable",
         summary=(
             f"In groups of {size}, IPS keeps {outcomes - extinct} of {outcomes} outcomes of {len(found)} "
             f"prompts; {good_extinct} of those that it loses are good."

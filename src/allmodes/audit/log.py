@@ -36,7 +36,8 @@ class Log:
     off at 80 characters. rewards, ref_logprobs, policy_logprobs: (N,), float64, NaN where missing;
     log-probabilities in nats of whole responses. steps, num_tokens: (N,), −1 where missing. truncated: (N,),
     1, 0, or −1 where it is not known. files, lines: (N,), the places of the rows. rows: all that were read.
-    bad: those that were left out, by kind; bad_places: the first of each kind in words.
+    bad: those that were left out, by kind; bad_places: the first of each kind in words. prompt_keys,
+    outcome_keys: 64-bit digests of each prompt and outcome, the same in every log.
     """
 
     prompts: Tensor
@@ -55,6 +56,9 @@ class Log:
     bad: dict[str, BadLines]
     bad_places: dict[str, str]
     rows: int
+    prompt_keys: Tensor
+    outcome_keys: Tensor
+    name_of: Callable[[Place], str]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -62,6 +66,10 @@ class Log:
     def place(self, index: int) -> Place:
         """Where a sample stands."""
         return Place(int(self.files[index]), int(self.lines[index]))
+
+    def place_name(self, index: int) -> str:
+        """Where a sample stands, in words."""
+        return self.name_of(self.place(index))
 
 
 def read_log(source: Source, convert: Convert, *, advance: Advance = lambda done: None) -> Log:
@@ -87,7 +95,7 @@ def read_log(source: Source, convert: Convert, *, advance: Advance = lambda done
         raise InputError("expected at least one sample; got an empty log")
     if not columns.lines:
         raise InputError(f"expected samples; got none that can be used: {bad_in_words(bad)}")
-    return columns.log(bad=bad, bad_places=bad_places, rows=rows)
+    return columns.log(bad=bad, bad_places=bad_places, rows=rows, name_of=source.name)
 
 
 @final
@@ -126,7 +134,14 @@ class _Columns:
         self.files.append(place.file)
         self.lines.append(place.line)
 
-    def log(self, *, bad: dict[str, BadLines], bad_places: dict[str, str], rows: int) -> Log:
+    def log(
+        self,
+        *,
+        bad: dict[str, BadLines],
+        bad_places: dict[str, str],
+        rows: int,
+        name_of: Callable[[Place], str],
+    ) -> Log:
         """All of it as tensors."""
         rewards, ref_logprobs, policy_logprobs = (_floats(values) for values in self._floats)
         steps, num_tokens = (_wholes(values) for values in self._wholes)
@@ -148,6 +163,9 @@ class _Columns:
             bad=bad,
             bad_places=bad_places,
             rows=rows,
+            prompt_keys=_tensor(self._prompts.keys) if self._prompts.keys else torch.zeros(1).long(),
+            outcome_keys=_tensor(self._outcomes.keys),
+            name_of=name_of,
         )
 
 
@@ -158,6 +176,7 @@ class _Numbered:
     def __init__(self) -> None:
         self.numbers = array("q")
         self.names: list[str] = []
+        self.keys = array("q")
         self._known: dict[bytes, int] = {}
 
     def append(self, text: str | None) -> None:
@@ -168,11 +187,17 @@ class _Numbered:
         number = self._known.setdefault(digest, len(self.names))
         if number == len(self.names):
             self.names.append(text[:_NAME])
+            self.keys.append(int.from_bytes(digest[:8], "little", signed=True))
         self.numbers.append(number)
 
 
 def _key(value: Any, name: str) -> str | None:
-    """A text, a number, or a conversation, as one text; None for null."""
+    """A text, a number, or a conversation, as one text; None for null. A user's only message is its text."""
+    match value:
+        case [{"role": "user", "content": str(content)}]:
+            value = content
+        case _:
+            pass
     if value is None or isinstance(value, str):
         return None if value is None else whole_text(value)
     if isinstance(value, float) and math.isnan(value):
@@ -230,7 +255,11 @@ def _flag(value: Any) -> int:
 
 
 def _tensor(values: "array[int]") -> Tensor:
-    return torch.frombuffer(values, dtype=torch.int64).clone()
+    return (
+        torch.zeros(0, dtype=torch.long)
+        if not values
+        else torch.frombuffer(values, dtype=torch.int64).clone()
+    )
 
 
 def _floats(values: "array[float]") -> Tensor | None:

@@ -5,10 +5,17 @@ import math
 import torch
 from torch import Tensor
 
-from allmodes.audit.estimates import estimate
+from allmodes.audit.estimates import estimate, factor
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, State
-from allmodes.audit.units import Units, anchor_bias, beta_bounds, mara_logprobs, optimum_logprobs
+from allmodes.audit.units import (
+    Units,
+    anchor_bias,
+    beta_bounds,
+    evenness,
+    mara_logprobs,
+    optimum_logprobs,
+)
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
 
@@ -24,13 +31,21 @@ def target_of_mara(evidence: Evidence) -> Answer:
 
     def statistics(units: Units) -> list[Tensor]:
         good = evidence.good(units)
+        plain, mara = optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+        seen = group_size(units.prompts) > 0
         return [
-            group_size(units.prompts, good).double(),
-            _mass(units, optimum_logprobs(units, beta=beta), good),
-            _mass(units, mara_logprobs(units, good, beta=beta), good),
+            torch.where(seen, group_size(units.prompts, good).double(), torch.nan),
+            _mass(units, plain, good),
+            _mass(units, mara, good),
+            evenness(units, plain, good).spread,
+            evenness(units, mara, good).spread,
         ]
 
-    count, plain, mara = estimate(evidence, statistics)
+    count, plain, mara, ratio_without, ratio = estimate(evidence, statistics)
+    if math.isnan(ratio.value):
+        return Answer(
+            state="not applicable", summary=f"No {evidence.kind} has a reward from {tau:g} on: give `--good`."
+        )
     good = evidence.good(evidence.units)
     several = group_size(evidence.units.prompts, good)
     seen = group_size(evidence.units.prompts) > 0
@@ -39,12 +54,20 @@ def target_of_mara(evidence: Evidence) -> Answer:
     return Answer(
         state=_if_used(evidence, "tip") if is_idle else "passed",
         summary=(
-            f"From τ = {tau:g} on MARA makes {count} {evidence.kind}s of a prompt equally likely; together "
-            f"they have {mara} of the mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts "
-            "have fewer than two."
+            f"From τ = {tau:g} on MARA gives {count} {evidence.kind}s of a prompt a largest ratio of "
+            f"{factor(ratio)} in the place of {factor(ratio_without)}; together they have {mara} of the mass "
+            f"at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two."
         ),
         remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
-        numbers={"tau": tau, "good": count, "mass": mara, "mass_without": plain, "prompts_without_two": few},
+        numbers={
+            "tau": tau,
+            "good": count,
+            "log_ratio": ratio,
+            "log_ratio_without": ratio_without,
+            "mass": mara,
+            "mass_without": plain,
+            "prompts_without_two": few,
+        },
     )
 
 
@@ -143,7 +166,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
         state=_if_used(evidence, "tip") if is_biased else "passed",
         summary=(
             f"In groups of {size} the anchor favours the likeliest good {evidence.kind} over the rarest by "
-            f"{bias} nats, a factor of {math.exp(min(bias.value, 700)):.3g}."
+            f"{bias} nats, a factor of {factor(bias)}."
         ),
         remedy=f"Raise {option('group size', evidence.config.trainer)}." if is_biased else "",
         numbers={"bias": bias, "group_size": size},
@@ -152,7 +175,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
 
 def _if_used(evidence: Evidence, state: State) -> State:
     """Of training without MARA these checks say what would be; that is no fault of the training."""
-    return state if evidence.config.transform == "mara" else "passed"
+    return state if evidence.config.transform == "mara" else "not applicable"
 
 
 def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:

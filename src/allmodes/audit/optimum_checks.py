@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from allmodes.audit.estimates import estimate
+from allmodes.audit.estimates import Estimate, estimate, factor
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer
+from allmodes.audit.findings import Answer, NotApplicableError
 from allmodes.audit.units import Evenness, Units, evenness
 from allmodes.audit.words import option
 from allmodes.objectives.groups import (
@@ -31,7 +31,9 @@ _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between sampl
 
 def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     """How many good samples are left at the user's β, and how much of their mass the first of them has."""
-    beta, tau = evidence.beta, evidence.good_from
+    if evidence.config.beta == 0 and evidence.config.transform != "ips":
+        return _without_kl(evidence)
+    tau = evidence.good_from
 
     def statistics(units: Units) -> list[Tensor]:
         good = evidence.good(units)
@@ -39,19 +41,25 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
         optimum = evenness(units, evidence.optimum(units), good)
         return [
             _of_several(optimum, values)
-            for values in (optimum.count.double(), reference.effective, optimum.effective, optimum.top_share)
+            for values in (
+                optimum.count.double(),
+                reference.effective,
+                optimum.effective,
+                optimum.top_share,
+                optimum.spread,
+            )
         ]
 
-    count, before, effective, top = estimate(evidence, statistics)
+    count, before, effective, top, spread = estimate(evidence, statistics)
     if math.isnan(count.value):
         return _too_few(evidence)
     is_uneven = effective.is_below(1 + _UNEVEN * (count.value - 1))  # 1 is the least there can be
     return Answer(
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
-            f"At β = {beta:g} the optimum has an effective {effective} of {count.value:.3g} good "
-            f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them; the "
-            f"reference has an effective {before}."
+            f"{_at_beta(evidence)} the optimum has an effective {effective} of {count.value:.3g} good "
+            f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them, which is "
+            f"{factor(spread)} times as likely as the last; the reference has an effective {before}."
         ),
         remedy=_transform_remedy(evidence) if is_uneven else "",
         numbers={
@@ -59,13 +67,47 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
             "good": count.value,
             "effective": effective,
             "top_share": top,
+            "log_ratio": spread,
             "effective_of_reference": before,
         },
     )
 
 
+def _at_beta(evidence: Evidence) -> str:
+    transform = evidence.config.transform
+    name = "" if transform in (None, "none") else f" with {str(transform).upper()}"
+    return f"At β = {evidence.config.beta:g}{name}"
+
+
+def _without_kl(evidence: Evidence) -> Answer:
+    """With β = 0 every mixture of the best samples is an optimum, and nothing calls a policy back."""
+
+    def statistics(units: Units) -> list[Tensor]:
+        best = units.rewards >= group_max(units.rewards, units.prompts)[units.prompts.index] - 1e-9
+        found = group_size(units.prompts, best & evidence.good(units)).double()
+        return [torch.where(group_size(units.prompts) > 0, found, torch.nan)]
+
+    (best,) = estimate(evidence, statistics)
+    has_ties = best.value > 1
+    return Answer(
+        state="issue" if has_ties else "tip",
+        summary=(
+            f"β is 0: the optimum is made of the best {evidence.kind}s of a prompt alone, {best} of them on "
+            "the mean. Any mixture of these is optimal, one alone as well as all, and a policy that has "
+            "lost some of them by chance is not called back."
+        ),
+        remedy=(
+            f"Set {option('beta', evidence.config.trainer)} above 0, and "
+            f"use {option('mara', evidence.config.trainer)}."
+        ),
+        numbers={"best": best},
+    )
+
+
 def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
+    if evidence.config.beta == 0:
+        raise NotApplicableError("β is 0: nothing holds to the reference, and no ratio is kept")
 
     def statistics(units: Units) -> list[Tensor]:
         rows, ties = _ties(units, evidence.good(units))
@@ -99,7 +141,7 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
         state=state,
         summary=(
             f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log π_ref, a factor of "
-            f"{math.exp(min(spread.value, 700)):.3g}; without a transform the optimum keeps it at any β."
+            f"{factor(spread)}; without a transform the optimum keeps it at any β."
         ),
         remedy="" if state == "passed" else _transform_remedy(evidence),
         numbers=numbers,
@@ -134,20 +176,13 @@ def _may_be_chance(evidence: Evidence) -> bool:
 
 def flip_of_the_best_two(evidence: Evidence) -> Answer:
     """The β at which the two that the optimum likes best change places."""
-    beta, units = evidence.beta, evidence.units
-    good, logprobs = evidence.good(units), evidence.optimum(units)
-    first = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good)
-    is_first = torch.zeros_like(good)
-    is_first[first[first >= 0]] = True
-    second = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good & ~is_first)
-    has_both = second >= 0
+    if evidence.config.transform not in (None, "none"):
+        raise NotApplicableError("with a transform β does not decide which of the good ones wins")
+    beta = evidence.beta
+    found = _log_flips(evidence, evidence.units)
+    has_both, flips = ~found.isnan(), found[found.isfinite()].exp()
     if not bool(has_both.any()):
         return _too_few(evidence)
-    one, two = first[has_both], second[has_both]
-    flips = flip_beta(
-        units.rewards[one], units.rewards[two], units.ref_logprobs[one], units.ref_logprobs[two]
-    )
-    flips = flips[(flips > 0) & flips.isfinite()]
     if len(flips) == 0:
         return Answer(
             state="passed",
@@ -155,17 +190,43 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
             numbers={"flip_beta": None, "prompts": 0},
         )
     near = int(((flips < beta * _NEAR) & (flips > beta / _NEAR)).sum())
-    middle = float(flips.median())
+
+    def finite(units: Units) -> list[Tensor]:
+        values = _log_flips(evidence, units)
+        return [torch.where(values.isfinite(), values, torch.nan)]
+
+    (log_mean,) = estimate(evidence, finite)
+    mean = math.exp(log_mean.value)
+    middle = Estimate(value=mean, error=mean * log_mean.error)
     is_near = near > 0.5 * len(flips)
     return Answer(
         state="tip" if is_near else "passed",
         summary=(
-            f"In {len(flips)} of {len(one)} prompts the best two good {evidence.kind}s change places at some "
-            f"β, the median is {middle:.3g}; in {near} that is within a factor of {_NEAR:g} of β = {beta:g}."
+            f"In {len(flips)} of {int(has_both.sum())} prompts the best two good {evidence.kind}s change "
+            f"places at some β, the geometric mean is {middle}; in {near} that is within a factor of "
+            f"{_NEAR:g} of β = {beta:g}."
         ),
         remedy=(f"Which of them wins hangs on {option('beta', evidence.config.trainer)}." if is_near else ""),
         numbers={"flip_beta": middle, "prompts": len(flips), "near": near},
     )
+
+
+def _log_flips(evidence: Evidence, units: Units) -> Tensor:
+    """Log of the β at which a prompt's best two good units change places, (P,).
+
+    +inf where no positive β makes them do so, NaN for a prompt with fewer than two.
+    """
+    good, logprobs = evidence.good(units), evidence.optimum(units)
+    first = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    is_first = torch.zeros_like(good)
+    is_first[first[first >= 0]] = True
+    second = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good & ~is_first)
+    one, two = first.clamp(min=0), second.clamp(min=0)
+    flips = flip_beta(
+        units.rewards[one], units.rewards[two], units.ref_logprobs[one], units.ref_logprobs[two]
+    )
+    never = torch.where(flips > 0, flips.log(), torch.inf)
+    return torch.where(second >= 0, never, torch.nan)
 
 
 def _of_several(even: Evenness, values: Tensor) -> Tensor:

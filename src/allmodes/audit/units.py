@@ -17,6 +17,7 @@ from allmodes.objectives.groups import (
     group_sum,
     pair_groups,
 )
+from allmodes.targets import ips_target
 
 
 @final
@@ -104,6 +105,34 @@ def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
     level = (units.ref_logprobs + units.rewards / beta)[z.clamp(min=0)]
     scores = torch.where(good & (z >= 0), level, units.ref_logprobs + units.rewards / beta)
     return scores - group_logsumexp(scores, units.prompts)[units.prompts.index]
+
+
+def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
+    """Log p where inverse probability scaling comes to rest over the units of each prompt, (U,).
+
+    With a KL of strength β ≥ 0 beside the scaled rewards, forward or reverse, and groups without end. A
+    prompt whose rewards are all 0 keeps its reference. Raises InputError for negative rewards.
+    Source: IPS, Corollary 4.2; `allmodes.targets.ips_target`.
+    """
+    order = torch.argsort(units.prompts.index, stable=True)
+    sizes = group_size(units.prompts)
+    place = torch.arange(len(units)) - (sizes.cumsum(0) - sizes)[units.prompts.index[order]]
+    row = units.prompts.index[order]
+    shape = (units.prompts.count, int(sizes.max()))
+    rewards, ref_logprobs = torch.zeros(shape).double(), torch.full(shape, -torch.inf).double()
+    normalised = units.ref_logprobs - group_logsumexp(units.ref_logprobs, units.prompts)[units.prompts.index]
+    rewards[row, place], ref_logprobs[row, place] = units.rewards[order], normalised[order]
+    is_rewarded = rewards.sum(1) > 0
+    target = ref_logprobs.clone()
+    target[is_rewarded] = ips_target(
+        rewards[is_rewarded],
+        ref_logprobs=ref_logprobs[is_rewarded],
+        beta=beta,
+        regularizer="forward" if is_forward else "reverse",
+    )
+    found = torch.empty(len(units)).double()
+    found[order] = target[row, place]
+    return found
 
 
 @final

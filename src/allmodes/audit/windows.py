@@ -3,16 +3,26 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-from allmodes.metrics import bootstrap_sem
+from allmodes.metrics import bootstrap_sem, welch_test
 from allmodes.objectives.groups import Groups, group_common, group_mean, group_size, group_sum, pair_groups
 
 MOST_WINDOWS = 20
+CLEAR = 0.01  # one-sided p-value from which on a change is more than noise
 _MOST_CHANGES = 3
+
+Series = Literal["reward", "entropy", "distinct", "repeated", "ead"]
+SERIES: dict[Series, str] = {
+    "reward": "reward",
+    "entropy": "entropy of a group's outcomes",
+    "distinct": "share of different outcomes in a group",
+    "repeated": "share of repeated responses in a group",
+    "ead": "EAD of a group's responses",
+}
 
 
 @final
@@ -85,6 +95,12 @@ class Window:
     error: float
     values: Tensor
 
+    def in_words(self) -> str:
+        """Its mean, with its error and its steps."""
+        has_error = self.error > 1e-6 * abs(self.mean)
+        error = f" ± {self.error:.1g}" if has_error else ""
+        return f"{self.mean:.3g}{error} in steps {self.first_step} to {self.last_step}"
+
 
 def windows(steps: Tensor, values: Tensor) -> list[Window]:
     """At most 20 windows with about as many steps each. steps, values: (U,), sorted by step."""
@@ -105,6 +121,55 @@ def windows(steps: Tensor, values: Tensor) -> list[Window]:
             )
         )
     return found
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """A figure over training, window by window, without those that have none; at least two of them.
+
+    changes: the steps at which its level changes.
+    """
+
+    windows: list[Window]
+    changes: list[int]
+
+    @property
+    def first(self) -> Window:
+        """The first window."""
+        return self.windows[0]
+
+    @property
+    def last(self) -> Window:
+        """The last window."""
+        return self.windows[-1]
+
+    @property
+    def p_fallen(self) -> float:
+        """One-sided p-value that the last is not below the first; NaN where neither varies and both agree."""
+        return welch_test(self.first.values.tolist(), self.last.values.tolist())
+
+    @property
+    def p_risen(self) -> float:
+        """One-sided p-value that the last is not above the first; NaN as `p_fallen` is."""
+        return welch_test(self.last.values.tolist(), self.first.values.tolist())
+
+    def in_words(self, p: float) -> str:
+        """`was … in steps … and is …`, with a p-value of the difference."""
+        test = "" if math.isnan(p) else f" (p = {p:.2g})"
+        return f"was {self.first.in_words()} and is {self.last.in_words()}{test}"
+
+
+def course_of(steps: Tensor, values: Tensor) -> Course | None:
+    """A figure over training; None for fewer than two windows, or ends with fewer than two groups.
+
+    steps, values: (U,), sorted by step.
+    """
+    known = [window for window in windows(steps, values) if not math.isnan(window.mean)]
+    if len(known) < 2 or min(len(known[0].values), len(known[-1].values)) < 2:
+        return None
+    changes = change_points([window.mean for window in known])
+    return Course(windows=known, changes=[known[at].first_step for at in changes])
 
 
 def change_points(values: Sequence[float]) -> list[int]:

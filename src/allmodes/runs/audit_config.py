@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from allmodes.runs.config import Config, Number, PositiveFloat, PositiveInt, Probability
+from allmodes.runs.config import Config, Number, PositiveInt, Probability
 
 Trainer = Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"]
 KLForm = Literal[
@@ -15,7 +15,7 @@ KLForm = Literal[
 class AuditConfig(Config):
     """All may be left out: a check that needs what is not known is skipped, and says so.
 
-    beta: strength of the KL, 1/σ of REINVENT. kl: how the KL is estimated, and where it goes. scale_rewards:
+    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes. scale_rewards:
     what advantages are divided by the standard deviation of. transform: what is done to rewards before.
     threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is.
     group_size: samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of
@@ -23,7 +23,7 @@ class AuditConfig(Config):
     """
 
     trainer: Trainer | None = None
-    beta: PositiveFloat | None = None
+    beta: Annotated[float, Field(strict=True, ge=0)] | None = None
     kl: KLForm | None = None
     scale_rewards: Literal["group", "batch", "none"] | None = None
     transform: Literal["none", "mara", "ips", "other"] | None = None

@@ -1,0 +1,148 @@
+"""Checks of the log itself, on whose rows all others stand."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import Answer
+from allmodes.audit.log import Log
+from allmodes.objectives.groups import Groups, group_size
+
+_MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
+_CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
+_WINDOW, _LONG = 8, 64  # rows
+
+
+def usable_rows(evidence: Evidence) -> Answer:
+    """How many rows were left out, and why."""
+    log = evidence.log
+    left_out = log.rows - len(log)
+    kinds = "; ".join(
+        f"{kind}: {bad.count}, first at {log.bad_places[kind]}" for kind, bad in log.bad.items()
+    )
+    share = left_out / log.rows
+    return Answer(
+        state="issue" if share > _MANY else "tip" if left_out else "passed",
+        summary=(
+            f"{left_out:,} of {log.rows:,} rows were left out: {kinds}."
+            if left_out
+            else f"All {log.rows:,} rows can be used."
+        ),
+        remedy="See to what writes them: what is left out may not be like the rest." if left_out else "",
+        numbers={
+            "rows": log.rows,
+            "left_out": left_out,
+            "kinds": {kind: bad.count for kind, bad in log.bad.items()},
+        },
+    )
+
+
+def repeated_stretches(evidence: Evidence) -> Answer:
+    """Whether stretches of rows are there twice, as when a resumed run writes again what it had written.
+
+    Equal rows alone prove nothing: short answers come again and again. A stretch is one of at least 8 rows
+    that all equal those at one distance before it. It counts as a copy where chance would not bring that
+    about, N² Π f < .001 with f the share of each row among those of its prompt and step, or where it has at
+    least 64 rows of which no 8 in a row hold two alike: of prompts with one sample each f says nothing.
+    """
+    log = evidence.log
+    digests = _row_digests(log)
+    same = _equal(digests)
+    shares = group_size(same)[same.index].double() / group_size(evidence.updates)[evidence.updates.index]
+    is_copy, source, starts = _copies(digests, -shares.log())
+    rows = int(is_copy.sum())
+    equal = len(digests) - same.count
+    if rows == 0:
+        return Answer(
+            state="passed",
+            summary=f"No stretch of rows is there twice; {equal:,} rows equal an earlier one.",
+            numbers={"rows": 0, "equal_rows": equal},
+        )
+    start = int(starts[0])
+    return Answer(
+        state="issue" if rows > _MANY * len(digests) else "tip",
+        summary=(
+            f"{rows:,} rows repeat earlier ones in the same order. The first of {len(starts):,} "
+            f"begins at {log.place_name(start)} and repeats what begins at "
+            f"{log.place_name(int(source[start]))}."
+        ),
+        remedy="Take them out, for they count twice: a resumed run may have written its samples again.",
+        numbers={"rows": rows, "equal_rows": equal},
+    )
+
+
+def _copies(digests: Tensor, surprise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which rows are copies, (N,); which row each of them repeats, (N,); where stretches begin, (S,)."""
+    n, nothing = len(digests), torch.zeros(0, dtype=torch.long)
+    source = torch.full((n,), -1)
+    is_copy = torch.zeros(n, dtype=torch.bool)
+    if n < 2 * _WINDOW:
+        return is_copy, source, nothing
+    rows = digests.unfold(0, _WINDOW, 1)
+    windows = torch.zeros(len(rows), dtype=torch.long)
+    for column in rows.T:
+        windows = _mixed(windows, column)
+    is_varied = (rows.sort(dim=1).values.diff(dim=1) != 0).all(1)
+    place = torch.arange(len(rows))
+    first = _first_of(_equal(windows))
+    distance = place - first
+    again = (distance >= _WINDOW).nonzero().squeeze(1)
+    if len(again) == 0:
+        return is_copy, source, nothing
+    breaks = (again.diff() != 1) | (distance[again].diff() != 0)
+    stretch = torch.cat([torch.zeros(1, dtype=torch.long), breaks.long().cumsum(0)])
+    count = int(stretch[-1]) + 1
+    within = Groups(index=stretch, count=count)
+    begin = again[torch.cat([torch.ones(1, dtype=torch.bool), breaks])]
+    length = group_size(within) + _WINDOW - 1
+    sums = torch.cat([surprise.new_zeros(1), surprise.cumsum(0)])
+    is_rare = sums[begin + length] - sums[begin] > 2 * math.log(n) - math.log(_CHANCE)
+    all_varied = group_size(within, is_varied[again]) == group_size(within)
+    found = (is_rare | (all_varied & (length >= _LONG))).nonzero().squeeze(1)
+    for one in found.tolist():
+        start, end = int(begin[one]), int(begin[one] + length[one])
+        is_copy[start:end] = True
+        source[start:end] = torch.arange(start, end) - distance[begin[one]]
+    return is_copy, source, begin[found]
+
+
+def _equal(values: Tensor) -> Groups:
+    """Equal values as groups."""
+    distinct, index = torch.unique(values, return_inverse=True)
+    return Groups(index=index, count=len(distinct))
+
+
+def _first_of(groups: Groups) -> Tensor:
+    """The lowest index of each sample's group, (N,)."""
+    n = len(groups.index)
+    first = torch.full((groups.count,), n, dtype=torch.long)
+    return first.scatter_reduce_(0, groups.index, torch.arange(n), "amin")[groups.index]
+
+
+def _row_digests(log: Log) -> Tensor:
+    """A number for each row, (N,), equal for rows that are equal in all columns."""
+    columns = [
+        log.prompts,
+        log.responses,
+        log.outcomes,
+        log.rewards,
+        log.ref_logprobs,
+        log.policy_logprobs,
+        log.steps,
+        log.num_tokens,
+        log.truncated,
+    ]
+    digest = torch.zeros(len(log), dtype=torch.long)
+    for column in columns:
+        if column is not None:
+            bits = column.view(torch.long) if column.dtype == torch.float64 else column.long()
+            digest = _mixed(digest, bits)
+    return digest
+
+
+def _mixed(digest: Tensor, bits: Tensor) -> Tensor:
+    """One more number in a digest of 64 bits, which wrap around."""
+    product = (digest ^ bits) * 0x9E3779B97F4A7C15  # odd: no two products are the same
+    return product ^ (product >> 29)

@@ -1,0 +1,250 @@
+"""What the optimum said beforehand, from samples of the reference, beside what training then made of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.estimates import Estimate, estimate
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import MissingError
+from allmodes.audit.units import Units, evenness, group_logsumexp, response_units
+from allmodes.audit.windows import windows
+from allmodes.objectives.groups import Groups, group_size, group_sum
+
+_SAME = 1e-3  # nats; a policy that is nearer to its reference than this has not been trained
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A figure as it was predicted and as it came out, means over prompts."""
+
+    name: str
+    predicted: Estimate
+    observed: Estimate
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Predicted and observed, over U units of the prompts that both sides have.
+
+    kind: outcomes, whose shares were counted before and after; or responses, whose log-probabilities under
+    reference and policy are known. samples_before, samples_after: how many each side has. figures: of the
+    good units. names: (U,), of outcomes. before, predicted, observed: (U,), shares; of responses
+    normalised over the prompt's units. good: (U,).
+    """
+
+    kind: Literal["outcome", "response"]
+    samples_before: int
+    samples_after: int
+    after: str
+    figures: tuple[Pair, ...]
+    names: list[str]
+    before: Tensor
+    predicted: Tensor
+    observed: Tensor
+    good: Tensor
+    prompts: Groups
+
+    @property
+    def distances(self) -> tuple[float, float]:
+        """Total variation to what came out, mean over prompts: of the prediction, and of the reference."""
+        return self._distance(self.predicted), self._distance(self.before)
+
+    def _distance(self, shares: Tensor) -> float:
+        found = 0.5 * group_sum((shares - self.observed).abs(), self.prompts)
+        return float(found[group_size(self.prompts) > 0].mean())
+
+
+def predict_within(evidence: Evidence) -> Prediction:
+    """A log's own prediction: the optimum from its first samples, and its last window of steps.
+
+    Raises MissingError for what either side lacks, NotApplicableError without a KL.
+    """
+    if evidence.kind == "response":
+        return _of_responses(evidence)
+    last = _last_rows(evidence)
+    if last is None:
+        raise MissingError("the log has no column `step`: there is no before and after")
+    rows, words = last
+    return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), words)
+
+
+def predict_between(before: Evidence, after: Evidence) -> Prediction:
+    """The optimum from the reference's samples of one log, for the training of another, and what came out.
+
+    before: has the settings of the other's training. after: all samples of a log without steps, else those
+    of its last window. Raises MissingError and NotApplicableError as `predict_within` does.
+    """
+    if before.kind == "response":
+        raise MissingError(
+            "both logs need outcomes that come again; responses are compared within one log that has both "
+            "`ref_logprob` and `policy_logprob`, which `--policy` computes"
+        )
+    last = _last_rows(after)
+    rows = ~after.rewards.isnan() if last is None else last[0]
+    words = "all samples of the other log" if last is None else last[1]
+    return _of_outcomes(before, after.at(rows, good=before.good_from), words)
+
+
+def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
+    """The samples of the last window that have a reward, and its steps in words; None without steps."""
+    steps = evidence.log.steps
+    if steps is None:
+        return None
+    known = steps[steps >= 0]
+    last = windows(known.unique(), torch.zeros(len(known.unique())).double())[-1]
+    if last.first_step <= int(known.min()):
+        raise MissingError("the log has one window of steps: there is no before and after")
+    rows = (steps >= last.first_step) & ~evidence.rewards.isnan()
+    return rows, f"steps {last.first_step} to {last.last_step}"
+
+
+def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
+    if after.kind != "outcome":
+        raise MissingError("the samples after training have no outcomes that come again")
+    units, others = before.units, after.units
+    keys = before.log.prompt_keys, after.log.prompt_keys
+    shared = torch.isin(keys[0], keys[1][group_size(others.prompts) > 0]) & (group_size(units.prompts) > 0)
+    if not bool(shared.any()):
+        raise MissingError("no prompt has samples both before and after")
+    # Where the reference has several good outcomes; what is left of them afterwards may be one, or none.
+    several = shared & (group_size(units.prompts, before.good(units)) >= 2)
+    after_shared, after_several = (torch.isin(keys[1], keys[0][mask]) for mask in (shared, several))
+
+    def predicted(units: Units) -> list[Tensor]:
+        return _figures(units, before.optimum(units), before.good(units), shared, several)
+
+    def observed(units: Units) -> list[Tensor]:
+        return _figures(units, units.ref_logprobs, after.good(units), after_shared, after_several)
+
+    first, second = _joined(before, units, shared), _joined(after, others, after_shared)
+    pairs, index = torch.unique(torch.cat([first.keys, second.keys]), dim=0, return_inverse=True)
+    size, one = len(pairs), len(first.keys)
+
+    def spread(values: Tensor, places: Tensor) -> Tensor:
+        return torch.zeros(size, dtype=values.dtype).scatter_(0, places, values)
+
+    optimum = before.optimum(units)[first.rows].exp()
+    good = spread(before.good(units)[first.rows], index[:one])
+    good |= spread(after.good(others)[second.rows], index[one:])
+    names = [""] * size
+    for joined, places in ((second, index[one:]), (first, index[:one])):
+        for place, name in zip(places.tolist(), joined.names, strict=True):
+            names[place] = name
+    _, prompts = torch.unique(pairs[:, 0], return_inverse=True)
+    return Prediction(
+        kind="outcome",
+        samples_before=len(before.unit_rows),
+        samples_after=len(after.unit_rows),
+        after=words,
+        figures=_pairs(
+            estimate(before, predicted), estimate(after, observed)
+        ),
+        names=names,
+        before=spread(units.shares[first.rows], index[:one]),
+        predicted=spread(optimum, index[:one]),
+        observed=spread(others.shares[second.rows], index[one:]),
+        good=good,
+        prompts=Groups(index=prompts, count=int(prompts.max()) + 1),
+    )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class _Joined:
+    """Units by the digests of their prompts and outcomes, (J, 2), which are the same in every log."""
+
+    rows: Tensor
+    keys: Tensor
+    names: list[str]
+
+
+def _joined(evidence: Evidence, units: Units, shared: Tensor) -> _Joined:
+    rows = shared[units.prompts.index].nonzero().squeeze(1)
+    log = evidence.log
+    outcomes = log.outcomes
+    if outcomes is None:
+        raise MissingError("a log has no column `outcome`")
+    chosen = outcomes[evidence.unit_rows][units.first[rows]]
+    keys = torch.cat([log.outcome_keys, torch.zeros(1, dtype=torch.long)])[chosen]  # −1, invalid, is the last
+    names = [*log.outcome_names, "invalid"]
+    return _Joined(
+        rows=rows,
+        keys=torch.stack([log.prompt_keys[units.prompts.index[rows]], keys], dim=1),
+        names=[names[number] for number in chosen.tolist()],
+    )
+
+
+def _of_responses(evidence: Evidence) -> Prediction:
+    log = evidence.log
+    if log.ref_logprobs is None or log.policy_logprobs is None or log.responses is None:
+        raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
+    last = _last_rows(evidence)
+    known = ~evidence.rewards.isnan() & ~log.ref_logprobs.isnan() & ~log.policy_logprobs.isnan()
+    chosen = known if last is None else known & last[0]
+    rows = chosen.nonzero().squeeze(1)
+    if len(rows) == 0:
+        raise MissingError("no sample has `reward`, `ref_logprob` and `policy_logprob`")
+    if float((log.ref_logprobs[rows] - log.policy_logprobs[rows]).abs().max()) < _SAME:
+        raise MissingError("the policy is the reference: nothing has been trained")
+    units = evidence.units_of(rows, beta=evidence.beta)
+    good, optimum = evidence.good(units), evidence.optimum(units)
+    policy = response_units(
+        evidence.groups_of(rows),
+        log.responses[rows],
+        evidence.rewards[rows],
+        log.policy_logprobs[rows],
+        beta=None,
+    ).ref_logprobs
+    has_any = group_size(units.prompts) > 0
+    several = group_size(units.prompts, good) >= 2
+    found = [
+        [Estimate(value=float(values.nanmean()), error=math.nan) for values in figures]
+        for figures in (
+            _figures(units, optimum, good, has_any, several),
+            _figures(units, _normalised(policy, units.prompts), good, has_any, several),
+        )
+    ]
+    return Prediction(
+        kind="response",
+        samples_before=len(rows),
+        samples_after=len(rows),
+        after="all samples" if last is None else last[1],
+        figures=_pairs(*found),
+        names=[],
+        before=_normalised(units.ref_logprobs, units.prompts).exp(),
+        predicted=optimum.exp(),
+        observed=_normalised(policy, units.prompts).exp(),
+        good=good,
+        prompts=units.prompts,
+    )
+
+
+def _normalised(logprobs: Tensor, prompts: Groups) -> Tensor:
+    return logprobs - group_logsumexp(logprobs, prompts)[prompts.index]
+
+
+_NAMES = ("share of the first among the good", "effective number of good ones", "mass of the good ones")
+
+
+def _figures(units: Units, logprobs: Tensor, good: Tensor, chosen: Tensor, several: Tensor) -> list[Tensor]:
+    """Of each prompt, (P,), in the order of `_NAMES`; NaN for one that is not among the chosen."""
+    found = evenness(units, logprobs, good)
+    mass = group_sum(torch.where(good, logprobs.exp(), 0), units.prompts)
+    return [
+        torch.where(several, found.top_share, torch.nan),
+        torch.where(several, found.effective, torch.nan),
+        torch.where(chosen, mass, torch.nan),
+    ]
+
+
+def _pairs(predicted: list[Estimate], observed: list[Estimate]) -> tuple[Pair, ...]:
+    return tuple(
+        Pair(name=name, predicted=one, observed=other)
+        for name, one, other in zip(_NAMES, predicted, observed, strict=True)
+    )

@@ -1,0 +1,123 @@
+"""What is said of the rows of a log themselves."""
+
+import math
+import random
+from typing import Any
+
+import pytest
+
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.log import read_log
+from allmodes.audit.log_checks import repeated_stretches, usable_rows
+from allmodes.audit.quality_checks import quality_and_diversity
+from allmodes.audit.sources import RecordSource
+from allmodes.runs.audit_config import AuditConfig
+
+
+def evidence(rows: list[Any]) -> Evidence:
+    return Evidence(read_log(RecordSource(rows), dict), AuditConfig())
+
+
+def rows_with(bad: int, count: int = 100) -> list[Any]:
+    return [{"response": "r", "reward": math.nan if i < bad else 1.0} for i in range(count)]
+
+
+@pytest.mark.parametrize(("bad", "state"), [(0, "passed"), (3, "tip"), (6, "issue")])
+def test_rows_that_were_left_out(bad: int, state: str) -> None:
+    found = usable_rows(evidence(rows_with(bad)))
+    assert (found.state, found.numbers["left_out"]) == (state, bad)
+    if bad:
+        assert f"`reward` is NaN or infinite: {bad}, first at record 1" in found.summary
+
+
+def samples(count: int, *, answers: int, seed: int = 0) -> list[Any]:
+    draw = random.Random(seed)
+    return [
+        {"prompt": i // 8 % 5, "response": str(draw.randrange(answers)), "reward": 1.0, "step": i // 40}
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("answers", [1, 2, 5, 1000])
+def test_short_answers_that_come_again_are_no_repeated_stretch(answers: int) -> None:
+    # The probability of a false alarm is below .001 a log.
+    for seed in range(20):
+        found = repeated_stretches(evidence(samples(400, answers=answers, seed=seed)))
+        assert (found.state, found.numbers["rows"]) == ("passed", 0)
+
+
+def test_alternating_answers_are_no_repeated_stretch() -> None:
+    rows = [{"response": str(i % 2), "reward": 1.0} for i in range(500)]
+    assert repeated_stretches(evidence(rows)).state == "passed"
+
+
+@pytest.mark.parametrize(
+    ("answers", "again", "state"), [(1000, 40, "issue"), (1000, 12, "tip"), (5, 160, "issue")]
+)
+def test_a_stretch_that_is_there_twice(answers: int, again: int, state: str) -> None:
+    rows = samples(400, answers=answers)
+    copied = rows[:200] + rows[200 - again : 200] + rows[200:]
+    found = repeated_stretches(evidence(copied))
+    assert (found.state, found.numbers["rows"]) == (state, again)
+    assert f"begins at record 201 and repeats what begins at record {201 - again}." in found.summary
+
+
+def test_prompts_with_one_sample_each() -> None:
+    rows = [{"prompt": i, "response": f"answer {i}", "reward": 1.0} for i in range(100)]
+    assert repeated_stretches(evidence(rows + rows)).numbers["rows"] == 100
+    # A policy that always says the same to each of its prompts, in any order, is no copy of itself.
+    draw = random.Random(0)
+    collapsed = [row for _ in range(8) for row in draw.sample(rows, 100)]
+    assert repeated_stretches(evidence(collapsed)).numbers["rows"] == 0
+
+
+def test_three_copies_are_two_too_many() -> None:
+    rows = samples(100, answers=1000)
+    assert repeated_stretches(evidence(rows * 3)).numbers["rows"] == 200
+
+
+def test_rows_that_differ_in_one_column_alone_are_different() -> None:
+    rows = samples(100, answers=1000)
+    for name, value in (
+        ("ref_logprob", -1.0),
+        ("step", 99),
+        ("reward", 0.5),
+        ("num_tokens", 3),
+        ("outcome", "x"),
+    ):
+        other = [{**row, name: value} for row in rows]
+        assert repeated_stretches(evidence(rows + other)).numbers["rows"] == 0
+
+
+def training(rewards: list[float]) -> list[Any]:
+    """A step for each reward, with ten groups of two samples, of which one has it and one a little less."""
+    return [
+        {"prompt": prompt, "step": step, "response": f"{step} {prompt} {i}", "outcome": str(i), "reward": reward - 0.01 * i * prompt}
+        for step, reward in enumerate(rewards)
+        for prompt in range(10)
+        for i in range(2)
+    ]  # fmt: skip
+
+
+def test_the_last_window() -> None:
+    found = quality_and_diversity(evidence(training([0.2, 0.5, 0.9, 0.9])))
+    assert found.state == "passed"
+    assert found.numbers["reward"].value == pytest.approx(0.9 - 0.01 * 4.5 / 2)
+    spread = math.sqrt(sum((0.005 * (p - 4.5)) ** 2 for p in range(10)) / 10)
+    assert found.numbers["reward"].error == pytest.approx(spread / math.sqrt(10), rel=0.3)
+    assert found.numbers["entropy"].value == pytest.approx(math.log(2))
+    assert (found.numbers["distinct"].value, found.numbers["repeated"].value) == (1.0, 0.0)
+
+
+def test_a_reward_that_falls() -> None:
+    found = quality_and_diversity(evidence(training([0.9, 0.9, 0.5, 0.2])))
+    assert found.state == "tip"
+    assert found.numbers["p"] < 0.01
+
+
+def test_without_steps_all_samples_are_the_last_window() -> None:
+    rows = [{name: value for name, value in row.items() if name != "step"} for row in training([0.5])]
+    found = quality_and_diversity(evidence(rows))
+    assert found.state == "skipped"
+    assert "no column `step`" in found.summary
+    assert found.numbers["reward"].value == pytest.approx(0.5 - 0.01 * 4.5 / 2)
