@@ -31,7 +31,7 @@ from allmodes.paper import ips_table3, mara_table2, molecule_tables
 from allmodes.paper.reproduction import PAPER as PAPER_SCALE
 from allmodes.paper.reproduction import QUICK as QUICK_SCALE
 from allmodes.paper.reproduction import Scale
-from allmodes.worlds.plotting import house_style
+from allmodes.runs.plotting import house_style
 
 CARD = SurrogateCard(
     target="docking with Vina", molecules=900, penalty=10.0, rmse=0.61, mean_error=0.47, r2=0.65,

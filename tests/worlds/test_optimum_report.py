@@ -463,8 +463,8 @@ def bars(axes: Any) -> dict[str, list[float]]:
 
 def test_the_figure_of_a_few_shows_probabilities_by_name() -> None:
     pytest.importorskip("matplotlib")
+    from allmodes.runs.plotting import BLUE, GREEN, ORANGE
     from allmodes.worlds.optimum_figure import draw_report
-    from allmodes.worlds.plotting import BLUE, GREEN, ORANGE
 
     shuffled = [3, 1, 4, 0, 2]
     table = table_of([R[i] for i in shuffled], [Q[i] for i in shuffled], [NAMES[i] for i in shuffled])
@@ -490,8 +490,8 @@ def test_the_figure_of_many_shows_every_probability_once() -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.colors import to_hex
 
+    from allmodes.runs.plotting import BLUE, ORANGE
     from allmodes.worlds.optimum_figure import draw_report
-    from allmodes.worlds.plotting import BLUE, ORANGE
 
     table = table_of([1 - i / 60 for i in range(60)], [1 + i % 7 for i in range(60)])
     optima = explain(table, "reverse", 0.03, threshold=0.8)

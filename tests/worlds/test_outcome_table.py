@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from allmodes.errors import InputError
-from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes, shown_name
+from allmodes.runs.words import shown_name
+from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes
 
 SAMPLE = Path(__file__).parents[1] / "data" / "outcomes.csv"
 HINT = "; --normalise rescales probabilities that are known up to a factor, as those of samples are"

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from allmodes.metrics import summarise
 from allmodes.paper.reproduction import Progress, Scale
+from allmodes.runs.plotting import BLUE, FAINT, INK, MUTED, ORANGE
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import Method
 from allmodes.worlds.optimum import exact_optimum
-from allmodes.worlds.plotting import BLUE, FAINT, INK, MUTED, ORANGE
 from allmodes.worlds.sweep import Setting, Sweep, replicas, train
 
 OUTCOMES, BATCH_SIZE, LEARNING_RATE = 100, 32, 5e-3  # MARA, appendix C.1

@@ -19,9 +19,9 @@ from allmodes.paper.ips_grids import (
     train_grid,
 )
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import INK, MUTED, RED
 from allmodes.worlds.grid import GridWorld, mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
-from allmodes.worlds.plotting import INK, MUTED, RED
 
 SIDES, BACKGROUND = (8, 16), 0.1
 METHODS = (*RIVALS, IPS_EXACT)

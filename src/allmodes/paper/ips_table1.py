@@ -21,9 +21,9 @@ from allmodes.paper.ips_grids import (
     train_grid,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import INK, MUTED
 from allmodes.worlds.grid import mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
-from allmodes.worlds.plotting import INK, MUTED
 
 BACKGROUNDS = (0.1, 0.01, 0.001)
 METHODS = (*RIVALS, IPS_GRPO_SMALL, IPS_EXACT)

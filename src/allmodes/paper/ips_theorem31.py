@@ -8,9 +8,9 @@ from torch import Tensor
 
 from allmodes.paper.ips_grids import in_all
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import BLUE, CYCLE, ORANGE
 from allmodes.targets import reverse_kl_target, total_variation
 from allmodes.targets.flows import Flow, expected_return_flow, integrate_flow, natural_gradient_flow
-from allmodes.worlds.plotting import BLUE, CYCLE, ORANGE
 
 REWARDS = torch.tensor([1.0, 0.9, 0.8, 0.5], dtype=torch.float64)
 START = torch.tensor([0.22, 0.28, 0.26, 0.24], dtype=torch.float64).log()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
+from allmodes.runs.plotting import BLUE, FAINT, GREEN, INK
 from allmodes.targets import kl_divergence, total_variation
-from allmodes.worlds.plotting import BLUE, FAINT, GREEN, INK
 
 _BINS = 100
 _STARTS = (-4.0, -1.0, 1.0, 4.0)  # means that the Gaussian's fits start from

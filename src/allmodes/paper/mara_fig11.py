@@ -15,9 +15,9 @@ from torch import Tensor
 
 from allmodes.paper.extras import require_text_extra
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import BLUE, MUTED, ORANGE
 from allmodes.runs.text_config import STAND_IN
 from allmodes.targets import predicted_ratios
-from allmodes.worlds.plotting import BLUE, MUTED, ORANGE
 
 BETA, QUANTILE, TOP = 0.01, 0.95, 16
 PAPER_GAP, PAPER_RATIO = 7.76, 2345.0

@@ -15,10 +15,10 @@ from allmodes.paper.didactic import (
     uniform_reference,
 )
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import BLUE, GREEN, PURPLE
 from allmodes.targets import effective_modes, log_ratio
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import ENTROPY, FORWARD_KL, REVERSE_KL, Method
-from allmodes.worlds.plotting import BLUE, GREEN, PURPLE
 from allmodes.worlds.sweep import Sweep
 
 BETAS = (0.01, 0.03, 0.1, 0.2, 0.5)

@@ -17,8 +17,8 @@ from typing import Any
 
 from allmodes.paper.extras import require_text_extra
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
 from allmodes.text.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
-from allmodes.worlds.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
 
 WORK = "ALLMODES_TABLE1_WORK"
 MARA_ROWS = ("MARA (rev)", "MARA (fwd)")

@@ -13,8 +13,8 @@ from allmodes.chem import study_settings
 from allmodes.chem.study_settings import Arm, Settings, with_receptor
 from allmodes.errors import ConfigError
 from allmodes.paper.reproduction import Holds, Progress, Scale
+from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
 from allmodes.runs.words import listing, p_relation
-from allmodes.worlds.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
 
 WORK, RECEPTOR = "ALLMODES_TABLE2_WORK", "ALLMODES_RECEPTOR"
 METRICS = {"hits": "Yield", "ob100": "OB100", "intdiv1": "IntDiv1", "circles": "Circles"}

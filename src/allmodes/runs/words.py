@@ -17,6 +17,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def shown_name(name: str, width: int = 32) -> str:
+    """A name for a terminal or a figure: one line, no control characters, at most `width` characters."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(name.split())) or "(empty)"
+    tail = width // 3  # what tells long names apart is as often at their end
+    return line if len(line) <= width else f"{line[: width - 1 - tail]}…{line[-tail:]}"
+
+
 def p_relation(p: float) -> str:
     """The p-value as it stands behind "p": `= 0.42`, `< 0.001`."""
     if p < 0.001:

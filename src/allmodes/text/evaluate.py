@@ -35,6 +35,7 @@ from allmodes.metrics.text import SHORT_ANSWER, words
 from allmodes.runs.files import write_text
 from allmodes.runs.lines import bad_in_words
 from allmodes.runs.progress import progress_bar
+from allmodes.runs.words import shown_name
 from allmodes.text.generations import Generation, Index, index_file, read_prompts
 from allmodes.text.measures import (
     STAND_IN,
@@ -44,7 +45,6 @@ from allmodes.text.measures import (
     load_tokeniser,
     short_answer_classes,
 )
-from allmodes.worlds.outcome_table import shown_name
 
 _MOST_EMBEDDED = 2048  # generations of a prompt: eigenvalues take the cube of it
 _NEEDS = {

@@ -8,10 +8,10 @@ from typing import Any, final
 import numpy as np
 
 from allmodes.metrics import count_entropy
+from allmodes.runs.plotting import FAINT, GREEN, INK, MUTED, ORANGE, PURPLE, RED
 from allmodes.runs.text_config import KL, Method, Trainer
 from allmodes.text.curves import Bin, pareto_front
 from allmodes.text.results import Arm, TextResult
-from allmodes.worlds.plotting import FAINT, GREEN, INK, MUTED, ORANGE, PURPLE, RED
 
 METHODS: dict[Method, tuple[str, str]] = {
     "vanilla": ("vanilla", "#7f7f7f"),

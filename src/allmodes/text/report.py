@@ -1,6 +1,5 @@
 """The report of a training experiment: one HTML file that explains itself, offline."""
 
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +9,12 @@ from typing import Any
 from allmodes.metrics import summarise, welch_test
 from allmodes.runs.files import write_text
 from allmodes.runs.pages import render_page, require_report_extra
+from allmodes.runs.plotting import house_style, inline_svg, save_figure
 from allmodes.runs.text_config import STAND_IN, CreativeTask, Method, TextConfig
 from allmodes.runs.words import NBSP, is_clear, listing, p_relation, plural
 from allmodes.text.curves import bins
 from allmodes.text.figures import METHODS, answer_share, draw_answers, draw_training, group_name, groups_of
 from allmodes.text.results import Arm, TextResult
-from allmodes.worlds.plotting import house_style, save_figure
 
 COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
@@ -60,7 +59,7 @@ def write_report(
             figures["answers"] = draw_answers(results, answer=answers[0], base=base)
         for name, figure in figures.items():
             save_figure(figure, folder / name)
-            pictures[name] = _svg(figure)
+            pictures[name] = inline_svg(figure)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
         title=_title(config),
@@ -82,13 +81,6 @@ def write_report(
     path = folder / "report.html"
     write_text(path, page)
     return path
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _title(config: TextConfig) -> str:

@@ -8,9 +8,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, house_style
+from allmodes.runs.words import shown_name
 from allmodes.worlds.outcome_optima import Objective, Optimum, good_threshold, ranked
-from allmodes.worlds.outcome_table import OutcomeTable, shown_name
-from allmodes.worlds.plotting import BLUE, GREEN, INK, MUTED, ORANGE, house_style
+from allmodes.worlds.outcome_table import OutcomeTable
 
 _COLOURS: dict[Objective, str] = {"plain": BLUE, "mara": ORANGE, "corrected": GREEN}
 _MARKERS: dict[Objective, str] = {"plain": "o", "mara": "s", "corrected": "D"}

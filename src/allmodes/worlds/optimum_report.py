@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from allmodes.runs.files import write_text
+from allmodes.runs.plotting import house_style, save_figure
+from allmodes.runs.words import shown_name
 from allmodes.targets import mara_beta_bound
 from allmodes.worlds.optimum_figure import draw_report
 from allmodes.worlds.optimum_warnings import MOST_LISTED, factor, percent, warnings
@@ -24,8 +26,7 @@ from allmodes.worlds.outcome_optima import (
     good_in_reach,
     good_threshold,
 )
-from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes, shown_name
-from allmodes.worlds.plotting import house_style, save_figure
+from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes
 
 FORMULAS = {
     "reverse": "E[R] - beta KL(policy || reference)",

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import torch
 
+from allmodes.runs.words import shown_name
 from allmodes.targets import mara_beta_bound
 from allmodes.worlds.outcome_optima import (
     Optimum,
     good_in_reach,
     good_threshold,
 )
-from allmodes.worlds.outcome_table import OutcomeTable, shown_name
+from allmodes.worlds.outcome_table import OutcomeTable
 
 FORMULAS = {
     "reverse": "E[R] - beta KL(policy || reference)",

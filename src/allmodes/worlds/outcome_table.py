@@ -245,10 +245,3 @@ def _shown(value: object) -> str:
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     shown = ", ".join(" ".join(name.split()) for name in names)
     return (shown if len(shown) <= 100 else f"{shown[:97]}...") or "none"
-
-
-def shown_name(name: str, width: int = 32) -> str:
-    """A name for a terminal or a figure: one line, no control characters, at most `width` characters."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(name.split())) or "(empty)"
-    tail = width // 3  # what tells long names apart is as often at their end
-    return line if len(line) <= width else f"{line[: width - 1 - tail]}…{line[-tail:]}"

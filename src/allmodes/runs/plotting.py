@@ -1,5 +1,6 @@
-"""One look for every figure of worlds and papers, and figures written whole as PNG and SVG."""
+"""One look for every figure, and figures written whole as PNG and SVG."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,14 @@ def house_style() -> Iterator[Any]:
     style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=list(CYCLE))}
     with mpl.rc_context(style):
         yield Figure
+
+
+def inline_svg(figure: Any) -> str:
+    """The figure as an element of a page; call it inside `house_style`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
 
 
 def save_figure(figure: Any, stem: Path) -> None:
