@@ -607,8 +607,16 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
-        found.append(json.loads(output.read_text()))
+        lines = (output.with_suffix("") / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        assert (output.with_suffix("") / "audit.json").exists()
+        found.append({**json.loads(output.read_text()), "samples": [json.loads(line) for line in lines]})
     one, two = found
+    assert [row["step"] for row in one["samples"]] == [0] * 12 + [1] * 12 + [2] * 12
+    assert ("policy_logprob" in one["samples"][0]) == (name == "rloo")
+    for left, right in zip(one["samples"], two["samples"], strict=True):
+        for key in {"ref_logprob", "policy_logprob"} & set(left):
+            assert left.pop(key) == pytest.approx(right.pop(key), abs=1e-4)
+        assert left == right
     assert torch.tensor(one["advantages"]).shape == (3, 12)
     assert 0 < one["log"][0]["transform/augmented"] < 1
     assert 0 < one["log"][0]["answers/valid"] < 1 < one["log"][0]["answers/distinct"]

@@ -1,6 +1,7 @@
 """Three steps of a trainer on completions that do not depend on the number of processes; run by torchrun.
 
-Usage: two_processes.py grpo|rloo MODEL OUTPUT. The first process writes what came out as JSON.
+Usage: two_processes.py grpo|rloo MODEL OUTPUT. The first process writes what came out as JSON, and beside it
+the log for an audit, in a folder named OUTPUT without its suffix.
 """
 
 import json
@@ -15,6 +16,7 @@ from trl import GRPOConfig, RLOOConfig
 
 from allmodes.integrations import MARA
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.integrations.trl_audit import AuditLog
 from allmodes.objectives import GroupQuantile
 
 ROWS, GROUP, STEPS = 12, 4, 3
@@ -90,6 +92,7 @@ def main(name: str, model: str, output: Path) -> None:
             return batch
 
         trainer._generate_and_score_completions = keep
+        trainer.add_callback(AuditLog(trainer, output.with_suffix("")))
         trainer.train()
     if rank == 0:
         kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")

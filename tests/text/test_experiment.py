@@ -40,7 +40,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """What must be the same in two runs of the same configuration."""
-    files = ("metrics.jsonl", "generations.jsonl", "result.json", "report.html")
+    files = (
+        "metrics.jsonl", "samples.jsonl", "audit.json", "generations.jsonl", "result.json", "report.html",
+    )  # fmt: skip
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -116,7 +118,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(make_text_config: Make, tm
     )  # fmt: skip
     assert resumed.stdout == f"report: {killed / 'report.html'}\n"
     assert contents(killed) == contents(whole)
-    assert len(contents(whole)) == 2 * 3 + 2 + 1
+    assert len(contents(whole)) == 2 * 5 + 2 + 1
 
 
 def test_results_do_not_depend_on_the_number_of_processes(make_text_config: Make, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ from allmodes.errors import ConfigError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.objectives import BatchQuantile, Constant
+from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
+from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.results import Arm
-from allmodes.text.sampling import sample_responses
+from allmodes.text.sampling import chat_prompt, sample_responses
 from allmodes.text.training import arms, make_settings, make_task, make_trainer, make_transform, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -132,7 +135,7 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(make_text_config: Make, tm
             trainer = train(
                 config, task, arm(), seed=0, model=config.model, folder=folder, on_step=lambda _: None
             )
-            return trainer.model.state_dict(), folder.read_metrics()
+            return trainer.model.state_dict(), (folder.read_metrics(), samples(folder.path))
 
     weights, rows = run("whole", config)
     run("cut", config)
@@ -150,6 +153,82 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(make_text_config: Make, tm
     finished, rows_finished = run("cut", config)
     assert rows_finished == rows
     assert all(torch.equal(value, finished[name]) for name, value in weights.items())
+    # Killed before its first checkpoint, it begins anew.
+    shutil.rmtree(cut)
+    anew, rows_anew = run("cut", config)
+    assert rows_anew == rows
+    assert all(torch.equal(value, anew[name]) for name, value in weights.items())
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's log for an audit."""
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("level", ["outcomes", "strings"])
+@pytest.mark.parametrize("trainer", ["rloo", "grpo"])
+def test_every_sample_is_kept_for_an_audit(
+    trainer: str, level: str, make_text_config: Make, tmp_path: Path
+) -> None:
+    config = make_text_config(
+        trainer=[trainer], prompts_per_step=2, updates_per_step=2, mara={"level": level}
+    )
+    which, task = arm(trainer=trainer), OneTwo()
+
+    def run(name: str, config: Any) -> Any:
+        with RunFolder(tmp_path / name) as folder:
+            made = train(
+                config, task, which, seed=0, model=config.model, folder=folder, on_step=lambda _: None
+            )
+            return made.model.state_dict(), folder.read_metrics()
+
+    weights, metrics = run("with", config)
+    rows = samples(tmp_path / "with")
+    assert [row["step"] for row in rows] == [0] * 12 + [2] * 12 + [4] * 12  # updates before
+    for step, logged in enumerate(metrics):
+        own = rows[12 * step : 12 * step + 12]
+        assert sum(row["reward"] for row in own) / 12 == pytest.approx(logged["reward"], abs=1e-6)
+        assert sum(row["truncated"] for row in own) / 12 == pytest.approx(logged["completions/clipped_ratio"])
+        assert Counter(row["outcome"] for row in own if row["outcome"]) == logged["counts"]
+    assert all(row["outcome"] == task.parse(row["response"]) for row in rows)
+    assert all(row["prompt"] == [{"role": "user", "content": task.prompts[0]}] for row in rows)
+    settings = json.loads((tmp_path / "with" / "audit.json").read_text())
+    assert AuditConfig.model_validate(settings) == AuditConfig(
+        trainer="trl",
+        beta=0.1,
+        kl="k1-in-reward" if trainer == "rloo" else "k3-in-loss-corrected",
+        scale_rewards="none",
+        transform="mara",
+        threshold=0.5,
+        group_size=6,
+        max_tokens=20,
+    )
+    without, metrics_without = run("without", config.model_copy(update={"log_samples": False}))
+    assert all(torch.equal(value, without[name]) for name, value in weights.items())
+    assert metrics_without == metrics
+    assert not list((tmp_path / "without").glob("*samples*"))
+    assert not (tmp_path / "without" / "audit.json").exists()
+
+
+def test_a_logged_probability_is_the_base_model_s(
+    make_text_config: Make, one_two_model: Path, tmp_path: Path
+) -> None:
+    config = make_text_config(steps=1, group_size=12)
+    with RunFolder(tmp_path) as folder:
+        train(config, OneTwo(), arm(), seed=0, model=config.model, folder=folder, on_step=lambda _: None)
+    model, tokenizer = load_model(str(one_two_model)), load_tokenizer(str(one_two_model))
+    start = tokenizer.encode(chat_prompt(tokenizer, OneTwo.prompts[0]), add_special_tokens=False)
+    checked = 0
+    for row in samples(tmp_path):
+        ids = tokenizer.encode(row["response"], add_special_tokens=False)
+        ids += [] if row["truncated"] else [tokenizer.eos_token_id]
+        if len(ids) == row["num_tokens"]:  # else the text was written with other tokens than it is read with
+            expected = float(ids_logprobs(model, start, [ids], batch_size=1))
+            assert (row["ref_logprob"], row["policy_logprob"]) == pytest.approx(
+                (expected, expected), abs=1e-4
+            )
+            checked += 1
+    assert checked > 3
 
 
 def test_prompts_over_the_limit_are_left_out(make_text_config: Make, tmp_path: Path) -> None:

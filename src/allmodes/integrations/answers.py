@@ -68,3 +68,14 @@ def number_answers(answers: Sequence[Hashable | None]) -> list[int]:
     """Ids from 0 on, equal for equal answers, in the order of their first appearance; −1 for None."""
     ids: dict[Hashable, int] = {}
     return [-1 if answer is None else ids.setdefault(answer, len(ids)) for answer in answers]
+
+
+def answer_name(answer: Hashable | None) -> str | None:
+    """An answer as a text: equal answers have one name, in every process; None for none."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    if isinstance(answer, tuple):
+        return f"({', '.join(str(answer_name(part)) for part in answer)})"
+    if isinstance(answer, frozenset):  # whose order differs from process to process
+        return f"{{{', '.join(sorted(str(answer_name(part)) for part in answer))}}}"
+    return str(answer)

@@ -14,16 +14,14 @@ states held fixed. Both take log-probabilities at the sampling temperature, and 
 """
 
 import inspect
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 try:
     from accelerate.utils import gather_object
-    from trl import __version__ as _trl_version
     from trl.models.utils import disable_gradient_checkpointing
     from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer as _RLOOTrainer
@@ -39,24 +37,11 @@ from allmodes.integrations.answers import (
     number_answers,
 )
 from allmodes.integrations.transforms import RewardTransform, TransformBatch, TransformResult
+from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
 from allmodes.integrations.trl_settings import KL, check_grpo_settings, check_rloo_settings, check_settings
 from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """One pass over all sampled sequences: per-token log-probabilities and the mask of the completions.
-
-    again: the same pass with another model.
-    """
-
-    model: Any
-    logps: Tensor
-    mask: Tensor
-    again: Callable[[Any], Tensor]
 
 
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
@@ -88,8 +73,7 @@ class _TransformMixin(_Base):
     ) -> None:
         self.transform = transform
         self.outcome_key = outcome_key
-        self._passes: list[_Pass] | None = None
-        self._tool_mask: list[Sequence[int]] | None = None
+        self._generation: Generation | None = None
         self._raw: Tensor | None = None
         self._transformed: Tensor | None = None
         config = inspect.signature(super().__init__).bind(*args, **kwargs).arguments.get("args")
@@ -109,39 +93,27 @@ class _TransformMixin(_Base):
     def _set_kl(self, kl: KL | None) -> None:
         raise NotImplementedError
 
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         run = super()._get_per_token_logps_and_entropies
-        output = run(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
-        if self._passes is not None:
-            self._passes.append(
-                _Pass(
-                    model=model,
-                    logps=output[0].detach(),
-                    mask=attention_mask[:, -logits_to_keep:],
-                    again=lambda other: run(
-                        other, input_ids, attention_mask, logits_to_keep, *args, **kwargs
-                    )[0],
-                )
-            )
-        return output
+        if self._generation is None:
+            return run(*args, **kwargs)
+        return self._generation.make_pass(run, *args, **kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.transform is None:
             return super()._generate_and_score_completions(inputs)
-        self._passes, self._tool_mask, self._raw, self._transformed = [], None, None, None
+        self._generation, self._raw, self._transformed = Generation(self), None, None
         try:
             output = super()._generate_and_score_completions(inputs)
             if self._raw is None or self._transformed is None:
                 raise RunError(
-                    f"TRL {_trl_version} did not call `_calculate_rewards`: its transform is unused"
+                    f"TRL {trl_version} did not call `_calculate_rewards`: its transform is unused"
                 )
             self._log_raw_rewards(self._raw)
             if self.transform.is_advantage:
                 self._restore_baseline(self._transformed, output)
         finally:
-            self._passes = self._tool_mask = self._raw = self._transformed = None
+            self._generation = self._raw = self._transformed = None
         return output
 
     def _calculate_rewards(
@@ -151,9 +123,7 @@ class _TransformMixin(_Base):
         answers = self._log_answers(completions)
         if self.transform is None:
             return rewards_per_func
-        weights = self.reward_weights[:-1].to(rewards_per_func.device)
-        raw = (rewards_per_func * weights.unsqueeze(0)).nansum(dim=1)
-        raw[rewards_per_func.isnan().all(dim=1)] = torch.nan
+        raw = raw_rewards(rewards_per_func, self.reward_weights[:-1])
         if bool(raw.isinf().any()):
             raise InputError(
                 "rewards must be finite, or None for a sample that cannot be scored; got infinity"
@@ -180,13 +150,13 @@ class _TransformMixin(_Base):
     ) -> TransformBatch:
         """The global batch: what each process has, gathered in TRL's order."""
         gather = self.accelerator.gather
-        counted = self._counted_tokens(completion_ids, rewards.device)
-
-        def sequence_sum(logps: Tensor) -> Tensor:
-            return gather(torch.where(counted, logps, 0).double().sum(1))
-
-        ref_logprobs = sequence_sum(self._reference_logps()) if transform.needs_reference else None
-        logprobs = sequence_sum(self._policy_logps()) if transform.needs_policy else None
+        generation = self._generation or Generation(self)
+        counted = generation.counted_tokens(completion_ids, device=rewards.device)
+        ref_logprobs, logprobs = None, None
+        if transform.needs_reference:
+            ref_logprobs = gather(sequence_logprobs(generation.reference_logps(), counted))
+        if transform.needs_policy:
+            logprobs = gather(sequence_logprobs(self._policy_logps(generation), counted))
         return TransformBatch(
             rewards=rewards,
             group_ids=torch.arange(len(rewards), device=rewards.device) // self._group_size(),
@@ -201,44 +171,21 @@ class _TransformMixin(_Base):
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
 
-    def _counted_tokens(self, completion_ids: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-        """Which tokens the model wrote, for those of tools and environments are not its choice."""
-        if self._passes:
-            counted = self._passes[-1].mask.bool().clone()
-        else:  # no pass was made, and so no mask
-            lengths = torch.tensor([len(ids) for ids in completion_ids], device=device)
-            counted = torch.arange(int(lengths.max()), device=device) < lengths.unsqueeze(1)
-        if self._tool_mask is not None:
-            for row, own in zip(counted, self._tool_mask, strict=True):
-                row[: len(own)] &= torch.as_tensor(own, dtype=torch.bool, device=row.device)
-        return counted
-
-    def _reference_logps(self) -> Tensor:
-        """Per-token log π_ref: the last pass before the rewards, by the reference or without the adapter."""
-        last = self._passes[-1] if self._passes else None
-        if last is None or last.model is not (self.model if self.ref_model is None else self.ref_model):
-            raise RunError(
-                f"the reference's log-probabilities were expected before the rewards; TRL {_trl_version} "
-                f"did not compute them there"
-            )
-        return last.logps
-
-    def _policy_logps(self) -> Tensor:
+    def _policy_logps(self, generation: Generation) -> Tensor:
         """Per-token log π_θ: TRL's own pass where it made one, else one like the reference's."""
-        passes = self._passes or []
-        if not passes:
+        if not generation.passes:
             raise ConfigError(
                 f"{type(self.transform).__name__} needs the policy's log-probabilities, which TRL does not "
                 f"compute here: set `beta` above 0, or use RLOOTrainer; got beta={self.beta}"
             )
-        with_reference = self.beta != 0
-        if len(passes) > with_reference:
-            return passes[0].logps
+        own = generation.policy_logps()
+        if own is not None:
+            return own
         with (
             torch.no_grad(),
             disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
         ):
-            return passes[0].again(self.model)
+            return generation.passes[0].again(self.model)
 
     def _check_result(self, result: TransformResult, raw: Tensor) -> None:
         unscorable = raw.isnan()
@@ -327,7 +274,8 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
 
     def _generate(self, prompts: list[Any]) -> Any:
         generated = super()._generate(prompts)
-        self._tool_mask = generated[2]
+        if self._generation is not None:
+            self._generation.tool_mask = generated[2]
         return generated
 
     def _reward_spread(self, raw: Tensor) -> Tensor:
@@ -360,7 +308,7 @@ class RLOOTrainer(_TransformMixin, _RLOOTrainer):
 
     def _reward_spread(self, raw: Tensor) -> Tensor:
         if self.beta != 0:  # TRL's spread is of rewards less the KL
-            passes = self._passes or []
+            passes = [] if self._generation is None else self._generation.passes
             log_ratio = ((passes[0].logps - passes[-1].logps) * passes[-1].mask).sum(-1)
             raw = raw - self.beta * self.accelerator.gather(log_ratio)
         grouped = raw.view(-1, self._group_size())

@@ -8,18 +8,25 @@ from allmodes.runs.config import Config, Number, PositiveInt, Probability
 
 Trainer = Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"]
 KLForm = Literal[
-    "k1-in-reward", "k3-in-reward", "k1-in-loss", "k2-in-loss", "k3-in-loss", "k3-in-loss-corrected"
+    "k1-in-reward",
+    "k3-in-reward",
+    "k1-in-loss",
+    "k2-in-loss",
+    "k3-in-loss",
+    "k3-in-loss-corrected",
+    "reinvent-loss",
 ]
 
 
 class AuditConfig(Config):
     """All may be left out: a check that needs what is not known is skipped, and says so.
 
-    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes. scale_rewards:
-    what advantages are divided by the standard deviation of. transform: what is done to rewards before.
-    threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is.
-    group_size: samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of
-    a response. good: the reward from which on a sample is good; MARA's τ by default, else suggested.
+    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes;
+    "reinvent-loss" is REINVENT's square. scale_rewards: what advantages are divided by the standard deviation
+    of. transform: what is done to rewards before. threshold, threshold_quantile: τ of MARA, or the quantile of
+    a batch's rewards that it is. group_size: samples of a prompt in one update; read off the log where it can
+    be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
+    default, else suggested.
     """
 
     trainer: Trainer | None = None

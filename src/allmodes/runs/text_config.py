@@ -93,6 +93,7 @@ class TextConfig(Config):
     bin: PositiveInt = 8
     checkpoint_every: PositiveInt = 100
     save_model: bool = False
+    log_samples: bool = True
     workers: PositiveInt = 1
     threads: PositiveInt | None = None
     trl: dict[str, Any] = Field(default_factory=dict)

@@ -180,6 +180,7 @@ def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, rewa
         "entropy": settings.entropy,
         "unlikeliness": settings.unlikeliness,
         "checkpoint_every": max(1, settings.steps // 4),
+        "log_samples": False,  # gigabytes in each of many runs
         **mara,
     }
     return build_config(TextConfig, values, source=f"table1, {row.name}")

@@ -25,6 +25,7 @@ from allmodes.integrations.transforms import (
     Unlikeliness,
 )
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.integrations.trl_audit import AuditLog
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text
@@ -73,8 +74,9 @@ def train(
     """Train, or go on from the folder's last whole checkpoint, and return TRL's trainer with its model.
 
     A row of metrics.jsonl a step: `step`, `reward`, what TRL logs, and `counts` of each known answer among
-    the step's samples. model: a Hugging Face name or folder. keep_checkpoints: keep all, else the last alone.
-    Raises ConfigError for a model that cannot be loaded or prompts that are all too long.
+    the step's samples. With `log_samples`, samples.jsonl and audit.json for `allmodes audit`. model: a
+    Hugging Face name or folder. keep_checkpoints: keep all, else the last alone. Raises ConfigError for a
+    model that cannot be loaded or prompts that are all too long.
     """
     quieten()
     tokenizer = load_tokenizer(model)
@@ -84,6 +86,9 @@ def train(
         config, task, arm, seed=seed, model=model, tokenizer=tokenizer, reward=recorder.reward, out=out,
         keep_checkpoints=keep_checkpoints, callbacks=[recorder],
     )  # fmt: skip
+    if config.log_samples:
+        # Without a checkpoint the run begins anew, and so does its log: the folder is this run's alone.
+        trainer.add_callback(AuditLog(trainer, folder.path, outcome_key=task.parse, overwrite=True))
     checkpoint = _last_checkpoint(out)
     done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
     folder.keep_metrics(lambda row: row["step"] <= done)

@@ -1,0 +1,248 @@
+"""A log of all samples of a training with TRL, which `allmodes audit` reads: `AuditLog`.
+
+    trainer.add_callback(AuditLog(trainer, "audit", warn_every=50))
+
+For TRL's GRPOTrainer and RLOOTrainer, and for those of `allmodes.integrations.trl`. Nothing is computed for
+it but sums of what TRL has computed anyway, and training stays what it is, bit for bit.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor
+
+try:
+    from accelerate.utils import gather_object
+    from transformers import TrainerCallback
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from trl.trainer.rloo_trainer import RLOOTrainer
+except ImportError as error:
+    raise ImportError(
+        f"allmodes.integrations.trl_audit needs `pip install allmodes[text]`; {error}"
+    ) from error
+
+from allmodes.audit.audit import audit_source, first_row
+from allmodes.audit.formats import map_columns
+from allmodes.audit.sources import SAMPLES, SETTINGS, open_source
+from allmodes.errors import ConfigError, InputError, RunError, one_line
+from allmodes.integrations.answers import OutcomeKey, answer_name, answers_of
+from allmodes.integrations.trl_audit_settings import audit_settings, transform_of
+from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
+from allmodes.runs.audit_config import AuditConfig
+from allmodes.runs.config import build_config
+from allmodes.runs.files import write_text
+from allmodes.runs.messages import completion_text
+from allmodes.runs.sample_log import SampleLog, sample_line
+
+_LOGGER = logging.getLogger("allmodes.audit")
+
+
+@final
+class AuditLog(TrainerCallback):
+    """Writes `samples.jsonl`, one object a sample of training, and `audit.json`, the settings that TRL knows.
+
+    In the order of TRL's batches, and of all processes: `prompt`, `response`; `reward`, the weighted sum of
+    the reward functions before any transform, null where none gave one; `ref_logprob`, where β is not 0, and
+    `policy_logprob`, where TRL computes it: log-probabilities of the tokens that count, nats, at the sampling
+    temperature, null where none counts; `step`, the number of updates before; `num_tokens`, how many count;
+    `truncated`, without an end of text; `outcome`, where there is a key, null where it gives None.
+
+    outcome_key: the text of a completion → its outcome; by default the transform's, else the trainer's.
+    warn_every: after every so many updates all of the log is audited, and what a check finds an issue goes to
+    the logger "allmodes.audit" as a warning, once for each check. overwrite: a training that begins at step 0
+    replaces a log that is there; by default it is refused. One that goes on from a checkpoint goes on in it.
+
+    Raises ConfigError for another trainer, a key that is no function, or a `warn_every` below 1; in training
+    RunError where the log cannot be written or is another run's, and InputError for a key that raises, or
+    gives what has no hash.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        folder: str | Path,
+        *,
+        outcome_key: OutcomeKey | None = None,
+        warn_every: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        if not isinstance(trainer, GRPOTrainer | RLOOTrainer):
+            raise ConfigError(
+                f"`trainer` must be a GRPOTrainer or an RLOOTrainer; got {type(trainer).__name__}"
+            )
+        if outcome_key is not None and not callable(outcome_key):
+            raise ConfigError(
+                f"`outcome_key` must be a function from a completion's text to its outcome; got "
+                f"{outcome_key!r}"
+            )
+        if warn_every is not None and warn_every < 1:
+            raise ConfigError(f"`warn_every` must be at least 1 step; got {warn_every}")
+        self._trainer: Any = trainer
+        self._settings_path = Path(folder) / SETTINGS
+        self._log = SampleLog(Path(folder) / SAMPLES)
+        self._key = _own_key(trainer) if outcome_key is None else outcome_key
+        self._warn_every, self._overwrite = warn_every, overwrite
+        self._warned: set[str] = set()
+        self._generation: Generation | None = None
+        self._is_written = False
+        self._attach()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make the folder ready. On the main process alone, as all that touches files."""
+        if self._trainer.accelerator.is_main_process:
+            # A run that was killed before its first checkpoint begins at step 0, as a new one does. Whoever
+            # starts it knows which it is, and has `overwrite`; a guess could cost the log of days.
+            self._log.begin(step=state.global_step, overwrite=self._overwrite)
+            write_text(self._settings_path, json.dumps(audit_settings(self._trainer), indent=1) + "\n")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Warn of what the log says by now, where it is time to."""
+        is_due = self._warn_every is not None and state.global_step % self._warn_every == 0
+        if is_due and self._trainer.accelerator.is_main_process:
+            self._audit()
+
+    def _audit(self) -> None:
+        try:
+            config = build_config(AuditConfig, audit_settings(self._trainer), source="the trainer's settings")
+            source = open_source(self._log.path)
+            audit = audit_source(source, map_columns(first_row(source), format="allmodes"), config)
+        except InputError as error:  # as of a log that has nothing to say yet: no reason to stop training
+            _LOGGER.debug("no audit at this step: %s", error)
+            return
+        except Exception as error:  # noqa: BLE001 - a fault of a check's own is not worth a training
+            self._warn("audit", f"the audit failed: {type(error).__name__}: {one_line(error)}")
+            return
+        for found in audit.findings:
+            if found.state == "issue":
+                message = f"{found.code} {found.title}: {found.summary} {found.remedy}"
+                self._warn(found.code, message.rstrip())
+
+    def _warn(self, code: str, message: str) -> None:
+        """Once for each code."""
+        if code not in self._warned:
+            self._warned.add(code)
+            _LOGGER.warning(message)
+
+    def _attach(self) -> None:
+        """Stand between the trainer and its own methods, which are then the first argument of ours."""
+        trainer = self._trainer
+        trainer._generate_and_score_completions = partial(
+            self._score, trainer._generate_and_score_completions
+        )
+        trainer._get_per_token_logps_and_entropies = partial(
+            self._pass, trainer._get_per_token_logps_and_entropies
+        )
+        trainer._calculate_rewards = partial(self._rewards, trainer._calculate_rewards)
+        if isinstance(trainer, GRPOTrainer):  # which alone knows tools
+            trainer._generate = partial(self._generate, trainer._generate)
+
+    def _score(self, score: Callable[..., Any], inputs: Any) -> Any:
+        if not self._trainer.model.training:
+            return score(inputs)
+        self._generation, self._is_written = Generation(self._trainer), False
+        try:
+            output = score(inputs)
+        finally:
+            self._generation = None
+        if not self._is_written:
+            raise RunError(f"TRL {trl_version} did not call `_calculate_rewards`: no sample was logged")
+        return output
+
+    def _generate(self, generate: Callable[..., Any], prompts: Any) -> Any:
+        generated = generate(prompts)
+        if self._generation is not None:
+            self._generation.tool_mask = generated[2]
+        return generated
+
+    def _pass(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        generation = self._generation
+        return run(*args, **kwargs) if generation is None else generation.make_pass(run, *args, **kwargs)
+
+    def _rewards(
+        self,
+        score: Callable[..., Tensor],
+        inputs: Any,
+        prompts: Any,
+        completions: Any,
+        completion_ids_list: Any,
+    ) -> Tensor:
+        rewards_per_func = score(inputs, prompts, completions, completion_ids_list)
+        generation = self._generation
+        if generation is not None:
+            columns = self._columns(generation, prompts, completions, completion_ids_list, rewards_per_func)
+            rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+            lines = gather_object([sample_line(row) for row in rows])
+            if self._trainer.accelerator.is_main_process:
+                self._log.append(lines)
+            self._is_written = True
+        return rewards_per_func
+
+    def _columns(
+        self,
+        generation: Generation,
+        prompts: Any,
+        completions: Any,
+        completion_ids: Any,
+        rewards_per_func: Tensor,
+    ) -> dict[str, Sequence[Any]]:
+        """What is written of this process's samples, by name."""
+        trainer = self._trainer
+        count = len(trainer.reward_funcs)  # a transform of ours has one more column
+        raw = raw_rewards(rewards_per_func[:, :count], trainer.reward_weights[:count])
+        start = trainer.accelerator.process_index * len(prompts)
+        counted = generation.counted_tokens(completion_ids, device=raw.device)
+        columns: dict[str, Sequence[Any]] = {
+            "prompt": prompts,
+            "response": [completion_text(completion) for completion in completions],
+            "reward": _as_given(raw[start : start + len(prompts)]),
+            "step": [trainer.state.global_step] * len(prompts),
+            "num_tokens": counted.sum(1).tolist(),
+            "truncated": _truncated(trainer, completion_ids),
+        }
+        if trainer.beta != 0:
+            columns["ref_logprob"] = _logprobs(generation.reference_logps(), counted)
+        policy_logps = generation.policy_logps()
+        if policy_logps is not None:
+            columns["policy_logprob"] = _logprobs(policy_logps, counted)
+        if self._key is not None:
+            columns["outcome"] = [answer_name(answer) for answer in answers_of(self._key, completions)]
+        return columns
+
+
+def _own_key(trainer: Any) -> OutcomeKey | None:
+    transform = transform_of(trainer)
+    own = None if transform is None else transform.key
+    return getattr(trainer, "outcome_key", None) if own is None else own
+
+
+def _as_given(rewards: Tensor) -> list[float | None]:
+    """Rewards, which are float32 in TRL, as the shortest decimals that are them; None where not finite.
+
+    In float64 the float32 next to .9 is below a threshold of .9, and in float32 it is not.
+    """
+    return [float(str(value)) if math.isfinite(value) else None for value in rewards.float().cpu().numpy()]
+
+
+def _logprobs(logps: Tensor, counted: Tensor) -> list[float | None]:
+    """Log-probabilities of completions; None where they are not finite, or no token counts.
+
+    Of a sure token TRL's may be above 0 by rounding.
+    """
+    totals, lengths = sequence_logprobs(logps, counted).tolist(), counted.sum(1).tolist()
+    return [
+        min(total, 0.0) if length > 0 and math.isfinite(total) else None
+        for total, length in zip(totals, lengths, strict=True)
+    ]
+
+
+def _truncated(trainer: Any, completion_ids: Sequence[Sequence[int]]) -> list[bool]:
+    """Which completions have no end, as TRL counts them in `completions/clipped_ratio`."""
+    tokenizer = trainer._tokenizer
+    # Until 1.14 TRL knows one end of text.
+    ends = {*getattr(trainer, "eos_token_ids", [tokenizer.eos_token_id]), tokenizer.pad_token_id}
+    return [ids[-1] not in ends for ids in completion_ids]
