@@ -13,8 +13,9 @@ from allmodes.chem.design import new_design, resume_design
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.oracles.results import Evaluation
-from allmodes.chem.policy import load_policy, save_policy
+from allmodes.chem.policy import load_policy, pad_tokens, save_policy
 from allmodes.errors import ConfigError, RunError
+from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.checkpoint import load_checkpoint
 from allmodes.runs.config import build_config
 from allmodes.runs.molecules_config import MoleculesConfig
@@ -237,6 +238,35 @@ def test_scaffold_filter_penalises_in_the_ledger(tiny_prior: Path, tmp_path: Pat
     # A repeated one is: the mean penalised reward falls below the mean raw reward.
     steps = metrics(out / "reinvent-0")
     assert any(row["mean_penalised_reward"] < row["mean_reward"] - 1e-6 for row in steps)
+
+
+@pytest.mark.parametrize("algorithm", ["reinvent", "mara", "ips-grpo"])
+def test_samples_are_kept_as_they_were_drawn(algorithm: str, tiny_prior: Path, tmp_path: Path) -> None:
+    out = design(tmp_path / "run", settings(tiny_prior, algorithm=[algorithm])) / f"{algorithm}-0"
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    evaluations = {row.evaluation.smiles: row.evaluation.reward for row in read_ledger(out / "ledger.sqlite")}
+    prior, tokenizer = load_policy(tiny_prior)
+    first = [row for row in rows if row["step"] == 1]
+    assert len(first) == settings(tiny_prior).batch_size
+    assert {row["step"] for row in rows} == {row["step"] for row in metrics(out)}
+    with torch.no_grad():
+        expected = prior.logprobs(
+            pad_tokens([tokenizer.encode(row["response"]) for row in first if not row["truncated"]])
+        )
+    finished = [row for row in first if not row["truncated"]]
+    for row, logprob in zip(finished, expected.tolist(), strict=True):
+        assert row["policy_logprob"] == pytest.approx(logprob, abs=1e-3)  # step 1 is the prior's own
+        if row["ref_logprob"] is not None:
+            assert row["ref_logprob"] == pytest.approx(logprob, abs=1e-3)
+        assert row["num_tokens"] == len(tokenizer.encode(row["response"]))
+    for row in rows:
+        assert row["outcome"] == (None if row["truncated"] else canonical_smiles(row["response"]))
+        assert row["reward"] == pytest.approx(
+            0.0 if row["outcome"] is None else evaluations.get(row["outcome"]), nan_ok=True
+        )
+    config = AuditConfig.model_validate_json((out / "audit.json").read_text())
+    assert (config.trainer, config.beta) == ("allmodes", 1 / settings(tiny_prior).sigma)
+    assert config.transform == {"mara": "mara", "ips-grpo": "ips"}.get(algorithm, "none")
 
 
 def test_processes_and_one_process_give_the_same_results(tiny_prior: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def assert_same(run: Path, whole: Path) -> None:
     """Everything that a run leaves behind, but for timings, equals the uninterrupted run's."""
     for job in JOBS:
         assert read_ledger(run / job / "ledger.sqlite") == read_ledger(whole / job / "ledger.sqlite")
-        for name in ("metrics.jsonl", "result.json", "agent.safetensors"):
+        for name in ("metrics.jsonl", "samples.jsonl", "result.json", "agent.safetensors"):
             assert (run / job / name).read_bytes() == (whole / job / name).read_bytes(), name
     assert (run / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     report, expected = (path.read_text() for path in (run / "report.html", whole / "report.html"))

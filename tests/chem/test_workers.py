@@ -185,11 +185,12 @@ def settings(prior: Path, log: Path, **changes: Any) -> MoleculesConfig:
     return build_config(MoleculesConfig, values, source="test")
 
 
-def outcome(out: Path, algorithm: str) -> tuple[Any, bytes, bytes]:
+def outcome(out: Path, algorithm: str) -> tuple[Any, bytes, bytes, bytes]:
     run = out / f"{algorithm}-0"
     return (
         read_ledger(run / "ledger.sqlite"),
         (run / "metrics.jsonl").read_bytes(),
+        (run / "samples.jsonl").read_bytes(),
         (run / "agent.safetensors").read_bytes(),
     )
 

@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 
+from allmodes.chem.audit_settings import audit_settings
 from allmodes.chem.export import write_hits
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.loop import DesignLoop, Progress
@@ -139,6 +140,8 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         folder = stack.enter_context(RunFolder(job.path))
         store = stack.enter_context(ResultStore(url)) if (url := _store_url(config, job)) else None
         oracle = stack.enter_context(ComponentOracle(config.oracle, store=store))
+        settings = json.dumps(audit_settings(config, job.algorithm), indent=1)
+        write_text(job.path / "audit.json", settings + "\n")
         loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
         reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
         folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})

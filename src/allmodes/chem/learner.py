@@ -67,16 +67,18 @@ class Learner:
         *,
         step: int,
         sampled: Tensor | None = None,
-    ) -> dict[str, float | None]:
-        """One step of the optimiser on all sequences whose reward is known.
+    ) -> tuple[dict[str, float | None], Tensor]:
+        """One step of the optimiser on all sequences whose reward is known; figures, and log π_ref of each.
 
         tokens: (N, T). rewards: (N,), NaN where there is none. smiles: (N,), canonical, None if invalid.
         step: the step's number, for errors. sampled: log-probabilities, under the agent that drew them, of as
-        many of the first sequences. Raises RunError where the loss is not finite.
+        many of the first sequences. log π_ref, (N,), is NaN where the reward is. Raises RunError where the
+        loss is not finite.
         """
+        reference = torch.full((len(rewards),), torch.nan)
         rows = (~rewards.isnan()).nonzero().squeeze(1)
         if len(rows) == 0:
-            return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}
+            return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}, reference
         tokens = tokens[rows]
         with torch.no_grad():
             ref_logprobs = self._prior.logprobs(tokens)
@@ -103,7 +105,12 @@ class Learner:
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
-        return {"loss": float(loss.detach()), "prior_nll": -float(ref_logprobs.mean()), **statistics}
+        reference[rows] = ref_logprobs.float()
+        return {
+            "loss": float(loss.detach()),
+            "prior_nll": -float(ref_logprobs.mean()),
+            **statistics,
+        }, reference
 
     def _grpo_loss(self, batch: SampledBatch, old_logprobs: Tensor) -> Tensor:
         """GRPO over whole sequences, the batch being one group, with β/2 (log π_θ − log π_ref)²; (N,).

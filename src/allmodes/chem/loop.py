@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
@@ -20,10 +20,12 @@ from allmodes.chem.outcomes import OutcomeFrequencies
 from allmodes.chem.policy import Samples, pad_tokens, save_policy
 from allmodes.chem.replay import Remembered, ReplayBuffer
 from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
+from allmodes.chem.tokenizer import PAD
 from allmodes.errors import RunError, UnknownTokenError
 from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
+from allmodes.runs.sample_log import SampleLog, sample_line
 
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
 
@@ -91,9 +93,11 @@ class DesignLoop:
         self._filter = None if scaffold is None else ScaffoldFilter(
             bucket_size=scaffold.bucket_size, min_reward=scaffold.min_reward
         )  # fmt: skip
+        self._samples = SampleLog(folder.path / "samples.jsonl")
         self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
         self._step, self._sampling_seconds = 0, 0.0
         state, ahead = self._restore()
+        self._samples.begin(step=self._step + 1, overwrite=True)
         self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"])
         self._calls = OracleCalls(config, oracle, self._ledger, hits=state["hits"])
         self._rounds: deque[_Round] = deque()
@@ -186,9 +190,10 @@ class DesignLoop:
         tokens = _stack(batch.samples.tokens, pad_tokens(list(replayed.values())))
         rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
         smiles = [*batch.smiles, *(remembered[index].smiles for index in replayed)]
-        update = self._learner.update(
+        update, ref_logprobs = self._learner.update(
             tokens, rewards, smiles, step=self._step, sampled=batch.samples.logprobs
         )
+        self._samples.append(self._sample_rows(batch, scored, ref_logprobs))
         not_replayable = self._remember(batch, scored)
         for _ in range(self._config.replay.augmentation_rounds):
             self._augmented_update(batch, scored)
@@ -215,6 +220,28 @@ class DesignLoop:
         times = {"sample": self._sampling_seconds, "score": known - started, "update": updated - known}
         self._sampling_seconds = 0.0
         return row, times
+
+    def _sample_rows(self, batch: _Round, scored: _Scored, ref_logprobs: Tensor) -> Iterator[str]:
+        """A line for every sample as it was drawn, in the format of `allmodes audit`."""
+        samples = batch.samples
+        texts = [self._learner.tokenizer.decode(ids) for ids in samples.tokens.tolist()]
+        lengths = (samples.tokens != PAD).sum(1).tolist()
+        columns = (samples.logprobs.tolist(), samples.finished.tolist(), scored.raw.tolist())
+        for number, (text, smiles) in enumerate(zip(texts, batch.smiles, strict=True)):
+            logprob, finished, reward = (column[number] for column in columns)
+            ref_logprob = float(ref_logprobs[number])
+            yield sample_line(
+                {
+                    "step": self._step,
+                    "response": text,
+                    "outcome": smiles,
+                    "reward": None if math.isnan(reward) else reward,
+                    "ref_logprob": None if math.isnan(ref_logprob) else ref_logprob,
+                    "policy_logprob": logprob,
+                    "num_tokens": lengths[number],
+                    "truncated": not finished,
+                }
+            )
 
     def _score(self, batch: _Round) -> _Scored:
         asked = self._calls.wait(batch.asked)
