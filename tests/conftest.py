@@ -1,5 +1,32 @@
 """No test uses the network: libraries that would ask a model hub, and wait for it, are told so."""
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from allmodes.cli import main
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """`allmodes` with arguments, in this process and a folder of its own: exit code, what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["allmodes", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -35,8 +35,8 @@ def clean_log(*, prompts: int = 12, steps: int = 40, group: int = 16) -> list[di
                         "response": f"{answer}, said in {tokens} tokens of kind {drawn(0, 10**6)}",
                         "outcome": str(answer),
                         "reward": float(answer < 4),
-                        "ref_logprob": -1.5 * tokens - drawn(0, 5),
-                        "policy_logprob": -1.4 * tokens - drawn(0, 5),
+                        "ref_logprob": -1.5 * tokens - (drawn(0, 5) if step else 0),
+                        "policy_logprob": -1.5 * tokens if step == 0 else -1.4 * tokens - drawn(0, 5),
                         "step": step,
                         "num_tokens": tokens,
                         "truncated": False,
@@ -85,6 +85,11 @@ def poorer(index: int) -> str:
     return f"{index % 16}, said in 9 tokens of kind 7"
 
 
+def mean_later(index: int, row: dict[str, Any]) -> float:
+    """A mean over tokens, from step 1 on: at step 0 policy and reference are one."""
+    return -1 - (index % 9) / 9 if row["step"] else row["ref_logprob"]
+
+
 # Each trap: what is done to the log, what is set, and exactly which checks raise.
 TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("none, without a transform", lambda rows: rows, {"transform": "none"}, set()),
@@ -95,7 +100,10 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("idle", with_value("reward", lambda i, row: 1.0 if row["step"] % 4 else row["reward"]), {}, {"AM042"}),
     ("truncated", with_value("truncated", lambda i, row: i % 8 == 0), {}, {"AM043"}),
     ("quantile", with_value("reward", lambda i, row: float(i % 20 == 0)), QUANTILE, {"AM044"}),
-    ("means", with_value("ref_logprob", lambda i, row: -1 - (i % 9) / 9), {}, {"AM045"}),
+    ("means", with_value("policy_logprob", mean_later), {}, {"AM045"}),
+    ("late", lambda rows: [row for row in rows if row["step"] > 9], {}, {"AM003"}),
+    ("twice", lambda rows: rows[:2000] + rows[1800:2000] + rows[2000:], {}, {"AM002"}),
+    ("broken", with_value("reward", lambda i, row: row["reward"] if i % 50 else "much"), {}, {"AM001"}),
     ("collapse", with_value("outcome", lambda i, row: "0" if late(row) else row["outcome"]), {},
      {"AM050", "AM051"}),
     ("repeats", with_value("response", lambda i, row: "the same" if late(row) else row["response"]), {},

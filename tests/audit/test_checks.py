@@ -1,6 +1,7 @@
 """What the checks say of made-up logs of which all is known."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -90,6 +91,42 @@ def test_an_even_reference_passes() -> None:
     rows = drawn({"1": 201, "2": 199, None: 600}, {"1": 1.0, "2": 1.0, None: 0.0})
     for check in OF_OPTIMA:
         assert check(evidence(rows, beta=0.01)).state == "passed"
+
+
+def test_another_beta_is_named_where_one_does_and_none_where_none_does() -> None:
+    rewards = {"a": 1.0, "b": 0.98, "c": 0.0}
+    found = evenness_of_the_optimum(
+        evidence(drawn({"a": 50, "b": 50, "c": 100}, rewards), beta=0.002, good=0.9, trainer="trl")
+    )
+    named = re.search(r"At β = ([\d.e-]+) the optimum has an effective", found.remedy)
+    assert named
+    assert "change `beta`" in found.remedy
+    again = evidence(drawn({"a": 50, "b": 50, "c": 100}, rewards), beta=float(named[1]), good=0.9)
+    assert evenness_of_the_optimum(again).state == "passed"
+    assert "No β mends it" in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01)).remedy
+
+
+def test_a_forward_kl_is_said_to_be_another() -> None:
+    assert (
+        "yours is the forward one"
+        in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01, kl="k3-in-loss")).summary
+    )
+    assert "forward" not in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01, kl="k1-in-reward")).summary
+
+
+def test_with_ips_the_optimum_is_proportional_to_reward() -> None:
+    rows = drawn({"1": 344, "2": 56, None: 600}, {"1": 1.0, "2": 0.5, None: 0.0})
+    found = evenness_of_the_optimum(evidence(rows, beta=0.0, transform="ips", good=0.5))
+    assert found.numbers["top_share"].value == pytest.approx(2 / 3)
+    below = drawn({"1": 5, "2": 5}, {"1": 1.0, "2": -0.5})
+    with pytest.raises(NotApplicableError, match="go extinct"):
+        evenness_of_the_optimum(evidence(below, beta=0.0, transform="ips", good=0.5))
+
+
+def test_what_has_no_meaning_without_a_kl() -> None:
+    for check in (which_kl, scaled_advantages):
+        with pytest.raises(NotApplicableError, match="β is 0"):
+            check(evidence(ONE_TWO, beta=0.0, transform="mara", kl="k1-in-loss", scale_rewards="group"))
 
 
 def test_a_small_difference_of_rewards_decides_at_a_low_beta() -> None:
@@ -289,28 +326,50 @@ def test_the_size_of_the_bonus(beta: float, state: str) -> None:
     assert found.numbers["largest"] == pytest.approx(beta * 40)
     assert found.numbers["percentile_95"] == pytest.approx(beta * 38)
     assert found.numbers["extent_of_rewards"] == 1.0
-    unused = "passed" if state == "passed" else "not applicable"
-    assert size_of_the_bonus(evidence(BONUS, beta=beta, threshold=0.5)).state == unused
+    assert size_of_the_bonus(evidence(BONUS, beta=beta, threshold=0.5)).state == "not applicable"
 
 
 def test_a_bonus_needs_something_good() -> None:
-    with pytest.raises(MissingError, match="no sample has a reward from 2 on"):
+    with pytest.raises(NotApplicableError, match="no response has a reward from 2 on"):
         size_of_the_bonus(evidence(BONUS, beta=0.1, transform="mara", threshold=2.0))
 
 
+LONGER = responses(*((str(i), 1.0, -5.0 - 20 * i) for i in range(5)), ("bad", 0.0, -1.0))
+
+
 def test_the_bonus_goes_to_long_responses() -> None:
-    rows = [{**row, "num_tokens": number} for row, number in zip(BONUS, (2, 11, 20, 1), strict=True)]
+    rows = [{**row, "num_tokens": 2 + 9 * i} for i, row in enumerate(LONGER)]
     found = length_of_what_is_raised(evidence(rows, beta=0.1, **MARA))
     assert found.state == "tip"
     assert found.numbers["correlation"] == pytest.approx(1.0)
     assert found.numbers["reward_per_token"] == pytest.approx(0.1 * 20 / 9)
-    short = [{**row, "num_tokens": number} for row, number in zip(BONUS, (20, 11, 2, 1), strict=True)]
+    short = [{**row, "num_tokens": 90 - 9 * i} for i, row in enumerate(LONGER)]
     assert length_of_what_is_raised(evidence(short, beta=0.1, **MARA)).state == "passed"
-    same = [{**row, "num_tokens": 5} for row in BONUS]
-    assert length_of_what_is_raised(evidence(same, beta=0.1, **MARA)).state == "not applicable"
-    assert length_of_what_is_raised(evidence(ONE_TWO, beta=0.1, **MARA)).state == "not applicable"
+    same = [{**row, "num_tokens": 5} for row in LONGER]
+    for lacking in (same, rows[2:], ONE_TWO):
+        with pytest.raises(NotApplicableError, match=r"of one length, or fewer than four|no text's length"):
+            length_of_what_is_raised(evidence(lacking, beta=0.1, **MARA))
     with pytest.raises(MissingError, match="`num_tokens`"):
-        length_of_what_is_raised(evidence(BONUS, beta=0.1, **MARA))
+        length_of_what_is_raised(evidence(LONGER, beta=0.1, **MARA))
+
+
+def test_a_correlation_of_few_responses_is_none() -> None:
+    # Of five responses r = .7 is within two standard errors of 0, of fifty it is not.
+    noise = [0.0, 1.6, 0.4, 1.2, 2.8]
+    few = [
+        {
+            "response": str(i),
+            "reward": 1.0,
+            "ref_logprob": -5.0 - 20 * noise[i % 5],
+            "num_tokens": 2 + 9 * (i % 5),
+        }
+        for i in range(50)
+    ]
+    bad = [{"response": "bad", "reward": 0.0, "ref_logprob": -1.0, "num_tokens": 3}]
+    one, many = (length_of_what_is_raised(evidence(rows + bad, beta=0.1, **MARA)) for rows in (few[:5], few))
+    assert one.numbers["correlation"] == pytest.approx(many.numbers["correlation"], abs=0.01)
+    assert one.numbers["correlation"] > 0.5
+    assert (one.state, many.state) == ("passed", "tip")
 
 
 @pytest.mark.parametrize(("beta", "state"), [(0.05, "passed"), (0.06, "issue")])
@@ -325,9 +384,19 @@ def test_the_bound_on_beta(beta: float, state: str) -> None:
     )
     assert found.state == state
     assert found.numbers["smallest_bound"] == pytest.approx(float(exact))
-    unused = "passed" if state == "passed" else "not applicable"
-    assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == unused
-    assert bound_on_beta(evidence(rows, beta=beta, threshold=2.0)).state == "not applicable"
+    assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == "not applicable"
+    with pytest.raises(NotApplicableError, match="no outcome has a reward from 2 on"):
+        bound_on_beta(evidence(rows, beta=beta, threshold=2.0))
+
+
+def test_one_prompt_of_many_above_the_bound_is_a_tip() -> None:
+    rewards: dict[str | None, float] = {"a": 0.9, "b": 1.0}
+    rows = drawn({"a": 95, "b": 5}, rewards)
+    for prompt in range(1, 20):
+        rows += drawn({"a": 40, "b": 60}, rewards, prompt=prompt)
+    found = bound_on_beta(evidence(rows, beta=0.1, transform="mara", threshold=0.95))
+    assert (found.state, found.numbers["prompts_above"]) == ("tip", 1)
+    assert "Any β will do" in bound_on_beta(evidence(rows[100:], beta=0.1, threshold=0.95)).summary
 
 
 @pytest.mark.parametrize(("size", "state"), [(2, "tip"), (64, "passed")])
@@ -359,7 +428,8 @@ def test_the_group_size_is_read_off_the_log() -> None:
         ({"transform": "none", "scale_rewards": "group"}, "not applicable"),
         ({"scale_rewards": "group"}, "not applicable"),
         ({"transform": "mara", "scale_rewards": "group"}, "issue"),
-        ({"transform": "ips", "scale_rewards": "batch", "kl": "k3-in-loss"}, "issue"),
+        ({"transform": "other", "scale_rewards": "batch", "kl": "k3-in-loss"}, "tip"),
+        ({"transform": "ips", "scale_rewards": "batch", "kl": "k3-in-loss"}, "passed"),
         ({"transform": "mara", "scale_rewards": "group", "kl": "k1-in-reward"}, "passed"),
         ({"transform": "mara", "scale_rewards": "none"}, "passed"),
     ],
@@ -367,7 +437,7 @@ def test_the_group_size_is_read_off_the_log() -> None:
 def test_scaled_advantages_and_transforms(settings: dict[str, Any], state: str) -> None:
     found = scaled_advantages(evidence(ONE_TWO, trainer="trl", **settings))
     assert found.state == state
-    assert ('`scale_rewards="none"`' in found.remedy) == (state == "issue")
+    assert ('`scale_rewards="none"`' in found.remedy) == (state in ("issue", "tip"))
 
 
 def test_scaling_that_is_not_known() -> None:
@@ -481,7 +551,9 @@ def test_log_probabilities_that_are_means(*, ref_is_mean: bool, policy_is_mean: 
     assert found.state == ("issue" if ref_is_mean or policy_is_mean else "passed")
     assert ("ref_logprob" in found.remedy) == ref_is_mean
     assert ("policy_logprob" in found.remedy) == policy_is_mean
-    assert found.numbers["exponents"]["ref_logprob"] == pytest.approx(0.0 if ref_is_mean else 1.0, abs=0.1)
+    assert found.numbers["exponents"]["ref_logprob"].value == pytest.approx(
+        0.0 if ref_is_mean else 1.0, abs=0.1
+    )
 
 
 def test_lengths_that_do_not_tell() -> None:
@@ -506,8 +578,9 @@ def test_outcomes_that_go_extinct(size: int, extinct: int, state: str) -> None:
     found = extinct_outcomes(evidence(rows, transform="ips", group_size=size, good=0.3))
     assert (found.state, found.numbers["outcomes"], found.numbers["extinct"]) == (state, 5, extinct)
     assert found.numbers["good_extinct"] == max(0, extinct - 1)
-    unused = "passed" if state == "passed" else "not applicable"
-    assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == unused
+    assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == "not applicable"
+    held = extinct_outcomes(evidence(rows, transform="ips", group_size=size, good=0.3, beta=0.01))
+    assert held.state == ("passed" if state == "passed" else "tip")
 
 
 def test_rewards_and_groups_that_scaling_cannot_have() -> None:

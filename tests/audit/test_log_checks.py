@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from allmodes.audit.evidence import Evidence
+from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.log import read_log
-from allmodes.audit.log_checks import repeated_stretches, usable_rows
+from allmodes.audit.log_checks import drawn_from_the_reference, repeated_stretches, usable_rows
 from allmodes.audit.quality_checks import quality_and_diversity
 from allmodes.audit.sources import RecordSource
 from allmodes.runs.audit_config import AuditConfig
@@ -89,10 +90,49 @@ def test_rows_that_differ_in_one_column_alone_are_different() -> None:
         assert repeated_stretches(evidence(rows + other)).numbers["rows"] == 0
 
 
+def reference(gap: float | None, **rest: Any) -> list[Any]:
+    """Two outcomes again and again; the policy finds them likelier than the reference, by so many nats."""
+    rows = []
+    for i in range(40):
+        row: dict[str, Any] = {"outcome": str(i % 2), "response": str(i), "reward": float(i % 2), **rest}
+        if gap is not None:
+            row |= {"ref_logprob": -3.0, "policy_logprob": -3.0 + gap + 0.1 * (-1) ** (i // 2)}
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize(("gap", "state"), [(0.0, "passed"), (0.1, "passed"), (0.2, "issue")])
+def test_samples_that_another_policy_drew(gap: float, state: str) -> None:
+    found = drawn_from_the_reference(evidence(reference(gap)))
+    assert (found.state, found.numbers["kl"].value) == (state, pytest.approx(gap))
+    assert found.numbers["kl"].error == pytest.approx(0.1 / math.sqrt(40), rel=0.05)
+
+
+@pytest.mark.parametrize(("step", "state"), [(0, "passed"), (1, "passed"), (2, "tip")])
+def test_a_log_that_begins_in_the_middle(step: int, state: str) -> None:
+    found = drawn_from_the_reference(evidence(reference(None, step=step)))
+    assert (found.state, found.numbers["first_step"]) == (state, step)
+
+
+def test_where_nobody_says_who_drew_the_samples() -> None:
+    with pytest.raises(MissingError, match="`step`"):
+        drawn_from_the_reference(evidence(reference(None)))
+    responses = [{"response": str(i), "reward": float(i % 2), "ref_logprob": -3.0} for i in range(9)]
+    with pytest.raises(NotApplicableError, match="whoever drew"):
+        drawn_from_the_reference(evidence(responses))
+
+
+def test_a_first_step_without_rewards_is_no_reference() -> None:
+    rows = [{**row, "reward": None} for row in reference(None, step=0)] + reference(None, step=1)
+    with pytest.raises(MissingError, match="no sample of the first step has a reward"):
+        drawn_from_the_reference(evidence(rows))
+
+
 def training(rewards: list[float]) -> list[Any]:
     """A step for each reward, with ten groups of two samples, of which one has it and one a little less."""
     return [
-        {"prompt": prompt, "step": step, "response": f"{step} {prompt} {i}", "outcome": str(i), "reward": reward - 0.01 * i * prompt}
+        {"prompt": prompt, "step": step, "response": f"{step} {prompt} {i}", "outcome": str(i),
+         "reward": reward - 0.01 * i * prompt}
         for step, reward in enumerate(rewards)
         for prompt in range(10)
         for i in range(2)

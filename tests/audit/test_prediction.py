@@ -24,7 +24,8 @@ def evidence(rows: list[Any], **settings: Any) -> Evidence:
 
 def drawn(counts: dict[str | None, int], prompt: str = "p", **rest: Any) -> list[Any]:
     return [
-        {"prompt": prompt, "response": f"it is {outcome}", "outcome": outcome, "reward": REWARDS[outcome], **rest}
+        {"prompt": prompt, "response": f"it is {outcome}", "outcome": outcome,
+         "reward": REWARDS[outcome], **rest}
         for outcome, count in counts.items()
         for _ in range(count)
     ]  # fmt: skip

@@ -1,7 +1,9 @@
 """All checks over one log: `allmodes.audit.run(records)`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from allmodes.audit import (
@@ -14,10 +16,12 @@ from allmodes.audit import (
     training_checks,
 )
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer, Finding, MissingError, NotApplicableError
+from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
 from allmodes.audit.formats import Format, Mapped, map_columns
 from allmodes.audit.log import Log, read_log
+from allmodes.audit.prediction import Prediction, predict_within
 from allmodes.audit.sources import Advance, RecordSource, Source
+from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.errors import InputError
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.lines import BadLineError
@@ -35,30 +39,29 @@ class Check:
 
 # Codes are stable: a new check takes a new one, and none is used again.
 CHECKS = (
-    Check("AM001", "All rows can be used", log_checks.usable_rows),
-    Check("AM002", "No stretch of rows is there twice", log_checks.repeated_stretches),
-    Check("AM010", "The optimum keeps the good samples", optimum_checks.evenness_of_the_optimum),
-    Check("AM011", "Equal rewards are about equally likely", optimum_checks.spread_of_equal_rewards),
-    Check("AM012", "β does not sit where the best two change places", optimum_checks.flip_of_the_best_two),
-    Check("AM020", "MARA has several good samples to make equal", mara_checks.target_of_mara),
-    Check("AM021", "MARA's bonus is small beside the rewards", mara_checks.size_of_the_bonus),
-    Check("AM022", "MARA's bonus does not go to long responses", mara_checks.length_of_what_is_raised),
-    Check("AM023", "β is below MARA's bound", mara_checks.bound_on_beta),
-    Check("AM024", "Groups are large enough for MARA's anchor", mara_checks.bias_of_the_anchor),
-    Check("AM030", "Groups are large enough for IPS to keep all outcomes", ips_checks.extinct_outcomes),
-    Check(
-        "AM040", "A transform's rewards are not divided by their deviation", setup_checks.scaled_advantages
-    ),
-    Check("AM041", "The KL is the one that it is taken for", setup_checks.which_kl),
-    Check("AM042", "Groups have different rewards", setup_checks.groups_without_difference),
-    Check("AM043", "Responses are whole", setup_checks.truncated_responses),
-    Check("AM044", "A quantile as τ is above the smallest reward", setup_checks.quantile_at_the_minimum),
-    Check("AM045", "Log-probabilities are of whole responses", setup_checks.sums_and_means),
-    Check("AM050", "Entropy of outcomes has not fallen", training_checks.falling_entropy),
-    Check("AM051", "Different outcomes have not become fewer", training_checks.falling_distinct),
-    Check("AM052", "Distinct n-grams have not become fewer", training_checks.falling_ngrams),
-    Check("AM053", "Repeated responses have not become more", training_checks.rising_repeats),
-    Check("AM060", "Reward has not fallen", quality_checks.quality_and_diversity),
+    Check("AM001", "Usable rows", log_checks.usable_rows),
+    Check("AM002", "Rows that are there twice", log_checks.repeated_stretches),
+    Check("AM003", "Samples of the reference", log_checks.drawn_from_the_reference),
+    Check("AM010", "Good samples at the optimum", optimum_checks.evenness_of_the_optimum),
+    Check("AM011", "Equal rewards under the reference", optimum_checks.spread_of_equal_rewards),
+    Check("AM012", "β at which the best two change places", optimum_checks.flip_of_the_best_two),
+    Check("AM020", "What MARA would make equal", mara_checks.target_of_mara),
+    Check("AM021", "Size of MARA's bonus", mara_checks.size_of_the_bonus),
+    Check("AM022", "MARA's bonus and the length of responses", mara_checks.length_of_what_is_raised),
+    Check("AM023", "MARA's bound on β", mara_checks.bound_on_beta),
+    Check("AM024", "Group size and MARA's anchor", mara_checks.bias_of_the_anchor),
+    Check("AM030", "Group size and outcomes that IPS loses", ips_checks.extinct_outcomes),
+    Check("AM040", "Division by a standard deviation, with a transform", setup_checks.scaled_advantages),
+    Check("AM041", "Which KL an estimator is", setup_checks.which_kl),
+    Check("AM042", "Groups without a difference in reward", setup_checks.groups_without_difference),
+    Check("AM043", "Truncated responses", setup_checks.truncated_responses),
+    Check("AM044", "A quantile as τ", setup_checks.quantile_at_the_minimum),
+    Check("AM045", "Sums and means of log-probabilities", setup_checks.sums_and_means),
+    Check("AM050", "Entropy of outcomes over training", training_checks.falling_entropy),
+    Check("AM051", "Different outcomes over training", training_checks.falling_distinct),
+    Check("AM052", "Distinct n-grams over training", training_checks.falling_ngrams),
+    Check("AM053", "Repeated responses over training", training_checks.rising_repeats),
+    Check("AM060", "Quality and diversity in the end", quality_checks.quality_and_diversity),
 )
 
 
@@ -67,13 +70,36 @@ CHECKS = (
 class Audit:
     """What all checks found, in the order of their codes.
 
-    columns: the log's format and where each of our columns came from.
+    columns: the log's format and where each of our columns came from. evidence: what the checks looked at.
     """
 
     findings: tuple[Finding, ...]
     config: AuditConfig
     log: Log
     columns: Mapped
+    evidence: Evidence
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """How many checks are in each state."""
+        return {state: sum(finding.state == state for finding in self.findings) for state in STATES}
+
+    @cached_property
+    def courses(self) -> dict[Series, Course]:
+        """The figures over training that the log has."""
+        found: dict[Series, Course] = {}
+        for name in SERIES:
+            with suppress(MissingError):  # its check says so
+                found[name] = self.evidence.course(name)
+        return found
+
+    @cached_property
+    def prediction(self) -> Prediction | str:
+        """What the log's first samples said of its last, or why nothing can be said."""
+        try:
+            return predict_within(self.evidence)
+        except (MissingError, NotApplicableError) as why:
+            return str(why)
 
     def of(self, code: str) -> Finding:
         """A check's finding. Raises InputError for a code that no check has."""
@@ -90,30 +116,27 @@ def run(
     format: Format | None = None,  # noqa: A002 - the word that users know
     columns: Mapping[str, str] | None = None,
     rewards: Mapping[str, float] | None = None,
+    outcome_pattern: str | None = None,
 ) -> Audit:
     """Audit samples that are in memory.
 
         from allmodes.audit import run
         run(rows, AuditConfig(beta=0.01)).of("AM010")
 
-    format, columns, rewards: as `map_columns` has them. Raises InputError for no usable sample.
+    format, columns, rewards, outcome_pattern: as `map_columns` has them. Raises InputError for no usable
+    sample.
     """
-    return audit_source(
-        RecordSource(list(records)), config or AuditConfig(), format=format, columns=columns, rewards=rewards
+    source = RecordSource(list(records))
+    mapped = map_columns(
+        first_row(source), format=format, columns=columns, rewards=rewards, outcome_pattern=outcome_pattern
     )
+    return audit_source(source, mapped, config or AuditConfig())
 
 
 def audit_source(
-    source: Source,
-    config: AuditConfig,
-    *,
-    format: Format | None = None,  # noqa: A002
-    columns: Mapping[str, str] | None = None,
-    rewards: Mapping[str, float] | None = None,
-    advance: Advance = lambda done: None,
+    source: Source, mapped: Mapped, config: AuditConfig, *, advance: Advance = lambda done: None
 ) -> Audit:
     """Audit a log of any size. Raises InputError for one that has no usable sample."""
-    mapped = map_columns(_first_row(source), format=format, columns=columns, rewards=rewards)
     log = read_log(source, mapped.convert, advance=advance)
 
     def texts(rows: Sequence[int]) -> list[str]:
@@ -123,12 +146,16 @@ def audit_source(
 
     evidence = Evidence(log, config, texts=texts)
     return Audit(
-        findings=tuple(_finding(check, evidence) for check in CHECKS), config=config, log=log, columns=mapped
+        findings=tuple(_finding(check, evidence) for check in CHECKS),
+        config=config,
+        log=log,
+        columns=mapped,
+        evidence=evidence,
     )
 
 
-def _first_row(source: Source) -> Mapping[str, Any]:
-    """The first row that can be read; {} where none can, which `read_log` then says."""
+def first_row(source: Source) -> Mapping[str, Any]:
+    """The first row that can be read, by which columns are known; {} where none can be."""
     for _, row in source.rows(advance=lambda done: None):
         if not isinstance(row, BadLineError):
             return row
@@ -141,7 +168,9 @@ def _finding(check: Check, evidence: Evidence) -> Finding:
     except MissingError as missing:
         answer = Answer(state="skipped", summary=f"Not tested: {missing}.")
     except NotApplicableError as why:
-        answer = Answer(state="not applicable", summary=f"{str(why)[:1].upper()}{str(why)[1:]}.")
+        words = str(why)
+        first = words[:1].upper() if words[:1].isascii() else words[:1]  # β stays small
+        answer = Answer(state="not applicable", summary=f"{first}{words[1:]}.")
     return Finding(
         code=check.code,
         title=check.title,

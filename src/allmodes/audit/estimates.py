@@ -34,6 +34,8 @@ class Estimate:
         return self.value + (0 if math.isnan(self.error) else 2 * self.error) < bound
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "–"
         has_error = self.error > 1e-6 * abs(self.value)  # not NaN, nor the rounding of nothing
         return f"{self.value:.3g} ± {self.error:.1g}" if has_error else f"{self.value:.3g}"
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal, final
 
@@ -19,7 +20,7 @@ from allmodes.audit.units import (
     response_units,
 )
 from allmodes.audit.windows import Course, GroupFigures, Series, Window, course_of, group_figures, windows
-from allmodes.metrics import ead
+from allmodes.metrics import bootstrap_sem, ead
 from allmodes.metrics.text import words
 from allmodes.objectives.groups import Groups, group_common, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
@@ -85,7 +86,10 @@ class Evidence:
 
     @cached_property
     def reference_rows(self) -> Tensor:
-        """Samples with a reward that were drawn before training: of the first step, all without steps."""
+        """Samples with a reward that were drawn before training: of the first step, all without steps.
+
+        At least one.
+        """
         if self._reference_rows is not None:
             return self._reference_rows
         rows = ~self.rewards.isnan()
@@ -93,6 +97,8 @@ class Evidence:
         if steps is not None:
             known = steps[steps >= 0]
             rows &= steps == known.min()
+        if not bool(rows.any()):
+            raise MissingError("no sample of the first step has a reward")
         return rows.nonzero().squeeze(1)
 
     @cached_property
@@ -185,11 +191,7 @@ class Evidence:
     def group_figures(self) -> GroupFigures:
         """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
         log, steps = self.log, self._steps_or_one
-        outcomes = log.responses if log.outcomes is None else log.outcomes
-        if outcomes is None:
-            raise MissingError("the log has no column `outcome` and no column `response`")
-        if log.outcomes is None:
-            outcomes = outcomes & torch.iinfo(torch.long).max  # digests have a sign, outcomes have none
+        outcomes = self._outcomes
         known = (steps >= 0).nonzero().squeeze(1)
         rewards = torch.full((len(log),), math.nan) if log.rewards is None else log.rewards
         return group_figures(
@@ -220,11 +222,43 @@ class Evidence:
         return found
 
     def last_window(self, name: Series) -> Window:
-        """A figure's last window that has one; of a log without steps, all of it."""
+        """A figure's last window that has one; of a log without steps, all of it.
+
+        The error of reward and entropy is over samples where the window is a single group.
+        """
         known = [window for window in windows(*self.series(name)) if not math.isnan(window.mean)]
         if not known:
             raise MissingError(f"no group has a value for the {name}")
-        return known[-1]
+        last = known[-1]
+        if len(last.values) > 1 or name not in ("reward", "entropy"):
+            return last
+        steps = self._steps_or_one
+        rows = (steps >= last.first_step) & (steps <= last.last_step)
+        return replace(last, error=self._error_over_samples(name, rows))
+
+    def _error_over_samples(self, name: Series, rows: Tensor) -> float:
+        """Of the reward or the entropy of outcomes of one group, by the bootstrap."""
+        if name == "reward":
+            rewards = self.rewards[rows]
+            return bootstrap_sem(rewards[~rewards.isnan()].tolist(), resamples=1000)
+        outcomes = self._outcomes[rows]
+        counts = torch.unique(outcomes[outcomes >= 0], return_counts=True)[1].double()
+        # Poisson numbers of each outcome, for those of resamples, without drawing every sample.
+        generator = torch.Generator().manual_seed(0)
+        resamples = max(2, min(200, 2**22 // len(counts)))
+        drawn = torch.poisson(counts.repeat(resamples, 1), generator=generator)
+        shares = drawn / drawn.sum(1, keepdim=True).clamp(min=1)
+        return float(torch.special.entr(shares).sum(1).std())
+
+    @property
+    def _outcomes(self) -> Tensor:
+        """(N,), −1 where invalid; without outcomes the responses."""
+        log = self.log
+        if log.outcomes is not None:
+            return log.outcomes
+        if log.responses is None:
+            raise MissingError("the log has no column `outcome` and no column `response`")
+        return log.responses & torch.iinfo(torch.long).max  # digests have a sign, outcomes have none
 
     @cached_property
     def group_size(self) -> int:

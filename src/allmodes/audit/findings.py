@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 State = Literal["issue", "tip", "passed", "not applicable", "skipped"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 @final

@@ -6,6 +6,7 @@ its training writes none. REINVENT 4: the summary CSV of staged learning. Saturn
 """
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -26,6 +27,8 @@ _SIGNS: dict[Format, frozenset[str]] = {
     "verl": frozenset({"input", "output", "score"}),
     "openrlhf": frozenset({"input", "output", "reward"}),
 }
+# Programs that decode a prompt's tokens for their logs; TRL 1.10 does, TRL 1.16 writes messages as they are.
+_DECODED = ("trl", "verl", "openrlhf")
 _TRL_OWN = ("step", "prompt", "completion", "advantage")
 # What a molecule was made from; REINVENT's models that have no input have no such column.
 _REINVENT_INPUTS = ("Input_Scaffold", "Warheads", "Input_SMILES", "Masked_input_peptide")
@@ -44,11 +47,17 @@ class _Field:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How the rows of a log are read. sources: each of our columns that it has, and theirs in words."""
+    """How the rows of a log are read. sources: each of our columns that it has, and theirs in words.
+
+    prompt_of: the prompt that a model saw, a text or messages, None where the log has none; `convert` may
+    have a key in its place. has_decoded_prompts: whether texts of prompts have lost their special tokens.
+    """
 
     format: Format
     convert: Convert
     sources: Mapping[str, str]
+    prompt_of: Callable[[Mapping[str, Any]], Any]
+    has_decoded_prompts: bool
 
 
 def map_columns(
@@ -57,29 +66,41 @@ def map_columns(
     format: Format | None = None,  # noqa: A002 - the word that users know
     columns: Mapping[str, str] | None = None,
     rewards: Mapping[str, float] | None = None,
+    outcome_pattern: str | None = None,
 ) -> Mapped:
     """How to read a log that has this first row.
 
     format: None recognises it by its columns. columns: our column → theirs, which win over the format's.
     rewards: for TRL, the columns of the reward functions with their weights; by default all columns of
-    numbers that are not TRL's own, with weight 1. Raises InputError for a column that is not there, or a name
-    that is not ours.
+    numbers that are neither TRL's own nor in `columns`, with weight 1. outcome_pattern: a regular expression,
+    whose first group in a response, or else all that it matches, is the outcome; a response without a match
+    is invalid. Raises InputError for a column that is not there, a name that is not ours, or what is no
+    regular expression.
     """
-    for ours, theirs in (columns or {}).items():
+    given = dict(columns or {})
+    for ours, theirs in given.items():
         if ours not in COLUMNS:
             raise InputError(f"`columns`: expected one of {', '.join(COLUMNS)}; got {ours!r}")
         _check_there(f"columns.{ours}", theirs, first)
     found = _recognised(first) if format is None else format
     if rewards and found != "trl":
         raise InputError(f"`rewards`: expected a log of TRL, with a column for each; got format {found!r}")
-    fields = _trl(first, rewards) if found == "trl" else _FORMATS[found](first)
-    fields |= {ours: _plain(theirs) for ours, theirs in (columns or {}).items()}
+    fields = _trl(first, rewards, given.values()) if found == "trl" else _FORMATS[found](first)
+    fields |= {ours: _plain(theirs) for ours, theirs in given.items()}
+    if outcome_pattern is not None:
+        fields["outcome"] = _matched(outcome_pattern, fields.get("response"))
+    # verl's key of a prompt is its uid.
+    prompt = _plain("input") if found == "verl" and "prompt" not in given else fields.get("prompt")
 
     def convert(row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: field.read(row) for name, field in fields.items()}
 
     return Mapped(
-        format=found, convert=convert, sources={name: field.source for name, field in fields.items()}
+        format=found,
+        convert=convert,
+        sources={name: field.source for name, field in fields.items()},
+        prompt_of=(lambda row: None) if prompt is None else prompt.read,
+        has_decoded_prompts=found in _DECODED and "prompt" not in given,
     )
 
 
@@ -97,16 +118,23 @@ def _check_there(key: str, column: str, first: Mapping[str, Any]) -> None:
 
 def _own(first: Mapping[str, Any]) -> dict[str, _Field]:
     fields = {name: _plain(name) for name in COLUMNS if name in first}
+    if "outcome" not in fields and "answer" in first:  # as `allmodes evaluate` and `run` name it
+        fields["outcome"] = _plain("answer")
     if "response" in fields:
         fields["response"] = _message("response")
     return fields
 
 
-def _trl(first: Mapping[str, Any], rewards: Mapping[str, float] | None) -> dict[str, _Field]:
-    """GRPOTrainer's Parquet files: the total reward is no column, and weights are not in the file."""
+def _trl(
+    first: Mapping[str, Any], rewards: Mapping[str, float] | None, taken: Collection[str]
+) -> dict[str, _Field]:
+    """GRPOTrainer's Parquet files: the total reward is no column, and weights are not in the file.
+
+    taken: columns that are something else.
+    """
     if rewards is None:
         numbers = (name for name, value in first.items() if value is None or _is_number(value))
-        rewards = {name: 1.0 for name in numbers if name not in _TRL_OWN}
+        rewards = {name: 1.0 for name in numbers if name not in (*_TRL_OWN, *taken)}
     for name in rewards:
         _check_there("rewards", name, first)
     weights = dict(rewards)
@@ -140,7 +168,7 @@ def _reinvent(first: Mapping[str, Any]) -> dict[str, _Field]:
         "response": _plain("SMILES"),
         "outcome": _Field("SMILES", lambda row: None if _state(row) == _INVALID else row.get("SMILES")),
         # A molecule that comes twice in a batch has score 0 the second time, whatever it is worth.
-        "reward": _Field("Score", lambda row: None if _state(row) == _REPEATED else _known(row.get("Score"))),
+        "reward": _Field("Score", lambda row: None if _state(row) == _REPEATED else known(row.get("Score"))),
         "ref_logprob": _negated("Prior"),
         "policy_logprob": _negated("Agent"),
         "step": _plain("step"),
@@ -177,16 +205,33 @@ _FORMATS: dict[Format, Callable[[Mapping[str, Any]], dict[str, _Field]]] = {
 }
 
 
+def _matched(pattern: str, response: _Field | None) -> _Field:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"`outcome_pattern`: expected a regular expression; {error}") from error
+    if response is None:
+        raise InputError("`outcome_pattern`: expected a log with responses; got none")
+
+    def read(row: Mapping[str, Any]) -> str | None:
+        text = response.read(row)
+        found = compiled.search(text) if isinstance(text, str) else None
+        return None if found is None else found[1 if compiled.groups else 0]
+
+    return _Field(f"{pattern} in {response.source}", read)
+
+
 def _plain(name: str) -> _Field:
     return _Field(name, lambda row: row.get(name))
 
 
 def _scored(name: str) -> _Field:
     """A reward, which these programs write as NaN where there is none."""
-    return _Field(name, lambda row: _known(row.get(name)))
+    return _Field(name, lambda row: known(row.get(name)))
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """A value, None where it is NaN."""
     is_nan = (isinstance(value, float) and math.isnan(value)) or (
         isinstance(value, str) and value.strip().lower() == "nan"
     )

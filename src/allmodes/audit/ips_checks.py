@@ -45,12 +45,15 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         good_extinct += int((lost & (own >= evidence.good_from)).sum())
     if outcomes == 0:
         return Answer(state="not applicable", summary="No outcome has a reward above 0.")
-    state = "issue" if good_extinct else "tip" if extinct else "passed"
+    # A KL keeps what would go extinct: rarer than its reward has earned, but above 0.
+    is_held = (evidence.config.beta or 0) > 0
+    state = "issue" if good_extinct and not is_held else "tip" if extinct else "passed"
     return Answer(
-        state=state if used or state == "passed" else "not applicable",
+        state=state if used else "not applicable",
         summary=(
             f"In groups of {size}, IPS keeps {outcomes - extinct} of {outcomes} outcomes of {len(found)} "
             f"prompts; {good_extinct} of those that it loses are good."
+            f"{' The KL holds these above 0.' if is_held and extinct else ''}"
         ),
         remedy=f"Raise {option('group size', evidence.config.trainer)}." if used and extinct else "",
         numbers={"outcomes": outcomes, "extinct": extinct, "good_extinct": good_extinct, "group_size": size},

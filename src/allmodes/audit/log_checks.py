@@ -5,14 +5,20 @@ import math
 import torch
 from torch import Tensor
 
+from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer
+from allmodes.audit.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.log import Log
 from allmodes.objectives.groups import Groups, group_size
 
 _MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
 _CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
 _WINDOW, _LONG = 8, 64  # rows
+_FEWEST, _AWAY = 8, 0.1  # samples with both log-probabilities; nats
+_OTHER_SAMPLES = (
+    "What is said of the optimum holds for a reference that draws as these samples do: give samples of the "
+    "base model, or log-probabilities under it (`--model`)."
+)
 
 
 def usable_rows(evidence: Evidence) -> Answer:
@@ -70,6 +76,38 @@ def repeated_stretches(evidence: Evidence) -> Answer:
         ),
         remedy="Take them out, for they count twice: a resumed run may have written its samples again.",
         numbers={"rows": rows, "equal_rows": equal},
+    )
+
+
+def drawn_from_the_reference(evidence: Evidence) -> Answer:
+    """Whether the samples whose shares stand for the reference's probabilities were drawn from it.
+
+    Their mean of log π − log π_ref, an estimate of KL(π ‖ π_ref), is 0 where they were; a log that does not
+    say how likely they were under the policy should begin with the first step.
+    """
+    if evidence.kind == "response":
+        raise NotApplicableError("log-probabilities under the reference are known, whoever drew the samples")
+    log, rows = evidence.log, evidence.reference_rows
+    if log.ref_logprobs is not None and log.policy_logprobs is not None:
+        gaps = (log.policy_logprobs - log.ref_logprobs)[rows]
+        gaps = gaps[~gaps.isnan()]
+        if len(gaps) >= _FEWEST:
+            gap = Estimate(value=float(gaps.mean()), error=float(gaps.std()) / math.sqrt(len(gaps)))
+            is_other = gap.is_above(_AWAY)
+            return Answer(
+                state="issue" if is_other else "passed",
+                summary=f"The policy that drew the first samples is {gap} nats away from the reference.",
+                remedy=_OTHER_SAMPLES if is_other else "",
+                numbers={"kl": gap},
+            )
+    if log.steps is None:
+        raise MissingError("the log has no column `step` that says which samples came before training")
+    first = int(log.steps[rows].min())
+    return Answer(
+        state="tip" if first > 1 else "passed",
+        summary=f"The first step of the log is {first:,}: its samples stand for the reference's.",
+        remedy=_OTHER_SAMPLES if first > 1 else "",
+        numbers={"first_step": first},
     )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from allmodes.audit.estimates import estimate, factor
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer, MissingError, State
+from allmodes.audit.findings import Answer, MissingError, NotApplicableError, State
 from allmodes.audit.units import (
     Units,
     anchor_bias,
@@ -19,9 +19,11 @@ from allmodes.audit.units import (
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
 
+_FEWEST = 4  # responses in a correlation
 _FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
 _LARGE = 1.0  # a bonus above the range of the rewards themselves
 _LONG = 0.5  # correlation of bonus and length
+_MANY = 0.1  # share of prompts from which on a β above the bound is an issue
 _BIASED = math.log(1.5)  # nats
 
 
@@ -43,16 +45,14 @@ def target_of_mara(evidence: Evidence) -> Answer:
 
     count, plain, mara, ratio_without, ratio = estimate(evidence, statistics)
     if math.isnan(ratio.value):
-        return Answer(
-            state="not applicable", summary=f"No {evidence.kind} has a reward from {tau:g} on: give `--good`."
-        )
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {tau:g} on")
     good = evidence.good(evidence.units)
     several = group_size(evidence.units.prompts, good)
     seen = group_size(evidence.units.prompts) > 0
     few = float((several[seen] < 2).double().mean())
     is_idle = few > _FEW
     return Answer(
-        state=_if_used(evidence, "tip") if is_idle else "passed",
+        state=_if_used(evidence, "tip" if is_idle else "passed"),
         summary=(
             f"From τ = {tau:g} on MARA gives {count} {evidence.kind}s of a prompt a largest ratio of "
             f"{factor(ratio)} in the place of {factor(ratio_without)}; together they have {mara} of the mass "
@@ -74,13 +74,13 @@ def target_of_mara(evidence: Evidence) -> Answer:
 def size_of_the_bonus(evidence: Evidence) -> Answer:
     """How large MARA's bonus β(log π_ref(z) − log π_ref(y)) is beside the rewards."""
     units, beta = evidence.units, evidence.beta
-    bonus = _bonus(evidence, units)
+    bonus = bonuses(evidence, units)
     rewards = evidence.rewards[evidence.unit_rows]
     extent = float(rewards.max() - rewards.min())
     middle, high, most = (float(bonus.quantile(q)) for q in (0.5, 0.95, 1.0))
     is_large = high > _LARGE * extent
     return Answer(
-        state=_if_used(evidence, "tip") if is_large else "passed",
+        state=_if_used(evidence, "tip" if is_large else "passed"),
         summary=(
             f"At β = {beta:g} the bonus of good {evidence.kind}s is {middle:.3g} in the median, {high:.3g} "
             f"at the 95th percentile and {most:.3g} at most; rewards extend over {extent:.3g}."
@@ -97,23 +97,16 @@ def size_of_the_bonus(evidence: Evidence) -> Answer:
 
 def length_of_what_is_raised(evidence: Evidence) -> Answer:
     """Whether the bonus goes to long responses: log π_ref is a sum over tokens."""
-    units, log = evidence.units, evidence.log
-    if evidence.kind == "outcome":
-        return Answer(state="not applicable", summary="Outcomes are counted: no text's length enters.")
-    if log.num_tokens is None:
-        raise MissingError("the log has no column `num_tokens`")
-    good = evidence.good(units)
-    lengths = log.num_tokens[evidence.unit_rows][units.first][good].double()
-    bonus = _bonus(evidence, units)
-    known = lengths >= 0
-    lengths, bonus = lengths[known], bonus[known]
-    if len(lengths) < 3 or float(lengths.std()) == 0 or float(bonus.std()) == 0:
-        return Answer(state="not applicable", summary="Good responses are all of one length, or too few.")
+    lengths, bonus = lengths_and_bonuses(evidence)
+    if len(lengths) < _FEWEST or float(lengths.std()) == 0 or float(bonus.std()) == 0:
+        raise NotApplicableError("good responses are all of one length, or fewer than four")
     correlation = float(torch.corrcoef(torch.stack([lengths, bonus]))[0, 1])
     slope = correlation * float(bonus.std() / lengths.std())
-    is_long = correlation > _LONG
+    # Fisher's transform of a correlation is about normal, with a variance of 1/(n − 3).
+    certain = math.atanh(min(correlation, 1 - 1e-9)) - 2 / math.sqrt(len(lengths) - 3) > 0
+    is_long = correlation > _LONG and certain
     return Answer(
-        state=_if_used(evidence, "tip") if is_long else "passed",
+        state=_if_used(evidence, "tip" if is_long else "passed"),
         summary=(
             f"The bonus of good responses and their length have a correlation of {correlation:.2f}: "
             f"{slope:.3g} of reward for each further token."
@@ -134,16 +127,16 @@ def bound_on_beta(evidence: Evidence) -> Answer:
     bounds = beta_bounds(units, evidence.good(units))
     bounds = bounds[~bounds.isnan()]
     if len(bounds) == 0:
-        return Answer(
-            state="not applicable", summary=f"No {evidence.kind} has a reward from {evidence.good_from:g} on."
-        )
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
     above = int((bounds <= beta).sum())
     least = float(bounds.min())
     return Answer(
-        state=_if_used(evidence, "issue") if above else "passed",
+        state=_if_used(evidence, "issue" if above > _MANY * len(bounds) else "tip" if above else "passed"),
         summary=(
             f"β = {beta:g} is below the bound in {len(bounds) - above} of {len(bounds)} prompts; the least "
             f"bound is {least:.3g}."
+            if math.isfinite(least)
+            else f"Any β will do: no {evidence.kind} below τ is likelier than the anchor of its prompt."
         ),
         remedy=(
             f"Lower {option('beta', evidence.config.trainer)}: above the bound a likely sample below τ keeps "
@@ -163,7 +156,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
         return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
     is_biased = bias.is_above(_BIASED)
     return Answer(
-        state=_if_used(evidence, "tip") if is_biased else "passed",
+        state=_if_used(evidence, "tip" if is_biased else "passed"),
         summary=(
             f"In groups of {size} the anchor favours the likeliest good {evidence.kind} over the rarest by "
             f"{bias} nats, a factor of {factor(bias)}."
@@ -174,7 +167,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
 
 
 def _if_used(evidence: Evidence, state: State) -> State:
-    """Of training without MARA these checks say what would be; that is no fault of the training."""
+    """Of training without MARA these checks say what would be, which neither passes nor fails."""
     return state if evidence.config.transform == "mara" else "not applicable"
 
 
@@ -184,11 +177,24 @@ def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:
     return torch.where(group_size(units.prompts) > 0, mass, torch.nan)
 
 
-def _bonus(evidence: Evidence, units: Units) -> Tensor:
+def lengths_and_bonuses(evidence: Evidence) -> tuple[Tensor, Tensor]:
+    """Tokens and bonus of each good response whose length is known."""
+    units, log = evidence.units, evidence.log
+    if evidence.kind == "outcome":
+        raise NotApplicableError("outcomes are counted: no text's length enters")
+    if log.num_tokens is None:
+        raise MissingError("the log has no column `num_tokens`")
+    bonus = bonuses(evidence, units)
+    lengths = log.num_tokens[evidence.unit_rows][units.first][evidence.good(units)].double()
+    known = lengths >= 0
+    return lengths[known], bonus[known]
+
+
+def bonuses(evidence: Evidence, units: Units) -> Tensor:
     """β(log π_ref(z) − log π_ref(y)) of each good unit, z being its prompt's likeliest good one."""
     rows = evidence.good(units).nonzero().squeeze(1)
     if len(rows) == 0:
-        raise MissingError(f"no sample has a reward from {evidence.good_from:g} on")
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
     within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
     logprobs = units.ref_logprobs[rows]
     return evidence.beta * (group_max(logprobs, within)[within.index] - logprobs)

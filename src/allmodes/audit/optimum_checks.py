@@ -7,8 +7,8 @@ from torch import Tensor
 
 from allmodes.audit.estimates import Estimate, estimate, factor
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer, NotApplicableError
-from allmodes.audit.units import Evenness, Units, evenness
+from allmodes.audit.findings import Answer, MissingError, NotApplicableError
+from allmodes.audit.units import Evenness, Units, evenness, optimum_logprobs
 from allmodes.audit.words import option
 from allmodes.objectives.groups import (
     Groups,
@@ -25,13 +25,14 @@ from allmodes.targets import flip_beta
 _UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
 _DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
 _NEAR = 2.0  # a factor
+_DECADES, _STEPS = 3, 4  # to either side of β, and steps in each of them, in the search for a better one
 _CLEAR = 2.326  # the normal distribution's 99th percentile
 _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
 
 
 def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     """How many good samples are left at the user's β, and how much of their mass the first of them has."""
-    if evidence.config.beta == 0 and evidence.config.transform != "ips":
+    if evidence.config.beta == 0 and evidence.config.transform in (None, "none", "mara"):
         return _without_kl(evidence)
     tau = evidence.good_from
 
@@ -53,15 +54,17 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     count, before, effective, top, spread = estimate(evidence, statistics)
     if math.isnan(count.value):
         return _too_few(evidence)
-    is_uneven = effective.is_below(1 + _UNEVEN * (count.value - 1))  # 1 is the least there can be
+    bar = 1 + _UNEVEN * (count.value - 1)  # 1 is the least there can be
+    is_uneven = effective.is_below(bar)
     return Answer(
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
             f"{_at_beta(evidence)} the optimum has an effective {effective} of {count.value:.3g} good "
             f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them, which is "
             f"{factor(spread)} times as likely as the last; the reference has an effective {before}."
+            f"{_other_kl(evidence)}"
         ),
-        remedy=_transform_remedy(evidence) if is_uneven else "",
+        remedy=_remedy_of_evenness(evidence, bar) if is_uneven else "",
         numbers={
             "good_from": tau,
             "good": count.value,
@@ -71,6 +74,38 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
             "effective_of_reference": before,
         },
     )
+
+
+def _remedy_of_evenness(evidence: Evidence, bar: float) -> str:
+    """MARA, and another β where one would do: there may be one between the best rewards and the reference."""
+    mara = f"use {option('mara', evidence.config.trainer)}"
+    if evidence.config.transform not in (None, "none"):
+        return f"For good {evidence.kind}s that are equally likely, {mara}."
+    units, good = evidence.units, evidence.good(evidence.units)
+    means: dict[float, float] = {}
+    for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
+        beta = evidence.beta * 10 ** (power / _STEPS)
+        even = evenness(units, optimum_logprobs(units, beta=beta), good)
+        means[beta] = float(_of_several(even, even.effective).nanmean())
+    best = max(means, key=lambda beta: means[beta])
+    if means[best] < bar:
+        return (
+            f"No β mends it: the best between {min(means):.1g} and {max(means):.1g} has an effective "
+            f"{means[best]:.3g}. Instead, {mara}."
+        )
+    enough = min(
+        (beta for beta in means if means[beta] >= bar), key=lambda b: abs(math.log(b / evidence.beta))
+    )
+    return (
+        f"At β = {enough:.2g} the optimum has an effective {means[enough]:.3g}: change "
+        f"{option('beta', evidence.config.trainer)}; or {mara}."
+    )
+
+
+def _other_kl(evidence: Evidence) -> str:
+    """What has to be said where the training has another KL than the one whose optimum this is."""
+    is_forward = evidence.config.kl == "k3-in-loss" and evidence.config.transform != "ips"
+    return " That is under the reverse KL; yours is the forward one (AM041)." if is_forward else ""
 
 
 def _at_beta(evidence: Evidence) -> str:
@@ -106,6 +141,8 @@ def _without_kl(evidence: Evidence) -> Answer:
 
 def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
+    if evidence.config.transform == "other":
+        raise MissingError("what the transform makes of ratios is not known here")
     if evidence.config.beta == 0:
         raise NotApplicableError("β is 0: nothing holds to the reference, and no ratio is kept")
 
@@ -242,4 +279,4 @@ def _too_few(evidence: Evidence) -> Answer:
 
 
 def _transform_remedy(evidence: Evidence) -> str:
-    return f"No optimiser and no β can mend it: use {option('mara', evidence.config.trainer)}."
+    return f"Neither an optimiser nor another β mends it: use {option('mara', evidence.config.trainer)}."

@@ -87,7 +87,7 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
         )
     last = _last_rows(after)
     rows = ~after.rewards.isnan() if last is None else last[0]
-    words = "all samples of the other log" if last is None else last[1]
+    words = "the other log" if last is None else last[1]
     return _of_outcomes(before, after.at(rows, good=before.good_from), words)
 
 
@@ -97,7 +97,7 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
     if steps is None:
         return None
     known = steps[steps >= 0]
-    last = windows(known.unique(), torch.zeros(len(known.unique())).double())[-1]
+    last = windows(*evidence.series("reward"))[-1]
     if last.first_step <= int(known.min()):
         raise MissingError("the log has one window of steps: there is no before and after")
     rows = (steps >= last.first_step) & ~evidence.rewards.isnan()

@@ -8,6 +8,8 @@ from allmodes.audit.findings import Answer, MissingError
 from allmodes.audit.windows import CLEAR, SERIES, Series, Window
 from allmodes.runs.words import listing
 
+_FALL = 0.05  # of all that rewards extend over
+
 
 def last_windows(evidence: Evidence) -> dict[Series, Window]:
     """Reward and diversity of the last window of steps, or of all samples of a log without steps.
@@ -40,10 +42,14 @@ def quality_and_diversity(evidence: Evidence) -> Answer:
         )
     course = evidence.course("reward")
     p = course.p_fallen
-    has_fallen = p < CLEAR and course.last.mean < course.first.mean
+    rewards = evidence.rewards[~evidence.rewards.isnan()]
+    least = _FALL * float(rewards.max() - rewards.min())
+    has_fallen = p < CLEAR and course.last.mean < course.first.mean - least
     return Answer(
         state="tip" if has_fallen else "passed",
         summary=f"The reward {course.in_words(p)}. The last window: {words}.",
-        remedy="Training has made the samples worse: see AM041 and AM042." if has_fallen else "",
+        remedy="Training has made the samples worse: see AM021, AM040, AM041 and AM042."
+        if has_fallen
+        else "",
         numbers={**estimates, "first_reward": course.first.mean, "p": None if math.isnan(p) else p},
     )

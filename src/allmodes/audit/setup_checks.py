@@ -5,18 +5,21 @@ import math
 import torch
 from torch import Tensor
 
+from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer, MissingError, State
+from allmodes.audit.findings import Answer, MissingError, NotApplicableError, State
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_min, group_size, pair_groups
 from allmodes.objectives.thresholds import GroupQuantile
 from allmodes.runs.audit_config import KLForm
-from allmodes.runs.words import listing
+from allmodes.runs.words import listing, plural
 
 _IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
 _CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
 _TIED = 0.05  # share of batches in which a quantile is the smallest reward
-_MEAN_LIKE = 0.4  # exponent of length in |log π|: 1 for sums over tokens, 0 for means
+# Exponent of length in |log π|: about 1 for sums over tokens, 0 for means. Both are lower where later tokens
+# are surer: sums of short responses with a fixed ending have come down to .38.
+_MEAN_LIKE = 0.3
 _LEAST_SAMPLES = 30
 # What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
 _KL: dict[KLForm, tuple[State, str]] = {
@@ -25,6 +28,10 @@ _KL: dict[KLForm, tuple[State, str]] = {
     "k3-in-loss-corrected": (
         "passed",
         "k3 times the importance ratio, in the loss, is the reverse KL of each token, states held fixed.",
+    ),
+    "reinvent-loss": (
+        "passed",
+        "REINVENT's square has the gradient of the reverse KL of whole responses, on the agent's samples.",
     ),
     "k3-in-loss": (
         "tip",
@@ -40,6 +47,13 @@ def scaled_advantages(evidence: Evidence) -> Answer:
     config = evidence.config
     if config.transform in (None, "none"):
         return Answer(state="not applicable", summary="No transform of the rewards is in use.")
+    if config.beta == 0:
+        raise NotApplicableError("β is 0: there is no KL that would not be divided")
+    if config.transform == "ips":
+        return Answer(
+            state="passed",
+            summary="IPS divided by a deviation is IPS with another strength of the KL beside it.",
+        )
     if config.scale_rewards is None:
         raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
     if config.scale_rewards == "none":
@@ -50,10 +64,10 @@ def scaled_advantages(evidence: Evidence) -> Answer:
             summary="The KL is inside the rewards before they are divided: both keep their proportion.",
         )
     return Answer(
-        state="issue",
+        state="issue" if config.transform == "mara" else "tip",
         summary=(
             f"Advantages are divided by the standard deviation s of their {config.scale_rewards}, the KL is "
-            "not: the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
+            "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
         ),
         remedy=f"Set {option('no scaling', config.trainer)}, or put the KL into the reward.",
     )
@@ -62,6 +76,8 @@ def scaled_advantages(evidence: Evidence) -> Answer:
 def which_kl(evidence: Evidence) -> Answer:
     """Which KL the estimator in use is a gradient of."""
     config = evidence.config
+    if config.beta == 0:
+        raise NotApplicableError("β is 0: there is no KL")
     if config.kl is None:
         raise MissingError("how the KL is estimated is not known: give `--kl`")
     state, summary = _KL[config.kl]
@@ -89,8 +105,8 @@ def groups_without_difference(evidence: Evidence) -> Answer:
     return Answer(
         state=state,
         summary=(
-            f"{idle:.1%} of {int(several.sum())} groups have equal rewards: without a KL in the reward their "
-            "advantages are 0."
+            f"Rewards are equal in {idle:.1%} of {plural(int(several.sum()), 'group')}: without a KL in the "
+            "reward their advantages are 0."
         ),
         remedy=(
             "" if state == "passed" else "Take prompts of middling difficulty, or raise "
@@ -144,8 +160,8 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if is_tied else "passed",
         summary=(
-            f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward: "
-            "every sample would be good, the wrong ones, too."
+            f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward. Every "
+            "sample is at or above it, the wrong ones, too; allmodes' own thresholds then call none good."
         ),
         remedy="Give τ as a number above the reward of a failure." if is_tied else "",
         numbers={"share": share, "batches": batches.count},
@@ -165,11 +181,11 @@ def sums_and_means(evidence: Evidence) -> Answer:
     }
     if not exponents:
         raise MissingError("the log has no log-probabilities of responses of different lengths")
-    means = [name for name, exponent in exponents.items() if exponent < _MEAN_LIKE]
+    means = [name for name, exponent in exponents.items() if exponent.is_below(_MEAN_LIKE)]
     return Answer(
         state="issue" if means else "passed",
         summary=(
-            f"{listing([f'{name} goes with the power {e:.2f}' for name, e in exponents.items()])} of the "
+            f"{listing([f'{name} goes with the power {e}' for name, e in exponents.items()])} of the "
             "length: sums over tokens have about 1, means about 0."
         ),
         remedy=(
@@ -185,11 +201,13 @@ def _graded(share: float, *, tip: float, issue: float) -> State:
     return "issue" if share > issue else "tip" if share > tip else "passed"
 
 
-def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> float | None:
+def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> Estimate | None:
     """Slope of log |log π| over log length, by least squares; None where lengths do not tell."""
     known = ~logprobs.isnan() & (logprobs < 0) & (num_tokens > 0)
     x, y = num_tokens[known].double().log(), (-logprobs[known]).log()
     if len(x) < _LEAST_SAMPLES or float(x.std()) < math.log(1.1):
         return None
-    x = x - x.mean()
-    return float((x * y).sum() / x.square().sum())
+    x, y = x - x.mean(), y - y.mean()
+    slope = float((x * y).sum() / x.square().sum())
+    variance = float((y - slope * x).square().sum() / x.square().sum()) / (len(x) - 2)
+    return Estimate(value=slope, error=math.sqrt(variance))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, final
 from allmodes.errors import InputError, one_line
 from allmodes.runs.lines import BadLineError, json_object, kind_of, lines_of, open_seekable
 
+# Of a folder that also holds other files: the samples, and what is known of their training.
+SAMPLES, SETTINGS = "samples.jsonl", "audit.json"
 Advance = Callable[[int], object]
 
 
@@ -51,7 +53,8 @@ class Source(Protocol):
 def open_source(path: Path) -> Source:
     """The log at a path: a file, or a folder of files of one kind in their natural order.
 
-    Kinds: .jsonl, .csv, .parquet and .sqlite (a ledger); a folder with a ledger is that ledger's run.
+    Kinds: .jsonl, .csv, .parquet and .sqlite (a ledger). A folder with samples.jsonl, as our runs and
+    `AuditLog` write it, is that file; one with a ledger is that ledger's run.
     Raises InputError for anything else.
     """
     if path.is_dir():
@@ -64,6 +67,8 @@ def open_source(path: Path) -> Source:
 
 
 def _files_of(folder: Path) -> list[Path]:
+    if (folder / SAMPLES).is_file():
+        return [folder / SAMPLES]
     for suffix in (".sqlite", *_READERS):
         found = sorted(folder.glob(f"*{suffix}"), key=_natural)
         if found:

@@ -3,7 +3,7 @@
 import math
 
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import Answer
+from allmodes.audit.findings import Answer, MissingError
 from allmodes.audit.windows import CLEAR, SERIES, Course, Series
 from allmodes.audit.words import option
 
@@ -28,6 +28,8 @@ def falling_ngrams(evidence: Evidence) -> Answer:
 
 def rising_repeats(evidence: Evidence) -> Answer:
     """Responses that a group has said before."""
+    if evidence.log.responses is None:
+        raise MissingError("the log has no column `response`")
     course = evidence.course("repeated")
     first, last = course.first, course.last
     has_risen = course.p_risen < CLEAR and last.mean > first.mean + (1 - _LESS) * (1 - first.mean)

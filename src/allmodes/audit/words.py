@@ -9,15 +9,16 @@ Setting = Literal["beta", "mara", "group size", "length", "no scaling", "reverse
 _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "beta": {
         "trl": "`beta`",
-        "verl": "`actor_rollout_ref.actor.kl_loss_coef` or `algorithm.kl_ctrl.kl_coef`",
+        "verl": "`actor_rollout_ref.actor.kl_loss_coef` (`use_kl_loss`) or `algorithm.kl_ctrl.kl_coef` "
+        "(`use_kl_in_reward`)",
         "openrlhf": "`--algo.kl.init_coef`",
-        "reinvent": "`sigma` in `[learning_strategy]`, which is 1/β",
-        "saturn": "`sigma`, which is 1/β",
-        "allmodes": "`beta` (`sigma` for molecules)",
+        "reinvent": "β = 1/`sigma` of `[learning_strategy]`",
+        "saturn": "β = 1/`sigma`",
+        "allmodes": "`beta` (1/`sigma` for molecules)",
     },
     "mara": {
         "trl": "`allmodes.integrations.trl.GRPOTrainer(..., transform=MARA(...))`, or RLOOTrainer",
-        "verl": "`allmodes.objectives.mara_rewards` in the place of `token_level_rewards`",
+        "verl": "`allmodes.objectives.mara_rewards`, its `bonus` added to the last of `token_level_rewards`",
         "openrlhf": "`allmodes.objectives.mara_rewards` before the advantages",
         "reinvent": '`algorithm = "mara"` in `allmodes run`',
         "saturn": '`algorithm = "mara"` in `allmodes run`',

@@ -4,6 +4,7 @@ import sys
 
 import tyro
 
+from allmodes.cli.audit import audit
 from allmodes.cli.chem import chem
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, run, split_flags
@@ -15,6 +16,7 @@ app.command(name="run")(Run)
 app.command(name="target")(target)
 app.command(name="paper")(paper)
 app.command(name="evaluate")(evaluate)
+app.command(name="audit")(audit)
 
 
 def main() -> None:
@@ -30,6 +32,7 @@ def main() -> None:
         resume = {
             "run": "; continue with `allmodes run --resume RUN`",
             "chem": "; the same command continues",
+            "audit": "; the same command continues",
         }
         print(f"allmodes: interrupted{resume.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
         sys.exit(130)

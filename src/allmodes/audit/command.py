@@ -1,0 +1,132 @@
+"""`allmodes audit`: a log or two from disk, a page, a record, and one screen of a terminal."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+
+from allmodes.audit.audit import CHECKS, Audit, audit_source, first_row
+from allmodes.audit.compare import Comparison, print_comparison, write_comparison
+from allmodes.audit.filling import FilledSource
+from allmodes.audit.formats import Format, Mapped, map_columns
+from allmodes.audit.report import STATE_NAMES, write_report
+from allmodes.audit.sources import SAMPLES, SETTINGS, Source, open_source
+from allmodes.audit.summary import print_summary
+from allmodes.errors import InputError, RunError
+from allmodes.runs.audit_config import AuditConfig
+from allmodes.runs.config import build_config, read_config_file
+from allmodes.runs.progress import progress_bar
+from allmodes.runs.words import shown_name
+
+Fill = Callable[[Source, Mapped, Path], FilledSource]
+"""A log, how its rows are read, a folder to write to → the log with log-probabilities that it lacked."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How rows are read, as `map_columns` has it, and what computes missing log-probabilities."""
+
+    format: Format | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rewards: Mapping[str, float] | None = None
+    outcome_pattern: str | None = None
+    fill: Fill | None = None
+
+    def mapped(self, source: Source) -> Mapped:
+        """The columns of a log, with those that were added."""
+        added = source.columns if isinstance(source, FilledSource) else {}
+        return map_columns(
+            first_row(source),
+            format=self.format,
+            columns={**self.columns, **added},
+            rewards=self.rewards,
+            outcome_pattern=self.outcome_pattern,
+        )
+
+
+def audit_path(
+    path: Path, settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
+) -> Audit:
+    """Audit a file or folder; write report.html and report.json below `out`, and print the summary.
+
+    settings: of AuditConfig; they win over those in the folder's audit.json. Raises InputError for a log or
+    settings that cannot be read, and RunError where `out` cannot be written.
+    """
+    audit = _audit(path, settings, reading, folder=out)
+    name = log_name(path)
+    report = write_report(audit, out, name=name)
+    print_summary(audit, console, name=name)
+    console.print(f"report: {report}", soft_wrap=True, markup=False, highlight=False)
+    return audit
+
+
+def compare_paths(
+    paths: tuple[Path, Path], settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
+) -> Audit:
+    """Audit two logs side by side; gives the second's audit. Raises as `audit_path` does."""
+    first, second = (
+        _audit(path, settings, reading, folder=out / place)
+        for path, place in zip(paths, ("first", "second"), strict=True)
+    )
+    names = log_name(paths[0]), log_name(paths[1])
+    if names[0] == names[1]:
+        names = str(paths[0]), str(paths[1])
+    comparison = Comparison(first=first, second=second, names=names)
+    report = write_comparison(comparison, out)
+    print_comparison(comparison, console)
+    console.print(f"report: {report}", soft_wrap=True, markup=False, highlight=False)
+    return second
+
+
+def fail_on_findings(audit: Audit, codes: Sequence[str]) -> None:
+    """Raise RunError where one of these checks raised an issue or a tip, or was not tested.
+
+    codes: of checks, or "issue" for any issue. Silence of a check that had nothing to look at is no answer,
+    so a demanded one that was skipped fails, too. Raises InputError for an unknown code, as `check_codes`.
+    """
+    check_codes(codes)
+    failed = [
+        finding
+        for finding in audit.findings
+        if (finding.code in codes and finding.state in ("issue", "tip", "skipped"))
+        or ("issue" in codes and finding.state == "issue")
+    ]
+    if failed:
+        words = "; ".join(f"{found.code} ({STATE_NAMES[found.state]}) {found.summary}" for found in failed)
+        raise RunError(f"--fail-on: {words}")
+
+
+def check_codes(codes: Sequence[str]) -> None:
+    """Raise InputError for what is neither a check's code nor "issue"."""
+    known = [check.code for check in CHECKS]
+    unknown = next((code for code in codes if code not in (*known, "issue")), None)
+    if unknown is not None:
+        raise InputError(f"--fail-on: expected issue or one of {', '.join(known)}; got {unknown!r}")
+
+
+def log_name(path: Path) -> str:
+    """What a log is called in a report: its last part, since a report is shared and a home folder is not."""
+    return shown_name(path.resolve().name, 60)
+
+
+def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder: Path) -> Audit:
+    source = open_source(path)
+    config = _config(path, settings)
+    mapped = reading.mapped(source)
+    if reading.fill is not None:
+        source = reading.fill(source, mapped, folder)
+        mapped = reading.mapped(source)
+    with progress_bar() as progress:
+        task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="")
+        return audit_source(source, mapped, config, advance=lambda read: progress.advance(task, read))
+
+
+def _config(path: Path, settings: Mapping[str, Any]) -> AuditConfig:
+    file = path / SETTINGS if path.is_dir() else path.parent / SETTINGS
+    beside = read_config_file(file) if file.is_file() and (path.is_dir() or path.name == SAMPLES) else {}
+    if {"threshold", "threshold_quantile"} & settings.keys():  # one of them, and the flag's
+        beside = {key: value for key, value in beside.items() if not key.startswith("threshold")}
+    return build_config(AuditConfig, {**beside, **settings}, source=str(file) if beside else "flags")

@@ -1,0 +1,184 @@
+"""Log-probabilities that a log lacks, computed by a model; a computation that was killed goes on."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, final
+
+from allmodes.audit.formats import Mapped, known
+from allmodes.audit.scored import Scored, ScoredRows, scored_file
+from allmodes.audit.sources import Advance, Place, Row, Source
+from allmodes.errors import InputError
+from allmodes.runs.lines import BadLineError, whole_text
+from allmodes.runs.progress import progress_bar
+
+__all__ = ["Column", "FilledSource", "Request", "Scored", "Scorer", "fill"]
+
+Column = Literal["ref_logprob", "policy_logprob"]
+
+_TOKENS = "num_tokens"
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A response whose log-probability is wanted.
+
+    prompt: what the log has, a text or messages, None where it has none. truncated: whether the response was
+    cut off, so that its end was not drawn; None where the log does not say.
+    """
+
+    prompt: Any
+    response: str
+    truncated: bool | None
+
+
+Scorer = Callable[[Sequence[Request]], Sequence[Scored | None]]
+"""A result for each request; None for a response that the model cannot have written."""
+
+
+def fill(
+    source: Source,
+    mapped: Mapped,
+    scorer: Scorer,
+    *,
+    column: Column,
+    path: Path,
+    identity: Mapping[str, str],
+    batch: int,
+) -> "FilledSource":
+    """The log with log-probabilities of the responses that it has none of.
+
+    What the log knows it keeps, `column` as it is mapped or else by our own name; null and NaN are not known.
+    So a log that is filled can be filled again, with the other column. Rows without a response are left
+    alone, and bad ones.
+
+    path: the file to which results are appended, `batch` at a time; what is there is not computed again.
+    identity: what the results depend on besides the log, such as the model. Of equal requests in a batch one
+    is scored.
+
+    Raises InputError for a file of another model or log, or a log that has our name for another of our
+    columns; RunError for a file that cannot be written.
+    """
+    for name in (column, _TOKENS):
+        for ours, theirs in mapped.sources.items():
+            if theirs == name != ours:
+                raise InputError(f"`columns.{ours}`: expected another name than {name!r}, which is added")
+
+    def requests(advance: Advance) -> Iterator[tuple[Place, Request]]:
+        for place, row in source.rows(advance=advance):
+            request = _request(mapped, row, column)
+            if request is not None:
+                yield place, request
+
+    with progress_bar() as progress:
+        reading = progress.add_task("reading", total=source.size, note="")
+        count, digest = _survey(requests(lambda read: progress.advance(reading, read)))
+        if count == 0:
+            return FilledSource(source, mapped, column, ScoredRows())
+        with scored_file(path, {"column": column, **identity, "log": digest}) as file:
+            before = len(file.rows)
+            note = f"{before:,} computed before" if before else ""
+            scoring = progress.add_task(column, total=count, completed=before, note=note)
+            if before < count:
+                missing = (pair for pair in requests(lambda read: None) if pair[0] not in file.rows)
+                while window := list(islice(missing, batch)):
+                    found = _score(scorer, [request for _, request in window])
+                    file.append([(place, scored) for (place, _), scored in zip(window, found, strict=True)])
+                    progress.advance(scoring, len(window))
+            return FilledSource(source, mapped, column, file.rows)
+
+
+@final
+class FilledSource:
+    """A log whose rows have computed columns by our own names.
+
+    columns: our names, each for itself, to be given to `map_columns` besides what the log needs. computed:
+    rows with a computed log-probability. failed: rows that the model had none for. as_they_stand: those of
+    `computed` whose prompt was taken as the log has it, for want of a way back to what the model saw.
+    """
+
+    def __init__(self, source: Source, mapped: Mapped, column: Column, scored: ScoredRows) -> None:
+        self._source, self._mapped, self._column, self._scored = source, mapped, column, scored
+        self.failed, self.as_they_stand = scored.failed, scored.as_they_stand
+        self.computed = len(scored) - scored.failed
+        inner = source.columns if isinstance(source, FilledSource) else {}
+        self.columns: Mapping[str, str] = {**inner, column: column, _TOKENS: _TOKENS}
+
+    @property
+    def size(self) -> int:
+        """The log's own."""
+        return self._source.size
+
+    def rows(self, *, wanted: Container[tuple[int, int]] | None = None, advance: Advance) -> Iterator[Row]:
+        """The log's rows; all that can be read have the added columns, with None for what is not known."""
+        for place, row in self._source.rows(wanted=wanted, advance=advance):
+            yield place, row if isinstance(row, BadLineError) else self._filled(place, row)
+
+    def name(self, place: Place) -> str:
+        """A place in words."""
+        return self._source.name(place)
+
+    def _filled(self, place: Place, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            ours = self._mapped.convert(row)
+        except BadLineError:  # said again by whoever reads the row
+            return {self._column: None, _TOKENS: None, **row}
+        logprob, tokens = (_value(ours, row, name) for name in (self._column, _TOKENS))
+        scored = self._scored.get(place)
+        if scored is not None:
+            logprob, tokens = scored.logprob, scored.num_tokens if tokens is None else tokens
+        return {**row, self._column: logprob, _TOKENS: tokens}
+
+
+def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Column) -> Request | None:
+    """What has to be scored; None for a row that has no response, or needs nothing."""
+    if isinstance(row, BadLineError):
+        return None
+    try:
+        ours = mapped.convert(row)
+        prompt = mapped.prompt_of(row)
+    except BadLineError:
+        return None
+    response = ours.get("response")
+    if not isinstance(response, str) or _value(ours, row, column) is not None:
+        return None
+    return Request(
+        prompt=prompt,
+        response=whole_text(response),
+        truncated=_TRUTH.get(str(ours.get("truncated")).lower()),
+    )
+
+
+def _value(ours: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Any:
+    return known(ours[name] if name in ours else row.get(name))
+
+
+def _survey(requests: Iterable[tuple[Place, Request]]) -> tuple[int, str]:
+    """How many there are, and a digest of all."""
+    digest, count = hashlib.blake2b(digest_size=16), 0
+    for place, request in requests:
+        digest.update(f"{place.file} {place.line} {_text(request)}\n".encode())
+        count += 1
+    return count, digest.hexdigest()
+
+
+def _score(scorer: Scorer, requests: Sequence[Request]) -> list[Scored | None]:
+    texts = [_text(request) for request in requests]
+    distinct = dict(zip(texts, requests, strict=True))
+    found = dict(zip(distinct, map(_finite, scorer(list(distinct.values()))), strict=True))
+    return [found[text] for text in texts]
+
+
+def _text(request: Request) -> str:
+    """Equal for equal requests."""
+    return json.dumps([request.prompt, request.response, request.truncated], default=str)
+
+
+def _finite(scored: Scored | None) -> Scored | None:
+    return None if scored is None or not math.isfinite(scored.logprob) else scored

@@ -1,0 +1,208 @@
+"""The report of an audit: one HTML file that explains itself, offline, and the same as JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from allmodes.audit.audit import Audit
+from allmodes.audit.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
+from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError, State
+from allmodes.audit.log import COLUMNS
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.record import audit_record
+from allmodes.runs.files import write_text
+from allmodes.runs.pages import render_page, require_report_extra
+from allmodes.runs.plotting import GREEN, MUTED, ORANGE, RED, house_style, inline_svg
+from allmodes.runs.words import NBSP, listing, plural
+
+STATE_COLOURS: dict[State, str] = {
+    "issue": RED,
+    "tip": ORANGE,
+    "passed": GREEN,
+    "not applicable": MUTED,
+    "skipped": MUTED,
+}
+STATE_NAMES: dict[State, str] = {
+    "issue": "issue",
+    "tip": "tip",
+    "passed": "passed",
+    "not applicable": "not applicable",
+    "skipped": "not tested",
+}
+# Codes by their first two digits.
+_ROOMS = {
+    "AM00": "The log",
+    "AM01": "The optimum",
+    "AM02": "MARA",
+    "AM03": "Inverse probability scaling",
+    "AM04": "The setup",
+    "AM05": "Over training",
+    "AM06": "What came out",
+}
+_SETTINGS = {
+    "trainer": "Trainer",
+    "beta": "β",
+    "kl": "KL",
+    "scale_rewards": "Advantages divided by the deviation of",
+    "transform": "Transform",
+    "threshold": "τ",
+    "threshold_quantile": "τ, as a quantile",
+    "group_size": "Group size",
+    "max_tokens": "Longest response, tokens",
+    "good": "Good from",
+}
+
+
+def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
+    """Write report.html and report.json into a folder; gives the page's path.
+
+    Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
+    """
+    require_report_extra()
+    pictures, why_not = _pictures(audit)
+    page = render_page(
+        Path(__file__).parent / "templates" / "report.html",
+        title=" and ".join(_raised_counts(audit)),
+        lead=lead(audit, name=name),
+        remarks=[
+            f"Of {len(audit.findings)} checks {listing(_other_counts(audit))}.",
+            "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
+            "Errors are one standard error, by the bootstrap.",
+        ],
+        code_spans=code_spans,
+        colours={STATE_NAMES[state]: STATE_COLOURS[state] for state in reversed(STATES)},
+        raised=[_row(finding) for finding in raised(audit)],
+        rooms=_rooms(audit),
+        pictures=pictures,
+        why_not=why_not,
+        prediction=prediction_rows(audit.prediction),
+        columns=[(column, audit.columns.sources.get(column, "")) for column in COLUMNS],
+        settings=settings_rows(audit),
+    )
+    write_text(folder / "report.json", json.dumps(audit_record(audit, name=name), indent=1) + "\n")
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def code_spans(text: str) -> str:
+    """Escaped for a page, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick of the log's own
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+def raised(audit: Audit) -> list[Finding]:
+    """Issues, then tips."""
+    return [finding for state in ("issue", "tip") for finding in audit.findings if finding.state == state]
+
+
+def counts_in_words(audit: Audit) -> str:
+    """`2 issues, 1 tip; 12 passed, 3 not applicable, 4 not tested`."""
+    return f"{', '.join(_raised_counts(audit))}; {', '.join(_other_counts(audit))}"
+
+
+def _raised_counts(audit: Audit) -> list[str]:
+    return [plural(audit.counts[state], state) for state in ("issue", "tip")]
+
+
+def _other_counts(audit: Audit) -> list[str]:
+    return [
+        f"{audit.counts[state]} {STATE_NAMES[state]}" for state in ("passed", "not applicable", "skipped")
+    ]
+
+
+def lead(audit: Audit, *, name: str) -> str:
+    """What was audited, in a sentence or two."""
+    log, config = audit.log, audit.config
+    parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
+    if log.steps is not None:
+        steps = log.steps[log.steps >= 0]
+        parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
+    beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
+    known = {None: "", "none": ", no transform", "other": ", another transform"}
+    transform = known.get(config.transform, f", {str(config.transform).upper()}")
+    return f"{name}: {' '.join(parts)}; {beta}{transform}."
+
+
+def settings_rows(audit: Audit) -> list[tuple[str, str]]:
+    """What was known of the training."""
+    values = audit.config.model_dump(exclude_none=True)
+    rows = [(_SETTINGS[key], str(value)) for key, value in values.items()]
+    unknown = [name for key, name in _SETTINGS.items() if key not in values]
+    return [*rows, ("Not given", listing(unknown))] if unknown else rows
+
+
+def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
+    """Predicted and observed figures for a table, or why there are none."""
+    if isinstance(prediction, str):
+        return {"missing": prediction}
+    before = plural(prediction.samples_before, "sample")
+    if prediction.kind == "outcome":
+        words = (
+            f"From {before} of the reference, over {plural(prediction.prompts.count, 'prompt')}, beside "
+            f"{plural(prediction.samples_after, 'sample')} of {prediction.after}."
+        )
+    else:
+        words = (
+            f"Of {before} ({prediction.after}), whose log-probabilities under reference and policy are "
+            "known; both are normalised over these samples."
+        )
+    to_prediction, to_reference = prediction.distances
+    return {
+        "missing": "",
+        "lead": (
+            f"{words} Total variation between what came out and the prediction: {to_prediction:.3f}; and the "
+            f"reference: {to_reference:.3f}."
+        ),
+        "rows": [(pair.name, str(pair.predicted), str(pair.observed)) for pair in prediction.figures],
+    }
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    return {
+        "code": finding.code,
+        "title": finding.title,
+        "state": STATE_NAMES[finding.state],
+        "summary": finding.summary,
+        "remedy": finding.remedy,
+    }
+
+
+def _rooms(audit: Audit) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "rows": [_row(f) for f in audit.findings if f.code.startswith(prefix)]}
+        for prefix, name in _ROOMS.items()
+    ]
+
+
+def _pictures(audit: Audit) -> tuple[dict[str, str], dict[str, str]]:
+    """The pictures that there are, and why others are not."""
+    prediction = audit.prediction
+    draw: dict[str, Callable[[], Any]] = {
+        "optimum": lambda: draw_optimum(audit.evidence),
+        "bonus": lambda: draw_bonus(audit.evidence),
+        "training": lambda: draw_training([("", audit.courses)]),
+    }
+    if isinstance(prediction, Prediction):
+        draw["prediction"] = lambda: draw_prediction(prediction)
+    return draw_all(draw)
+
+
+def draw_all(draw: dict[str, Callable[[], Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Pictures by name as elements of a page, and for those that cannot be drawn the reason."""
+    pictures, why_not = {}, {}
+    with house_style():
+        for name, figure in draw.items():
+            try:
+                pictures[name] = inline_svg(figure())
+            except (MissingError, NotApplicableError) as why:
+                why_not[name] = str(why)
+    return pictures, why_not

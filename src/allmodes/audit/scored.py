@@ -1,0 +1,169 @@
+"""Log-probabilities by row of a log, kept in a file as they come: a million in tens of megabytes."""
+
+import fcntl
+import json
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+from allmodes.audit.sources import Place
+from allmodes.errors import InputError, RunError
+from allmodes.runs.lines import BadLineError, json_object, lines_of, number_or_none
+
+_REMEDY = "choose another folder or delete the file"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Log-probability of a whole response, nats, and the number of tokens that it is of.
+
+    as_it_stands: the prompt was taken as the log has it, for want of a way back to what the model saw.
+    """
+
+    logprob: float
+    num_tokens: int
+    as_it_stands: bool = False
+
+
+@final
+class ScoredRows:
+    """Results by place, in the order of the log. failed: how many are None; as_they_stand: see `Scored`."""
+
+    def __init__(self) -> None:
+        self._keys, self._logprobs, self._tokens = array("q"), array("d"), array("q")
+        self.failed = self.as_they_stand = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, place: Place) -> bool:
+        return self._index(place) is not None
+
+    def get(self, place: Place) -> Scored | None:
+        """A row's result; None where there is none, or the model had none."""
+        index = self._index(place)
+        if index is None or self._tokens[index] < 0:
+            return None
+        return Scored(logprob=self._logprobs[index], num_tokens=self._tokens[index])
+
+    def add(self, place: Place, scored: Scored | None) -> None:
+        """One more result. Raises ValueError for a place that does not come after the last."""
+        key = _key(place)
+        if self._keys and key <= self._keys[-1]:
+            raise ValueError(f"expected a place after the last; got {place}")
+        self._keys.append(key)
+        self._logprobs.append(0.0 if scored is None else scored.logprob)
+        self._tokens.append(-1 if scored is None else scored.num_tokens)
+        self.failed += scored is None
+        self.as_they_stand += scored is not None and scored.as_it_stands
+
+    def _index(self, place: Place) -> int | None:
+        key = _key(place)
+        index = bisect_left(self._keys, key)
+        return index if index < len(self._keys) and self._keys[index] == key else None
+
+
+def _key(place: Place) -> int:
+    return place.file << 40 | place.line
+
+
+@final
+class ScoredFile:
+    """An open file of results, JSON Lines: the first says whose they are, each other one is a row's."""
+
+    def __init__(self, path: Path, handle: BinaryIO, rows: ScoredRows) -> None:
+        self._path, self._handle, self.rows = path, handle, rows
+
+    def append(self, results: Sequence[tuple[Place, Scored | None]]) -> None:
+        """Add results, and hand them to the operating system. Raises RunError where it does not take them."""
+        _write(self._path, self._handle, [_line(place, scored) for place, scored in results])
+        for place, scored in results:
+            self.rows.add(place, scored)
+
+
+@contextmanager
+def scored_file(path: Path, head: Mapping[str, str]) -> Iterator[ScoredFile]:
+    """Open the results of `head`, which says what they depend on; a new file begins with it.
+
+    A last line that a kill cut off is dropped. Raises InputError for a file of another head, or one that is
+    no such file; RunError for one that cannot be written, or that another process has open.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a+b")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{path} is in use by another process") from error
+        rows = ScoredRows()
+        handle.seek(0)
+        if not _read(path, handle, head, rows):
+            _write(path, handle, [head])
+        yield ScoredFile(path, handle, rows)
+
+
+def _read(path: Path, handle: BinaryIO, head: Mapping[str, str], rows: ScoredRows) -> bool:
+    """Read what is whole, and cut off the rest; False where not even the first line is."""
+    end = 0
+    for number, line in enumerate(lines_of(path, handle), start=1):
+        if not line.endswith(b"\n") and (number > 1 or _encoded(head).startswith(line)):
+            continue  # the last
+        try:
+            row = json_object(line, is_first=False)
+            if number > 1:
+                rows.add(*_result(row))
+        except (BadLineError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path}, line {number}: expected a result; got {line[:60]!r}: {_REMEDY}"
+            ) from error
+        if number == 1:
+            _check_same(path, row, head)
+        end += len(line)
+    handle.truncate(end)
+    return end > 0
+
+
+def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    for key in dict.fromkeys((*now, *then)):
+        if then.get(key) != now.get(key):
+            raise InputError(
+                f"{path} holds results of another `{key}`: expected {now.get(key)!r}; got {then.get(key)!r}: "
+                f"{_REMEDY}"
+            )
+
+
+def _line(place: Place, scored: Scored | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": place.file, "line": place.line, "logprob": None, "num_tokens": None}
+    if scored is not None:
+        row |= {"logprob": scored.logprob, "num_tokens": scored.num_tokens}
+        row |= {"as_it_stands": True} if scored.as_it_stands else {}
+    return row
+
+
+def _result(row: dict[str, Any]) -> tuple[Place, Scored | None]:
+    place, logprob = Place(row["file"], row["line"]), number_or_none(row, "logprob")
+    if logprob is None:
+        return place, None
+    return place, Scored(
+        logprob=logprob, num_tokens=row["num_tokens"], as_it_stands=row.get("as_it_stands", False)
+    )
+
+
+def _encoded(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _write(path: Path, handle: BinaryIO, rows: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        handle.writelines(map(_encoded, rows))
+        handle.flush()
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,175 @@
+"""`allmodes audit`: a diagnosis from a log of samples of any trainer."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, final
+
+import tyro
+
+from allmodes.cli.extras import require
+
+Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What the log calls our columns, where it is neither ours nor its format's name."""
+
+    prompt: Names = None
+    response: Names = None
+    reward: Names = None
+    ref_logprob: Names = None
+    policy_logprob: Names = None
+    step: Names = None
+    outcome: Names = None
+    num_tokens: Names = None
+    truncated: Names = None
+
+
+def audit(
+    log: tyro.conf.Positional[Path | None] = None,
+    *,
+    compare: tuple[Path, Path] | None = None,
+    out: Path | None = None,
+    fail_on: tuple[str, ...] = (),
+    trainer: Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"] | None = None,
+    beta: float | None = None,
+    kl: Literal[
+        "k1-in-reward",
+        "k3-in-reward",
+        "k1-in-loss",
+        "k2-in-loss",
+        "k3-in-loss",
+        "k3-in-loss-corrected",
+        "reinvent-loss",
+    ]
+    | None = None,
+    scale_rewards: Literal["group", "batch", "none"] | None = None,
+    transform: Literal["none", "mara", "ips", "other"] | None = None,
+    threshold: float | None = None,
+    threshold_quantile: float | None = None,
+    good: float | None = None,
+    group_size: int | None = None,
+    max_tokens: int | None = None,
+    format: Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"] | None = None,  # noqa: A002
+    columns: Columns = Columns(),
+    rewards: dict[str, float] | None = None,
+    outcome_pattern: str | None = None,
+    model: str | None = None,
+    policy: str | None = None,
+    prompts: Literal["auto", "chat", "text"] = "auto",
+) -> None:
+    """Diagnose an objective and its training from a log of samples: will it collapse, and has it?
+
+    A log is JSON Lines, CSV or Parquet with a row a sample, a folder of such files, or a run's folder. Logs
+    of TRL, verl, OpenRLHF, REINVENT, Saturn and allmodes are recognised. What is not known of the training is
+    not tested, and named.
+
+    Args:
+        log: the file or folder.
+        compare: two logs instead of one, such as of the base model and of what training made of it.
+        out: folder for report.html and report.json; runs/audit/NAME by default.
+        fail_on: codes of checks, or "issue" for all: exit with 1 where one is raised or was not tested.
+        trainer: whose options are named in what to change.
+        beta: strength of the KL, 1/sigma of REINVENT; 0 without a KL.
+        kl: how the KL is estimated, and where it goes.
+        scale_rewards: what advantages are divided by the standard deviation of.
+        transform: what is done to the rewards.
+        threshold: MARA's τ.
+        threshold_quantile: the quantile of a batch's rewards that is τ.
+        good: the reward from which on a sample is good; τ by default, else suggested.
+        group_size: samples of a prompt in an update; read off the log where it has steps.
+        max_tokens: the limit of a response.
+        format: whose log it is; recognised by its columns by default.
+        columns: what the log calls our columns.
+        rewards: of a TRL log, the columns of the reward functions with their weights: NAME WEIGHT ...
+        outcome_pattern: regular expression whose first group in a response is its outcome.
+        model: the reference, to compute ref_logprob with: a Hugging Face name or folder, or a policy over
+            SMILES: a .safetensors file, "lstm" or "mamba".
+        policy: the trained model, to compute policy_logprob with.
+        prompts: whether a text of a prompt is a user's message or stands as it is.
+    """
+    require("matplotlib", "reports", "report")
+    from rich.console import Console
+
+    from allmodes.audit.command import Reading, audit_path, check_codes, compare_paths, fail_on_findings
+    from allmodes.errors import InputError
+
+    if log is not None and compare is not None:
+        raise InputError("expected a log or --compare FIRST SECOND; got both")
+    paths = compare or log
+    if paths is None:
+        raise InputError("expected a log or --compare FIRST SECOND; got neither")
+    check_codes(fail_on)
+    given: dict[str, Any] = {
+        "trainer": trainer,
+        "beta": beta,
+        "kl": kl,
+        "scale_rewards": scale_rewards,
+        "transform": transform,
+        "threshold": threshold,
+        "threshold_quantile": threshold_quantile,
+        "good": good,
+        "group_size": group_size,
+        "max_tokens": max_tokens,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    reading = Reading(
+        format=format,
+        columns={name: value for name, value in vars(columns).items() if value is not None},
+        rewards=rewards,
+        outcome_pattern=outcome_pattern,
+        fill=None
+        if model is None and policy is None
+        else partial(_fill, model=model, policy=policy, prompts=prompts, max_tokens=max_tokens),
+    )
+    console = Console()
+    if isinstance(paths, tuple):
+        folder = Path("runs/audit/comparison") if out is None else out
+        found = compare_paths(paths, settings, reading, out=folder, console=console)
+    else:
+        name = paths.resolve().name if paths.is_dir() else paths.stem
+        folder = Path("runs/audit") / name if out is None else out
+        found = audit_path(paths, settings, reading, out=folder, console=console)
+    fail_on_findings(found, fail_on)
+
+
+def _fill(
+    source: Any,
+    mapped: Any,
+    folder: Path,
+    *,
+    model: str | None,
+    policy: str | None,
+    prompts: Literal["auto", "chat", "text"],
+    max_tokens: int | None,
+) -> Any:
+    """The log with what it lacks of the log-probabilities under reference and policy; says what it cost."""
+    from allmodes.runs.progress import console
+    from allmodes.runs.words import plural
+    from allmodes.text.fill_log import fill_log
+
+    columns: tuple[tuple[Literal["ref_logprob", "policy_logprob"], str | None], ...] = (
+        ("ref_logprob", model),
+        ("policy_logprob", policy),
+    )
+    for column, name in columns:
+        if name is not None:
+            source = fill_log(
+                source,
+                mapped,
+                model=name,
+                column=column,
+                folder=folder,
+                prompts=prompts,
+                max_tokens=max_tokens,
+            )
+            words = f"{column}: {plural(source.computed, 'row')} computed"
+            if source.failed:
+                words += f", {source.failed:,} that the model cannot have written"
+            if source.as_they_stand:
+                words += f", {source.as_they_stand:,} with a prompt that does not fit the chat template"
+            console.print(words, markup=False, highlight=False)
+    return source

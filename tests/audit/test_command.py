@@ -1,0 +1,137 @@
+"""`allmodes audit` as users call it: files, flags, exit codes, and what it says of bad input."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
+
+
+def rows(count: int = 64) -> list[dict[str, Any]]:
+    """Of two answers that are equally good one comes thrice as often, and a third is wrong; in steps of 8."""
+    answers = [3 if i % 5 == 0 else 1 if i % 4 else 2 for i in range(count)]
+    return [
+        {
+            "question": "q",
+            "text": f"{i}: the answer is {answer}.",
+            "points": float(answer < 3),
+            "when": i // 8,
+        }
+        for i, answer in enumerate(answers)
+    ]
+
+
+NAMES = ["--columns.prompt", "question", "--columns.response", "text", "--columns.reward", "points"]
+PATTERN = ["--outcome-pattern", r"answer is (\d+)"]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()))
+    return path
+
+
+def test_columns_by_other_names_and_outcomes_by_a_pattern(command: Command, log: Path) -> None:
+    code, out, _ = command("audit", log, *NAMES, "--columns.step", "when", *PATTERN, "--beta", 0.1)
+    assert code == 0
+    assert "64 samples of 1 prompt in steps 0 to 7" in out.replace("\xa0", " ")
+    record = json.loads(Path("runs/audit/log/report.json").read_text())
+    assert Path("runs/audit/log/report.html").exists()
+    assert record["log"]["columns"]["outcome"] == r"answer is (\d+) in text"
+    assert record["settings"] == {"beta": 0.1}
+    states = {finding["code"]: finding["state"] for finding in record["findings"]}
+    assert states["AM010"] != "skipped"
+    assert states["AM041"] == "skipped"
+
+
+def test_what_is_demanded_and_raised_or_not_tested_fails(command: Command, log: Path) -> None:
+    call = ["audit", log, *NAMES, *PATTERN, "--beta", 0.1]
+    assert command(*call, "--fail-on", "AM001", "AM002")[0] == 0
+    code, _, err = command(*call, "--fail-on", "AM001", "AM050")
+    assert code == 1
+    assert re.search(r"^allmodes: --fail-on: AM050 \(not tested\) .* no column `step`\.$", err, re.MULTILINE)
+    code, _, err = command(*call, "--beta", "0", "--fail-on", "issue")
+    assert code == 1
+    assert "AM010 (issue)" in err
+    code, _, err = command(*call, "--fail-on", "AM1")
+    assert code == 2
+    assert "got 'AM1'" in err
+
+
+def test_two_logs(command: Command, log: Path) -> None:
+    code, out, _ = command("audit", "--compare", log, log, *NAMES, *PATTERN, "--beta", 0.1, "--out", "both")
+    assert code == 0
+    assert "Predicted:" in out
+    assert Path("both/report.html").exists()
+
+
+def test_rewards_of_trl_with_their_weights(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "trl.jsonl"
+    samples = [
+        {"step": 1, "prompt": "p", "completion": str(i), "a": 1.0, "b": float(i), "advantage": 0.0}
+        for i in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in samples))
+    assert command("audit", path, "--rewards", "a", "1", "b", "0.5")[0] == 0
+    record = json.loads(Path("runs/audit/trl/report.json").read_text())
+    assert record["log"]["format"] == "trl"
+    assert record["log"]["columns"]["reward"] == "a + 0.5 × b"
+
+
+BAD = [
+    (["missing.jsonl"], "expected a log of samples; missing.jsonl is not there"),
+    ([], "expected a log or --compare FIRST SECOND; got neither"),
+    (["log.jsonl", "--compare", "log.jsonl", "log.jsonl"], "got both"),
+    (["log.jsonl", "--beta", "-1"], "`beta`: expected greater than or equal to 0; got -1"),
+    (["log.jsonl", "--threshold", "1", "--threshold-quantile", "0.9"], "got both"),
+    (["log.jsonl", "--columns.reward", "gone"], "`columns.reward`: expected a column of the log"),
+    (["log.jsonl", "--outcome-pattern", "("], "`outcome_pattern`: expected a regular expression"),
+    (["log.jsonl", "--outcome-pattern", "x"], "`outcome_pattern`: expected a log with responses"),
+    (["empty.jsonl"], "expected at least one sample; got an empty log"),
+    (["broken.jsonl"], "expected samples; got none that can be used: not JSON: 2, first on line 1"),
+    (["log.txt"], "expected a file of one of the kinds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, command: Command, log: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "broken.jsonl").write_text("no\nnor this\n")
+    (tmp_path / "log.txt").write_text("text")
+    code, out, err = command("audit", *arguments)
+    assert code == 2
+    assert words in err.splitlines()[-1]
+    assert "Traceback" not in out + err
+
+
+def test_bad_rows_are_counted_and_named(command: Command, tmp_path: Path) -> None:
+    good = [json.dumps({"response": f"r{i}", "reward": 1.0, "ref_logprob": -3.0}) for i in range(200)]
+    lines = [
+        *good[:100],
+        '{"response": "r", "reward": NaN}',
+        '{"response": "r", "reward": "much"}',
+        '{"response": 5, "reward": 1.0}',
+        '{"response": "r", "reward": 1.0, "ref_logprob": 0.5}',
+        *good[100:],
+        '{"response": "cut o',
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    code, out, _ = command("audit", "log.jsonl")
+    assert code == 0
+    words = " ".join(out.split())
+    for part in (
+        "5 of 205 rows were left out",
+        "`reward` is NaN or infinite: 1, first at line 101",
+        "`reward` is not a number: 1, first at line 102",
+        "`response` is neither a text nor a conversation: 1, first at line 103",
+        "`ref_logprob` is positive: expected a log-probability: 1, first at line 104",
+        "cut off at the end of the file: 1, first at line 205",
+    ):
+        assert part in words

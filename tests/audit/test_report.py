@@ -1,0 +1,181 @@
+"""The page, the record and the screen of an audit: complete, offline, and safe from what a model wrote."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from allmodes.audit.audit import CHECKS, Audit, run
+from allmodes.audit.command import Reading, audit_path, compare_paths
+from allmodes.audit.findings import STATES
+from allmodes.audit.report import code_spans, write_report
+from allmodes.audit.summary import print_summary
+from allmodes.runs.audit_config import AuditConfig
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+EVIL = "<script>alert('x')</script>\x1b[31m$\\frac{a}$"
+REWARDS: dict[Any, float] = {"a": 1.0, EVIL: 0.9, None: 0.0}
+
+
+def rows(*, steps: int = 6, share: float = 0.5) -> list[dict[str, Any]]:
+    """Groups of 8 for two prompts; the share of the first answer rises from step to step."""
+    found = []
+    for step in range(steps):
+        for prompt in ("q", EVIL):
+            for i in range(8):
+                is_first = i < 8 * min(1.0, share + step / steps)
+                outcome = None if i == 7 else "a" if is_first else EVIL
+                found.append(
+                    {"prompt": prompt, "response": f"it is {outcome}, {i}", "outcome": outcome,
+                     "reward": REWARDS[outcome], "step": step, "num_tokens": 4 + i, "truncated": False}
+                )  # fmt: skip
+    return found
+
+
+def audit_of(samples: list[dict[str, Any]], **settings: Any) -> Audit:
+    return run(samples, AuditConfig.model_validate({"beta": 0.1, "good": 0.5, "trainer": "trl", **settings}))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    path = write_report(audit_of(rows()), folder, name="log <b>")
+    assert path == folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+
+def test_the_page_has_every_check_and_all_pictures(page: str) -> None:
+    for check in CHECKS:
+        assert check.code in page
+        assert check.title.replace("'", "&#39;") in page
+    assert page.count("<svg") == 4
+    for words in ("What to change", "The optimum", "Over training", "Prediction and outcome"):
+        assert words in page
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing(page: str) -> None:
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.names
+    assert all(link.startswith("#") for link in tags.links)
+    assert "default-src 'none'" in page
+    assert "\x1b" not in page
+    assert "<script" not in page
+    assert "log &lt;b&gt;" in page
+
+
+def test_the_record_is_the_page_in_numbers(tmp_path: Path) -> None:
+    audit = audit_of(rows())
+    write_report(audit, tmp_path, name="log")
+    record = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert [found["code"] for found in record["findings"]] == [check.code for check in CHECKS]
+    assert record["counts"] == {state: sum(f.state == state for f in audit.findings) for state in STATES}
+    estimate = audit.of("AM010").numbers["top_share"]
+    found = next(f for f in record["findings"] if f["code"] == "AM010")["numbers"]["top_share"]
+    assert found == {"value": estimate.value, "error": estimate.error}
+    assert record["log"]["samples"] == len(rows())
+    assert len(record["training"]["entropy"]["windows"]) == 6
+    assert record["prediction"]["after"] == "steps 5 to 5"
+    assert record["settings"] == {"beta": 0.1, "good": 0.5, "trainer": "trl"}
+
+
+def test_a_log_that_says_little_has_a_page_all_the_same(tmp_path: Path) -> None:
+    audit = run([{"response": "r"}, {"response": "s"}])
+    text = write_report(audit, tmp_path, name="log").read_text(encoding="utf-8")
+    assert "Nothing, as far as could be tested" in text
+    assert "<svg" not in text
+    assert audit.counts["skipped"] > 10
+
+
+def screen(audit: Audit, *, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    print_summary(audit, console, name="log")
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_screen_names_each_check_once_in_its_state() -> None:
+    audit = audit_of(rows())
+    text = screen(audit)
+    for finding in audit.findings:
+        is_raised = finding.state in ("issue", "tip")
+        assert text.count(finding.code) - text.count(f"({finding.code})") >= 1
+        if is_raised:
+            assert f"{finding.state} {finding.code}" in text
+    assert "Predicted:" in text
+    assert len(text.splitlines()) < 60
+    assert "\x1b" not in text
+
+
+def test_code_between_backticks() -> None:
+    assert str(code_spans("set `beta` to <1>")) == "set <code>beta</code> to &lt;1&gt;"
+    assert str(code_spans("`<b>`")) == "<code>&lt;b&gt;</code>"
+    assert str(code_spans("a ` alone")) == "a ` alone"
+
+
+def write(path: Path, samples: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in samples))
+    return path
+
+
+def test_two_logs(tmp_path: Path) -> None:
+    base = [{k: v for k, v in row.items() if k != "step"} for row in rows(steps=8)]
+    after = [{**row, "outcome": "a", "reward": 1.0} for row in base]
+    paths = write(tmp_path / "base.jsonl", base), write(tmp_path / "after.jsonl", after)
+    console = Console(file=io.StringIO(), width=100)
+    found = compare_paths(paths, {"beta": 0.1, "good": 0.5}, Reading(), out=tmp_path / "out", console=console)
+    assert len(found.log) == len(after)
+    record = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [log["log"]["name"] for log in record["logs"]] == ["base.jsonl", "after.jsonl"]
+    difference = record["differences"]["reward"]
+    assert difference["second"]["value"] == 1.0
+    assert difference["first"]["value"] < 1.0
+    figures = record["prediction"]["figures"]
+    assert figures["share of the first among the good"]["observed"]["value"] == 1.0
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in text
+    assert "base.jsonl and after.jsonl" in text
+    assert "Predicted:" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_settings_beside_a_runs_samples_and_flags_that_win(tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    write(run_folder / "samples.jsonl", rows())
+    write(run_folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])  # another file of the run
+    settings = {"beta": 0.5, "transform": "mara", "threshold": 0.7, "trainer": "trl"}
+    (run_folder / "audit.json").write_text(json.dumps(settings))
+    console = Console(file=io.StringIO())
+    audit = audit_path(run_folder, {}, Reading(), out=tmp_path / "one", console=console)
+    assert (audit.config.beta, audit.config.threshold) == (0.5, 0.7)
+    assert len(audit.log) == len(rows())
+    flags = {"beta": 0.1, "threshold_quantile": 0.9}
+    other = audit_path(run_folder / "samples.jsonl", flags, Reading(), out=tmp_path / "two", console=console)
+    assert (other.config.beta, other.config.threshold, other.config.threshold_quantile) == (0.1, None, 0.9)
+    assert other.config.transform == "mara"
+    copy = write(tmp_path / "elsewhere" / "log.jsonl", rows())
+    assert audit_path(copy, {}, Reading(), out=tmp_path / "three", console=console).config == AuditConfig()
+
+
+def test_pictures_hold_no_words_of_a_model_as_mathematics(tmp_path: Path) -> None:
+    samples = [row for row in rows() if row["prompt"] == "q"]  # one prompt: outcomes have lines of their own
+    text = write_report(audit_of(samples), tmp_path, name="log").read_text(encoding="utf-8")
+    assert text.count("<svg") == 4
+    assert not re.search(r"<script", text)
