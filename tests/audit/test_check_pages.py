@@ -3,6 +3,7 @@
 import inspect
 import re
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -103,45 +104,127 @@ def test_a_page_names_options_as_the_remedies_do(code: str) -> None:
         assert dict(rows) == {name: words for name, words in named.items() if words != plain}
 
 
-def log(*, with_steps: bool) -> list[dict[str, Any]]:
+def log(*, with_steps: bool, without: str = "") -> list[dict[str, Any]]:
     """Five answers that are unequally likely, in groups of 8; the last steps have one answer left."""
     rows = []
     for step in range(4 if with_steps else 1):
         for prompt in range(4):
             for i in range(8):
                 answer = 0 if step == 3 else max(0, i - 3)
-                rows.append(
-                    {
-                        "prompt": prompt,
-                        "response": f"{'well, ' * answer}it is {answer}",
-                        "outcome": str(answer),
-                        "reward": [1.0, 1.0, 0.9, 0.2, 0.0][answer] if i != 6 else 0.0,
-                        "ref_logprob": -1.5 * (3 + 2 * answer),
-                        "num_tokens": 3 + 2 * answer,
-                        **({"step": step} if with_steps else {}),
-                    }
-                )
+                row = {
+                    "prompt": prompt,
+                    "response": f"{'well, ' * answer}it is {answer}",
+                    "outcome": str(answer),
+                    "reward": [1.0, 1.0, 0.9, 0.2, 0.0][answer] if i != 6 else 0.0,
+                    "ref_logprob": -1.5 * (3 + 2 * answer),
+                    "num_tokens": 3 + 2 * answer,
+                    **({"step": step} if with_steps else {}),
+                }
+                rows.append({name: value for name, value in row.items() if name != without})
     return rows
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"beta": 0.0, "kl": "k1-in-loss", "max_tokens": 11},
-        {"beta": 0.001, "kl": "k3-in-loss", "transform": "none", "good": 0.5, "group_size": 2},
-        {"beta": 5.0, "kl": "k3-in-loss", "transform": "mara", "threshold": 0.5, "scale_rewards": "group"},
-        {"beta": 0.1, "transform": "mara", "threshold_quantile": 0.1, "scale_rewards": "none", "good": 1.0},
-        {"beta": 0.0, "transform": "ips", "group_size": 4, "good": 0.5},
-        {"beta": 0.1, "transform": "other"},
-    ],
-)
-@pytest.mark.parametrize(
-    ("with_steps", "without"), [(True, ""), (True, "outcome"), (False, "ref_logprob"), (False, "reward")]
-)
-def test_no_check_answers_with_a_state_that_its_page_has_not(
-    settings: dict[str, Any], *, with_steps: bool, without: str
-) -> None:
-    rows = [{k: v for k, v in row.items() if k != without} for row in log(with_steps=with_steps)]
-    for finding in run(rows, AuditConfig.model_validate(settings)).findings:
-        assert NAMES[finding.state] in documented(finding.code), f"{finding.code}: {finding.summary}"
+def counted(*outcomes: tuple[int, float], prompts: int = 5, **rest: Any) -> list[dict[str, Any]]:
+    """Outcomes of prompts that are all alike: how often each comes, and its reward."""
+    drawn = [(name, reward) for name, (count, reward) in enumerate(outcomes) for _ in range(count)]
+    return [
+        {"prompt": prompt, "response": f"{name} {i}", "outcome": str(name), "reward": reward, **rest}
+        for prompt in range(prompts)
+        for i, (name, reward) in enumerate(drawn)
+    ]
+
+
+def told_apart(*num_tokens: int, ref_logprobs: list[float]) -> list[dict[str, Any]]:
+    """Responses that are all good, with their lengths, and one that is not."""
+    return [
+        {"response": str(i), "reward": float(i > 0), "ref_logprob": ref, "num_tokens": n}
+        for i, (n, ref) in enumerate(zip((1, *num_tokens), (-1.0, *ref_logprobs), strict=True))
+    ]
+
+
+def course(*different: int) -> list[dict[str, Any]]:
+    """Steps with so many different answers in each group of 8; rewards are equal within it, and fall."""
+    return [
+        {"step": step, "prompt": prompt, "response": f"{'so ' * (i % n)}.", "outcome": str(i % n),
+         "reward": 1.0 - 0.1 * step - 0.01 * prompt}
+        for step, n in enumerate(different)
+        for prompt in range(10)
+        for i in range(8)
+    ]  # fmt: skip
+
+
+MARA = {"transform": "mara", "threshold": 0.5, "beta": 0.1}
+IPS = {"transform": "ips", "good": 0.3}
+DISTINCT = [{"reward": float(i)} for i in range(200)]
+BAD = {"reward": "none"}
+FIVE = counted(*((20, reward / 5) for reward in range(1, 6)), prompts=1)
+PASSING_KLS = ("k1-in-reward", "k2-in-loss", "k3-in-loss-corrected", "reinvent-loss")
+ABOVE = counted((95, 0.9), (5, 1.0), prompts=1)
+BELOW = [{**row, "prompt": row["prompt"] + 1} for row in counted((4, 0.9), (6, 1.0), prompts=10)]
+# The settings of each are tried with whole logs, and with such as lack a column.
+SETTINGS_OF_ALL: list[dict[str, Any]] = [
+    {},
+    {"beta": 0.0, "kl": "k1-in-loss", "max_tokens": 11},
+    {"beta": 0.001, "kl": "k3-in-loss", "transform": "none", "good": 0.5, "group_size": 2},
+    {"beta": 5.0, "kl": "k3-in-loss", "transform": "mara", "threshold": 0.5, "scale_rewards": "group"},
+    {"beta": 0.1, "transform": "mara", "threshold_quantile": 0.1, "scale_rewards": "none", "good": 1.0},
+    {"beta": 0.0, "transform": "ips", "group_size": 4, "good": 0.5},
+    {"beta": 0.1, "transform": "other"},
+]
+CASES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
+    *(
+        (log(with_steps=False, without=without), settings)
+        for settings in SETTINGS_OF_ALL
+        for without in ("ref_logprob", "outcome", "reward")
+    ),
+    *((log(with_steps=True, without=without), SETTINGS_OF_ALL[-1]) for without in ("", "outcome")),
+    # Rows that are left out or there twice; samples that the reference has not drawn.
+    ([*DISTINCT, *DISTINCT[-8:], BAD], {}),
+    ([*DISTINCT, *DISTINCT, *[BAD] * 50], {}),
+    (counted((9, 0.0), (9, 1.0), ref_logprob=-3.0, policy_logprob=-2.0), {}),
+    (counted((9, 0.0), (9, 1.0), step=7), {"threshold_quantile": 0.9}),
+    # Good outcomes in equal parts, 6 : 1, with two rare ones beside them, and with two that change places.
+    (counted((9, 0.0), (50, 1.0), (50, 1.0)), {**MARA, "group_size": 2}),
+    (counted((9, 0.0), (86, 1.0), (14, 1.0)), {"beta": 0.1}),
+    (counted((9, 0.0), (48, 1.0), (48, 1.0), (2, 1.0), (2, 1.0)), {"beta": 0.1}),
+    (counted((9, 0.0), (20, 1.0), (80, 0.9)), {"beta": 0.07, "good": 0.5}),
+    # MARA: lengths, the bound of a prompt of eleven, small groups.
+    (told_apart(20, 12, 30, 2, 9, ref_logprobs=[-5.0, -9.0, -2.0, -3.0, -4.0]), MARA),
+    ([*ABOVE, *BELOW], {**MARA, "threshold": 0.95}),
+    (ABOVE, {**MARA, "threshold": 0.95}),
+    (counted((60, 0.0), (34, 1.0), (6, 1.0)), {**MARA, "group_size": 2}),
+    # IPS: groups that lose good outcomes, with and without a KL, and that lose others, or none.
+    (FIVE, {**IPS, "group_size": 5}),
+    (FIVE, {**IPS, "group_size": 5, "beta": 0.01}),
+    (FIVE, {**IPS, "group_size": 9}),
+    (FIVE, {**IPS, "group_size": 17}),
+    (counted((9, 0.0), prompts=1), {**IPS, "group_size": 8}),
+    # The setup.
+    *((DISTINCT[:1], {"beta": 0.1, "kl": kl}) for kl in PASSING_KLS),
+    (DISTINCT[:1], {"beta": 0.1, "transform": "other", "scale_rewards": "batch"}),
+    *(
+        ([{"step": i // 2, "reward": i % 2 * float(i < 2 * mixed)} for i in range(20)], {})
+        for mixed in (0, 3, 9)
+    ),
+    *(([{"reward": 1.0, "truncated": i < cut} for i in range(10)], {}) for cut in (0, 1, 9)),
+    ([{"reward": 1.0, "num_tokens": 5 + i, "ref_logprob": -1.5} for i in range(40)], {}),
+    # Over training.
+    (course(4, 4, 4, 4), {}),
+    (course(4, 4, 3, 2), {}),
+    (course(6, 6, 5, 4), {}),
+]
+
+
+@cache
+def answers() -> dict[str, dict[str, str]]:
+    """By check the states that it has answered with in all cases, and what it said there."""
+    found: dict[str, dict[str, str]] = {code: {} for code in CODES}
+    for rows, settings in CASES:
+        for finding in run(rows, AuditConfig.model_validate(settings)).findings:
+            found[finding.code][NAMES[finding.state]] = finding.summary
+    return found
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_page_documents_the_states_that_its_check_answers_with(code: str) -> None:
+    assert set(documented(code)) == set(answers()[code]), answers()[code]

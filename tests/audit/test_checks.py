@@ -272,6 +272,48 @@ def test_only_the_first_step_is_the_reference() -> None:
     assert now["top_share"].value == before["top_share"].value
 
 
+def weighted(*, drift: float) -> list[Any]:
+    """Steps of 50 samples; answer 1 becomes likelier under the policy, and log-probabilities say how much."""
+    generator = torch.Generator().manual_seed(0)
+    q = torch.tensor([0.5, 0.1, 0.4], dtype=torch.float64)
+    rows = []
+    for step in range(40):
+        p = q * torch.tensor([math.exp(drift * step), 1.0, 1.0])
+        p = p / p.sum()
+        rows += [
+            {"step": step, "outcome": ("1", "2", None)[answer], "response": str(answer),
+             "reward": float(answer < 2), "ref_logprob": float(q[answer].log()),
+             "policy_logprob": float(p[answer].log())}
+            for answer in torch.multinomial(p, 50, replacement=True, generator=generator).tolist()
+        ]  # fmt: skip
+    return rows
+
+
+def test_later_samples_are_weighted_to_the_reference() -> None:
+    rows = weighted(drift=0.02)
+    log = evidence(rows, beta=0.1, good=0.5)
+    pooled = evenness_of_the_optimum(log).numbers["top_share"]
+    first = evenness_of_the_optimum(evidence(rows[:50], beta=0.1, good=0.5)).numbers["top_share"]
+    assert len(log.reference_rows) == 2000  # all are worth enough
+    assert pooled.error < first.error / 3
+    # Five standard errors: false alarms of one in a million. Unweighted, the share would be .88.
+    assert abs(pooled.value - 0.5 / 0.6) < 5 * pooled.error
+    unweighted = [{k: v for k, v in row.items() if k not in ("step", "policy_logprob")} for row in rows]
+    biased = evenness_of_the_optimum(evidence(unweighted, beta=0.1, good=0.5)).numbers["top_share"]
+    assert biased.value - 0.5 / 0.6 > 5 * biased.error
+
+
+def test_samples_that_are_worth_little_are_left_out() -> None:
+    log = evidence(weighted(drift=0.2), beta=0.1, good=0.5)
+    steps = log.log.steps
+    assert steps is not None
+    last = int(steps[log.reference_rows].max())
+    assert 3 < last < 30
+    weights = log.weights[log.reference_rows]
+    assert float(weights.sum() ** 2 / weights.square().sum()) >= 0.8 * len(weights)
+    assert evidence(weighted(drift=0.2)[:50]).weights.eq(1).all()
+
+
 def test_molecules_that_hardly_come_twice_are_told_apart_by_their_log_probabilities() -> None:
     rows = [
         {"response": f"C{i}", "outcome": f"C{i}", "reward": 1.0 if i < 4 else 0.0, "ref_logprob": -20.0 - i}

@@ -114,7 +114,7 @@ def test_outcomes_have_their_share_of_the_prompts_samples() -> None:
     prompts = Groups(index=torch.tensor([0, 1, 0, 0, 1, 0]), count=3)
     outcomes = torch.tensor([4, 4, 7, 4, 9, 7])
     rewards = torch.tensor([1.0, 0.0, 0.5, 1.0, 0.25, 1.0])
-    units = outcome_units(prompts, outcomes, rewards, beta=None)
+    units = outcome_units(prompts, outcomes, rewards, torch.ones(len(rewards)).double(), beta=None)
     seen = {
         (int(p), int(outcomes[f])): (round(math.exp(lp), 12), float(r), float(n))
         for p, f, lp, r, n in zip(
@@ -137,6 +137,7 @@ def test_an_outcomes_reward_is_the_one_that_gives_its_mass_at_the_optimum(beta: 
         Groups(index=torch.zeros(10, dtype=torch.long), count=1),
         torch.tensor([0, 0, 1])[samples],
         rewards[samples],
+        torch.ones(10).double(),
         beta=beta,
     )
     got = optimum_logprobs(units, beta=beta).exp()

@@ -46,6 +46,7 @@ def test_a_tokenizer_without_a_chat_template_is_refused(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ConfigError, match=r"`model`: expected a tokenizer with a chat template; got none"):
         load_tokenizer(str(folder))
+    assert load_tokenizer(str(folder), needs_template=False).chat_template is None
 
 
 def test_the_end_pads_where_nothing_else_does(folder: Path) -> None:

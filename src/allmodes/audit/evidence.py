@@ -22,12 +22,14 @@ from allmodes.audit.units import (
 from allmodes.audit.windows import Course, GroupFigures, Series, Window, course_of, group_figures, windows
 from allmodes.metrics import bootstrap_sem, ead
 from allmodes.metrics.text import words
-from allmodes.objectives.groups import Groups, group_common, pair_groups
+from allmodes.objectives.groups import Groups, group_common, group_size, group_sum, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
 _MOST_GROUPS, _VOCABULARY = 500, 50257  # whose texts are read again; Kirk et al. 2023
+_WORTH = 0.8  # of their number that weighted samples must be worth
+_LARGEST = 50.0  # nats of a weight
 _REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities
 
 
@@ -47,7 +49,7 @@ class Evidence:
         texts: Texts | None = None,
         reference_rows: Tensor | None = None,
     ) -> None:
-        """reference_rows: the samples that stand for the reference; None for those of the first step."""
+        """reference_rows: the samples that stand for the reference; None for the log's own choice."""
         self.log, self.config, self._texts, self._reference_rows = log, config, texts, reference_rows
         self._courses: dict[Series, Course | None] = {}
 
@@ -85,13 +87,8 @@ class Evidence:
         return None if self.config.transform == "ips" else self.config.beta or None
 
     @cached_property
-    def reference_rows(self) -> Tensor:
-        """Samples with a reward that were drawn before training: of the first step, all without steps.
-
-        At least one.
-        """
-        if self._reference_rows is not None:
-            return self._reference_rows
+    def first_rows(self) -> Tensor:
+        """Samples with a reward of the first step, of all without steps; at least one."""
         rows = ~self.rewards.isnan()
         steps = self.log.steps
         if steps is not None:
@@ -100,6 +97,43 @@ class Evidence:
         if not bool(rows.any()):
             raise MissingError("no sample of the first step has a reward")
         return rows.nonzero().squeeze(1)
+
+    @property
+    def reference_rows(self) -> Tensor:
+        """Samples with a reward that stand, with their weights, for the reference's; at least one."""
+        return self._reference[0]
+
+    @property
+    def weights(self) -> Tensor:
+        """What each sample counts, (N,): π_ref(y)/π(y) where it stands for the reference's, else 1."""
+        return self._reference[1]
+
+    @cached_property
+    def _reference(self) -> tuple[Tensor, Tensor]:
+        """Rows and weights: the first step, and where log-probabilities are known, as many steps as will do.
+
+        Samples of later steps are weighted with π_ref(y)/π(y), as long as all so far are worth at least .8 of
+        their number: (Σw)²/Σw² ≥ .8 N. Source: Kong 1992, effective sample size of importance weights.
+        """
+        log = self.log
+        weights = torch.ones(len(log), dtype=torch.float64)
+        if self._reference_rows is not None:
+            return self._reference_rows, weights
+        if log.steps is None or log.ref_logprobs is None or log.policy_logprobs is None:
+            return self.first_rows, weights
+        log_ratios = log.ref_logprobs - log.policy_logprobs
+        known = (~self.rewards.isnan() & ~log_ratios.isnan() & (log.steps >= 0)).nonzero().squeeze(1)
+        if len(known) == 0 or int(log.steps[known].min()) > int(log.steps[self.first_rows].min()):
+            return self.first_rows, weights
+        ratios = log_ratios[known].clamp(max=_LARGEST).exp()
+        distinct, step = torch.unique(log.steps[known], return_inverse=True)
+        by_step = Groups(index=step, count=len(distinct))
+        sums, squares = (group_sum(values, by_step).cumsum(0) for values in (ratios, ratios.square()))
+        is_worth = sums.square() >= _WORTH * squares * group_size(by_step).cumsum(0)
+        last = int(is_worth.long().cumprod(0).sum().clamp(min=1)) - 1
+        chosen = step <= last
+        weights[known[chosen]] = ratios[chosen]
+        return known[chosen], weights
 
     @cached_property
     def good_from(self) -> float:
@@ -157,13 +191,13 @@ class Evidence:
 
         beta: of the optimum that their rewards are for; None for their mean rewards.
         """
-        groups, rewards = self.groups_of(rows), self.rewards[rows]
+        groups, values = self.groups_of(rows), self.rewards[rows]
         if self.kind == "outcome":
             chosen = _present(self.log.outcomes)[rows]
             named = torch.where(chosen < 0, len(self.log.outcome_names), chosen)
-            return outcome_units(groups, named, rewards, beta=beta)
+            return outcome_units(groups, named, values, self.weights[rows], beta=beta)
         ref_logprobs, responses = _present(self.log.ref_logprobs)[rows], _present(self.log.responses)[rows]
-        return response_units(groups, responses, rewards, ref_logprobs, beta=beta)
+        return response_units(groups, responses, values, ref_logprobs, beta=beta)
 
     @cached_property
     def ead_of_groups(self) -> tuple[Tensor, Tensor]:

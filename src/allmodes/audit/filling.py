@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from allmodes.audit.formats import Mapped, known
+from allmodes.audit.log import truth_or_none
 from allmodes.audit.scored import Scored, ScoredRows, scored_file
 from allmodes.audit.sources import Advance, Place, Row, Source
 from allmodes.errors import InputError
@@ -21,7 +22,6 @@ __all__ = ["Column", "FilledSource", "Request", "Scored", "Scorer", "fill"]
 Column = Literal["ref_logprob", "policy_logprob"]
 
 _TOKENS = "num_tokens"
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
 @final
@@ -148,11 +148,11 @@ def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Colu
     response = ours.get("response")
     if not isinstance(response, str) or _value(ours, row, column) is not None:
         return None
-    return Request(
-        prompt=prompt,
-        response=whole_text(response),
-        truncated=_TRUTH.get(str(ours.get("truncated")).lower()),
-    )
+    try:
+        truncated = truth_or_none(ours.get("truncated"), "truncated")
+    except BadLineError:  # said again by whoever reads the row
+        return None
+    return Request(prompt=prompt, response=whole_text(response), truncated=truncated)
 
 
 def _value(ours: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Any:

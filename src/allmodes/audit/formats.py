@@ -141,8 +141,10 @@ def _trl(
 
     def total(row: Mapping[str, Any]) -> float | None:
         values = [(row.get(name), weight) for name, weight in weights.items()]
-        known = [(float(value), weight) for value, weight in values if value is not None and value == value]
-        return math.fsum(value * weight for value, weight in known) if known else None
+        there = [(value, weight) for value, weight in values if value is not None and value == value]
+        if not all(_is_number(value) for value, _ in there):
+            raise BadLineError("a reward is not a number")
+        return math.fsum(value * weight for value, weight in there) if there else None
 
     words = " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in weights.items())
     fields = {"prompt": _plain("prompt"), "response": _message("completion"), "step": _plain("step")}

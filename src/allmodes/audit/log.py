@@ -119,7 +119,7 @@ class _Columns:
         reward = _number(row.get("reward"), "reward")
         floats = [reward, *(_logprob(row.get(name), name) for name in LOGPROBS)]
         wholes = [_whole(row.get(name), name) for name in WHOLE_NUMBERS]
-        truncated = _flag(row.get("truncated"))
+        truncated = truth_or_none(row.get("truncated"), "truncated")
         prompt, outcome = _key(row.get("prompt"), "prompt"), _key(row.get("outcome"), "outcome")
         self._prompts.append(prompt)
         self._outcomes.append(outcome)
@@ -130,7 +130,7 @@ class _Columns:
             values.append(value)
         for values, value in zip(self._wholes, wholes, strict=True):
             values.append(value)
-        self._truncated.append(truncated)
+        self._truncated.append(-1 if truncated is None else truncated)
         self.files.append(place.file)
         self.lines.append(place.line)
 
@@ -242,15 +242,13 @@ def _whole(value: Any, name: str) -> int:
     return int(number)
 
 
-def _flag(value: Any) -> int:
-    if value is None:
-        return -1
-    if isinstance(value, bool):
-        return int(value)
-    words = {"true": 1, "1": 1, "false": 0, "0": 0}
-    found = words.get(str(value).lower())
+def truth_or_none(value: Any, name: str) -> bool | None:
+    """A truth value, also as a word or a number; None for null. Raises BadLineError for anything else."""
+    if value is None or isinstance(value, bool):
+        return value
+    found = {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower())
     if found is None:
-        raise BadLineError("`truncated` is neither true nor false")
+        raise BadLineError(f"`{name}` is neither true nor false")
     return found
 
 

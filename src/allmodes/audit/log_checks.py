@@ -87,7 +87,7 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     """
     if evidence.kind == "response":
         raise NotApplicableError("log-probabilities under the reference are known, whoever drew the samples")
-    log, rows = evidence.log, evidence.reference_rows
+    log, rows = evidence.log, evidence.first_rows
     if log.ref_logprobs is not None and log.policy_logprobs is not None:
         gaps = (log.policy_logprobs - log.ref_logprobs)[rows]
         gaps = gaps[~gaps.isnan()]

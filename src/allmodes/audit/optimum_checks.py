@@ -18,6 +18,7 @@ from allmodes.objectives.groups import (
     group_mean,
     group_min,
     group_size,
+    group_sum,
     pair_groups,
 )
 from allmodes.targets import flip_beta
@@ -202,7 +203,9 @@ def _may_be_chance(evidence: Evidence) -> bool:
         return False
     units = evidence.units
     rows, ties = _ties(units, evidence.good(units))
-    samples = group_size(evidence.groups_of(evidence.unit_rows))
+    # Weighted samples are worth (Σw)²/Σw² of them.
+    prompts, weights = evidence.groups_of(evidence.unit_rows), evidence.weights[evidence.unit_rows]
+    samples = group_sum(weights, prompts).square() / group_sum(weights.square(), prompts)
     counts = (units.shares * samples[units.prompts.index])[rows]
     expected = group_mean(counts, ties)[ties.index]
     statistic = float(((counts - expected).square() / expected).sum())

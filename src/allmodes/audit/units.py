@@ -42,21 +42,25 @@ class Units:
         return len(self.shares)
 
 
-def outcome_units(prompts: Groups, outcomes: Tensor, rewards: Tensor, *, beta: float | None) -> Units:
-    """Outcomes of samples that were drawn from the reference.
+def outcome_units(
+    prompts: Groups, outcomes: Tensor, rewards: Tensor, weights: Tensor, *, beta: float | None
+) -> Units:
+    """Outcomes of samples that were drawn from the reference, or are weighted as if they had been.
+
+    p(o) = Σ_{i ∈ o} w_i / Σ_i w_i
 
     prompts: (N,) groups. outcomes: (N,) integers, with what is invalid as an outcome of its own. rewards:
-    (N,), finite. The share of an outcome is its number over its prompt's; one that was not drawn is no unit.
+    (N,), finite. weights: (N,), above 0: π_ref/π of a sample. An outcome that was not drawn is no unit.
     """
     pairs = pair_groups(outcomes, prompts)
     first = _first(pairs, len(outcomes))
     prompt = Groups(index=prompts.index[first], count=prompts.count)
-    shares = _shares(pairs, prompt, prompts)
+    shares = group_sum(weights, pairs) / group_sum(weights, prompts)[prompt.index]
     return Units(
         kind="outcome",
         prompts=prompt,
         ref_logprobs=shares.log(),
-        rewards=_unit_rewards(rewards.double(), pairs, beta),
+        rewards=_unit_rewards(rewards.double(), pairs, beta, weights),
         shares=shares,
         first=first,
     )
@@ -77,8 +81,8 @@ def response_units(
         kind="response",
         prompts=prompt,
         ref_logprobs=group_mean(ref_logprobs.double(), pairs),
-        rewards=_unit_rewards(rewards.double(), pairs, beta),
-        shares=_shares(pairs, prompt, prompts),
+        rewards=_unit_rewards(rewards.double(), pairs, beta, torch.ones(len(rewards)).double()),
+        shares=group_size(pairs).double() / group_size(prompts)[prompt.index],
         first=first,
     )
 
@@ -221,18 +225,14 @@ def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
     return group_sum((values - shift[groups.index]).exp(), groups).log() + shift
 
 
-def _shares(pairs: Groups, prompt: Groups, prompts: Groups) -> Tensor:
-    """Each unit's share of its prompt's samples, (U,), float64."""
-    return group_size(pairs).double() / group_size(prompts)[prompt.index]
-
-
 def _first(pairs: Groups, size: int) -> Tensor:
     """The lowest index of each pair's samples."""
     first = torch.full((pairs.count,), size, dtype=torch.long)
     return first.scatter_reduce_(0, pairs.index, torch.arange(size), "amin")
 
 
-def _unit_rewards(rewards: Tensor, pairs: Groups, beta: float | None) -> Tensor:
+def _unit_rewards(rewards: Tensor, pairs: Groups, beta: float | None, weights: Tensor) -> Tensor:
+    total = group_sum(weights, pairs)
     if beta is None:
-        return group_mean(rewards, pairs)
-    return beta * (group_logsumexp(rewards / beta, pairs) - group_size(pairs).double().log())
+        return group_sum(weights * rewards, pairs) / total
+    return beta * (group_logsumexp(rewards / beta + weights.log(), pairs) - total.log())

@@ -55,7 +55,8 @@ def open_seekable(path: Path) -> BinaryIO:
 def lines_of(path: Path, handle: BinaryIO) -> Iterator[bytes]:
     """The lines of an open file. Raises InputError where the disk fails."""
     try:
-        yield from handle
+        for line in handle:  # noqa: UP028 - `yield from` closes the file of a caller that leaves early
+            yield line
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 

@@ -37,17 +37,17 @@ def free_memory() -> None:
     torch.cuda.empty_cache()  # nothing without a device
 
 
-def load_tokenizer(model: str) -> Any:
+def load_tokenizer(model: str, *, needs_template: bool = True) -> Any:
     """The tokenizer of a model, padding on the left.
 
     Without a padding token the end of a sequence pads, as in TRL. Raises ConfigError for what cannot be
-    loaded, or has no chat template: a base model's tokenizer may need one beside it.
+    loaded, or lacks a chat template that is needed: a base model's tokenizer may need one beside it.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
     except Exception as error:  # whatever a hub, a disk or a file raises
         raise _cannot_load("a tokenizer", model, error) from error
-    if tokenizer.chat_template is None:
+    if needs_template and tokenizer.chat_template is None:
         raise ConfigError(f"`model`: expected a tokenizer with a chat template; got none beside {model!r}")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

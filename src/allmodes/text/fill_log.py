@@ -1,0 +1,111 @@
+"""A log with log-probabilities under a language model, or a policy over SMILES, where it had none."""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from allmodes.audit.filling import Column, FilledSource, Request, Scored, Scorer, fill
+from allmodes.audit.formats import Mapped
+from allmodes.audit.sources import Source
+from allmodes.chem.policy import load_policy
+from allmodes.chem.smiles_logprobs import named_policy, smiles_logprobs
+from allmodes.errors import ConfigError, InputError
+from allmodes.text.logged_prompts import Prompts
+
+_TEXTS, _SMILES = 256, 2400  # responses between two writes
+_FILES = (".bin", ".jinja", ".json", ".model", ".safetensors")
+_PIECE, _PIECES = 1 << 16, 64  # bytes, and how many of a file
+
+
+def fill_log(
+    source: Source,
+    mapped: Mapped,
+    *,
+    model: str,
+    column: Column,
+    folder: Path,
+    prompts: Prompts,
+    max_tokens: int | None,
+) -> FilledSource:
+    """The log with log-probabilities of the responses that it has none of, by `fill`.
+
+    model: a policy over SMILES (a .safetensors file, or the name of a shipped prior), which looks at no
+    prompt; anything else is a language model by Hugging Face name or folder. It is loaded when there is
+    something to compute. folder: where ref_logprobs.jsonl or policy_logprobs.jsonl is kept. prompts: what a
+    text as a prompt is, as `PromptReader` has it; "auto" is "decoded" for a log of a program that decodes.
+    max_tokens: the limit of a response, from which on it was cut off where the log does not say.
+
+    Raises ConfigError for what cannot be loaded, InputError for packages that are missing, and what `fill`
+    raises.
+    """
+    policy = named_policy(model)
+    if policy is not None:
+        scorer, batch = _smiles_scorer(policy), _SMILES
+        identity = {"model": _fingerprint(policy)}
+    else:
+        if importlib.util.find_spec("transformers") is None:
+            raise InputError(
+                "language models need `pip install allmodes[text]`; transformers is not installed"
+            )
+        mode: Prompts = "decoded" if prompts == "auto" and mapped.has_decoded_prompts else prompts
+        scorer, batch = _text_scorer(model, prompts=mode, max_tokens=max_tokens), _TEXTS
+        identity = {
+            "model": _fingerprint(Path(model)) if Path(model).is_dir() else model,
+            "prompts": mode,
+            "max_tokens": str(max_tokens),
+        }
+    path = folder / f"{column}s.jsonl"
+    return fill(source, mapped, scorer, column=column, path=path, identity=identity, batch=batch)
+
+
+def _smiles_scorer(path: Path) -> Scorer:
+    loaded = cache(lambda: load_policy(path))
+
+    def score(requests: Sequence[Request]) -> list[Scored | None]:
+        policy, tokenizer = loaded()
+        found = smiles_logprobs(
+            policy,
+            tokenizer,
+            [request.response for request in requests],
+            is_whole=[request.truncated is not True for request in requests],
+        )
+        return [None if one is None else Scored(logprob=one[0], num_tokens=one[1]) for one in found]
+
+    return score
+
+
+def _text_scorer(model: str, *, prompts: Prompts, max_tokens: int | None) -> Scorer:
+    @cache
+    def loaded() -> Scorer:
+        # Not at the top: it takes seconds, and SMILES need none of it.
+        from allmodes.text.models import load_model, load_tokenizer, quieten
+        from allmodes.text.response_logprobs import ResponseScorer
+
+        quieten()
+        tokenizer = load_tokenizer(model, needs_template=False)
+        return ResponseScorer(load_model(model), tokenizer, prompts=prompts, max_tokens=max_tokens)
+
+    return lambda requests: loaded()(requests)
+
+
+def _fingerprint(path: Path) -> str:
+    """The name of a model on disk, and a digest that differs when it has been trained on.
+
+    Of the files in a folder that a model is made of; of a long one 64 pieces, 4 MiB together. Raises
+    ConfigError for a file that cannot be read.
+    """
+    files = sorted(one for one in path.iterdir() if one.suffix in _FILES) if path.is_dir() else [path]
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        try:
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            with open(file, "rb") as handle:
+                for start in range(0, size, max(_PIECE, size // _PIECES)):
+                    handle.seek(start)
+                    digest.update(handle.read(_PIECE))
+        except OSError as error:
+            raise ConfigError(f"`model`: cannot read {file}: {error.strerror or error}") from error
+    return f"{path.resolve().name} {digest.hexdigest()}"
