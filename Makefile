@@ -23,6 +23,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/targets.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sweep.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/design_step.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/diversity.py
