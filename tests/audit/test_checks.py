@@ -395,6 +395,23 @@ def test_the_bonus_goes_to_long_responses() -> None:
         length_of_what_is_raised(evidence(LONGER, beta=0.1, **MARA))
 
 
+def test_short_responses_with_the_bonus_exactly() -> None:
+    rows = [{**row, "num_tokens": 92 - 9 * i} for i, row in enumerate(LONGER)]
+    assert length_of_what_is_raised(evidence(rows, beta=0.1, **MARA)).numbers["correlation"] == pytest.approx(
+        -1
+    )
+
+
+def test_tau_of_mara_and_what_is_good_are_two_things() -> None:
+    rows = drawn({"a": 20, "b": 30, "c": 50}, {"a": 1.0, "b": 0.9, "c": 0.6})
+    found = evidence(rows, beta=0.1, transform="mara", threshold=0.85, good=0.5)
+    assert (found.tau, found.good_from) == (0.85, 0.5)
+    assert target_of_mara(found).numbers["good"].value == 2
+    assert evenness_of_the_optimum(found).numbers["good"] == 3
+    assert evidence(rows, threshold_quantile=0.6).tau == 0.9
+    assert evidence(rows, good=0.6).tau == 0.6
+
+
 def test_a_correlation_of_few_responses_is_none() -> None:
     # Of five responses r = .7 is within two standard errors of 0, of fifty it is not.
     noise = [0.0, 1.6, 0.4, 1.2, 2.8]

@@ -90,22 +90,36 @@ def test_rows_that_differ_in_one_column_alone_are_different() -> None:
         assert repeated_stretches(evidence(rows + other)).numbers["rows"] == 0
 
 
-def reference(gap: float | None, **rest: Any) -> list[Any]:
-    """Two outcomes again and again; the policy finds them likelier than the reference, by so many nats."""
+def reference(gaps: list[float] | None, **rest: Any) -> list[Any]:
+    """Two outcomes again and again; gaps: how much likelier the policy finds each sample, over and over."""
     rows = []
     for i in range(40):
         row: dict[str, Any] = {"outcome": str(i % 2), "response": str(i), "reward": float(i % 2), **rest}
-        if gap is not None:
-            row |= {"ref_logprob": -3.0, "policy_logprob": -3.0 + gap + 0.1 * (-1) ** (i // 2)}
+        if gaps is not None:
+            row |= {"ref_logprob": -9.0, "policy_logprob": -9.0 + gaps[i % len(gaps)]}
         rows.append(row)
     return rows
 
 
-@pytest.mark.parametrize(("gap", "state"), [(0.0, "passed"), (0.1, "passed"), (0.2, "issue")])
-def test_samples_that_another_policy_drew(gap: float, state: str) -> None:
-    found = drawn_from_the_reference(evidence(reference(gap)))
-    assert (found.state, found.numbers["kl"].value) == (state, pytest.approx(gap))
-    assert found.numbers["kl"].error == pytest.approx(0.1 / math.sqrt(40), rel=0.05)
+@pytest.mark.parametrize(
+    ("gaps", "state"),
+    [([0.0], "passed"), ([0.0, 1.0], "passed"), ([0.0, 1.2], "tip"), ([-5.0] + [0.0] * 39, "issue")],
+)
+@pytest.mark.parametrize("step", [None, 0, 7])
+def test_samples_that_another_policy_drew(gaps: list[float], state: str, step: int | None) -> None:
+    rows = reference(gaps) if step is None else reference(gaps, step=step)
+    found = drawn_from_the_reference(evidence(rows))
+    weights = [math.exp(-gap) for gap in gaps]
+    worth = sum(weights) ** 2 / sum(w * w for w in weights) / len(gaps)
+    assert (found.state, found.numbers["worth"]) == (state, pytest.approx(worth))
+    assert found.numbers["kl"].value == pytest.approx(sum(gaps) / len(gaps))
+
+
+def test_another_policys_view_of_the_samples_is_no_weight() -> None:
+    log = read_log(RecordSource(reference([0.0, 3.0], step=0)), dict)
+    found = Evidence(log, AuditConfig(), knows_sampler=False)
+    assert found.weights.eq(1).all()
+    assert drawn_from_the_reference(found).numbers == {"first_step": 0}
 
 
 @pytest.mark.parametrize(("step", "state"), [(0, "passed"), (1, "passed"), (2, "tip")])

@@ -134,9 +134,17 @@ def run(
 
 
 def audit_source(
-    source: Source, mapped: Mapped, config: AuditConfig, *, advance: Advance = lambda done: None
+    source: Source,
+    mapped: Mapped,
+    config: AuditConfig,
+    *,
+    knows_sampler: bool = True,
+    advance: Advance = lambda done: None,
 ) -> Audit:
-    """Audit a log of any size. Raises InputError for one that has no usable sample."""
+    """Audit a log of any size. Raises InputError for one that has no usable sample.
+
+    knows_sampler: whether `policy_logprob` is of the policy that drew the samples.
+    """
     log = read_log(source, mapped.convert, advance=advance)
 
     def texts(rows: Sequence[int]) -> list[str]:
@@ -144,7 +152,7 @@ def audit_source(
         found = (row for _, row in source.rows(wanted=places, advance=lambda done: None))
         return [mapped.convert(row)["response"] or "" for row in found if not isinstance(row, BadLineError)]
 
-    evidence = Evidence(log, config, texts=texts)
+    evidence = Evidence(log, config, texts=texts, knows_sampler=knows_sampler)
     return Audit(
         findings=tuple(_finding(check, evidence) for check in CHECKS),
         config=config,
@@ -176,6 +184,6 @@ def _finding(check: Check, evidence: Evidence) -> Finding:
         title=check.title,
         state=answer.state,
         summary=answer.summary,
-        remedy=answer.remedy,
+        remedy=answer.remedy if answer.state in ("issue", "tip") else "",
         numbers=answer.numbers,
     )

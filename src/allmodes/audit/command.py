@@ -116,12 +116,21 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
     source = open_source(path)
     config = _config(path, settings)
     mapped = reading.mapped(source)
+    knows_sampler = True
     if reading.fill is not None:
         source = reading.fill(source, mapped, folder)
         mapped = reading.mapped(source)
+        # A policy that was named computes what it thinks of samples that another may have drawn.
+        knows_sampler = "policy_logprob" not in source.columns
     with progress_bar() as progress:
         task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="")
-        return audit_source(source, mapped, config, advance=lambda read: progress.advance(task, read))
+        return audit_source(
+            source,
+            mapped,
+            config,
+            knows_sampler=knows_sampler,
+            advance=lambda read: progress.advance(task, read),
+        )
 
 
 def _config(path: Path, settings: Mapping[str, Any]) -> AuditConfig:

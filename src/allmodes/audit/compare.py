@@ -15,7 +15,6 @@ from rich.text import Text
 
 from allmodes.audit.audit import Audit
 from allmodes.audit.estimates import Estimate
-from allmodes.audit.evidence import Evidence
 from allmodes.audit.figures import draw_prediction, draw_training
 from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError
 from allmodes.audit.prediction import Prediction, predict_between
@@ -79,10 +78,8 @@ class Comparison:
     @cached_property
     def prediction(self) -> Prediction | str:
         """What the first log's samples of the reference say of the second, under the second's settings."""
-        evidence = self.first.evidence
-        before = Evidence(evidence.log, self.second.config)
         try:
-            return predict_between(before, self.second.evidence)
+            return predict_between(self.first.evidence.under(self.second.config), self.second.evidence)
         except (MissingError, NotApplicableError) as why:
             return str(why)
 

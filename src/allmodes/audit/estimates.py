@@ -42,6 +42,8 @@ class Estimate:
 
 def factor(log_ratio: Estimate) -> str:
     """A ratio in words, of its logarithm in nats."""
+    if math.isinf(log_ratio.value):
+        return "infinitely many"
     return f"{math.exp(log_ratio.value):.3g}" if log_ratio.value < 14 else f"e^{log_ratio.value:.3g}"
 
 

@@ -48,9 +48,15 @@ class Evidence:
         *,
         texts: Texts | None = None,
         reference_rows: Tensor | None = None,
+        knows_sampler: bool = True,
     ) -> None:
-        """reference_rows: the samples that stand for the reference; None for the log's own choice."""
+        """What a log and settings say.
+
+        reference_rows: the samples that stand for the reference; None for the log's own choice.
+        knows_sampler: whether `policy_logprob` is of the policy that drew the samples, and not of another.
+        """
         self.log, self.config, self._texts, self._reference_rows = log, config, texts, reference_rows
+        self._knows_sampler = knows_sampler
         self._courses: dict[Series, Course | None] = {}
 
     @cached_property
@@ -108,6 +114,14 @@ class Evidence:
         """What each sample counts, (N,): π_ref(y)/π(y) where it stands for the reference's, else 1."""
         return self._reference[1]
 
+    @property
+    def gaps(self) -> Tensor | None:
+        """Log π(y) − log π_ref(y) under the policy that drew each sample, (N,); None where not known."""
+        log = self.log
+        if not self._knows_sampler or log.ref_logprobs is None or log.policy_logprobs is None:
+            return None
+        return log.policy_logprobs - log.ref_logprobs
+
     @cached_property
     def _reference(self) -> tuple[Tensor, Tensor]:
         """Rows and weights: the first step, and where log-probabilities are known, as many steps as will do.
@@ -119,14 +133,14 @@ class Evidence:
         weights = torch.ones(len(log), dtype=torch.float64)
         if self._reference_rows is not None:
             return self._reference_rows, weights
-        if log.steps is None or log.ref_logprobs is None or log.policy_logprobs is None:
+        gaps, steps = self.gaps, self._steps_or_one
+        if gaps is None:
             return self.first_rows, weights
-        log_ratios = log.ref_logprobs - log.policy_logprobs
-        known = (~self.rewards.isnan() & ~log_ratios.isnan() & (log.steps >= 0)).nonzero().squeeze(1)
-        if len(known) == 0 or int(log.steps[known].min()) > int(log.steps[self.first_rows].min()):
+        known = (~self.rewards.isnan() & ~gaps.isnan() & (steps >= 0)).nonzero().squeeze(1)
+        if len(known) == 0 or int(steps[known].min()) > int(steps[self.first_rows].min()):
             return self.first_rows, weights
-        ratios = log_ratios[known].clamp(max=_LARGEST).exp()
-        distinct, step = torch.unique(log.steps[known], return_inverse=True)
+        ratios = (-gaps[known]).clamp(max=_LARGEST).exp()
+        distinct, step = torch.unique(steps[known], return_inverse=True)
         by_step = Groups(index=step, count=len(distinct))
         sums, squares = (group_sum(values, by_step).cumsum(0) for values in (ratios, ratios.square()))
         is_worth = sums.square() >= _WORTH * squares * group_size(by_step).cumsum(0)
@@ -137,20 +151,26 @@ class Evidence:
 
     @cached_property
     def good_from(self) -> float:
-        """The reward from which on a sample is good: as given, or suggested from the first samples."""
-        for given in (self.config.good, self.config.threshold):
-            if given is not None:
-                return given
-        return self.suggested_threshold
+        """The reward from which on a sample is good: as given, or MARA's τ."""
+        return self.tau if self.config.good is None else self.config.good
 
     @cached_property
-    def suggested_threshold(self) -> float:
-        """The .9 quantile of the first samples' rewards, the largest where that is the smallest, too."""
+    def tau(self) -> float:
+        """MARA's τ: as given, as the quantile that is given, as what is good, or suggested."""
+        config = self.config
+        if config.threshold is not None:
+            return config.threshold
+        if config.threshold_quantile is not None:
+            return self._quantile(config.threshold_quantile)
+        return self._quantile(_SUGGESTED) if config.good is None else config.good
+
+    def _quantile(self, q: float) -> float:
+        """A quantile of the reference's rewards, the largest of them where that is the smallest, too."""
         rewards = self.rewards[self.reference_rows]
         largest = float(rewards.max())
         if largest == float(rewards.min()):
             raise MissingError("all samples have the same reward: none is better than another")
-        quantile = float(BatchQuantile(_SUGGESTED)(rewards)[0])
+        quantile = float(BatchQuantile(q)(rewards)[0])
         return largest if math.isinf(quantile) else quantile
 
     @cached_property
@@ -309,7 +329,11 @@ class Evidence:
 
     def good(self, units: Units) -> Tensor:
         """Which units are good, (U,)."""
-        return units.rewards >= self.good_from - 1e-9 * max(1.0, abs(self.good_from))
+        return _at_least(units.rewards, self.good_from)
+
+    def above_tau(self, units: Units) -> Tensor:
+        """Which units MARA makes equal, (U,)."""
+        return _at_least(units.rewards, self.tau)
 
     def optimum(self, units: Units) -> Tensor:
         """Log G of the training's optimum under reverse KL, (U,), normalised a prompt.
@@ -320,7 +344,7 @@ class Evidence:
             case None | "none":
                 return optimum_logprobs(units, beta=self.beta)
             case "mara":
-                return mara_logprobs(units, self.good(units), beta=self.beta)
+                return mara_logprobs(units, self.above_tau(units), beta=self.beta)
             case "ips":
                 if self.config.beta is None:
                     raise MissingError("the strength of the KL is not known: give `--beta`")
@@ -333,7 +357,12 @@ class Evidence:
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
         """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
         config = self.config.model_copy(update={"good": good})
-        return Evidence(self.log, config, texts=self._texts, reference_rows=rows.nonzero().squeeze(1))
+        chosen = rows.nonzero().squeeze(1)
+        return Evidence(self.log, config, texts=self._texts, reference_rows=chosen)
+
+    def under(self, config: AuditConfig) -> "Evidence":
+        """The same log under other settings."""
+        return Evidence(self.log, config, texts=self._texts, knows_sampler=self._knows_sampler)
 
     def groups_of(self, rows: Tensor) -> Groups:
         """The prompts of some samples."""
@@ -344,6 +373,11 @@ class Evidence:
         """Which samples belong to one group of one update: those of a prompt in a step."""
         prompts = Groups(index=self.log.prompts, count=len(self.log.prompt_names))
         return prompts if self.log.steps is None else pair_groups(self.log.steps, prompts)
+
+
+def _at_least(rewards: Tensor, level: float) -> Tensor:
+    """R ≥ τ, but for rounding: a unit's reward is a mean."""
+    return rewards >= level - 1e-9 * max(1.0, abs(level))
 
 
 def _in_order(groups: Tensor) -> Tensor:

@@ -38,12 +38,13 @@ def draw_optimum(evidence: Evidence) -> Any:
     """
     units, beta = evidence.units, evidence.beta
     good = evidence.good(units)
+    anchored = evidence.above_tau(units)
     lines = [
         ("reference", units.ref_logprobs, MUTED, 4.0),
         ("optimum", evidence.optimum(units), BLUE, 1.6),
     ]
     if evidence.config.transform != "mara":
-        lines.append(("optimum with MARA", mara_logprobs(units, good, beta=beta), GREEN, 1.6))
+        lines.append(("optimum with MARA", mara_logprobs(units, anchored, beta=beta), GREEN, 1.6))
     curves = [
         (name, _shares_by_rank(units, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
@@ -65,7 +66,7 @@ def draw_optimum(evidence: Evidence) -> Any:
     betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
     for name, logprobs_at, colour in (
         ("no transform", lambda b: optimum_logprobs(units, beta=b), BLUE),
-        ("MARA", lambda b: mara_logprobs(units, good, beta=b), GREEN),
+        ("MARA", lambda b: mara_logprobs(units, anchored, beta=b), GREEN),
     ):
         values = [_mean_effective(units, logprobs_at(b), good) for b in betas]
         right.plot(betas, values, color=colour, label=name)

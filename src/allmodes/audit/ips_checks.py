@@ -3,6 +3,7 @@
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError
 from allmodes.audit.words import option
+from allmodes.runs.words import plural
 from allmodes.targets import ips_target
 
 _MOST_PROMPTS = 200  # whose fixed points are solved for, the first of the log
@@ -46,13 +47,13 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
     if outcomes == 0:
         return Answer(state="not applicable", summary="No outcome has a reward above 0.")
     # A KL keeps what would go extinct: rarer than its reward has earned, but above 0.
-    is_held = (evidence.config.beta or 0) > 0
+    is_held = (evidence.config.beta or 0) > 0 and evidence.config.kl != "k1-in-loss"
     state = "issue" if good_extinct and not is_held else "tip" if extinct else "passed"
     return Answer(
         state=state if used else "not applicable",
         summary=(
-            f"In groups of {size}, IPS keeps {outcomes - extinct} of {outcomes} outcomes of {len(found)} "
-            f"prompts; {good_extinct} of those that it loses are good."
+            f"In groups of {size}, IPS keeps {outcomes - extinct} of {plural(outcomes, 'outcome')} of "
+            f"{plural(len(found), 'prompt')}; {good_extinct} of those that it loses are good."
             f"{' The KL holds these above 0.' if is_held and extinct else ''}"
         ),
         remedy=f"Raise {option('group size', evidence.config.trainer)}." if used and extinct else "",

@@ -14,10 +14,10 @@ from allmodes.objectives.groups import Groups, group_size
 _MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
 _CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
 _WINDOW, _LONG = 8, 64  # rows
-_FEWEST, _AWAY = 8, 0.1  # samples with both log-probabilities; nats
+_WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their number
 _OTHER_SAMPLES = (
-    "What is said of the optimum holds for a reference that draws as these samples do: give samples of the "
-    "base model, or log-probabilities under it (`--model`)."
+    "What is said of the optimum stands on these samples: give a log that begins with the base model's, or "
+    "compare with one (`--compare`)."
 )
 
 
@@ -82,27 +82,29 @@ def repeated_stretches(evidence: Evidence) -> Answer:
 def drawn_from_the_reference(evidence: Evidence) -> Answer:
     """Whether the samples whose shares stand for the reference's probabilities were drawn from it.
 
-    Their mean of log π − log π_ref, an estimate of KL(π ‖ π_ref), is 0 where they were; a log that does not
-    say how likely they were under the policy should begin with the first step.
+    Where log-probabilities under both are known, samples are weighted with π_ref/π, and what they are worth
+    is (Σw)²/Σw² of their number; else the log should begin with the first step.
     """
     if evidence.kind == "response":
         raise NotApplicableError("log-probabilities under the reference are known, whoever drew the samples")
-    log, rows = evidence.log, evidence.first_rows
-    if log.ref_logprobs is not None and log.policy_logprobs is not None:
-        gaps = (log.policy_logprobs - log.ref_logprobs)[rows]
-        gaps = gaps[~gaps.isnan()]
-        if len(gaps) >= _FEWEST:
-            gap = Estimate(value=float(gaps.mean()), error=float(gaps.std()) / math.sqrt(len(gaps)))
-            is_other = gap.is_above(_AWAY)
-            return Answer(
-                state="issue" if is_other else "passed",
-                summary=f"The policy that drew the first samples is {gap} nats away from the reference.",
-                remedy=_OTHER_SAMPLES if is_other else "",
-                numbers={"kl": gap},
-            )
-    if log.steps is None:
+    rows, gaps = evidence.reference_rows, evidence.gaps
+    if gaps is not None and not bool(gaps[rows].isnan().any()):
+        weights = evidence.weights[rows]
+        worth = float(weights.sum().square() / weights.square().sum()) / len(rows)
+        gap = Estimate(value=float(gaps[rows].mean()), error=float(gaps[rows].std()) / math.sqrt(len(rows)))
+        is_poor = worth < _WORTH
+        return Answer(
+            state="issue" if worth < _WORTHLESS else "tip" if is_poor else "passed",
+            summary=(
+                f"The policy that drew {len(rows):,} samples for the reference is {gap} nats away from it; "
+                f"weighted with π_ref/π they are worth {worth:.0%} of their number."
+            ),
+            remedy=_OTHER_SAMPLES if is_poor else "",
+            numbers={"kl": gap, "worth": worth},
+        )
+    if evidence.log.steps is None:
         raise MissingError("the log has no column `step` that says which samples came before training")
-    first = int(log.steps[rows].min())
+    first = int(evidence.log.steps[rows].min())
     return Answer(
         state="tip" if first > 1 else "passed",
         summary=f"The first step of the log is {first:,}: its samples stand for the reference's.",

@@ -19,7 +19,7 @@ from allmodes.audit.units import (
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
 
-_FEWEST = 4  # responses in a correlation
+_FEWEST, _SURE = 4, 1 - 1e-9  # responses in a correlation, and the largest that is told from 1
 _FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
 _LARGE = 1.0  # a bonus above the range of the rewards themselves
 _LONG = 0.5  # correlation of bonus and length
@@ -29,10 +29,10 @@ _BIASED = math.log(1.5)  # nats
 
 def target_of_mara(evidence: Evidence) -> Answer:
     """What MARA's optimum is at τ: which samples it makes equal, and how much mass they have."""
-    tau, beta = evidence.good_from, evidence.beta
+    tau, beta = evidence.tau, evidence.beta
 
     def statistics(units: Units) -> list[Tensor]:
-        good = evidence.good(units)
+        good = evidence.above_tau(units)
         plain, mara = optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
         seen = group_size(units.prompts) > 0
         return [
@@ -46,7 +46,7 @@ def target_of_mara(evidence: Evidence) -> Answer:
     count, plain, mara, ratio_without, ratio = estimate(evidence, statistics)
     if math.isnan(ratio.value):
         raise NotApplicableError(f"no {evidence.kind} has a reward from {tau:g} on")
-    good = evidence.good(evidence.units)
+    good = evidence.above_tau(evidence.units)
     several = group_size(evidence.units.prompts, good)
     seen = group_size(evidence.units.prompts) > 0
     few = float((several[seen] < 2).double().mean())
@@ -54,9 +54,9 @@ def target_of_mara(evidence: Evidence) -> Answer:
     return Answer(
         state=_if_used(evidence, "tip" if is_idle else "passed"),
         summary=(
-            f"From τ = {tau:g} on MARA gives {count} {evidence.kind}s of a prompt a largest ratio of "
-            f"{factor(ratio)} in the place of {factor(ratio_without)}; together they have {mara} of the mass "
-            f"at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two."
+            f"From τ = {tau:g} on, MARA gives the {count} good {evidence.kind}s of a prompt a largest ratio "
+            f"of {factor(ratio)} in the place of {factor(ratio_without)}; together they have {mara} of the "
+            f"mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two."
         ),
         remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
         numbers={
@@ -103,7 +103,7 @@ def length_of_what_is_raised(evidence: Evidence) -> Answer:
     correlation = float(torch.corrcoef(torch.stack([lengths, bonus]))[0, 1])
     slope = correlation * float(bonus.std() / lengths.std())
     # Fisher's transform of a correlation is about normal, with a variance of 1/(n − 3).
-    certain = math.atanh(min(correlation, 1 - 1e-9)) - 2 / math.sqrt(len(lengths) - 3) > 0
+    certain = math.atanh(max(-_SURE, min(correlation, _SURE))) - 2 / math.sqrt(len(lengths) - 3) > 0
     is_long = correlation > _LONG and certain
     return Answer(
         state=_if_used(evidence, "tip" if is_long else "passed"),
@@ -124,10 +124,10 @@ def length_of_what_is_raised(evidence: Evidence) -> Answer:
 def bound_on_beta(evidence: Evidence) -> Answer:
     """Whether β is small enough for every good sample to be above every other at MARA's optimum."""
     beta, units = evidence.beta, evidence.units
-    bounds = beta_bounds(units, evidence.good(units))
+    bounds = beta_bounds(units, evidence.above_tau(units))
     bounds = bounds[~bounds.isnan()]
     if len(bounds) == 0:
-        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
     above = int((bounds <= beta).sum())
     least = float(bounds.min())
     return Answer(
@@ -151,7 +151,9 @@ def bound_on_beta(evidence: Evidence) -> Answer:
 def bias_of_the_anchor(evidence: Evidence) -> Answer:
     """How far a group of this size is from the anchor of all samples."""
     size = evidence.group_size
-    (bias,) = estimate(evidence, lambda units: [anchor_bias(units, evidence.good(units), group_size=size)])
+    (bias,) = estimate(
+        evidence, lambda units: [anchor_bias(units, evidence.above_tau(units), group_size=size)]
+    )
     if math.isnan(bias.value):
         return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
     is_biased = bias.is_above(_BIASED)
@@ -185,16 +187,16 @@ def lengths_and_bonuses(evidence: Evidence) -> tuple[Tensor, Tensor]:
     if log.num_tokens is None:
         raise MissingError("the log has no column `num_tokens`")
     bonus = bonuses(evidence, units)
-    lengths = log.num_tokens[evidence.unit_rows][units.first][evidence.good(units)].double()
+    lengths = log.num_tokens[evidence.unit_rows][units.first][evidence.above_tau(units)].double()
     known = lengths >= 0
     return lengths[known], bonus[known]
 
 
 def bonuses(evidence: Evidence, units: Units) -> Tensor:
     """β(log π_ref(z) − log π_ref(y)) of each good unit, z being its prompt's likeliest good one."""
-    rows = evidence.good(units).nonzero().squeeze(1)
+    rows = evidence.above_tau(units).nonzero().squeeze(1)
     if len(rows) == 0:
-        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
     within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
     logprobs = units.ref_logprobs[rows]
     return evidence.beta * (group_max(logprobs, within)[within.index] - logprobs)

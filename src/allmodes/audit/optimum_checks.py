@@ -82,11 +82,11 @@ def _remedy_of_evenness(evidence: Evidence, bar: float) -> str:
     mara = f"use {option('mara', evidence.config.trainer)}"
     if evidence.config.transform not in (None, "none"):
         return f"For good {evidence.kind}s that are equally likely, {mara}."
-    units, good = evidence.units, evidence.good(evidence.units)
     means: dict[float, float] = {}
     for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
         beta = evidence.beta * 10 ** (power / _STEPS)
-        even = evenness(units, optimum_logprobs(units, beta=beta), good)
+        units = evidence.units_of(evidence.unit_rows, beta=beta)
+        even = evenness(units, optimum_logprobs(units, beta=beta), evidence.good(units))
         means[beta] = float(_of_several(even, even.effective).nanmean())
     best = max(means, key=lambda beta: means[beta])
     if means[best] < bar:
@@ -124,6 +124,8 @@ def _without_kl(evidence: Evidence) -> Answer:
         return [torch.where(group_size(units.prompts) > 0, found, torch.nan)]
 
     (best,) = estimate(evidence, statistics)
+    if not best.value > 0:
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
     has_ties = best.value > 1
     return Answer(
         state="issue" if has_ties else "tip",

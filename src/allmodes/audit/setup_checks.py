@@ -58,7 +58,7 @@ def scaled_advantages(evidence: Evidence) -> Answer:
         raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
     if config.scale_rewards == "none":
         return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
-    if config.kl == "k1-in-reward":
+    if config.kl in ("k1-in-reward", "k3-in-reward"):
         return Answer(
             state="passed",
             summary="The KL is inside the rewards before they are divided: both keep their proportion.",

@@ -73,7 +73,8 @@ def _numbers(course: Course, p: float) -> dict[str, float | list[int] | None]:
 
 
 def _remedy(evidence: Evidence) -> str:
-    trainer = evidence.config.trainer
-    return (
-        f"See what the optimum is (AM010); {option('mara', trainer)}, or a larger {option('beta', trainer)}."
-    )
+    beta = option("beta", evidence.config.trainer)
+    if evidence.config.transform == "mara":
+        return f"The target is even (AM010): see AM021, AM040 to AM043, or take a larger {beta}."
+    mara = option("mara", evidence.config.trainer)
+    return f"See whether the optimum is to blame (AM010): if so {mara}, else a larger {beta}."

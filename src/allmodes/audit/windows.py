@@ -182,7 +182,7 @@ def change_points(values: Sequence[float]) -> list[int]:
 
     Least squares of piecewise constant levels, found exactly; their number k minimises
     n log(RSS/n) + 5k log n. Source: Yao 1988, whose criterion has 2k: of 20 values of white noise that calls
-    35 % changed, this one 0.5 %; steps of three standard deviations it still finds (97 %).
+    35 % changed, this one 0.5 %; a step of three standard deviations in the middle it finds (97 %).
     """
     n = len(values)
     if n < 4:

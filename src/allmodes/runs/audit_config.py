@@ -24,8 +24,8 @@ class AuditConfig(Config):
     beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes;
     "reinvent-loss" is REINVENT's square. scale_rewards: what advantages are divided by the standard deviation
     of. transform: what is done to rewards before. threshold, threshold_quantile: τ of MARA, or the quantile
-    of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the log where it can
-    be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
+    of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the log where it
+    can be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
     default, else suggested.
     """
 
