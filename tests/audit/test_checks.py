@@ -615,6 +615,40 @@ def test_log_probabilities_that_are_means(*, ref_is_mean: bool, policy_is_mean: 
     )
 
 
+def powers(ref: float, policy: float) -> list[Any]:
+    """Log-probabilities that go with powers of the length."""
+    return [
+        {"response": "r", "num_tokens": n, "ref_logprob": -(n**ref), "policy_logprob": -(n**policy)}
+        for n in range(5, 200, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ref", "policy", "means"),
+    [
+        (1.0, 0.9, ""),
+        (0.4, 0.5, ""),
+        (1.2, 0.4, "policy"),
+        (0.4, 1.2, "ref"),
+        (1.0, 0.1, "policy"),
+        (0.1, 1.0, "ref"),
+    ],
+)
+def test_a_mean_beside_a_sum(ref: float, policy: float, means: str) -> None:
+    found = sums_and_means(evidence(powers(ref, policy)))
+    assert found.numbers["ratio"].value == pytest.approx(ref - policy)
+    assert found.state == ("issue" if means else "passed")
+    for name in ("ref", "policy"):
+        assert (f"{name}_logprob" in found.remedy) == (name == means)
+
+
+def test_what_training_does_to_lengths_is_left_out() -> None:
+    rows = [{**row, "step": step} for step in range(10) for row in powers(1.0, 0.0 if step else 1.0)]
+    found = sums_and_means(evidence(rows))
+    assert found.numbers["exponents"]["policy_logprob"].value == pytest.approx(1)
+    assert found.state == "passed"
+
+
 def test_lengths_that_do_not_tell() -> None:
     rows = lengths(ref_is_mean=False, policy_is_mean=False)
     for lacking in ([{**row, "num_tokens": 7} for row in rows], rows[:10]):

@@ -110,9 +110,13 @@ def paired(index: int) -> str:
     return " ".join(f"word{(index // 2) * 40 + i}" for i in range(40))
 
 
-def mean_later(index: int, row: dict[str, Any]) -> float:
-    """A mean over tokens, from step 1 on: at step 0 policy and reference are one."""
-    return -1 - (index % 9) / 9 if row["step"] else row["ref_logprob"]
+def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log-probabilities of the reference alone, per token."""
+    return [
+        {**{name: value for name, value in row.items() if name != "policy_logprob"},
+         "ref_logprob": row["ref_logprob"] / row["num_tokens"]}
+        for row in rows
+    ]  # fmt: skip
 
 
 def without_outcomes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,7 +148,7 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("idle", with_value("reward", lambda i, row: 1.0 if row["step"] % 4 else row["reward"]), {}, {"AM042"}),
     ("truncated", with_value("truncated", lambda i, row: i % 8 == 0), {}, {"AM043"}),
     ("quantile", with_value("reward", lambda i, row: float(i % 20 == 0)), QUANTILE, {"AM044"}),
-    ("means", with_value("policy_logprob", mean_later), {}, {"AM045"}),
+    ("means", means, {}, {"AM045"}),
     ("collapse", with_value("outcome", lambda i, row: "0" if late(row) else row["outcome"]), {},
      {"AM050", "AM051"}),
     ("fewer valid answers", with_value("outcome", invalid), {}, {"AM051"}),

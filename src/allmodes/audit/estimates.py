@@ -37,14 +37,20 @@ class Estimate:
         if math.isnan(self.value):
             return "–"
         has_error = self.error > 1e-6 * abs(self.value)  # not NaN, nor the rounding of nothing
-        return f"{self.value:.3g} ± {self.error:.1g}" if has_error else f"{self.value:.3g}"
+        return f"{shown(self.value)} ± {shown(self.error, digits=1)}" if has_error else shown(self.value)
+
+
+def shown(value: float, *, digits: int = 3) -> str:
+    """A number in so many digits, without powers of ten up to a million."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if 10**digits <= abs(value) < 1e6 or "e+0" in text else text
 
 
 def factor(log_ratio: Estimate) -> str:
     """A ratio in words, of its logarithm in nats."""
     if math.isinf(log_ratio.value):
         return "infinitely many"
-    return f"{math.exp(log_ratio.value):.3g}" if log_ratio.value < 14 else f"e^{log_ratio.value:.3g}"
+    return shown(math.exp(log_ratio.value)) if log_ratio.value < 13.8 else f"e^{log_ratio.value:.3g}"
 
 
 def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[Estimate]:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from allmodes.audit.estimates import Estimate, estimate, factor
+from allmodes.audit.estimates import Estimate, estimate, factor, shown
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.units import Evenness, Units, evenness, optimum_logprobs
@@ -60,7 +60,7 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
-            f"{_at_beta(evidence)} the optimum has an effective {effective} of {count.value:.3g} good "
+            f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
             f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them, which is "
             f"{factor(spread)} times as likely as the last; the reference has an effective {before}."
             f"{_other_kl(evidence)}"

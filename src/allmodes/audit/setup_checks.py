@@ -17,10 +17,11 @@ from allmodes.runs.words import listing, plural
 _IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
 _CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
 _TIED = 0.05  # share of batches in which a quantile is the smallest reward
-# Exponent of length in |log π|: about 1 for sums over tokens, 0 for means. Both are lower where later tokens
-# are surer: sums of short responses with a fixed ending have come down to .38.
-_MEAN_LIKE = 0.3
-_LEAST_SAMPLES = 30
+# Exponents of length in |log π|: about 1 for sums over tokens, 0 for means, lower for both where later tokens
+# are surer: sums of short responses with a fixed ending come down to .36. And in the ratio of two columns.
+_MEAN_LIKE, _MIXED = 0.3, 0.7
+_OF_A_TOKEN = 3.0  # nats; a model that can write is surer than this of a token, on the mean
+_LEAST_SAMPLES, _ENOUGH_SAMPLES = 30, 64
 # What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
 _KL: dict[KLForm, tuple[State, str]] = {
     "k1-in-reward": ("passed", "k1 in the reward is the reverse KL of whole responses."),
@@ -169,32 +170,61 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
 
 
 def sums_and_means(evidence: Evidence) -> Answer:
-    """Whether log-probabilities are sums over tokens, as all formulas want them, or means."""
+    """Whether log-probabilities are sums over tokens, as all formulas want them, or means.
+
+    Sums go about with the length; means do not, and are small. Nor does the ratio of two columns of sums.
+    What training does to this is left out: the samples are of the first steps.
+    """
     log = evidence.log
     if log.num_tokens is None:
         raise MissingError("the log has no column `num_tokens`")
-    columns = {"ref_logprob": log.ref_logprobs, "policy_logprob": log.policy_logprobs}
+    early = _early_rows(log.steps, len(log))
+    columns = {
+        name: values
+        for name, values in (("ref_logprob", log.ref_logprobs), ("policy_logprob", log.policy_logprobs))
+        if values is not None
+    }
     exponents = {
         name: exponent
         for name, values in columns.items()
-        if values is not None and (exponent := _length_exponent(values, log.num_tokens)) is not None
+        if (exponent := _length_exponent(values[early], log.num_tokens[early])) is not None
     }
     if not exponents:
         raise MissingError("the log has no log-probabilities of responses of different lengths")
-    means = [name for name, exponent in exponents.items() if exponent.is_below(_MEAN_LIKE)]
+    means = [
+        name
+        for name, exponent in exponents.items()
+        if exponent.is_below(_MEAN_LIKE) and float(columns[name][early].nanmedian()) > -_OF_A_TOKEN
+    ]
+    words = f"{listing([f'{name} goes with the power {e}' for name, e in exponents.items()])} of the length"
+    ratio = None
+    if len(columns) == 2:
+        ref, policy = columns.values()
+        ratio = _length_exponent((-ref / policy)[early], log.num_tokens[early])
+    if ratio is not None:
+        words += f", their ratio with the power {ratio}"
+        if not means and Estimate(value=abs(ratio.value), error=ratio.error).is_above(_MIXED):
+            means = ["policy_logprob" if ratio.value > 0 else "ref_logprob"]
     return Answer(
         state="issue" if means else "passed",
-        summary=(
-            f"{listing([f'{name} goes with the power {e}' for name, e in exponents.items()])} of the "
-            "length: sums over tokens have about 1, means about 0."
-        ),
+        summary=f"{words}. Sums over tokens have about 1, means 0, the ratio of two of one kind 0.",
         remedy=(
             f"Multiply {' and '.join(means)} by the number of tokens: the formulas are of whole responses."
             if means
             else ""
         ),
-        numbers={"exponents": exponents},
+        numbers={"exponents": exponents, "ratio": ratio},
     )
+
+
+def _early_rows(steps: Tensor | None, count: int) -> Tensor:
+    """The samples of as many first steps as hold enough of them; all where there are no steps; (N,)."""
+    if steps is None:
+        return torch.ones(count, dtype=torch.bool)
+    distinct, sizes = torch.unique(steps[steps >= 0], return_counts=True)
+    enough = (sizes.cumsum(0) >= _ENOUGH_SAMPLES).nonzero().squeeze(1)
+    last = distinct[enough[0] if len(enough) else -1]
+    return (steps >= 0) & (steps <= last)
 
 
 def _graded(share: float, *, tip: float, issue: float) -> State:
