@@ -119,11 +119,30 @@ def test_responses_with_both_log_probabilities() -> None:
     share = 1 / (1 + math.exp(-1) + math.exp(-4))
     for figure in (found.figures[0].predicted, found.figures[0].observed):
         assert figure.value == pytest.approx(share)
+    slope = found.figures[3]
+    assert (slope.predicted.value, slope.observed.value) == (1.0, pytest.approx(1.0))
     other = predict_within(evidence(rows, beta=2 * beta, good=0.5))
     assert other.distances[0] > 0.001
+    assert other.figures[3].observed.value == pytest.approx(2.0)  # the policy has gone twice as far
     untrained = [{**row, "policy_logprob": row["ref_logprob"]} for row in rows]
     with pytest.raises(MissingError, match="the policy is the reference"):
         predict_within(evidence(untrained, beta=beta, good=0.5))
+
+
+def test_errors_of_responses_are_those_of_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise, rewards = (
+        torch.randn(400, generator=generator).tolist(),
+        torch.rand(400, generator=generator).tolist(),
+    )
+    rows = [
+        {"response": str(i), "reward": r, "ref_logprob": -20.0, "policy_logprob": -30.0 + r / 0.1 + e}
+        for i, (r, e) in enumerate(zip(rewards, noise, strict=True))
+    ]
+    slope = predict_within(evidence(rows, beta=0.1, good=0.5)).figures[3].observed
+    # Of least squares: σ / √Σ(x − x̄)², with x = R/β uniform over 10.
+    assert slope.error == pytest.approx(1 / math.sqrt(400 * 100 / 12), rel=0.4)
+    assert abs(slope.value - 1) < 5 * slope.error
 
 
 LACKS = [

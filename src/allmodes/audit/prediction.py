@@ -1,7 +1,7 @@
 """What the optimum said beforehand, from samples of the reference, beside what training then made of it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import torch
@@ -12,8 +12,9 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError
 from allmodes.audit.units import Units, evenness, group_logsumexp, response_units
 from allmodes.audit.windows import windows
-from allmodes.objectives.groups import Groups, group_size, group_sum
+from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum
 
+_RESAMPLES = 200
 _SAME = 1e-3  # nats; a policy that is nearer to its reference than this has not been trained
 
 
@@ -182,7 +183,7 @@ def _joined(evidence: Evidence, units: Units, shared: Tensor) -> _Joined:
 
 def _of_responses(evidence: Evidence) -> Prediction:
     log = evidence.log
-    if log.ref_logprobs is None or log.policy_logprobs is None or log.responses is None:
+    if log.ref_logprobs is None or log.policy_logprobs is None:
         raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
     last = _last_rows(evidence)
     known = ~evidence.rewards.isnan() & ~log.ref_logprobs.isnan() & ~log.policy_logprobs.isnan()
@@ -192,24 +193,17 @@ def _of_responses(evidence: Evidence) -> Prediction:
         raise MissingError("no sample has `reward`, `ref_logprob` and `policy_logprob`")
     if float((log.ref_logprobs[rows] - log.policy_logprobs[rows]).abs().max()) < _SAME:
         raise MissingError("the policy is the reference: nothing has been trained")
-    units = evidence.units_of(rows, beta=evidence.beta)
-    good, optimum = evidence.good(units), evidence.optimum(units)
-    policy = response_units(
-        evidence.groups_of(rows),
-        log.responses[rows],
-        evidence.rewards[rows],
-        log.policy_logprobs[rows],
-        beta=None,
-    ).ref_logprobs
-    has_any = group_size(units.prompts) > 0
-    several = group_size(units.prompts, good) >= 2
+    sides = _sides(evidence, rows)
+    values = _figures_of_sides(evidence, sides)
+    generator, count = torch.Generator().manual_seed(0), len(sides.units)
+    drawn = (torch.randint(count, (count,), generator=generator) for _ in range(_RESAMPLES))
+    resamples = [_figures_of_sides(evidence, sides.at(index)) for index in drawn]
+    errors = torch.tensor(resamples, dtype=torch.float64).std(0)
     found = [
-        [Estimate(value=float(values.nanmean()), error=math.nan) for values in figures]
-        for figures in (
-            _figures(units, optimum, good, has_any, several),
-            _figures(units, _normalised(policy, units.prompts), good, has_any, several),
-        )
+        [Estimate(value=value, error=float(error)) for value, error in zip(side, own, strict=True)]
+        for side, own in zip(values, errors, strict=True)
     ]
+    units = sides.units
     return Prediction(
         kind="response",
         samples_before=len(rows),
@@ -217,19 +211,86 @@ def _of_responses(evidence: Evidence) -> Prediction:
         after="all samples" if last is None else last[1],
         figures=_pairs(*found),
         names=[],
-        before=_normalised(units.ref_logprobs, units.prompts).exp(),
-        predicted=optimum.exp(),
-        observed=_normalised(policy, units.prompts).exp(),
-        good=good,
+        before=sides.before.exp(),
+        predicted=sides.predicted.exp(),
+        observed=sides.observed.exp(),
+        good=evidence.good(units),
         prompts=units.prompts,
     )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """Log-probabilities of responses, normalised over those of a prompt, (U,): reference, optimum, policy."""
+
+    units: Units
+    before: Tensor
+    predicted: Tensor
+    observed: Tensor
+
+    def at(self, index: Tensor) -> "_Sides":
+        """Of some of the units; one that comes twice is two."""
+        units = self.units
+        prompts = Groups(index=units.prompts.index[index], count=units.prompts.count)
+        chosen = {
+            name: getattr(units, name)[index] for name in ("ref_logprobs", "rewards", "shares", "first")
+        }
+        return _Sides(
+            units=replace(units, prompts=prompts, **chosen),
+            before=_normalised(self.before[index], prompts),
+            predicted=_normalised(self.predicted[index], prompts),
+            observed=_normalised(self.observed[index], prompts),
+        )
+
+
+def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
+    log, units = evidence.log, evidence.units_of(rows, beta=evidence.beta_of_rewards)
+    if log.responses is None or log.policy_logprobs is None:
+        raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
+    policy = response_units(
+        evidence.groups_of(rows),
+        log.responses[rows],
+        evidence.rewards[rows],
+        log.policy_logprobs[rows],
+        beta=None,
+    )
+    return _Sides(
+        units=units,
+        before=_normalised(units.ref_logprobs, units.prompts),
+        predicted=_normalised(evidence.optimum(units), units.prompts),
+        observed=_normalised(policy.ref_logprobs, units.prompts),
+    )
+
+
+def _figures_of_sides(evidence: Evidence, sides: _Sides) -> tuple[list[float], list[float]]:
+    """The figures of the prediction and of what came out, with the slope of one change over the other."""
+    units = sides.units
+    good = evidence.good(units)
+    has_any, several = group_size(units.prompts) > 0, group_size(units.prompts, good) >= 2
+    predicted, observed = (
+        [float(values.nanmean()) for values in _figures(units, side, good, has_any, several)]
+        for side in (sides.predicted, sides.observed)
+    )
+    x, y = (_centred(side - sides.before, units.prompts) for side in (sides.predicted, sides.observed))
+    slope = float((x * y).sum() / x.square().sum()) if bool((x != 0).any()) else math.nan
+    return [*predicted, 1.0], [*observed, slope]
+
+
+def _centred(values: Tensor, prompts: Groups) -> Tensor:
+    return values - group_mean(values, prompts)[prompts.index]
 
 
 def _normalised(logprobs: Tensor, prompts: Groups) -> Tensor:
     return logprobs - group_logsumexp(logprobs, prompts)[prompts.index]
 
 
-_NAMES = ("share of the first among the good", "effective number of good ones", "mass of the good ones")
+_NAMES = (
+    "share of the first among the good",
+    "effective number of good ones",
+    "mass of the good ones",
+    "slope of log π/π_ref over what is predicted",  # of responses alone
+)
 
 
 def _figures(units: Units, logprobs: Tensor, good: Tensor, chosen: Tensor, several: Tensor) -> list[Tensor]:
@@ -246,5 +307,5 @@ def _figures(units: Units, logprobs: Tensor, good: Tensor, chosen: Tensor, sever
 def _pairs(predicted: list[Estimate], observed: list[Estimate]) -> tuple[Pair, ...]:
     return tuple(
         Pair(name=name, predicted=one, observed=other)
-        for name, one, other in zip(_NAMES, predicted, observed, strict=True)
+        for name, one, other in zip(_NAMES, predicted, observed, strict=False)
     )
