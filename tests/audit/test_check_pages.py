@@ -134,6 +134,12 @@ def counted(*outcomes: tuple[int, float], prompts: int = 5, **rest: Any) -> list
     ]
 
 
+def weighted(gap: float) -> list[dict[str, Any]]:
+    """Samples of which every ninth is so many nats less likely under the policy that drew them."""
+    rows = counted((9, 0.0), (9, 1.0), ref_logprob=-3.0)
+    return [{**row, "policy_logprob": -3.0 - gap * (i % 9 == 0)} for i, row in enumerate(rows)]
+
+
 def told_apart(*num_tokens: int, ref_logprobs: list[float]) -> list[dict[str, Any]]:
     """Responses that are all good, with their lengths, and one that is not."""
     return [
@@ -181,7 +187,7 @@ CASES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     # Rows that are left out or there twice; samples that the reference has not drawn.
     ([*DISTINCT, *DISTINCT[-8:], BAD], {}),
     ([*DISTINCT, *DISTINCT, *[BAD] * 50], {}),
-    (counted((9, 0.0), (9, 1.0), ref_logprob=-3.0, policy_logprob=-2.0), {}),
+    *((weighted(gap), {}) for gap in (0.0, 1.2, 5.0)),
     (counted((9, 0.0), (9, 1.0), step=7), {"threshold_quantile": 0.9}),
     # Good outcomes in equal parts, 6 : 1, with two rare ones beside them, and with two that change places.
     (counted((9, 0.0), (50, 1.0), (50, 1.0)), {**MARA, "group_size": 2}),

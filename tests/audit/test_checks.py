@@ -106,12 +106,50 @@ def test_another_beta_is_named_where_one_does_and_none_where_none_does() -> None
     assert "No β mends it" in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01)).remedy
 
 
+@pytest.mark.parametrize("without", ["", "outcome"])
+def test_units_at_another_beta(without: str) -> None:
+    # Invalid ones among them, whose number is the largest; and outcomes with several rewards.
+    rows = drawn({"a": 20, None: 30, "b": 10}, {"a": 1.0, None: 0.0, "b": 0.5}, ref_logprob=-1.0)
+    rows = [{k: v for k, v in row.items() if k != without} for row in rows]
+    rows = [{**row, "reward": row["reward"] * (i % 3 > 0)} for i, row in enumerate(rows)]
+    found = evidence(rows, beta=0.1)
+    for beta in (0.01, 3.0):
+        expected = found.units_of(found.unit_rows, beta=beta)
+        assert torch.equal(found.units_at(beta).rewards, expected.rewards)
+        assert torch.equal(found.units_at(beta).first, expected.first)
+
+
+def test_another_beta_is_measured_by_what_is_good_there() -> None:
+    # At .001 an outcome that earns 1 in one of ten samples is good, too; at .1 it is not.
+    rows = drawn({"a": 100, "b": 100, "c": 100}, {"a": 1.0, "b": 0.999, "c": 1.0})
+    rows = [
+        {**row, "reward": row["reward"] * (row["outcome"] != "c" or i % 10 == 0)}
+        for i, row in enumerate(rows)
+    ]
+    found = evenness_of_the_optimum(evidence(rows, beta=0.0002, good=0.99))
+    assert found.numbers["good"] == 3
+    named = re.search(r"At β = ([\d.e-]+) the optimum has an effective", found.remedy)
+    assert named
+    again = evenness_of_the_optimum(evidence(rows, beta=float(named[1]), good=0.99))
+    assert again.state == "passed"
+
+
+def test_with_mara_in_use_the_remedy_is_its_threshold() -> None:
+    rows = drawn({"a": 60, "b": 30, "c": 10}, {"a": 1.0, "b": 0.8, "c": 0.5})
+    found = evenness_of_the_optimum(evidence(rows, beta=0.1, transform="mara", threshold=0.9, good=0.5))
+    assert (found.state, found.numbers["good"]) == ("issue", 3)
+    assert found.remedy.startswith("Lower τ: ")
+    assert "from 0.9 on, and the good ones begin at 0.5" in found.remedy
+
+
 def test_a_forward_kl_is_said_to_be_another() -> None:
     assert (
         "yours is the forward one"
         in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01, kl="k3-in-loss")).summary
     )
     assert "forward" not in evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01, kl="k1-in-reward")).summary
+    without = evenness_of_the_optimum(evidence(ONE_TWO, beta=0.01, kl="k1-in-loss"))
+    assert "yours has no gradient" in without.summary
 
 
 def test_with_ips_the_optimum_is_proportional_to_reward() -> None:
@@ -153,6 +191,19 @@ def test_several_prompts_are_averaged_and_resampled() -> None:
     assert found.error == pytest.approx(float(shares.std(correction=0)) / math.sqrt(8), rel=0.1)
 
 
+def test_each_figure_has_its_own_kind_of_error() -> None:
+    # Two of eight prompts have good ones: these have the errors of samples, what all have that of prompts.
+    rows = []
+    for prompt in range(8):
+        counts = {"a": 20 + prompt, "b": 20, None: 50} if prompt < 2 else {None: 50}
+        rows += drawn(counts, {"a": 1.0, "b": 1.0, None: 0.0}, prompt=prompt)
+    found = target_of_mara(evidence(rows, beta=0.5, threshold=0.5)).numbers
+    weights = [(40 + prompt) * math.exp(2.0) for prompt in range(2)]
+    masses = torch.tensor([weight / (weight + 50) for weight in weights] + [0.0] * 6).double()
+    assert found["mass_without"].error == pytest.approx(float(masses.std(correction=0)) / math.sqrt(8))
+    assert 0.05 < found["log_ratio_without"].error < 0.5  # a log-ratio has √(1/20 + 1/20) = .3, two have .2
+
+
 @pytest.mark.parametrize(("skew", "state"), [(0.5, "passed"), (1.5, "tip"), (3.0, "issue")])
 def test_responses_of_equal_reward(skew: float, state: str) -> None:
     rows = responses(("a", 1.0, -5.0), ("b", 1.0, -5.0 - skew), ("c", 0.9, -50.0), ("d", 0.0, -1.0))
@@ -181,6 +232,11 @@ def test_the_limit_of_chance_is_the_99th_percentile(x2: float, *, is_chance: boo
     names = "abcd"
     rows = drawn(dict(zip(names, counts, strict=True)) | {None: 10}, dict.fromkeys(names, 1.0) | {None: 0.0})
     assert ("which samples of equal" in spread_of_equal_rewards(evidence(rows)).summary) == is_chance
+
+
+def test_large_rewards_are_no_ties() -> None:
+    rows = responses(("a", 3e9, -5.0), ("b", 2e9, -8.0), ("c", 2e9, -8.5), ("d", 0.0, -1.0))
+    assert spread_of_equal_rewards(evidence(rows, good=1e9)).numbers["spread"].value == pytest.approx(0.5)
 
 
 def test_a_spread_needs_two_of_one_reward() -> None:
@@ -586,6 +642,28 @@ def test_a_quantile_that_is_the_smallest_reward() -> None:
     assert quantile_at_the_minimum(evidence(without_steps, threshold_quantile=0.9)).state == "issue"
 
 
+def test_samples_without_a_step_are_of_no_group() -> None:
+    rows = [{"step": i // 4, "reward": float(i % 2)} for i in range(40)]
+    lost = [{"step": None, "reward": 1.0} for _ in range(40)]
+    for check, settings in (
+        (groups_without_difference, {}),
+        (quantile_at_the_minimum, {"threshold_quantile": 0.9}),
+    ):
+        whole = check(evidence(rows, **settings))
+        assert check(evidence(rows + lost, **settings)).numbers == whole.numbers
+        with pytest.raises(MissingError):
+            check(evidence([{"step": 1, "reward": None}, *lost], **settings))
+
+
+def test_without_mara_nothing_is_said_of_its_anchor() -> None:
+    rows = [{"reward": 1.0, "truncated": i < 9} for i in range(10)]
+    for settings, words in (({}, "no answer"), ({"transform": "mara"}, "anchor")):
+        assert words in truncated_responses(evidence(rows, **settings)).summary
+    assert truncated_responses(evidence([{**row, "truncated": False} for row in rows])).summary.endswith(
+        "off."
+    )
+
+
 def lengths(*, ref_is_mean: bool, policy_is_mean: bool) -> list[Any]:
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -674,6 +752,18 @@ def test_outcomes_that_go_extinct(size: int, extinct: int, state: str) -> None:
     assert extinct_outcomes(evidence(rows, group_size=size, good=0.3)).state == "not applicable"
     held = extinct_outcomes(evidence(rows, transform="ips", group_size=size, good=0.3, beta=0.01))
     assert held.state == ("passed" if state == "passed" else "tip")
+
+
+def test_what_is_good_does_not_hang_on_rounding() -> None:
+    # As float32, which TRL's rewards are, .7 is a little less.
+    rewards = dict.fromkeys("abcdefgh", 1.0) | {"low": float(torch.tensor(0.7))}
+    assert rewards["low"] < 0.7
+    rows = drawn(dict.fromkeys(rewards, 3), rewards)
+    held = extinct_outcomes(evidence(rows, transform="ips", group_size=4, good=0.7))
+    assert held.numbers["good_extinct"] == held.numbers["extinct"] > 0
+    settings = {"beta": 0.1, "good": 0.7}
+    assert evenness_of_the_optimum(evidence(rows, **settings)).numbers["good"] == len(rewards)
+    assert evenness_of_the_optimum(evidence(rows, **settings | {"good": 0.7001})).numbers["good"] == 8
 
 
 def test_rewards_and_groups_that_scaling_cannot_have() -> None:

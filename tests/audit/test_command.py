@@ -70,6 +70,20 @@ def test_two_logs(command: Command, log: Path) -> None:
     assert Path("both/report.html").exists()
 
 
+def test_logs_of_one_name_are_told_apart_by_their_folders(command: Command, log: Path) -> None:
+    folders = [log.parent / name / "log" for name in ("base", "trained")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "samples.jsonl").write_text(log.read_text())
+    paths = [folder / "samples.jsonl" for folder in folders]
+    assert command("audit", "--compare", *paths, *NAMES, *PATTERN, "--out", "both")[0] == 0
+    page, record = Path("both/report.html").read_text(), json.loads(Path("both/report.json").read_text())
+    assert [one["log"]["name"] for one in record["logs"]] == [
+        "base/log/samples.jsonl", "trained/log/samples.jsonl",
+    ]  # fmt: skip
+    assert str(log.parent) not in page  # a report is shared, and a home folder is not
+
+
 def test_rewards_of_trl_with_their_weights(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "trl.jsonl"
     samples = [

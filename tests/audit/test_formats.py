@@ -43,6 +43,12 @@ def test_columns_by_other_names() -> None:
     assert log.steps.tolist() == [3]
 
 
+def test_a_log_without_any_of_our_columns() -> None:
+    with pytest.raises(InputError, match=r"one of the columns prompt, .*, or `--columns`; got prompt;reward"):
+        map_columns({"prompt;reward": "p;1"})
+    assert map_columns({}).sources == {}  # of a log without a row, which reading it says
+
+
 def test_names_that_are_not_there() -> None:
     with pytest.raises(
         InputError, match=r"`columns\.reward`: expected a column of the log \(response\); got 'points'"
@@ -132,6 +138,18 @@ def test_openrlhf() -> None:
     assert mapped.format == "openrlhf"
     assert values(log.rewards) == [0.25]
     assert log.steps is None
+
+
+def test_a_log_of_ones_own_in_the_names_of_trl() -> None:
+    row = {"prompt": "p", "completion": "c", "reward": "0.5", "ref_logprob": -3.0, "num_tokens": 7, "seed": 1}
+    mapped, log = read([row])
+    assert mapped.format == "trl"
+    assert mapped.sources["response"] == "completion"
+    assert {"reward", "ref_logprob", "num_tokens"} <= set(mapped.sources.values())
+    assert (values(log.rewards), values(log.ref_logprobs)) == ([0.5], [-3.0])
+    # Of TRL's own files any function may be the reward, also one of this name.
+    own = {"prompt": "p", "completion": "c", "reward": 0.5, "format": 1.0, "advantage": 0.0, "step": 3}
+    assert read([own])[0].sources["reward"] == "reward + format"
 
 
 HEAD = {"Agent": "20.6034", "Prior": "20.6034", "Target": "-18.8154", "Score": "0.0139693",

@@ -117,6 +117,7 @@ BAD = [
     ({"response": "a", "policy_logprob": -math.inf}, "`policy_logprob` is NaN or infinite"),
     ({"response": "a", "step": 1.5}, "`step` is not a whole number from 0 on"),
     ({"response": "a", "step": -1}, "`step` is not a whole number from 0 on"),
+    ({"response": "a", "reward": -1e101}, "`reward` is beyond ±1e+100"),
     ({"response": "a", "num_tokens": "many"}, "`num_tokens` is not a number"),
     ({"response": "a", "truncated": "perhaps"}, "`truncated` is neither true nor false"),
     ({"response": "a", "outcome": math.nan}, "`outcome` is NaN"),
@@ -155,8 +156,27 @@ def test_a_table_with_bad_lines(tmp_path: Path) -> None:
     assert log.rewards is not None
     assert log.rewards.tolist() == [1.0, 0.0]
     assert {kind: bad.first_line for kind, bad in log.bad.items()} == {
-        "3 cells where the head has 2": 4, "not UTF-8": 5, "cut off at the end of the file": 8,
+        "3 cells where the head has 2": 4, "not UTF-8": 5,
+        "cut off, or not to be read from a quotation mark on": 8,
     }  # fmt: skip
+
+
+def test_a_stray_quotation_mark_costs_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('response,reward\na,1\n"b"c,1\nd,0\n' + "e,0\n" * 9)
+    log = read(path)
+    assert log.lines.tolist() == [2, *range(4, 14)]
+    assert {kind.partition(" (")[0]: bad.first_line for kind, bad in log.bad.items()} == {"not CSV": 3}
+
+
+def test_a_name_that_two_columns_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("reward,reward,,\n1,0,x,y\n")
+    ((_, row),) = open_source(path).rows(advance=lambda _: None)
+    assert row == {"reward": "1", "reward.1": "0", "": "x", ".1": "y"}
+    log = read(path)
+    assert log.rewards is not None
+    assert log.rewards.tolist() == [1.0]
 
 
 def test_a_long_cell(tmp_path: Path) -> None:

@@ -115,6 +115,23 @@ def test_samples_that_another_policy_drew(gaps: list[float], state: str, step: i
     assert found.numbers["kl"].value == pytest.approx(sum(gaps) / len(gaps))
 
 
+def test_a_policy_that_is_thousands_of_nats_away() -> None:
+    # Log-probabilities of long responses: only their differences within a prompt count, none is too small.
+    gaps = [2000.0, 2000.0, 2001.2, 2000.0]
+    rows = [{**row, "prompt": p} for p in range(2) for row in reference([gap - 3000 * p for gap in gaps])]
+    log = evidence(rows)
+    found = drawn_from_the_reference(log)
+    weights = [math.exp(2000 - gap) for gap in gaps]
+    assert found.numbers["worth"] == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights) / 4)
+    assert (found.state, log.units.shares.isnan().any().item()) == ("passed", False)
+    assert log.units.shares[0] == pytest.approx((1 + math.exp(-1.2)) / (3 + math.exp(-1.2)))
+    far = evidence(
+        [{**row, "policy_logprob": -9.0 - 900 * (i == 0)} for i, row in enumerate(reference([0.0]))]
+    )
+    assert drawn_from_the_reference(far).state == "issue"
+    assert far.units.ref_logprobs.isfinite().all()
+
+
 def test_another_policys_view_of_the_samples_is_no_weight() -> None:
     log = read_log(RecordSource(reference([0.0, 3.0], step=0)), dict)
     found = Evidence(log, AuditConfig(), knows_sampler=False)
@@ -167,6 +184,15 @@ def test_a_reward_that_falls() -> None:
     found = quality_and_diversity(evidence(training([0.9, 0.9, 0.5, 0.2])))
     assert found.state == "tip"
     assert found.numbers["p"] < 0.01
+
+
+def test_a_log_of_rewards_alone_has_a_course() -> None:
+    rows = [
+        {name: row[name] for name in ("prompt", "step", "reward")} for row in training([0.9, 0.9, 0.5, 0.2])
+    ]
+    found = quality_and_diversity(evidence(rows))
+    assert found.state == "tip"
+    assert set(found.numbers) == {"reward", "first_reward", "p"}
 
 
 def test_without_steps_all_samples_are_the_last_window() -> None:

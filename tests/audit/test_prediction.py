@@ -51,6 +51,7 @@ def test_two_logs() -> None:
         assert float(found.before[row]) == pytest.approx([0.3, 0.1, 0.2, 0.4][at])
         assert bool(found.good[row]) == (name != "invalid")
     top, effective, mass = found.figures
+    assert (top.before.value, mass.before.value) == (pytest.approx(0.5), pytest.approx(0.6))
     good = optimum[:3] / optimum[:3].sum()
     assert top.predicted.value == pytest.approx(float(good[0]))
     assert top.observed.value == pytest.approx(0.7)
@@ -85,6 +86,12 @@ def test_what_has_collapsed_or_come_up_is_not_left_out() -> None:
     assert (alone.figures[0].observed.value, alone.figures[1].observed.value) == (1.0, 1.0)
 
 
+def test_a_figure_that_neither_side_has_is_left_out() -> None:
+    rows = drawn({"a": 40, None: 60})  # one good outcome alone
+    found = predict_between(evidence(rows, beta=0.2, good=0.5), evidence(rows))
+    assert [pair.name for pair in found.figures] == ["mass of the good ones"]
+
+
 def test_prompts_are_known_by_their_texts() -> None:
     message = [{"role": "user", "content": "q2"}]
     before = drawn(BASE, "q1") + drawn(BASE, "q2") + drawn(BASE, "gone")
@@ -106,6 +113,16 @@ def test_one_log_its_first_step_and_its_last_window() -> None:
     assert found.figures[2].predicted.value == pytest.approx(float(optimum[:3].sum()))
 
 
+def test_a_log_of_one_step_comes_after_another() -> None:
+    found = predict_between(evidence(drawn(BASE), beta=0.2, good=0.5), evidence(drawn(BASE, step=7)))
+    assert (found.after, found.samples_after) == ("steps 7 to 7", 200)
+    rows = [
+        {"response": str(i), "reward": i / 4, "ref_logprob": -2.0, "policy_logprob": -2.0 - i, "step": 7}
+        for i in range(4)
+    ]
+    assert predict_within(evidence(rows, beta=0.2, good=0.5)).after == "steps 7 to 7"
+
+
 def test_responses_with_both_log_probabilities() -> None:
     ref, rewards = [-2.0, -3.0, -4.0, -1.0], [1.0, 1.0, 0.8, 0.0]
     beta = 0.1
@@ -120,6 +137,7 @@ def test_responses_with_both_log_probabilities() -> None:
     for figure in (found.figures[0].predicted, found.figures[0].observed):
         assert figure.value == pytest.approx(share)
     slope = found.figures[3]
+    assert slope.before.value == 0.0
     assert (slope.predicted.value, slope.observed.value) == (1.0, pytest.approx(1.0))
     other = predict_within(evidence(rows, beta=2 * beta, good=0.5))
     assert other.distances[0] > 0.001

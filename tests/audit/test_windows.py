@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allmodes.audit.windows import change_points, group_figures, windows
-from allmodes.metrics import answer_entropy
+from allmodes.audit.windows import change_points, error_of_mean, group_figures, windows
+from allmodes.metrics import answer_entropy, bootstrap_sem
 from allmodes.objectives.groups import Groups
 
 
@@ -74,6 +74,14 @@ def test_at_most_twenty_windows_of_all_steps() -> None:
     assert len(found) == 20
     assert (found[0].first_step, found[-1].last_step) == (0, 999)
     assert sum(len(w.values) for w in found) == 3000
+
+
+def test_the_error_of_a_mean_is_that_of_many_resamples() -> None:
+    values = torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # The spread of 20,000 means is known to one in 200.
+    assert error_of_mean(values) == pytest.approx(bootstrap_sem(values.tolist(), resamples=20_000), rel=0.03)
+    assert error_of_mean(torch.ones(9)) == 0
+    assert math.isnan(error_of_mean(torch.ones(1)))
 
 
 def test_a_window_without_a_value() -> None:

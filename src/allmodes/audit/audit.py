@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, final
 
 from allmodes.audit import (
@@ -37,6 +38,7 @@ class Check:
     ask: Callable[[Evidence], Answer]
 
 
+_FIRST = 1000  # rows in which columns are looked for
 # Codes are stable: a new check takes a new one, and none is used again.
 CHECKS = (
     Check("AM001", "Usable rows", log_checks.usable_rows),
@@ -150,7 +152,15 @@ def audit_source(
     def texts(rows: Sequence[int]) -> list[str]:
         places = {log.place(row) for row in rows}
         found = (row for _, row in source.rows(wanted=places, advance=lambda done: None))
-        return [mapped.convert(row)["response"] or "" for row in found if not isinstance(row, BadLineError)]
+        try:
+            again = [
+                mapped.convert(row)["response"] or "" for row in found if not isinstance(row, BadLineError)
+            ]
+        except BadLineError:
+            again = []
+        if len(again) != len(rows):
+            raise InputError("expected a log that stays as it is; rows of it changed while they were read")
+        return again
 
     evidence = Evidence(log, config, texts=texts, knows_sampler=knows_sampler)
     return Audit(
@@ -163,11 +173,17 @@ def audit_source(
 
 
 def first_row(source: Source) -> Mapping[str, Any]:
-    """The first row that can be read, by which columns are known; {} where none can be."""
-    for _, row in source.rows(advance=lambda done: None):
-        if not isinstance(row, BadLineError):
-            return row
-    return {}
+    """The first thousand rows that can be read as one, by which columns are known; {} where none can be.
+
+    Of each column the first value that is not null: what a sample has not, programs leave out of its row.
+    """
+    found: dict[str, Any] = {}
+    rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
+    for row in islice(rows, _FIRST):
+        for name, value in row.items():
+            if found.get(name) is None:
+                found[name] = value
+    return found
 
 
 def _finding(check: Check, evidence: Evidence) -> Finding:

@@ -71,10 +71,7 @@ def compare_paths(
         _audit(path, settings, reading, folder=out / place)
         for path, place in zip(paths, ("first", "second"), strict=True)
     )
-    names = log_name(paths[0]), log_name(paths[1])
-    if names[0] == names[1]:
-        names = str(paths[0]), str(paths[1])
-    comparison = Comparison(first=first, second=second, names=names)
+    comparison = Comparison(first=first, second=second, names=_names(paths))
     report = write_comparison(comparison, out)
     print_comparison(comparison, console)
     console.print(f"report: {report}", soft_wrap=True, markup=False, highlight=False)
@@ -107,9 +104,18 @@ def check_codes(codes: Sequence[str]) -> None:
         raise InputError(f"--fail-on: expected issue or one of {', '.join(known)}; got {unknown!r}")
 
 
-def log_name(path: Path) -> str:
+def log_name(path: Path, *, parts: int = 1) -> str:
     """What a log is called in a report: its last part, since a report is shared and a home folder is not."""
-    return shown_name(path.resolve().name, 60)
+    return shown_name("/".join(path.resolve().parts[-parts:]), 60)
+
+
+def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
+    """Of as many last parts as tell the two apart."""
+    for parts in range(1, max(len(path.resolve().parts) for path in paths)):
+        names = log_name(paths[0], parts=parts), log_name(paths[1], parts=parts)
+        if names[0] != names[1]:
+            return names
+    return log_name(paths[0]), log_name(paths[1])
 
 
 def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder: Path) -> Audit:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.units import Units
-from allmodes.metrics import bootstrap_sem
+from allmodes.audit.windows import error_of_mean
 
 _LEAST_PROMPTS = 5  # from here on prompts are resampled whole, below it samples
 _RESAMPLES = 100
@@ -56,14 +56,18 @@ def factor(log_ratio: Estimate) -> str:
 def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[Estimate]:
     """Means over prompts of statistics of their units, (P,) each, NaN where a prompt has none.
 
-    Errors are the bootstrap's, over prompts; with fewer than 5 of them over samples, as if all were
-    independent. Source: Efron 1979.
+    Errors are the bootstrap's, over prompts; where fewer than 5 of them have a statistic over samples, as if
+    all were independent. Source: Efron 1979.
     """
     found = statistics(evidence.units)
-    if min(len(_defined(values)) for values in found) >= _LEAST_PROMPTS:
-        errors = [bootstrap_sem(_defined(values).tolist(), resamples=1000) for values in found]
-    else:
-        errors = _errors_over_samples(evidence, statistics)
+    defined = [_defined(values) for values in found]
+    errors = [error_of_mean(values) for values in defined]
+    is_few = [0 < len(values) < _LEAST_PROMPTS for values in defined]
+    if any(is_few):
+        over_samples = _errors_over_samples(evidence, statistics)
+        errors = [
+            other if few else error for few, other, error in zip(is_few, over_samples, errors, strict=True)
+        ]
     return [
         Estimate(value=float(values.nanmean()), error=error)
         for values, error in zip(found, errors, strict=True)

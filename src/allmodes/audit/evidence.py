@@ -1,6 +1,7 @@
 """What all checks look at: the log, the settings, and what follows from both, worked out once."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,18 +19,38 @@ from allmodes.audit.units import (
     optimum_logprobs,
     outcome_units,
     response_units,
+    unit_rewards,
 )
-from allmodes.audit.windows import Course, GroupFigures, Series, Window, course_of, group_figures, windows
-from allmodes.metrics import bootstrap_sem, ead
+from allmodes.audit.windows import (
+    Course,
+    GroupFigures,
+    Series,
+    Window,
+    course_of,
+    error_of_mean,
+    group_figures,
+    windows,
+)
+from allmodes.metrics import ead
 from allmodes.metrics.text import words
-from allmodes.objectives.groups import Groups, group_common, group_size, group_sum, pair_groups
+from allmodes.objectives.groups import (
+    Groups,
+    group_common,
+    group_max,
+    group_mean,
+    group_size,
+    group_sum,
+    pair_groups,
+    sort_within_groups,
+)
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
-_MOST_GROUPS, _VOCABULARY = 500, 50257  # whose texts are read again; Kirk et al. 2023
+_MOST_GROUPS, _MOST_OF_A_GROUP = 500, 256  # whose texts are read again
+_VOCABULARY = 50257  # Kirk et al. 2023
 _WORTH = 0.8  # of their number that weighted samples must be worth
-_LARGEST = 50.0  # nats of a weight
+_LARGEST = 50.0  # nats between two weights
 _REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities
 
 
@@ -79,6 +100,11 @@ class Evidence:
         return torch.zeros(len(self.log), dtype=torch.long) if self.log.steps is None else self.log.steps
 
     @property
+    def has_step(self) -> Tensor:
+        """Which samples have a step, (N,); all of a log without steps."""
+        return self._steps_or_one >= 0
+
+    @property
     def beta(self) -> float:
         """Strength of the KL, above 0."""
         if self.config.beta is None:
@@ -111,7 +137,10 @@ class Evidence:
 
     @property
     def weights(self) -> Tensor:
-        """What each sample counts, (N,): π_ref(y)/π(y) where it stands for the reference's, else 1."""
+        """What each sample counts, (N,), above 0: 1 but for those that are weighted to the reference.
+
+        These count π_ref(y)/π(y), up to a factor of their prompt that makes their mean 1.
+        """
         return self._reference[1]
 
     @property
@@ -139,15 +168,18 @@ class Evidence:
         known = (~self.rewards.isnan() & ~gaps.isnan() & (steps >= 0)).nonzero().squeeze(1)
         if len(known) == 0 or int(steps[known].min()) > int(steps[self.first_rows].min()):
             return self.first_rows, weights
-        ratios = (-gaps[known]).clamp(max=_LARGEST).exp()
         distinct, step = torch.unique(steps[known], return_inverse=True)
+        log_ratios = -gaps[known]
+        scale = log_ratios[step == 0].max()  # for which (Σw)²/Σw² does not care, but a float does
+        ratios = (log_ratios - scale).clamp(-_LARGEST, _LARGEST).exp()
         by_step = Groups(index=step, count=len(distinct))
         sums, squares = (group_sum(values, by_step).cumsum(0) for values in (ratios, ratios.square()))
         is_worth = sums.square() >= _WORTH * squares * group_size(by_step).cumsum(0)
         last = int(is_worth.long().cumprod(0).sum().clamp(min=1)) - 1
         chosen = step <= last
-        weights[known[chosen]] = ratios[chosen]
-        return known[chosen], weights
+        rows = known[chosen]
+        weights[rows] = _weights(log_ratios[chosen], self.groups_of(rows))
+        return rows, weights
 
     @cached_property
     def good_from(self) -> float:
@@ -183,7 +215,7 @@ class Evidence:
         log = self.log
         if log.outcomes is not None:
             found = log.outcomes[self.reference_rows]
-            different = len(pair_groups(found, self.groups_of(self.reference_rows)).index.unique())
+            different = pair_groups(found, self.groups_of(self.reference_rows)).count
             if len(found) >= _REPEATS * different:
                 return "outcome"
         if log.responses is not None and log.ref_logprobs is not None:
@@ -211,19 +243,35 @@ class Evidence:
 
         beta: of the optimum that their rewards are for; None for their mean rewards.
         """
-        groups, values = self.groups_of(rows), self.rewards[rows]
+        groups, values, names = self.groups_of(rows), self.rewards[rows], self._told_apart(rows)
         if self.kind == "outcome":
-            chosen = _present(self.log.outcomes)[rows]
-            named = torch.where(chosen < 0, len(self.log.outcome_names), chosen)
-            return outcome_units(groups, named, values, self.weights[rows], beta=beta)
-        ref_logprobs, responses = _present(self.log.ref_logprobs)[rows], _present(self.log.responses)[rows]
-        return response_units(groups, responses, values, ref_logprobs, beta=beta)
+            return outcome_units(groups, names, values, self.weights[rows], beta=beta)
+        return response_units(groups, names, values, _present(self.log.ref_logprobs)[rows], beta=beta)
+
+    def _told_apart(self, rows: Tensor) -> Tensor:
+        """A number for what each of some samples is, equal within a unit."""
+        if self.kind == "response":
+            return _present(self.log.responses)[rows]
+        chosen = _present(self.log.outcomes)[rows]
+        return torch.where(chosen < 0, len(self.log.outcome_names), chosen)
+
+    def units_at(self, beta: float) -> Units:
+        """The units with the rewards that they have at another β."""
+        rows = self.unit_rows
+        weights = self.weights[rows] if self.kind == "outcome" else torch.ones(len(rows)).double()
+        rewards = unit_rewards(self.rewards[rows].double(), self._unit_pairs, weights, beta=beta)
+        return replace(self.units, rewards=rewards)
+
+    @cached_property
+    def _unit_pairs(self) -> Groups:
+        """Which of `unit_rows` are of one unit."""
+        return pair_groups(self._told_apart(self.unit_rows), self.groups_of(self.unit_rows))
 
     @cached_property
     def ead_of_groups(self) -> tuple[Tensor, Tensor]:
         """Expectation-adjusted distinct n-grams of at most 500 groups, evenly over training: steps, values.
 
-        Of words, V = 50257. Source: `allmodes.metrics.ead`.
+        Of words, V = 50257; of a group's first 256 samples. Source: `allmodes.metrics.ead`.
         """
         steps = self._steps_or_one
         if self._texts is None or self.log.responses is None:
@@ -233,10 +281,15 @@ class Evidence:
         groups = self.updates.index[known]
         found = _in_order(groups)
         chosen = found[torch.linspace(0, len(found) - 1, min(len(found), _MOST_GROUPS)).round().long()]
-        rows = known[torch.isin(groups, chosen)].sort().values
+        rows = known[torch.isin(groups, chosen)]
+        order, rank = sort_within_groups(
+            rows, Groups(index=self.updates.index[rows], count=self.updates.count)
+        )
+        rows = rows[order[rank < _MOST_OF_A_GROUP]].sort().values
         tokens: dict[int, list[list[str]]] = {}
         for row, text in zip(rows.tolist(), self._texts(rows.tolist()), strict=True):
-            tokens.setdefault(int(self.updates.index[row]), []).append(words(text))
+            # One string a word: those of half a thousand groups of long responses would take gigabytes.
+            tokens.setdefault(int(self.updates.index[row]), []).append([*map(sys.intern, words(text))])
         values = [ead(tokens[group], vocabulary_size=_VOCABULARY) for group in chosen.tolist()]
         step_of = group_common(steps[known], Groups(index=groups, count=self.updates.count))
         return step_of[chosen], torch.tensor(values, dtype=torch.float64)
@@ -245,7 +298,8 @@ class Evidence:
     def group_figures(self) -> GroupFigures:
         """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
         log, steps = self.log, self._steps_or_one
-        outcomes = self._outcomes
+        has_any = log.outcomes is not None or log.responses is not None
+        outcomes = self._outcomes if has_any else torch.full((len(log),), -1)
         known = (steps >= 0).nonzero().squeeze(1)
         rewards = torch.full((len(log),), math.nan) if log.rewards is None else log.rewards
         return group_figures(
@@ -262,6 +316,8 @@ class Evidence:
             return self.ead_of_groups
         if name == "reward":
             _ = self.rewards  # which the log may lack
+        elif name != "repeated":
+            _ = self._outcomes
         found = self.group_figures
         return found.steps, getattr(found, name)
 
@@ -294,7 +350,7 @@ class Evidence:
         """Of the reward or the entropy of outcomes of one group, by the bootstrap."""
         if name == "reward":
             rewards = self.rewards[rows]
-            return bootstrap_sem(rewards[~rewards.isnan()].tolist(), resamples=1000)
+            return error_of_mean(rewards[~rewards.isnan()])
         outcomes = self._outcomes[rows]
         counts = torch.unique(outcomes[outcomes >= 0], return_counts=True)[1].double()
         # Poisson numbers of each outcome, for those of resamples, without drawing every sample.
@@ -376,8 +432,15 @@ class Evidence:
 
 
 def _at_least(rewards: Tensor, level: float) -> Tensor:
-    """R ≥ τ, but for rounding: a unit's reward is a mean."""
-    return rewards >= level - 1e-9 * max(1.0, abs(level))
+    """R ≥ τ, but for rounding: a unit's reward is a mean, and many programs keep float32."""
+    return rewards >= level - max(1e-9, 1e-6 * abs(level))
+
+
+def _weights(log_ratios: Tensor, groups: Groups) -> Tensor:
+    """Their exponentials over the mean of each group, (N,); none is 0."""
+    largest = group_max(log_ratios, groups)[groups.index]
+    ratios = (log_ratios - largest).clamp(min=-_LARGEST).exp()
+    return ratios / group_mean(ratios, groups)[groups.index]
 
 
 def _in_order(groups: Tensor) -> Tensor:

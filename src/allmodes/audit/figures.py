@@ -64,12 +64,9 @@ def draw_optimum(evidence: Evidence) -> Any:
     )  # fmt: skip
     left.legend()
     betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
-    for name, logprobs_at, colour in (
-        ("no transform", lambda b: optimum_logprobs(units, beta=b), BLUE),
-        ("MARA", lambda b: mara_logprobs(units, anchored, beta=b), GREEN),
-    ):
-        values = [_mean_effective(units, logprobs_at(b), good) for b in betas]
-        right.plot(betas, values, color=colour, label=name)
+    found = [_effective_at(evidence, b) for b in betas]
+    for name, colour, at in (("no transform", BLUE, 0), ("MARA", GREEN, 1)):
+        right.plot(betas, [values[at] for values in found], color=colour, label=name)
     right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     right.axhline(_mean_effective(units, units.ref_logprobs, good), color=MUTED, linewidth=0.8)
     right.set(
@@ -223,6 +220,16 @@ def _shares_by_rank(units: Units, logprobs: Tensor, good: Tensor) -> list[float]
 
 def _within(logprobs: Tensor, groups: Groups) -> Tensor:
     return (logprobs - group_logsumexp(logprobs, groups)[groups.index]).exp()
+
+
+def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:
+    """The mean effective number of good units were β another: without a transform, and with MARA."""
+    units = evidence.units_at(beta)
+    good = evidence.good(units)
+    mara = mara_logprobs(units, evidence.above_tau(units), beta=beta)
+    return _mean_effective(units, optimum_logprobs(units, beta=beta), good), _mean_effective(
+        units, mara, good
+    )
 
 
 def _mean_effective(units: Units, logprobs: Tensor, good: Tensor) -> float:

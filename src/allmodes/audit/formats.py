@@ -91,6 +91,11 @@ def map_columns(
         fields["outcome"] = _matched(outcome_pattern, fields.get("response"))
     # verl's key of a prompt is its uid.
     prompt = _plain("input") if found == "verl" and "prompt" not in given else fields.get("prompt")
+    if first and not fields:
+        raise InputError(
+            f"expected a log with one of the columns {', '.join(COLUMNS)}, or `--columns`; "
+            f"got {', '.join(first)}"
+        )
 
     def convert(row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: field.read(row) for name, field in fields.items()}
@@ -130,11 +135,15 @@ def _trl(
 ) -> dict[str, _Field]:
     """GRPOTrainer's Parquet files: the total reward is no column, and weights are not in the file.
 
-    taken: columns that are something else.
+    A log that is not TRL's own, for want of advantages, may have TRL's names and a column `reward`. taken:
+    columns that are something else, as all of our names are.
     """
+    ours = {name: _plain(name) for name in COLUMNS if name in first and name != "reward"}
+    if rewards is None and "reward" in first and "advantage" not in first:
+        ours["reward"], rewards = _plain("reward"), {}
     if rewards is None:
         numbers = (name for name, value in first.items() if value is None or _is_number(value))
-        rewards = {name: 1.0 for name in numbers if name not in (*_TRL_OWN, *taken)}
+        rewards = {name: 1.0 for name in numbers if name not in (*_TRL_OWN, *ours, *taken)}
     for name in rewards:
         _check_there("rewards", name, first)
     weights = dict(rewards)
@@ -148,7 +157,7 @@ def _trl(
 
     words = " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in weights.items())
     fields = {"prompt": _plain("prompt"), "response": _message("completion"), "step": _plain("step")}
-    return fields | ({"reward": _Field(words, total)} if weights else {})
+    return ours | fields | ({"reward": _Field(words, total)} if weights else {})
 
 
 def _verl(first: Mapping[str, Any]) -> dict[str, _Field]:

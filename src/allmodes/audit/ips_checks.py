@@ -34,18 +34,18 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         )
     units = evidence.units_of(evidence.unit_rows, beta=None)
     found = units.prompts.index.unique()[:_MOST_PROMPTS]
+    is_rewarded = units.rewards > 0  # what earns nothing goes extinct with any group
+    if not bool(is_rewarded.any()):
+        return Answer(state="not applicable", summary="No outcome has a reward above 0.")
+    good = evidence.good(units)
     outcomes = extinct = good_extinct = 0
     for prompt in found.tolist():
-        own = units.rewards[units.prompts.index == prompt]
-        own = own[own > 0]  # what earns nothing goes extinct with any group
-        if len(own) == 0:
-            continue
-        lost = ips_target(own, group_size=size - 1).isneginf()
-        outcomes += len(own)
-        extinct += int(lost.sum())
-        good_extinct += int((lost & (own >= evidence.good_from)).sum())
-    if outcomes == 0:
-        return Answer(state="not applicable", summary="No outcome has a reward above 0.")
+        own = (is_rewarded & (units.prompts.index == prompt)).nonzero().squeeze(1)
+        if len(own) > 0:
+            lost = ips_target(units.rewards[own], group_size=size - 1).isneginf()
+            outcomes += len(own)
+            extinct += int(lost.sum())
+            good_extinct += int((lost & good[own]).sum())
     # A KL keeps what would go extinct: rarer than its reward has earned, but above 0.
     is_held = (evidence.config.beta or 0) > 0 and evidence.config.kl != "k1-in-loss"
     state = "issue" if good_extinct and not is_held else "tip" if extinct else "passed"

@@ -20,6 +20,7 @@ WHOLE_NUMBERS = ("step", "num_tokens")
 TEXTS = ("prompt", "response", "outcome")
 COLUMNS = (*TEXTS, "reward", *LOGPROBS, *WHOLE_NUMBERS, "truncated")
 _NAME = 80  # characters of a prompt or an outcome that are kept for showing
+_LARGEST = 1e100  # of a number, so that squares, and sums of squares, are finite
 
 Convert = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """A row as a program wrote it → a row with our columns' names. Raises BadLineError for a malformed one."""
@@ -222,7 +223,10 @@ def _number(value: Any, name: str) -> float:
             value = float(value)
         except ValueError as error:
             raise BadLineError(f"`{name}` is not a number") from error
-    return finite_number(value, name)
+    number = finite_number(value, name)
+    if abs(number) > _LARGEST:
+        raise BadLineError(f"`{name}` is beyond ±{_LARGEST:g}")
+    return number
 
 
 def _logprob(value: Any, name: str) -> float:

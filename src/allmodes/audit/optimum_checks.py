@@ -55,17 +55,17 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     count, before, effective, top, spread = estimate(evidence, statistics)
     if math.isnan(count.value):
         return _too_few(evidence)
-    bar = 1 + _UNEVEN * (count.value - 1)  # 1 is the least there can be
-    is_uneven = effective.is_below(bar)
+    is_uneven = effective.is_below(_bar(count.value))
     return Answer(
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
             f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
-            f"{evidence.kind}s of a prompt, and gives {top} of their mass to the first of them, which is "
-            f"{factor(spread)} times as likely as the last; the reference has an effective {before}."
+            f"{evidence.kind}s of a prompt (a reward from {tau:g} on), and gives {top} of their mass to the "
+            f"first of them, which is {factor(spread)} times as likely as the last; the reference has an "
+            f"effective {before}."
             f"{_other_kl(evidence)}"
         ),
-        remedy=_remedy_of_evenness(evidence, bar) if is_uneven else "",
+        remedy=_remedy_of_evenness(evidence) if is_uneven else "",
         numbers={
             "good_from": tau,
             "good": count.value,
@@ -77,34 +77,49 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     )
 
 
-def _remedy_of_evenness(evidence: Evidence, bar: float) -> str:
+def _bar(count: float) -> float:
+    """The effective number that is even enough for so many good units; 1 is the least there can be."""
+    return 1 + _UNEVEN * (count - 1)
+
+
+def _remedy_of_evenness(evidence: Evidence) -> str:
     """MARA, and another β where one would do: there may be one between the best rewards and the reference."""
     mara = f"use {option('mara', evidence.config.trainer)}"
-    if evidence.config.transform not in (None, "none"):
+    if evidence.config.transform == "mara":
+        return (
+            f"Lower τ: MARA makes {evidence.kind}s equally likely from {evidence.tau:g} on, and the good "
+            f"ones begin at {evidence.good_from:g}."
+        )
+    if evidence.config.transform == "ips":
         return f"For good {evidence.kind}s that are equally likely, {mara}."
     means: dict[float, float] = {}
+    bars: dict[float, float] = {}
     for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
         beta = evidence.beta * 10 ** (power / _STEPS)
-        units = evidence.units_of(evidence.unit_rows, beta=beta)
+        units = evidence.units_at(beta)
         even = evenness(units, optimum_logprobs(units, beta=beta), evidence.good(units))
-        means[beta] = float(_of_several(even, even.effective).nanmean())
-    best = max(means, key=lambda beta: means[beta])
-    if means[best] < bar:
+        effective, count = (
+            float(_of_several(even, values).nanmean()) for values in (even.effective, even.count.double())
+        )
+        if not math.isnan(effective):  # as where rewards that a larger β averages are not good
+            means[beta], bars[beta] = effective, _bar(count)
+    enough = [beta for beta in means if means[beta] >= bars[beta]]
+    if not enough:
         return (
             f"No β mends it: the best between {min(means):.1g} and {max(means):.1g} has an effective "
-            f"{means[best]:.3g}. Instead, {mara}."
+            f"{max(means.values()):.3g}. Instead, {mara}."
         )
-    enough = min(
-        (beta for beta in means if means[beta] >= bar), key=lambda b: abs(math.log(b / evidence.beta))
-    )
+    nearest = min(enough, key=lambda beta: abs(math.log(beta / evidence.beta)))
     return (
-        f"At β = {enough:.2g} the optimum has an effective {means[enough]:.3g}: change "
+        f"At β = {nearest:.2g} the optimum has an effective {means[nearest]:.3g}: change "
         f"{option('beta', evidence.config.trainer)}; or {mara}."
     )
 
 
 def _other_kl(evidence: Evidence) -> str:
     """What has to be said where the training has another KL than the one whose optimum this is."""
+    if evidence.config.kl == "k1-in-loss" and evidence.config.beta:
+        return " That is with a KL; yours has no gradient (AM041), and nothing holds to the reference."
     is_forward = evidence.config.kl == "k3-in-loss" and evidence.config.transform != "ips"
     return " That is under the reverse KL; yours is the forward one (AM041)." if is_forward else ""
 
@@ -189,10 +204,11 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
 
 
 def _ties(units: Units, good: Tensor) -> tuple[Tensor, Groups]:
-    """The good units, and those of one prompt with one reward (to ten digits) as groups."""
+    """The good units, and those of one prompt with one reward (to ten digits of the largest) as groups."""
     rows = good.nonzero().squeeze(1)
     chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-    return rows, pair_groups((units.rewards[rows] * 1e10).round().long(), chosen)
+    scale = max(1.0, float(units.rewards.abs().max()))  # a whole number of 64 bits has 18 digits
+    return rows, pair_groups((units.rewards[rows] * (1e10 / scale)).round().long(), chosen)
 
 
 def _may_be_chance(evidence: Evidence) -> bool:

@@ -21,9 +21,10 @@ _SAME = 1e-3  # nats; a policy that is nearer to its reference than this has not
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A figure as it was predicted and as it came out, means over prompts."""
+    """A figure of the reference, as it was predicted and as it came out, means over prompts."""
 
     name: str
+    before: Estimate
     predicted: Estimate
     observed: Estimate
 
@@ -72,6 +73,8 @@ def predict_within(evidence: Evidence) -> Prediction:
     if last is None:
         raise MissingError("the log has no column `step`: there is no before and after")
     rows, words = last
+    if bool((rows & (evidence.steps == evidence.steps[evidence.has_step].min())).any()):
+        raise MissingError("the log has one window of steps: there is no before and after")
     return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), words)
 
 
@@ -97,10 +100,7 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
     steps = evidence.log.steps
     if steps is None:
         return None
-    known = steps[steps >= 0]
     last = windows(*evidence.series("reward"))[-1]
-    if last.first_step <= int(known.min()):
-        raise MissingError("the log has one window of steps: there is no before and after")
     rows = (steps >= last.first_step) & ~evidence.rewards.isnan()
     return rows, f"steps {last.first_step} to {last.last_step}"
 
@@ -116,6 +116,9 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     # Where the reference has several good outcomes; what is left of them afterwards may be one, or none.
     several = shared & (group_size(units.prompts, before.good(units)) >= 2)
     after_shared, after_several = (torch.isin(keys[1], keys[0][mask]) for mask in (shared, several))
+
+    def reference(units: Units) -> list[Tensor]:
+        return _figures(units, units.ref_logprobs, before.good(units), shared, several)
 
     def predicted(units: Units) -> list[Tensor]:
         return _figures(units, before.optimum(units), before.good(units), shared, several)
@@ -144,7 +147,7 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
         samples_after=len(after.unit_rows),
         after=words,
         figures=_pairs(
-            estimate(before, predicted), estimate(after, observed)
+            estimate(before, reference), estimate(before, predicted), estimate(after, observed)
         ),
         names=names,
         before=spread(units.shares[first.rows], index[:one]),
@@ -263,18 +266,19 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
     )
 
 
-def _figures_of_sides(evidence: Evidence, sides: _Sides) -> tuple[list[float], list[float]]:
-    """The figures of the prediction and of what came out, with the slope of one change over the other."""
+def _figures_of_sides(evidence: Evidence, sides: _Sides) -> list[list[float]]:
+    """Of reference, prediction and what came out, with the slope of the change over the predicted one."""
     units = sides.units
     good = evidence.good(units)
     has_any, several = group_size(units.prompts) > 0, group_size(units.prompts, good) >= 2
-    predicted, observed = (
+    before, predicted, observed = (
         [float(values.nanmean()) for values in _figures(units, side, good, has_any, several)]
-        for side in (sides.predicted, sides.observed)
+        for side in (sides.before, sides.predicted, sides.observed)
     )
     x, y = (_centred(side - sides.before, units.prompts) for side in (sides.predicted, sides.observed))
     slope = float((x * y).sum() / x.square().sum()) if bool((x != 0).any()) else math.nan
-    return [*predicted, 1.0], [*observed, slope]
+    ends = (math.nan, math.nan) if math.isnan(slope) else (0.0, 1.0)
+    return [[*before, ends[0]], [*predicted, ends[1]], [*observed, slope]]
 
 
 def _centred(values: Tensor, prompts: Groups) -> Tensor:
@@ -304,8 +308,9 @@ def _figures(units: Units, logprobs: Tensor, good: Tensor, chosen: Tensor, sever
     ]
 
 
-def _pairs(predicted: list[Estimate], observed: list[Estimate]) -> tuple[Pair, ...]:
+def _pairs(before: list[Estimate], predicted: list[Estimate], observed: list[Estimate]) -> tuple[Pair, ...]:
     return tuple(
-        Pair(name=name, predicted=one, observed=other)
-        for name, one, other in zip(_NAMES, predicted, observed, strict=False)
+        Pair(name=name, before=base, predicted=one, observed=other)
+        for name, base, one, other in zip(_NAMES, before, predicted, observed, strict=False)
+        if not (math.isnan(one.value) and math.isnan(other.value))  # as where no prompt has two good ones
     )

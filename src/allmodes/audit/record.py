@@ -56,7 +56,11 @@ def prediction_record(prediction: Prediction | str) -> dict[str, Any]:
         "samples_after": prediction.samples_after,
         "after": prediction.after,
         "figures": {
-            pair.name: {"predicted": plain(pair.predicted), "observed": plain(pair.observed)}
+            pair.name: {
+                "before": plain(pair.before),
+                "predicted": plain(pair.predicted),
+                "observed": plain(pair.observed),
+            }
             for pair in prediction.figures
         },
         "total_variation_to_prediction": plain(to_prediction),

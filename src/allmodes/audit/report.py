@@ -162,7 +162,10 @@ def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
             f"{words} Total variation between what came out and the prediction: {to_prediction:.3f}; and the "
             f"reference: {to_reference:.3f}."
         ),
-        "rows": [(pair.name, str(pair.predicted), str(pair.observed)) for pair in prediction.figures],
+        "rows": [
+            (pair.name, str(pair.before), str(pair.predicted), str(pair.observed))
+            for pair in prediction.figures
+        ],
     }
 
 

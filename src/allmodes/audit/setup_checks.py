@@ -70,7 +70,7 @@ def scaled_advantages(evidence: Evidence) -> Answer:
             f"Advantages are divided by the standard deviation s of their {config.scale_rewards}, the KL is "
             "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
         ),
-        remedy=f"Set {option('no scaling', config.trainer)}, or put the KL into the reward.",
+        remedy=f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward.",
     )
 
 
@@ -94,7 +94,7 @@ def which_kl(evidence: Evidence) -> Answer:
 def groups_without_difference(evidence: Evidence) -> Answer:
     """How many groups teach nothing, since all their rewards are equal."""
     rewards = evidence.rewards
-    known = ~rewards.isnan()
+    known = ~rewards.isnan() & evidence.has_step
     groups = Groups(index=evidence.updates.index[known], count=evidence.updates.count)
     size = group_size(groups)
     extent = group_max(rewards[known], groups) - group_min(rewards[known], groups)
@@ -130,12 +130,16 @@ def truncated_responses(evidence: Evidence) -> Answer:
     else:
         share = float((log.num_tokens[log.num_tokens >= 0] >= limit).double().mean())
     state = _graded(share, tip=_CUT, issue=_MOSTLY_CUT)
+    why = ""
+    if state != "passed":
+        why = (
+            " Beginnings are likelier than whole responses, and may become MARA's anchor."
+            if evidence.config.transform == "mara"
+            else " A beginning has no answer that could be scored."
+        )
     return Answer(
         state=state,
-        summary=(
-            f"{share:.1%} of the responses were cut off. Beginnings are likelier than whole responses, and "
-            "may become MARA's anchor."
-        ),
+        summary=f"{share:.1%} of the responses were cut off.{why}",
         remedy=(
             ""
             if state == "passed"
@@ -151,7 +155,9 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
     if q is None:
         return Answer(state="not applicable", summary="τ is not a quantile.")
     rewards, steps = evidence.rewards, evidence.log.steps
-    known = ~rewards.isnan()
+    known = ~rewards.isnan() & evidence.has_step
+    if not bool(known.any()):
+        raise MissingError("no sample of a step has a reward")
     one = Groups(index=torch.zeros(int(known.sum()), dtype=torch.long), count=1)
     batches = one if steps is None else pair_groups(steps[known], one)
     tau = GroupQuantile(q)(rewards[known], batches.index)  # +inf where it is the smallest

@@ -180,30 +180,44 @@ def _csv_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> _L
             line.removeprefix(codecs.BOM_UTF8.decode() if first else "")
             for first, line in _decoded(path, raw)
         )
-        reader = csv.reader(text, strict=True)
         head: list[str] | None = None
-        end = 0
-        try:
-            for cells in reader:
-                number, end = end + 1, reader.line_num  # a quoted cell may go over several lines
-                unsaid += sum(map(len, cells))
+        for number, cells in _csv_cells(text):
+            if isinstance(cells, BadLineError):
+                yield number, cells
                 if head is None:
-                    head = [cell.strip() for cell in cells]
-                elif cells and (wanted is None or number in wanted):
-                    yield number, _csv_row(head, cells)
-                if unsaid >= 1 << 20:
-                    advance(unsaid)
-                    size, unsaid = size - unsaid, 0
-        except csv.Error as error:
-            # An open quotation mark takes all that follows: nothing after it can be told apart.
-            cut = "unexpected end" in str(error)
-            yield (
-                end + 1,
-                BadLineError(
-                    "cut off at the end of the file" if cut else f"not CSV ({error})", is_broken=True
-                ),
-            )
+                    break
+                continue
+            unsaid += sum(map(len, cells))
+            if head is None:
+                head = _head(cells)
+            elif cells and (wanted is None or number in wanted):
+                yield number, _csv_row(head, cells)
+            if unsaid >= 1 << 20:
+                advance(unsaid)
+                size, unsaid = size - unsaid, 0
     advance(max(size, 0))
+
+
+def _csv_cells(lines: Iterator[str]) -> Iterator[tuple[int, list[str] | BadLineError]]:
+    """Rows by the number of their first line: a fault costs its row, but an open quotation mark all below."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        number = reader.line_num + 1  # a quoted cell may go over several lines
+        try:
+            yield number, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            is_open = "unexpected end" in str(error)
+            kind = "cut off, or not to be read from a quotation mark on" if is_open else f"not CSV ({error})"
+            yield number, BadLineError(kind, is_broken=True)
+
+
+def _head(cells: list[str]) -> list[str]:
+    """Names of columns; one that comes again is `name.1`, as pandas calls it, and hides nothing."""
+    names = [cell.strip() for cell in cells]
+    again = [names[:at].count(name) for at, name in enumerate(names)]
+    return [f"{name}.{count}" if count else name for name, count in zip(names, again, strict=True)]
 
 
 def _decoded(path: Path, handle: Any) -> Iterator[tuple[bool, str]]:

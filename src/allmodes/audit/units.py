@@ -60,7 +60,7 @@ def outcome_units(
         kind="outcome",
         prompts=prompt,
         ref_logprobs=shares.log(),
-        rewards=_unit_rewards(rewards.double(), pairs, beta, weights),
+        rewards=unit_rewards(rewards.double(), pairs, weights, beta=beta),
         shares=shares,
         first=first,
     )
@@ -81,7 +81,7 @@ def response_units(
         kind="response",
         prompts=prompt,
         ref_logprobs=group_mean(ref_logprobs.double(), pairs),
-        rewards=_unit_rewards(rewards.double(), pairs, beta, torch.ones(len(rewards)).double()),
+        rewards=unit_rewards(rewards.double(), pairs, torch.ones(len(rewards)).double(), beta=beta),
         shares=group_size(pairs).double() / group_size(prompts)[prompt.index],
         first=first,
     )
@@ -231,7 +231,8 @@ def _first(pairs: Groups, size: int) -> Tensor:
     return first.scatter_reduce_(0, pairs.index, torch.arange(size), "amin")
 
 
-def _unit_rewards(rewards: Tensor, pairs: Groups, beta: float | None, weights: Tensor) -> Tensor:
+def unit_rewards(rewards: Tensor, pairs: Groups, weights: Tensor, *, beta: float | None) -> Tensor:
+    """β log Σ w exp(R/β) / Σ w of the samples of each unit, (U,); Σ w R / Σ w without β."""
     total = group_sum(weights, pairs)
     if beta is None:
         return group_sum(weights * rewards, pairs) / total

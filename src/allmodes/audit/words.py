@@ -52,7 +52,7 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     },
 }
 _PLAIN: dict[Setting, str] = {
-    "beta": "β, the strength of the KL",
+    "beta": "β of the KL",
     "mara": "MARA's rewards (`allmodes.objectives.mara_rewards`)",
     "group size": "the number of samples of a prompt",
     "length": "the limit of a response's length",
