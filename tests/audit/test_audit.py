@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from allmodes.audit import CHECKS, run
-from allmodes.audit.audit import audit_source, first_row
+from allmodes.audit.audit import audit_source, merged_row
 from allmodes.audit.formats import map_columns
 from allmodes.audit.sources import RecordSource
 from allmodes.errors import InputError
@@ -63,7 +63,7 @@ def test_a_log_that_is_cut_while_it_is_read() -> None:
     source = RecordSource([])
     source._records = Shrinking(rows)
     with pytest.raises(InputError, match="rows of it changed"):
-        audit_source(source, map_columns(first_row(source)), AuditConfig())
+        audit_source(source, map_columns(merged_row(source)), AuditConfig())
 
 
 @pytest.mark.parametrize("records", [[], [1, 2]])

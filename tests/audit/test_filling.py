@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.audit.audit import audit_source, first_row
+from allmodes.audit.audit import audit_source, merged_row
 from allmodes.audit.filling import Column, FilledSource, Request, Scored, fill
 from allmodes.audit.formats import Mapped, map_columns
 from allmodes.audit.log import Log, read_log
@@ -66,7 +66,7 @@ def filled(
 ) -> FilledSource:
     return fill(
         source,
-        mapped or map_columns(first_row(source)),
+        mapped or map_columns(merged_row(source)),
         scorer,
         column=column,
         path=path,
@@ -81,7 +81,7 @@ def rows_of(source: Source) -> list[Any]:
 
 def log_of(source: FilledSource, **settings: Any) -> Log:
     columns = {**settings.pop("columns", {}), **source.columns}
-    return read_log(source, map_columns(first_row(source), columns=columns, **settings).convert)
+    return read_log(source, map_columns(merged_row(source), columns=columns, **settings).convert)
 
 
 def numbers(column: Any) -> list[float | None]:
@@ -216,7 +216,7 @@ def test_values_of_a_column_by_another_name_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ref_logprob", "num_tokens"])
 def test_our_name_for_another_column_is_refused(name: str, tmp_path: Path) -> None:
     source = RecordSource([{"response": "a", name: 1}])
-    mapped = map_columns(first_row(source), columns={"step": name})
+    mapped = map_columns(merged_row(source), columns={"step": name})
     with pytest.raises(
         InputError, match=rf"^`columns\.step`: expected another name than '{name}', which is added$"
     ):
@@ -391,7 +391,7 @@ TRL = [
 
 def test_added_columns_are_no_rewards_of_trl(tmp_path: Path) -> None:
     found = filled(RecordSource(TRL), tmp_path / "ref.jsonl")
-    mapped = map_columns(first_row(found), columns=found.columns)
+    mapped = map_columns(merged_row(found), columns=found.columns)
     assert (mapped.format, mapped.sources["reward"]) == ("trl", "accuracy")
     assert numbers(read_log(found, mapped.convert).rewards) == [1.0, 1.0]
 
@@ -429,6 +429,6 @@ def test_an_audit_of_a_filled_log(tmp_path: Path) -> None:
     before = audit_source(source, mapped, AuditConfig(beta=0.1))
     assert before.of("AM011").state == "skipped"
     found = filled(source, tmp_path / "ref.jsonl", mapped=mapped)
-    after = audit_source(found, map_columns(first_row(found), columns=found.columns), AuditConfig(beta=0.1))
+    after = audit_source(found, map_columns(merged_row(found), columns=found.columns), AuditConfig(beta=0.1))
     assert after.of("AM011").state == "issue"
     assert after.of("AM045").state == "passed"

@@ -110,7 +110,7 @@ def test_what_some_rows_lack_is_marked() -> None:
 BAD = [
     ({"response": 5}, "`response` is not a text"),
     ({"response": "a", "reward": "high"}, "`reward` is not a number"),
-    ({"response": "a", "reward": True}, "`reward` is not a number"),
+    ({"response": "a", "ref_logprob": False}, "`ref_logprob` is not a number"),
     ({"response": "a", "reward": math.nan}, "`reward` is NaN or infinite"),
     ({"response": "a", "reward": 10**400}, "`reward` is NaN or infinite"),
     ({"response": "a", "ref_logprob": 0.5}, "`ref_logprob` is positive: expected a log-probability"),
@@ -267,3 +267,9 @@ def test_a_ledger(tmp_path: Path) -> None:
     assert torch.equal(log.rewards.isnan(), torch.tensor([False, True, False]))
     assert log.rewards[2] == 0.9
     assert log.outcome_names == ["CCO", "CCN", "CCC"]
+
+
+def test_a_verifiers_rewards_are_one_and_zero() -> None:
+    log = read_log(RecordSource([{"reward": True}, {"reward": False}]), dict)
+    assert log.rewards is not None
+    assert log.rewards.tolist() == [1.0, 0.0]

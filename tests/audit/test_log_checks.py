@@ -103,7 +103,13 @@ def reference(gaps: list[float] | None, **rest: Any) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("gaps", "state"),
-    [([0.0], "passed"), ([0.0, 1.0], "passed"), ([0.0, 1.2], "tip"), ([-5.0] + [0.0] * 39, "issue")],
+    [
+        ([0.0], "passed"),
+        ([-0.3725, 0.6], "passed"),  # weights of 1.451 and .549
+        ([-0.4899, 1.0], "tip"),  # of 1.632 and .368
+        ([-5.0] + [0.0] * 39, "issue"),
+        ([2.0], "tip"),  # all alike: the policy draws less than the reference does
+    ],
 )
 @pytest.mark.parametrize("step", [None, 0, 7])
 def test_samples_that_another_policy_drew(gaps: list[float], state: str, step: int | None) -> None:
@@ -113,6 +119,7 @@ def test_samples_that_another_policy_drew(gaps: list[float], state: str, step: i
     worth = sum(weights) ** 2 / sum(w * w for w in weights) / len(gaps)
     assert (found.state, found.numbers["worth"]) == (state, pytest.approx(worth))
     assert found.numbers["kl"].value == pytest.approx(sum(gaps) / len(gaps))
+    assert found.numbers["seen"].value == pytest.approx(sum(weights) / len(weights))
 
 
 def test_a_policy_that_is_thousands_of_nats_away() -> None:

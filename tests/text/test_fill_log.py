@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from allmodes.audit.audit import audit_source, first_row
+from allmodes.audit.audit import audit_source, merged_row
 from allmodes.audit.filling import Column, FilledSource
 from allmodes.audit.formats import map_columns
 from allmodes.audit.log import read_log
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled(rows: list[dict[str, Any]], folder: Path, model: Path | str, **changes: Any) -> FilledSource:
     settings: dict[str, Any] = {"column": "ref_logprob", "prompts": "auto", "max_tokens": None, **changes}
     source = RecordSource(list(rows))
-    return fill_log(source, map_columns(first_row(source)), model=str(model), folder=folder, **settings)
+    return fill_log(source, map_columns(merged_row(source)), model=str(model), folder=folder, **settings)
 
 
 def values(source: FilledSource, name: str = "ref_logprob") -> list[Any]:
@@ -81,7 +81,7 @@ def test_an_audit_has_what_it_lacked(model: Path, tmp_path: Path) -> None:
         found, mapped, model=str(model), column="policy_logprob", folder=tmp_path, prompts="auto",
         max_tokens=None,
     )  # fmt: skip
-    audit = audit_source(both, map_columns(first_row(both), columns=both.columns), AuditConfig(beta=0.1))
+    audit = audit_source(both, map_columns(merged_row(both), columns=both.columns), AuditConfig(beta=0.1))
     assert audit.of("AM011").state in ("issue", "tip", "passed")
     assert audit.log.ref_logprobs is not None
     assert audit.log.policy_logprobs is not None
@@ -187,7 +187,7 @@ def test_a_policy_over_smiles(name: str, tmp_path: Path) -> None:
     ):
         assert (value, tokens) == ((None, None) if one is None else (pytest.approx(one[0], abs=1e-4), one[1]))
     assert (found.computed, found.failed) == (4, 1)
-    log = read_log(found, map_columns(first_row(found), columns=found.columns).convert)
+    log = read_log(found, map_columns(merged_row(found), columns=found.columns).convert)
     assert log.policy_logprobs is not None
 
 

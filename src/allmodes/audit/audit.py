@@ -130,7 +130,11 @@ def run(
     """
     source = RecordSource(list(records))
     mapped = map_columns(
-        first_row(source), format=format, columns=columns, rewards=rewards, outcome_pattern=outcome_pattern
+        merged_row(source),
+        format=format,
+        columns=columns,
+        rewards=rewards,
+        outcome_pattern=outcome_pattern,
     )
     return audit_source(source, mapped, config or AuditConfig())
 
@@ -172,7 +176,7 @@ def audit_source(
     )
 
 
-def first_row(source: Source) -> Mapping[str, Any]:
+def merged_row(source: Source) -> Mapping[str, Any]:
     """The first thousand rows that can be read as one, by which columns are known; {} where none can be.
 
     Of each column the first value that is not null: what a sample has not, programs leave out of its row.

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from rich.console import Console
 
-from allmodes.audit.audit import CHECKS, Audit, audit_source, first_row
+from allmodes.audit.audit import CHECKS, Audit, audit_source, merged_row
 from allmodes.audit.compare import Comparison, print_comparison, write_comparison
 from allmodes.audit.filling import FilledSource
 from allmodes.audit.formats import Format, Mapped, map_columns
@@ -39,7 +39,7 @@ class Reading:
         """The columns of a log, with those that were added."""
         added = source.columns if isinstance(source, FilledSource) else {}
         return map_columns(
-            first_row(source),
+            merged_row(source),
             format=self.format,
             columns={**self.columns, **added},
             rewards=self.rewards,

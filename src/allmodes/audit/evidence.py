@@ -36,6 +36,7 @@ from allmodes.metrics.text import words
 from allmodes.objectives.groups import (
     Groups,
     group_common,
+    group_first,
     group_max,
     group_mean,
     group_size,
@@ -446,9 +447,7 @@ def _weights(log_ratios: Tensor, groups: Groups) -> Tensor:
 def _in_order(groups: Tensor) -> Tensor:
     """Each group once, in the order of its first sample."""
     distinct, index = torch.unique(groups, return_inverse=True)
-    first = torch.full((len(distinct),), len(groups), dtype=torch.long)
-    first = first.scatter_reduce_(0, index, torch.arange(len(groups)), "amin")
-    return distinct[first.argsort()]
+    return distinct[group_first(Groups(index=index, count=len(distinct))).argsort()]
 
 
 def _present(column: Tensor | None) -> Tensor:

@@ -218,6 +218,8 @@ def _number(value: Any, name: str) -> float:
     """A number, NaN for null; a text where a table has nothing else."""
     if value is None:
         return math.nan
+    if isinstance(value, bool) and name == "reward":  # of a verifier
+        return float(value)
     if isinstance(value, str):
         try:
             value = float(value)

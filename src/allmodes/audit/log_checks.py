@@ -9,12 +9,14 @@ from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.log import Log
-from allmodes.objectives.groups import Groups, group_size
+from allmodes.audit.windows import error_of_mean
+from allmodes.objectives.groups import Groups, group_first, group_size
 
 _MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
 _CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
 _WINDOW, _LONG = 8, 64  # rows
 _WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their number
+_SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that samples show; nats of a weight
 _OTHER_SAMPLES = (
     "What is said of the optimum stands on these samples: give a log that begins with the base model's, or "
     "compare with one (`--compare`)."
@@ -83,7 +85,8 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     """Whether the samples whose shares stand for the reference's probabilities were drawn from it.
 
     Where log-probabilities under both are known, samples are weighted with π_ref/π, and what they are worth
-    is (Σw)²/Σw² of their number; else the log should begin with the first step.
+    is (Σw)²/Σw² of their number; else the log should begin with the first step. Weights have a mean of 1
+    where the policy draws all that the reference does: what is less is mass that the samples do not show.
     """
     if evidence.kind == "response":
         raise NotApplicableError("log-probabilities under the reference are known, whoever drew the samples")
@@ -91,16 +94,17 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     if gaps is not None and not bool(gaps[rows].isnan().any()):
         weights = evidence.weights[rows]
         worth = float(weights.sum().square() / weights.square().sum()) / len(rows)
-        gap = Estimate(value=float(gaps[rows].mean()), error=float(gaps[rows].std()) / math.sqrt(len(rows)))
-        is_poor = worth < _WORTH
+        gap, seen = _mean(gaps[rows]), _mean((-gaps[rows]).clamp(max=_LARGEST).exp())
+        is_poor = worth < _WORTH or seen.is_below(_SEEN)
         return Answer(
             state="issue" if worth < _WORTHLESS else "tip" if is_poor else "passed",
             summary=(
                 f"The policy that drew {len(rows):,} samples for the reference is {gap} nats away from it; "
-                f"weighted with π_ref/π they are worth {worth:.0%} of their number."
+                f"weighted with π_ref/π they are worth {worth:.0%} of their number, and show {seen} of the "
+                "reference's mass."
             ),
             remedy=_OTHER_SAMPLES if is_poor else "",
-            numbers={"kl": gap, "worth": worth},
+            numbers={"kl": gap, "worth": worth, "seen": seen},
         )
     if evidence.log.steps is None:
         raise MissingError("the log has no column `step` that says which samples came before training")
@@ -111,6 +115,10 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
         remedy=_OTHER_SAMPLES if first > 1 else "",
         numbers={"first_step": first},
     )
+
+
+def _mean(values: Tensor) -> Estimate:
+    return Estimate(value=float(values.mean()), error=error_of_mean(values))
 
 
 def _copies(digests: Tensor, surprise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +134,8 @@ def _copies(digests: Tensor, surprise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         windows = _mixed(windows, column)
     is_varied = (rows.sort(dim=1).values.diff(dim=1) != 0).all(1)
     place = torch.arange(len(rows))
-    first = _first_of(_equal(windows))
+    same = _equal(windows)
+    first = group_first(same)[same.index]
     distance = place - first
     again = (distance >= _WINDOW).nonzero().squeeze(1)
     if len(again) == 0:
@@ -152,13 +161,6 @@ def _equal(values: Tensor) -> Groups:
     """Equal values as groups."""
     distinct, index = torch.unique(values, return_inverse=True)
     return Groups(index=index, count=len(distinct))
-
-
-def _first_of(groups: Groups) -> Tensor:
-    """The lowest index of each sample's group, (N,)."""
-    n = len(groups.index)
-    first = torch.full((groups.count,), n, dtype=torch.long)
-    return first.scatter_reduce_(0, groups.index, torch.arange(n), "amin")[groups.index]
 
 
 def _row_digests(log: Log) -> Tensor:

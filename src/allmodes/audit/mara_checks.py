@@ -54,9 +54,10 @@ def target_of_mara(evidence: Evidence) -> Answer:
     return Answer(
         state=_if_used(evidence, "tip" if is_idle else "passed"),
         summary=(
-            f"From τ = {tau:g} on, MARA gives the {count} good {evidence.kind}s of a prompt a largest ratio "
-            f"of {factor(ratio)} in the place of {factor(ratio_without)}; together they have {mara} of the "
-            f"mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two."
+            f"From τ = {tau:g}{_if_suggested(evidence)} on, MARA gives the {count} good {evidence.kind}s of "
+            f"a prompt a largest ratio of {factor(ratio)} in the place of {factor(ratio_without)}; together "
+            f"they have {mara} of the mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts "
+            "have fewer than two."
         ),
         remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
         numbers={
@@ -166,6 +167,11 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
         remedy=f"Raise {option('group size', evidence.config.trainer)}." if is_biased else "",
         numbers={"bias": bias, "group_size": size},
     )
+
+
+def _if_suggested(evidence: Evidence) -> str:
+    given = (evidence.config.threshold, evidence.config.threshold_quantile, evidence.config.good)
+    return " (suggested)" if all(value is None for value in given) else ""
 
 
 def _if_used(evidence: Evidence, state: State) -> State:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,9 @@ def settings_rows(audit: Audit) -> list[tuple[str, str]]:
     """What was known of the training."""
     values = audit.config.model_dump(exclude_none=True)
     rows = [(_SETTINGS[key], str(value)) for key, value in values.items()]
+    if not {"good", "threshold", "threshold_quantile"} & values.keys():
+        with suppress(MissingError):  # then nothing is better than another
+            rows.append((_SETTINGS["good"], f"{audit.evidence.good_from:g}, suggested"))
     unknown = [name for key, name in _SETTINGS.items() if key not in values]
     return [*rows, ("Not given", listing(unknown))] if unknown else rows
 

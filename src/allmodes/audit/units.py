@@ -10,6 +10,7 @@ from allmodes.checks import check_positive
 from allmodes.objectives.groups import (
     Groups,
     group_argmax,
+    group_first,
     group_max,
     group_mean,
     group_min,
@@ -53,7 +54,7 @@ def outcome_units(
     (N,), finite. weights: (N,), above 0: π_ref/π of a sample. An outcome that was not drawn is no unit.
     """
     pairs = pair_groups(outcomes, prompts)
-    first = _first(pairs, len(outcomes))
+    first = group_first(pairs)
     prompt = Groups(index=prompts.index[first], count=prompts.count)
     shares = group_sum(weights, pairs) / group_sum(weights, prompts)[prompt.index]
     return Units(
@@ -75,7 +76,7 @@ def response_units(
     log-probabilities in the log, as from different batches on a GPU, has their mean.
     """
     pairs = pair_groups(responses, prompts)
-    first = _first(pairs, len(responses))
+    first = group_first(pairs)
     prompt = Groups(index=prompts.index[first], count=prompts.count)
     return Units(
         kind="response",
@@ -223,12 +224,6 @@ def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
     largest = group_max(values, groups)
     shift = torch.where(largest.isfinite(), largest, 0)
     return group_sum((values - shift[groups.index]).exp(), groups).log() + shift
-
-
-def _first(pairs: Groups, size: int) -> Tensor:
-    """The lowest index of each pair's samples."""
-    first = torch.full((pairs.count,), size, dtype=torch.long)
-    return first.scatter_reduce_(0, pairs.index, torch.arange(size), "amin")
 
 
 def unit_rewards(rewards: Tensor, pairs: Groups, weights: Tensor, *, beta: float | None) -> Tensor:

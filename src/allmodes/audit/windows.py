@@ -10,6 +10,7 @@ from torch import Tensor
 
 from allmodes.metrics import welch_test
 from allmodes.objectives.groups import Groups, group_common, group_mean, group_size, group_sum, pair_groups
+from allmodes.runs.words import p_relation
 
 MOST_WINDOWS = 20
 CLEAR = 0.01  # one-sided p-value from which on a change is more than noise
@@ -169,7 +170,7 @@ class Course:
 
     def in_words(self, p: float) -> str:
         """`was … in steps … and is …`, with a p-value of the difference."""
-        test = "" if math.isnan(p) else f" (p = {p:.2g})"
+        test = "" if math.isnan(p) else f" (p {p_relation(p)})"
         return f"was {self.first.in_words()} and is {self.last.in_words()}{test}"
 
 

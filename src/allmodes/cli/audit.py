@@ -71,7 +71,8 @@ def audit(
         log: the file or folder.
         compare: two logs instead of one, such as of the base model and of what training made of it.
         out: folder for report.html and report.json; runs/audit/NAME by default.
-        fail_on: codes of checks, or "issue" for all: exit with 1 where one is raised or was not tested.
+        fail_on: codes of checks, or "issue" for all issues: exit with 1 where one is raised, or a code was
+            not tested.
         trainer: whose options are named in what to change.
         beta: strength of the KL, 1/sigma of REINVENT; 0 without a KL.
         kl: how the KL is estimated, and where it goes.
@@ -130,10 +131,18 @@ def audit(
         folder = Path("runs/audit/comparison") if out is None else out
         found = compare_paths(paths, settings, reading, out=folder, console=console)
     else:
-        name = paths.resolve().name if paths.is_dir() else paths.stem
-        folder = Path("runs/audit") / name if out is None else out
+        folder = Path("runs/audit") / _folder_name(paths) if out is None else out
         found = audit_path(paths, settings, reading, out=folder, console=console)
     fail_on_findings(found, fail_on)
+
+
+def _folder_name(log: Path) -> str:
+    """That of a run's samples is its folder's: all such files have one name."""
+    from allmodes.audit.sources import SAMPLES
+
+    if log.is_dir() or log.name == SAMPLES:
+        return log.resolve().name if log.is_dir() else log.resolve().parent.name
+    return log.stem
 
 
 def _fill(

@@ -26,7 +26,7 @@ except ImportError as error:
         f"allmodes.integrations.trl_audit needs `pip install allmodes[text]`; {error}"
     ) from error
 
-from allmodes.audit.audit import audit_source, first_row
+from allmodes.audit.audit import audit_source, merged_row
 from allmodes.audit.formats import map_columns
 from allmodes.audit.sources import SAMPLES, SETTINGS, open_source
 from allmodes.errors import ConfigError, InputError, RunError, one_line
@@ -110,7 +110,7 @@ class AuditLog(TrainerCallback):
         try:
             config = build_config(AuditConfig, audit_settings(self._trainer), source="the trainer's settings")
             source = open_source(self._log.path)
-            audit = audit_source(source, map_columns(first_row(source), format="allmodes"), config)
+            audit = audit_source(source, map_columns(merged_row(source), format="allmodes"), config)
         except InputError as error:  # as of a log that has nothing to say yet: no reason to stop training
             _LOGGER.debug("no audit at this step: %s", error)
             return
@@ -245,4 +245,4 @@ def _truncated(trainer: Any, completion_ids: Sequence[Sequence[int]]) -> list[bo
     tokenizer = trainer._tokenizer
     # Until 1.14 TRL knows one end of text.
     ends = {*getattr(trainer, "eos_token_ids", [tokenizer.eos_token_id]), tokenizer.pad_token_id}
-    return [ids[-1] not in ends for ids in completion_ids]
+    return [not ends.intersection(ids[-1:]) for ids in completion_ids]

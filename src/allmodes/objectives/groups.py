@@ -64,6 +64,13 @@ def group_min(values: Tensor, groups: Groups) -> Tensor:
     return -group_max(-values, groups)
 
 
+def group_first(groups: Groups) -> Tensor:
+    """Index of each group's first sample, (P,); the number of samples for an empty group."""
+    count = len(groups.index)
+    first = groups.index.new_full((groups.count,), count)
+    return first.scatter_reduce_(0, groups.index, torch.arange(count, device=first.device), "amin")
+
+
 def group_argmax(values: Tensor, groups: Groups, *, tie_break: Tensor, mask: Tensor) -> Tensor:
     """Index of the largest value among the masked samples of each group, (P,); −1 where there is none.
 
