@@ -1,12 +1,17 @@
 """`allmodes audit` as users call it: files, flags, exit codes, and what it says of bad input."""
 
+import inspect
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+
+from allmodes.audit.formats import Format
+from allmodes.cli.audit import audit
+from allmodes.runs.audit_config import AuditConfig
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
 
@@ -95,6 +100,19 @@ def test_rewards_of_trl_with_their_weights(command: Command, tmp_path: Path) -> 
     record = json.loads(Path("runs/audit/trl/report.json").read_text())
     assert record["log"]["format"] == "trl"
     assert record["log"]["columns"]["reward"] == "a + 0.5 × b"
+
+
+def test_the_flags_choices_are_those_of_the_settings() -> None:
+    # Written out in the command, which imports no configuration before it runs.
+    flags = {name: parameter.annotation for name, parameter in inspect.signature(audit).parameters.items()}
+    for name in ("trainer", "kl", "scale_rewards", "transform"):
+        assert choices(flags[name]) == choices(AuditConfig.model_fields[name].annotation), name
+    assert choices(flags["format"]) == set(get_args(Format))
+    assert set(AuditConfig.model_fields) <= flags.keys()
+
+
+def choices(annotation: Any) -> set[str]:
+    return {choice for part in get_args(annotation) for choice in get_args(part)}
 
 
 BAD = [

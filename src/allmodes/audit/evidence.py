@@ -1,8 +1,6 @@
 """What all checks look at: the log, the settings, and what follows from both, worked out once."""
 
 import math
-import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Literal, final
@@ -12,6 +10,8 @@ from torch import Tensor
 
 from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.log import Log
+from allmodes.audit.ngrams import Texts, ead_of_groups
+from allmodes.audit.reference import reference_samples
 from allmodes.audit.units import (
     Units,
     ips_logprobs,
@@ -27,36 +27,17 @@ from allmodes.audit.windows import (
     Series,
     Window,
     course_of,
+    error_of_entropy,
     error_of_mean,
     group_figures,
     windows,
 )
-from allmodes.metrics import ead
-from allmodes.metrics.text import words
-from allmodes.objectives.groups import (
-    Groups,
-    group_common,
-    group_first,
-    group_max,
-    group_mean,
-    group_size,
-    group_sum,
-    pair_groups,
-    sort_within_groups,
-)
+from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 from allmodes.runs.audit_config import AuditConfig
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
-_MOST_GROUPS, _MOST_OF_A_GROUP = 500, 256  # whose texts are read again
-_VOCABULARY = 50257  # Kirk et al. 2023
-_WORTH = 0.8  # of their number that weighted samples must be worth
-_LARGEST = 50.0  # nats between two weights
 _REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities
-
-
-Texts = Callable[[Sequence[int]], list[str]]
-"""Numbers of samples, rising → their responses, read again: a log keeps no texts."""
 
 
 @final
@@ -154,33 +135,10 @@ class Evidence:
 
     @cached_property
     def _reference(self) -> tuple[Tensor, Tensor]:
-        """Rows and weights: the first step, and where log-probabilities are known, as many steps as will do.
-
-        Samples of later steps are weighted with π_ref(y)/π(y), as long as all so far are worth at least .8 of
-        their number: (Σw)²/Σw² ≥ .8 N. Source: Kong 1992, effective sample size of importance weights.
-        """
-        log = self.log
-        weights = torch.ones(len(log), dtype=torch.float64)
         if self._reference_rows is not None:
-            return self._reference_rows, weights
-        gaps, steps = self.gaps, self._steps_or_one
-        if gaps is None:
-            return self.first_rows, weights
-        known = (~self.rewards.isnan() & ~gaps.isnan() & (steps >= 0)).nonzero().squeeze(1)
-        if len(known) == 0 or int(steps[known].min()) > int(steps[self.first_rows].min()):
-            return self.first_rows, weights
-        distinct, step = torch.unique(steps[known], return_inverse=True)
-        log_ratios = -gaps[known]
-        scale = log_ratios[step == 0].max()  # for which (Σw)²/Σw² does not care, but a float does
-        ratios = (log_ratios - scale).clamp(-_LARGEST, _LARGEST).exp()
-        by_step = Groups(index=step, count=len(distinct))
-        sums, squares = (group_sum(values, by_step).cumsum(0) for values in (ratios, ratios.square()))
-        is_worth = sums.square() >= _WORTH * squares * group_size(by_step).cumsum(0)
-        last = int(is_worth.long().cumprod(0).sum().clamp(min=1)) - 1
-        chosen = step <= last
-        rows = known[chosen]
-        weights[rows] = _weights(log_ratios[chosen], self.groups_of(rows))
-        return rows, weights
+            return self._reference_rows, torch.ones(len(self.log), dtype=torch.float64)
+        prompts = self.groups_of(torch.arange(len(self.log)))
+        return reference_samples(self.rewards, self._steps_or_one, self.gaps, self.first_rows, prompts)
 
     @cached_property
     def good_from(self) -> float:
@@ -274,26 +232,9 @@ class Evidence:
 
         Of words, V = 50257; of a group's first 256 samples. Source: `allmodes.metrics.ead`.
         """
-        steps = self._steps_or_one
         if self._texts is None or self.log.responses is None:
             raise MissingError("the log has no column `response`")
-        order = torch.argsort(steps, stable=True)
-        known = order[steps[order] >= 0]
-        groups = self.updates.index[known]
-        found = _in_order(groups)
-        chosen = found[torch.linspace(0, len(found) - 1, min(len(found), _MOST_GROUPS)).round().long()]
-        rows = known[torch.isin(groups, chosen)]
-        order, rank = sort_within_groups(
-            rows, Groups(index=self.updates.index[rows], count=self.updates.count)
-        )
-        rows = rows[order[rank < _MOST_OF_A_GROUP]].sort().values
-        tokens: dict[int, list[list[str]]] = {}
-        for row, text in zip(rows.tolist(), self._texts(rows.tolist()), strict=True):
-            # One string a word: those of half a thousand groups of long responses would take gigabytes.
-            tokens.setdefault(int(self.updates.index[row]), []).append([*map(sys.intern, words(text))])
-        values = [ead(tokens[group], vocabulary_size=_VOCABULARY) for group in chosen.tolist()]
-        step_of = group_common(steps[known], Groups(index=groups, count=self.updates.count))
-        return step_of[chosen], torch.tensor(values, dtype=torch.float64)
+        return ead_of_groups(self.updates, self._steps_or_one, self._texts)
 
     @cached_property
     def group_figures(self) -> GroupFigures:
@@ -353,13 +294,7 @@ class Evidence:
             rewards = self.rewards[rows]
             return error_of_mean(rewards[~rewards.isnan()])
         outcomes = self._outcomes[rows]
-        counts = torch.unique(outcomes[outcomes >= 0], return_counts=True)[1].double()
-        # Poisson numbers of each outcome, for those of resamples, without drawing every sample.
-        generator = torch.Generator().manual_seed(0)
-        resamples = max(2, min(200, 2**22 // len(counts)))
-        drawn = torch.poisson(counts.repeat(resamples, 1), generator=generator)
-        shares = drawn / drawn.sum(1, keepdim=True).clamp(min=1)
-        return float(torch.special.entr(shares).sum(1).std())
+        return error_of_entropy(torch.unique(outcomes[outcomes >= 0], return_counts=True)[1])
 
     @property
     def _outcomes(self) -> Tensor:
@@ -435,19 +370,6 @@ class Evidence:
 def _at_least(rewards: Tensor, level: float) -> Tensor:
     """R ≥ τ, but for rounding: a unit's reward is a mean, and many programs keep float32."""
     return rewards >= level - max(1e-9, 1e-6 * abs(level))
-
-
-def _weights(log_ratios: Tensor, groups: Groups) -> Tensor:
-    """Their exponentials over the mean of each group, (N,); none is 0."""
-    largest = group_max(log_ratios, groups)[groups.index]
-    ratios = (log_ratios - largest).clamp(min=-_LARGEST).exp()
-    return ratios / group_mean(ratios, groups)[groups.index]
-
-
-def _in_order(groups: Tensor) -> Tensor:
-    """Each group once, in the order of its first sample."""
-    distinct, index = torch.unique(groups, return_inverse=True)
-    return distinct[group_first(Groups(index=index, count=len(distinct))).argsort()]
 
 
 def _present(column: Tensor | None) -> Tensor:
