@@ -88,6 +88,11 @@ def unequal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def lean(index: int, row: dict[str, Any]) -> str:
+    """Every other answer becomes 0 late; the rest are as different as they were."""
+    return "0" if late(row) and index % 2 else row["outcome"]
+
+
 def invalid(index: int, row: dict[str, Any]) -> str | None:
     return None if late(row) and index % 2 else row["outcome"]
 
@@ -149,6 +154,7 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("truncated", with_value("truncated", lambda i, row: i % 8 == 0), {}, {"AM043"}),
     ("quantile", with_value("reward", lambda i, row: float(i % 20 == 0)), QUANTILE, {"AM044"}),
     ("means", means, {}, {"AM045"}),
+    ("one answer in two", with_value("outcome", lean), {}, {"AM050"}),
     ("collapse", with_value("outcome", lambda i, row: "0" if late(row) else row["outcome"]), {},
      {"AM050", "AM051"}),
     ("fewer valid answers", with_value("outcome", invalid), {}, {"AM051"}),
