@@ -76,16 +76,24 @@ def graded(rewards: dict[str, float]) -> Any:
     return with_value("reward", lambda i, row: rewards.get(row["outcome"], 0.0))
 
 
+def at_once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without steps, so that all samples tell what the reference is."""
+    hidden = ("step", "ref_logprob", "policy_logprob")
+    return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+
+
 def unequal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Answer 0 is two to three times as likely as other good ones; without steps all samples tell so."""
+    """Answer 0 is two to three times as likely as other good ones."""
     answers = [
         "0" if row["outcome"] in "123" and i % 4 == 0 else row["outcome"] for i, row in enumerate(rows)
     ]
-    hidden = ("step", "ref_logprob", "policy_logprob")
-    return [
-        {**{name: value for name, value in row.items() if name not in hidden}, "outcome": answer}
-        for row, answer in zip(rows, answers, strict=True)
-    ]
+    return [{**row, "outcome": answer} for row, answer in zip(at_once(rows), answers, strict=True)]
+
+
+def near_the_flip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answer 1 is better by .01 than answer 0, which is three times as likely: they flip at .01/log 3."""
+    rewards = {"0": 0.99, "1": 1.0, "2": 0.98, "3": 0.98}
+    return graded(rewards)(moved("1", "0", but_every=2)(at_once(rows)))
 
 
 def lean(index: int, row: dict[str, Any]) -> str:
@@ -142,6 +150,7 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("rewards too far apart for β", graded({"0": 1.0, "1": 0.95, "2": 0.9, "3": 0.9}), PLAIN, {"AM010"}),
     ("unequal reference", unequal, PLAIN, {"AM011"}),
     ("both", moved("123", "0", but_every=8), PLAIN, {"AM010", "AM011"}),
+    ("the best two near their flip", near_the_flip, PLAIN, {"AM012"}),
     ("one good answer", with_value("reward", lambda i, row: float(row["outcome"] == "0")), {}, {"AM020"}),
     ("large bonus", moved("123", "0", but_every=16), {"beta": 0.8}, {"AM021"}),
     ("bonus by length", without_outcomes, {"group_size": 4096}, {"AM022"}),
