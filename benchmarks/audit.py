@@ -10,21 +10,13 @@ Run: OMP_NUM_THREADS=1 python benchmarks/audit.py
 
 import json
 import random
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from fresh_process import PASS, measure
+
 GROUP, PROMPTS_PER_STEP, PROMPTS = 16, 125, 2000
 
-PASS = """
-import json, resource, sys, time
-start = time.perf_counter()
-with open(sys.argv[1], "rb") as lines:
-    for line in lines:
-        json.loads(line)
-print(json.dumps([time.perf_counter() - start, 0, 0]))
-"""
 AUDIT = """
 import io, json, resource, sys, time
 from pathlib import Path
@@ -63,15 +55,6 @@ def write_samples(path: Path, count: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def measure(code: str, *arguments: object) -> list[float]:
-    """Seconds, peak bytes, and those of the imports, in a fresh interpreter."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True, text=True
-    )
-    seconds, *kilobytes = json.loads(done.stdout.splitlines()[-1])
-    return [seconds, *(1024 * k for k in kilobytes)]  # Linux counts in kilobytes
-
-
 def main() -> None:
     """Print the ratios."""
     for count in (100_000, 1_000_000):
@@ -79,7 +62,7 @@ def main() -> None:
             path = Path(folder) / "samples.jsonl"
             write_samples(path, count)
             size = path.stat().st_size
-            reading, _, _ = measure(PASS, path)
+            (reading,) = measure(PASS, path)
             seconds, peak, imports = measure(AUDIT, path, Path(folder) / "out")
         print(f"{count:,} samples, {size / 1e6:.0f} MB; one pass of json: {reading:.2f} s")
         print(f"  audit: {seconds:.1f} s, {seconds / reading:.1f} times one pass of json")

@@ -10,21 +10,13 @@ Run: OMP_NUM_THREADS=1 python benchmarks/evaluate.py
 
 import json
 import random
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from fresh_process import PASS, measure
+
 GENERATIONS, WORDS = 100, 120
 
-PASS = """
-import json, resource, sys, time
-start = time.perf_counter()
-with open(sys.argv[1], "rb") as lines:
-    for line in lines:
-        json.loads(line)
-print(json.dumps([time.perf_counter() - start, 0]))
-"""
 EVALUATE = """
 import io, json, resource, sys, time
 from pathlib import Path
@@ -63,13 +55,6 @@ def write_generations(path: Path, prompts: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def measure(code: str, path: Path) -> tuple[float, float]:
-    """Seconds, and peak bytes above those of the imports, in a fresh interpreter."""
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
-    seconds, kilobytes = json.loads(done.stdout.splitlines()[-1])
-    return seconds, 1024 * kilobytes  # Linux counts in kilobytes
-
-
 def main() -> None:
     """Print the ratios."""
     for prompts in (250, 1000):
@@ -77,7 +62,7 @@ def main() -> None:
             path = Path(folder) / "generations.jsonl"
             write_generations(path, prompts)
             size = path.stat().st_size
-            reading, _ = measure(PASS, path)
+            (reading,) = measure(PASS, path)
             seconds, memory = measure(EVALUATE, path)
         print(
             f"{prompts * GENERATIONS:,} generations, {size / 1e6:.0f} MB; one pass of json: {reading:.2f} s"
