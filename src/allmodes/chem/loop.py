@@ -53,6 +53,7 @@ class _Round:
     """One sampled batch on its way through the oracle; smiles: per sample, canonical, None if invalid."""
 
     samples: Samples
+    texts: list[str]
     smiles: list[str | None]
     asked: Asked
 
@@ -175,7 +176,7 @@ class DesignLoop:
             for text, ended in zip(texts, samples.finished.tolist(), strict=True)
         ]
         asked = self._calls.ask(smiles, step=self._step + 1 + len(self._rounds))
-        return _Round(samples=samples, smiles=smiles, asked=asked)
+        return _Round(samples=samples, texts=texts, smiles=smiles, asked=asked)
 
     def _train_step(self, batch: _Round) -> tuple[dict[str, Any], dict[str, float]]:
         started = time.perf_counter()
@@ -224,10 +225,9 @@ class DesignLoop:
     def _sample_rows(self, batch: _Round, scored: _Scored, ref_logprobs: Tensor) -> Iterator[str]:
         """A line for every sample as it was drawn, in the format of `allmodes audit`."""
         samples = batch.samples
-        texts = [self._learner.tokenizer.decode(ids) for ids in samples.tokens.tolist()]
         lengths = (samples.tokens != PAD).sum(1).tolist()
         columns = (samples.logprobs.tolist(), samples.finished.tolist(), scored.raw.tolist())
-        for number, (text, smiles) in enumerate(zip(texts, batch.smiles, strict=True)):
+        for number, (text, smiles) in enumerate(zip(batch.texts, batch.smiles, strict=True)):
             logprob, finished, reward = (column[number] for column in columns)
             ref_logprob = float(ref_logprobs[number])
             yield sample_line(
