@@ -13,7 +13,8 @@ from allmodes.audit import CHECKS, run
 from allmodes.audit.findings import STATES
 from allmodes.audit.words import Setting, option
 from allmodes.cli.audit import Columns, audit
-from allmodes.runs.audit_config import AuditConfig, Trainer
+from allmodes.runs.audit_choices import Trainer
+from allmodes.runs.audit_config import AuditConfig
 
 FOLDER = Path(__file__).parents[2] / "docs" / "checks"
 CODES = [check.code for check in CHECKS]

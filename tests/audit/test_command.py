@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from allmodes.audit.formats import Format
 from allmodes.cli.audit import audit
+from allmodes.runs.audit_choices import Format
 from allmodes.runs.audit_config import AuditConfig
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py

@@ -9,14 +9,13 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 from allmodes.audit.log import COLUMNS, Convert
 from allmodes.errors import InputError
+from allmodes.runs.audit_choices import Format
 from allmodes.runs.lines import BadLineError
 from allmodes.runs.messages import completion_text
-
-Format = Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"]
 
 # Columns that a file of the program has, and no other program's; the first that fits is taken.
 _SIGNS: dict[Format, frozenset[str]] = {

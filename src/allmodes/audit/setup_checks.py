@@ -11,7 +11,7 @@ from allmodes.audit.findings import Answer, MissingError, NotApplicableError, St
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_min, group_size, pair_groups
 from allmodes.objectives.thresholds import GroupQuantile
-from allmodes.runs.audit_config import KLForm
+from allmodes.runs.audit_choices import KLForm
 from allmodes.runs.words import listing, plural
 
 _IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from allmodes.runs.audit_config import Trainer
+from allmodes.runs.audit_choices import Trainer
 
 Setting = Literal["beta", "mara", "group size", "length", "no scaling", "reverse KL"]
 

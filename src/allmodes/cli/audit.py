@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, final
 import tyro
 
 from allmodes.cli.extras import require
+from allmodes.runs.audit_choices import Format, KLForm, Scaling, Trainer, Transform
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
 
@@ -34,26 +35,17 @@ def audit(
     compare: tuple[Path, Path] | None = None,
     out: Path | None = None,
     fail_on: tuple[str, ...] = (),
-    trainer: Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"] | None = None,
+    trainer: Trainer | None = None,
     beta: float | None = None,
-    kl: Literal[
-        "k1-in-reward",
-        "k3-in-reward",
-        "k1-in-loss",
-        "k2-in-loss",
-        "k3-in-loss",
-        "k3-in-loss-corrected",
-        "reinvent-loss",
-    ]
-    | None = None,
-    scale_rewards: Literal["group", "batch", "none"] | None = None,
-    transform: Literal["none", "mara", "ips", "other"] | None = None,
+    kl: KLForm | None = None,
+    scale_rewards: Scaling | None = None,
+    transform: Transform | None = None,
     threshold: float | None = None,
     threshold_quantile: float | None = None,
     good: float | None = None,
     group_size: int | None = None,
     max_tokens: int | None = None,
-    format: Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"] | None = None,  # noqa: A002
+    format: Format | None = None,  # noqa: A002
     columns: Columns = Columns(),
     rewards: dict[str, float] | None = None,
     outcome_pattern: str | None = None,
@@ -140,9 +132,8 @@ def _folder_name(log: Path) -> str:
     """That of a run's samples is its folder's: all such files have one name."""
     from allmodes.audit.sources import SAMPLES
 
-    if log.is_dir() or log.name == SAMPLES:
-        return log.resolve().name if log.is_dir() else log.resolve().parent.name
-    return log.stem
+    run = log.resolve().parent if log.name == SAMPLES else log
+    return run.resolve().name if run.is_dir() else log.stem
 
 
 def _fill(

@@ -1,21 +1,11 @@
 """What an audit can be told of the training whose samples it is given."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from allmodes.runs.audit_choices import KLForm, Scaling, Trainer, Transform
 from allmodes.runs.config import Config, Number, PositiveInt, Probability
-
-Trainer = Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"]
-KLForm = Literal[
-    "k1-in-reward",
-    "k3-in-reward",
-    "k1-in-loss",
-    "k2-in-loss",
-    "k3-in-loss",
-    "k3-in-loss-corrected",
-    "reinvent-loss",
-]
 
 
 class AuditConfig(Config):
@@ -32,8 +22,8 @@ class AuditConfig(Config):
     trainer: Trainer | None = None
     beta: Annotated[float, Field(strict=True, ge=0)] | None = None
     kl: KLForm | None = None
-    scale_rewards: Literal["group", "batch", "none"] | None = None
-    transform: Literal["none", "mara", "ips", "other"] | None = None
+    scale_rewards: Scaling | None = None
+    transform: Transform | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None
     group_size: Annotated[int, Field(strict=True, ge=2)] | None = None

@@ -1,0 +1,17 @@
+"""The choices of an audit's settings and flags: without imports, so that the command line answers at once."""
+
+from typing import Literal
+
+Trainer = Literal["trl", "verl", "openrlhf", "reinvent", "saturn", "allmodes"]
+KLForm = Literal[
+    "k1-in-reward",
+    "k3-in-reward",
+    "k1-in-loss",
+    "k2-in-loss",
+    "k3-in-loss",
+    "k3-in-loss-corrected",
+    "reinvent-loss",
+]
+Scaling = Literal["group", "batch", "none"]
+Transform = Literal["none", "mara", "ips", "other"]
+Format = Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"]
