@@ -1,6 +1,5 @@
 """Two logs side by side: what changed between their audits, and what one says beforehand of the other."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,24 +15,22 @@ from rich.text import Text
 from allmodes.audit.audit import Audit
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.figures import draw_prediction, draw_training
-from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError
+from allmodes.audit.findings import Finding, MissingError, NotApplicableError
 from allmodes.audit.prediction import Prediction, predict_between
 from allmodes.audit.quality_checks import last_windows
 from allmodes.audit.record import audit_record, plain, prediction_record
 from allmodes.audit.report import (
-    STATE_COLOURS,
     STATE_NAMES,
-    code_spans,
     draw_all,
     lead,
     prediction_rows,
     settings_rows,
+    write_page,
 )
 from allmodes.audit.summary import STATE_STYLES, prediction_line
 from allmodes.audit.windows import SERIES, Series
 from allmodes.metrics import welch_test
-from allmodes.runs.files import write_text
-from allmodes.runs.pages import render_page, require_report_extra
+from allmodes.runs.pages import require_report_extra
 from allmodes.runs.words import NBSP, is_clear, p_relation
 
 
@@ -98,24 +95,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     if isinstance(prediction, Prediction):
         draw["prediction"] = lambda: draw_prediction(prediction)
     pictures, why_not = draw_all(draw)
-    page = render_page(
-        Path(__file__).parent / "templates" / "comparison.html",
-        title=f"{one} and {other}",
-        lead=" ".join(lead(audit, name=name) for audit, name in audits),
-        remarks=["Errors are one standard error, by the bootstrap over groups."],
-        code_spans=code_spans,
-        colours={STATE_NAMES[state]: STATE_COLOURS[state] for state in reversed(STATES)},
-        names=comparison.names,
-        differences=[_cells(difference) for difference in comparison.differences.values()],
-        checks=[
-            _states(one, other)
-            for one, other in zip(comparison.first.findings, comparison.second.findings, strict=True)
-        ],
-        pictures=pictures,
-        why_not=why_not,
-        prediction=prediction_rows(prediction),
-        settings=[(name, settings_rows(audit)) for audit, name in audits],
-    )
     record = {
         "logs": [audit_record(audit, name=name) for audit, name in audits],
         "differences": {
@@ -124,10 +103,24 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         },
         "prediction": prediction_record(prediction),
     }
-    write_text(folder / "report.json", json.dumps(record, indent=1) + "\n")
-    path = folder / "report.html"
-    write_text(path, page)
-    return path
+    return write_page(
+        folder,
+        "comparison.html",
+        record=record,
+        title=f"{one} and {other}",
+        lead=" ".join(lead(audit, name=name) for audit, name in audits),
+        remarks=["Errors are one standard error, by the bootstrap over groups."],
+        names=comparison.names,
+        differences=[_cells(difference) for difference in comparison.differences.values()],
+        checks=[
+            _states(first, second)
+            for first, second in zip(comparison.first.findings, comparison.second.findings, strict=True)
+        ],
+        pictures=pictures,
+        why_not=why_not,
+        prediction=prediction_rows(prediction),
+        settings=[(name, settings_rows(audit)) for audit, name in audits],
+    )
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

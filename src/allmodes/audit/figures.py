@@ -11,7 +11,7 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.mara_checks import bonuses, lengths_and_bonuses
 from allmodes.audit.prediction import Prediction
-from allmodes.audit.units import Units, evenness, group_logsumexp, mara_logprobs, optimum_logprobs
+from allmodes.audit.units import Units, evenness, mara_logprobs, normalised, optimum_logprobs
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
 from allmodes.runs.plotting import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
@@ -211,15 +211,11 @@ def _shares_by_rank(units: Units, logprobs: Tensor, good: Tensor) -> list[float]
     several = group_size(units.prompts, good) >= 2
     rows = (good & several[units.prompts.index]).nonzero().squeeze(1)
     within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-    shares = _within(logprobs[rows], within)
+    shares = normalised(logprobs[rows], within).exp()
     order, rank = sort_within_groups(-shares, within)
     first = rank < _RANKS
     ranks = Groups(index=rank[first], count=min(_RANKS, int(rank.max()) + 1) if len(rank) else 0)
     return group_mean(shares[order][first], ranks).tolist()
-
-
-def _within(logprobs: Tensor, groups: Groups) -> Tensor:
-    return (logprobs - group_logsumexp(logprobs, groups)[groups.index]).exp()
 
 
 def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from allmodes.audit.estimates import Estimate, estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError
-from allmodes.audit.units import Units, evenness, group_logsumexp, response_units
+from allmodes.audit.units import Units, evenness, normalised, response_units
 from allmodes.audit.windows import windows
 from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum
 
@@ -117,15 +117,15 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     several = shared & (group_size(units.prompts, before.good(units)) >= 2)
     after_shared, after_several = (torch.isin(keys[1], keys[0][mask]) for mask in (shared, several))
 
-    def reference(units: Units) -> list[Tensor]:
-        return _figures(units, units.ref_logprobs, before.good(units), shared, several)
-
-    def predicted(units: Units) -> list[Tensor]:
-        return _figures(units, before.optimum(units), before.good(units), shared, several)
+    def reference_and_prediction(units: Units) -> list[Tensor]:
+        good = before.good(units)
+        sides = (units.ref_logprobs, before.optimum(units))
+        return [values for side in sides for values in _figures(units, side, good, shared, several)]
 
     def observed(units: Units) -> list[Tensor]:
         return _figures(units, units.ref_logprobs, after.good(units), after_shared, after_several)
 
+    found, came_out = estimate(before, reference_and_prediction), estimate(after, observed)
     first, second = _joined(before, units, shared), _joined(after, others, after_shared)
     pairs, index = torch.unique(torch.cat([first.keys, second.keys]), dim=0, return_inverse=True)
     size, one = len(pairs), len(first.keys)
@@ -146,9 +146,7 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
         samples_before=len(before.unit_rows),
         samples_after=len(after.unit_rows),
         after=words,
-        figures=_pairs(
-            estimate(before, reference), estimate(before, predicted), estimate(after, observed)
-        ),
+        figures=_pairs(found[: len(came_out)], found[len(came_out) :], came_out),
         names=names,
         before=spread(units.shares[first.rows], index[:one]),
         predicted=spread(optimum, index[:one]),
@@ -241,9 +239,9 @@ class _Sides:
         }
         return _Sides(
             units=replace(units, prompts=prompts, **chosen),
-            before=_normalised(self.before[index], prompts),
-            predicted=_normalised(self.predicted[index], prompts),
-            observed=_normalised(self.observed[index], prompts),
+            before=normalised(self.before[index], prompts),
+            predicted=normalised(self.predicted[index], prompts),
+            observed=normalised(self.observed[index], prompts),
         )
 
 
@@ -260,9 +258,9 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
     )
     return _Sides(
         units=units,
-        before=_normalised(units.ref_logprobs, units.prompts),
-        predicted=_normalised(evidence.optimum(units), units.prompts),
-        observed=_normalised(policy.ref_logprobs, units.prompts),
+        before=normalised(units.ref_logprobs, units.prompts),
+        predicted=normalised(evidence.optimum(units), units.prompts),
+        observed=normalised(policy.ref_logprobs, units.prompts),
     )
 
 
@@ -283,10 +281,6 @@ def _figures_of_sides(evidence: Evidence, sides: _Sides) -> list[list[float]]:
 
 def _centred(values: Tensor, prompts: Groups) -> Tensor:
     return values - group_mean(values, prompts)[prompts.index]
-
-
-def _normalised(logprobs: Tensor, prompts: Groups) -> Tensor:
-    return logprobs - group_logsumexp(logprobs, prompts)[prompts.index]
 
 
 _NAMES = (

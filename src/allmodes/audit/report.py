@@ -1,7 +1,7 @@
 """The report of an audit: one HTML file that explains itself, offline, and the same as JSON."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from allmodes.runs.pages import render_page, require_report_extra
 from allmodes.runs.plotting import GREEN, MUTED, ORANGE, RED, house_style, inline_svg
 from allmodes.runs.words import NBSP, listing, plural
 
-STATE_COLOURS: dict[State, str] = {
+_STATE_COLOURS: dict[State, str] = {
     "issue": RED,
     "tip": ORANGE,
     "passed": GREEN,
@@ -62,8 +62,10 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
     """
     require_report_extra()
     pictures, why_not = _pictures(audit)
-    page = render_page(
-        Path(__file__).parent / "templates" / "report.html",
+    return write_page(
+        folder,
+        "report.html",
+        record=audit_record(audit, name=name),
         title=" and ".join(_raised_counts(audit)),
         lead=lead(audit, name=name),
         remarks=[
@@ -71,8 +73,6 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
             "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
             "Errors are one standard error, by the bootstrap.",
         ],
-        code_spans=code_spans,
-        colours={STATE_NAMES[state]: STATE_COLOURS[state] for state in reversed(STATES)},
         raised=[_row(finding) for finding in raised(audit)],
         rooms=_rooms(audit),
         pictures=pictures,
@@ -81,7 +81,17 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
         columns=[(column, audit.columns.sources.get(column, "")) for column in COLUMNS],
         settings=settings_rows(audit),
     )
-    write_text(folder / "report.json", json.dumps(audit_record(audit, name=name), indent=1) + "\n")
+
+
+def write_page(folder: Path, template: str, *, record: Mapping[str, Any], **values: Any) -> Path:
+    """Write report.html from a template with its values, and report.json; gives the page's path."""
+    page = render_page(
+        Path(__file__).parent / "templates" / template,
+        code_spans=code_spans,
+        colours={STATE_NAMES[state]: _STATE_COLOURS[state] for state in reversed(STATES)},
+        **values,
+    )
+    write_text(folder / "report.json", json.dumps(record, indent=1) + "\n")
     path = folder / "report.html"
     write_text(path, page)
     return path

@@ -95,7 +95,7 @@ def optimum_logprobs(units: Units, *, beta: float) -> Tensor:
     """
     check_positive("beta", beta)
     scores = units.ref_logprobs + units.rewards / beta
-    return scores - group_logsumexp(scores, units.prompts)[units.prompts.index]
+    return normalised(scores, units.prompts)
 
 
 def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
@@ -109,7 +109,7 @@ def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
     z = anchor[units.prompts.index]
     level = (units.ref_logprobs + units.rewards / beta)[z.clamp(min=0)]
     scores = torch.where(good & (z >= 0), level, units.ref_logprobs + units.rewards / beta)
-    return scores - group_logsumexp(scores, units.prompts)[units.prompts.index]
+    return normalised(scores, units.prompts)
 
 
 def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
@@ -125,8 +125,8 @@ def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
     row = units.prompts.index[order]
     shape = (units.prompts.count, int(sizes.max()))
     rewards, ref_logprobs = torch.zeros(shape).double(), torch.full(shape, -torch.inf).double()
-    normalised = units.ref_logprobs - group_logsumexp(units.ref_logprobs, units.prompts)[units.prompts.index]
-    rewards[row, place], ref_logprobs[row, place] = units.rewards[order], normalised[order]
+    shares = normalised(units.ref_logprobs, units.prompts)
+    rewards[row, place], ref_logprobs[row, place] = units.rewards[order], shares[order]
     is_rewarded = rewards.sum(1) > 0
     target = ref_logprobs.clone()
     target[is_rewarded] = ips_target(
@@ -217,6 +217,11 @@ def anchor_bias(units: Units, good: Tensor, *, group_size: int) -> Tensor:
     bias = torch.full((units.prompts.count,), torch.nan, dtype=torch.float64)
     bias[has_two] = values[first] - by_others[has_two] - none[last] * values[last]
     return bias
+
+
+def normalised(logprobs: Tensor, groups: Groups) -> Tensor:
+    """Log-probabilities that sum to 1 over each group, (N,)."""
+    return logprobs - group_logsumexp(logprobs, groups)[groups.index]
 
 
 def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
