@@ -1,11 +1,16 @@
+import bz2
+import codecs
+import gzip
+import lzma
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from allmodes.errors import RunError
-from allmodes.runs.files import replacing, write_text
+from allmodes.errors import InputError, RunError
+from allmodes.runs.files import read_bytes, read_text, replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -119,3 +124,74 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     assert appended.startswith(f"cannot write {path.parent / 'metrics.jsonl'}")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt", "metrics.jsonl"]
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "CCO größer\nCC\n".encode(),
+        codecs.BOM_UTF8 + "CCO größer\nCC\n".encode(),
+        "CCO größer\nCC\n".encode("latin-1"),
+        codecs.BOM_UTF8 + "CCO größer\nCC\n".encode("latin-1"),  # a mark, and then a line from elsewhere
+        codecs.BOM_UTF16_LE + "CCO größer\r\nCC\r".encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + "CCO größer\r\nCC\n".encode("utf-16-be"),
+        "CCO größer\nCC\n".encode("utf-16-le"),
+        "CCO größer\nCC\n".encode("utf-16-be"),
+        "CCO größer\nCC\n".encode("utf-32"),
+        "CCO größer\rCC\r".encode(),
+        "CCO größer\r\nCC\r".encode(),
+        "CCO größer\nCC\r\n".encode(),
+    ],
+)
+def test_text_is_read_in_any_encoding_with_any_line_ends(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    assert read_text(path) == "CCO größer\nCC\n"
+
+
+def test_text_keeps_the_characters_of_windows_and_what_else_splits_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"5 \x80\n\x81\x0b\x0c\x1c\x1d\n")  # 0x81 is no character of Windows'
+    assert read_text(path) == "5 €\n\ufffd\x0b\x0c\x1c\x1d\n"
+    path.write_bytes(b"")
+    assert read_text(path) == ""
+    path.write_bytes(b"\x00")  # damage, not UTF-16
+    assert read_text(path) == "\x00"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("name", ["a.txt", "a.gz"])
+def test_a_packed_file_is_unpacked_whatever_its_name(tmp_path: Path, pack: object, name: str) -> None:
+    assert callable(pack)
+    path = tmp_path / name
+    path.write_bytes(pack(b"CCO\n") + pack(b"CC\n"))  # packed in two parts, as tools for genomes do
+    assert read_bytes(path) == b"CCO\nCC\n"
+    path.write_bytes(pack(b"CCO\n" * 99)[:-5])
+    with pytest.raises(InputError, match=r"cannot read .*/a\."):
+        read_bytes(path)
+
+
+def test_what_is_no_text_is_refused_in_one_line_that_names_it(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.smi", "w") as archive:
+        archive.writestr("b.smi", "CCO\n")
+    (tmp_path / "b.csv").write_bytes(b"PAR1....")
+    (tmp_path / "c.smi.gz").write_bytes(gzip.compress((tmp_path / "a.smi").read_bytes()))
+    (tmp_path / "d.smi.gz").write_bytes(b"CCO\n")
+    (tmp_path / "e.smi").write_bytes(codecs.BOM_UTF16_LE + b"\x00")
+    for name, message in {
+        "a.smi": "got a zip archive or a spreadsheet: unpack it, or save it as CSV",
+        "b.csv": "got a Parquet table: save it as CSV",
+        "c.smi.gz": "got a zip archive",
+        "d.smi.gz": "it is not packed as its name says",
+        "e.smi": "expected UTF-16-LE; byte 2: truncated data",
+        "none.smi": "No such file",
+    }.items():
+        with pytest.raises(InputError, match=message) as caught:
+            read_text(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="directory"):
+        read_bytes(tmp_path)

@@ -1,6 +1,9 @@
-"""Files that are written whole or not at all, and files that may be packed."""
+"""Files that are written whole or not at all, and files of others: packed or not, in any encoding of text."""
 
+import bz2
+import codecs
 import gzip
+import lzma
 import os
 import zlib
 from collections.abc import Iterator
@@ -31,17 +34,88 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked where its name ends in `.gz`.
+# What a file begins with, whatever its name says.
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\xd0\xcf\x11\xe0": "a file of Microsoft Office: save it as CSV",
+    b"\x28\xb5\x2f\xfd": "a file packed by zstd: unpack it first",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
+    b"Rar!": "a rar archive: unpack it first",
+    b"PAR1": "a Parquet table: save it as CSV",
+    b"%PDF": "a PDF document",
+    b"SQLite format 3": "an SQLite database",
+}
+_MARKS = {  # the longer before those that they begin with
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
-    Raises `InputError` when it is missing, unreadable, not packed as its name says, or cut off.
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unpacked where it is packed by gzip, bzip2 or xz, as its first bytes tell.
+
+    Raises `InputError` when it is missing, unreadable, cut off, an archive, or not packed as its name says.
     """
     try:
-        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
-        with opened as handle:
-            return handle.read()
-    except (OSError, EOFError, zlib.error) as error:
+        with open(path, "rb") as handle:
+            start = handle.read(8)
+            unpack = next((unpack for magic, unpack in _PACKED.items() if start.startswith(magic)), None)
+            if unpack is None and path.suffix.lower() in (".gz", ".bz2", ".xz"):
+                raise InputError(f"cannot read {path}: it is not packed as its name says")
+            handle.seek(0)
+            if unpack is None:
+                data = handle.read()
+            else:
+                with unpack(handle, "rb") as unpacked:
+                    data = unpacked.read()
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
+    for magic, what in _FOREIGN.items():
+        if data.startswith(magic):
+            raise InputError(f"cannot read {path}: expected text; got {what}")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, packed or not, in any common encoding; lines end with LF.
+
+    A byte order mark says that it is UTF-8, UTF-16 or UTF-32, and is left out; without one it is UTF-16 where
+    every other byte is 0, else UTF-8, else Latin-1 as Windows writes it. Lines may end with CR, LF or CRLF;
+    take them apart at LF alone, since `splitlines` also splits at characters of Latin-1.
+
+    Raises `InputError` as `read_bytes` does, and for UTF-16 or UTF-32 that is damaged.
+    """
+    data = read_bytes(path)
+    mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
+    encoding = _MARKS[mark] if mark else _encoding(data)
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding.startswith("utf-8"):
+            text = data[len(mark) :].decode("cp1252", errors="replace")
+        else:
+            problem = f"byte {error.start + len(mark):,}: {error.reason}"
+            raise InputError(f"cannot read {path}: expected {encoding.upper()}; {problem}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-16 where nearly all bytes of one parity are 0, as in English text; else UTF-8."""
+    sample = data[:4096]
+    pairs = len(sample) // 2
+    high, low = sample[::2].count(0), sample[1::2].count(0)
+    if pairs and low > 0.7 * pairs and high < 0.1 * pairs:
+        return "utf-16-le"
+    if pairs and high > 0.7 * pairs and low < 0.1 * pairs:
+        return "utf-16-be"
+    return "utf-8"
 
 
 def write_text(path: Path, text: str) -> None:
