@@ -304,11 +304,13 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param({"oracle": {}}, ["`oracle.components`", "value", "none"], id="missing"),
         pytest.param({"oracle": 5}, ["`oracle`", "got 5"], id="number for a table"),
         pytest.param(oracle(), ["`oracle.components`", "[]"], id="no component"),
-        pytest.param(oracle({"name": "x"}), ["`oracle.components.0`", "kind", "none"], id="no kind"),
+        pytest.param(oracle({"name": "x"}), ["`oracle.components.0.kind`", "none"], id="no kind"),
         pytest.param(
-            oracle(QED, {"kind": "magic"}), ["`oracle.components.1`", "'qed'", "'magic'"], id="component"
+            oracle(QED, {"kind": "magic"}), ["`oracle.components.1.kind`", "'qed'", "'magic'"], id="component"
         ),
-        pytest.param(oracle({"kind": "a\nb"}), ["`oracle.components.0`", "'qed'"], id="kind of two lines"),
+        pytest.param(
+            oracle({"kind": "a\nb"}), ["`oracle.components.0.kind`", "'qed'"], id="kind of two lines"
+        ),
         pytest.param(oracle(QED, QED), ["`oracle.components`", "'qed' comes twice"], id="name twice"),
         pytest.param(oracle({"kind": "smarts"}), ["`oracle.components.0.patterns`", "none"], id="patterns"),
         pytest.param(
@@ -320,10 +322,12 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param(oracle({**QED, "time_limit": 0}), ["`oracle.components.0.time_limit`", "0"], id="limit"),
         pytest.param(shaping(kind="sigmoid", low=0, high=1), ["shaping.k`", "none"], id="no k"),
         pytest.param(
-            shaping(kind="sigmoid", low=1, high=1, k=1), ["shaping.sigmoid`", "low < high", "1.0"], id="order"
+            shaping(kind="sigmoid", low=1, high=1, k=1), ["0.shaping`", "low < high", "1.0"], id="order"
         ),
-        pytest.param(shaping(kind="step"), ["shaping.step`", "at least one of low and high"], id="no bound"),
-        pytest.param(shaping(kind="steps"), ["shaping`", "'step'", "'steps'"], id="shaping"),
+        pytest.param(shaping(kind="step"), ["0.shaping`", "at least one of low and high"], id="no bound"),
+        pytest.param(
+            shaping(kind="steps"), ["`oracle.components.0.shaping.kind`", "'step'", "'steps'"], id="shaping"
+        ),
         pytest.param({"prior": 5}, ["`prior`", "path", "5"], id="path"),
         pytest.param({"mara": {"anchor": "best"}}, ["`mara.anchor`", "'group'", "'best'"], id="anchor"),
     ],
@@ -338,6 +342,14 @@ def test_a_wrong_recipe_has_one_line_with_key_expected_and_got(
     assert message.startswith("recipe.toml: `")
     for word in [*words, "expected", "got"]:
         assert word in message
+
+
+def test_of_several_wrong_keys_the_first_is_named_however_deep_the_others_are() -> None:
+    box = {"kind": "docking", "receptor": "r.pdbqt", "box": {"center": [0, 0, 0], "size": [1, 2, "x"]}}
+    with pytest.raises(ConfigError, match=r"`oracle\.components\.0\.shaping\.kind`: .* got 'steps'$"):
+        molecules(**oracle({**QED, "shaping": {"kind": "steps", "high": 3}}, box))
+    with pytest.raises(ConfigError, match=r"`oracle\.components\.0\.box\.size\.2`: .* got 'x'$"):
+        molecules(**oracle(box, {**QED, "shaping": {"kind": "steps", "high": 3}}))
 
 
 @pytest.mark.parametrize("key", ["kind", "algorithm", "budget", "screen", "oracle"])
@@ -395,7 +407,7 @@ TEXT = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "three"}, r"`task`: expected one of .*'one_two', 'creative'; got 'three'"),
+        ({"task": "three"}, r"`task.kind`: expected one of .*'one_two', 'creative'; got 'three'"),
         ({"kl": "forward"}, r"expected kl 'reverse' with trainer 'rloo', .*; `kl` is 'forward'$"),
         ({"trainer": "grpo", "scale_rewards": True}, r"expected scale_rewards = false with method 'mara'"),
         ({"method": "best_of_n", "scale_rewards": True}, r"expected scale_rewards = false .*'best_of_n'"),

@@ -177,35 +177,41 @@ def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        # Of the ways in which a value fails each alternative of a union, the deepest is the one meant.
-        problem = max(error.errors(include_url=False), key=lambda problem: len(problem["loc"]))
+        problem = _first_problem(error.errors(include_url=False), values)
         raise ConfigError(f"{source}: {_explain(problem, model, values)}") from error
 
 
-def _key_path(location: Sequence[int | str], values: Any) -> str:
-    """The key as it is written in the file: pydantic adds the names of a union's alternatives."""
+def _first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
+    """The first wrong key's problem; of the alternatives of a union that it fails, the deepest is meant."""
+    first = _key_path(problems[0], values)
+    same = [one for one in problems if _key_path(one, values)[: len(first)] == first]
+    return max(same, key=lambda problem: len(problem["loc"]))
+
+
+def _key_path(problem: Any, values: Any) -> list[str]:
+    """The keys down to a problem as they are written in the file: pydantic adds the names of alternatives."""
     path = []
-    for position, part in enumerate(location):
-        is_last = position == len(location) - 1
+    for part in problem["loc"]:
         try:
             values = values[part]
         except (KeyError, IndexError, TypeError):
-            if not (is_last and isinstance(values, dict)):  # else it is the key that is missing
-                continue
+            continue
         path.append(str(part))
-    return ".".join(path) or "configuration"
+    if problem["type"] == "missing":
+        path.append(str(problem["loc"][-1]))
+    elif problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path.append(problem["ctx"]["discriminator"].strip("'"))
+    return path
 
 
 def _explain(problem: Any, model: type[Config], values: dict[str, Any]) -> str:
-    path = _key_path(problem["loc"], values)
+    path = ".".join(_key_path(problem, values)) or "configuration"
     kind = problem["type"]
     if kind == "extra_forbidden":
         known = f"one of {', '.join(model.model_fields)}" if len(problem["loc"]) == 1 else "a known key"
         return f"`{path}`: expected {known}; got an unknown key"
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return f"`{path}`: expected a value; got none"
-    if kind == "union_tag_not_found":
-        return f"`{path}`: expected a key {problem['ctx']['discriminator']}; got none"
     if kind == "union_tag_invalid":
         return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {problem['ctx']['tag']!r}"
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
