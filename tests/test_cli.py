@@ -98,7 +98,7 @@ def test_unknown_or_incomplete_commands(arguments: list[str], command: Command) 
         (["--budget", "many"], ["`budget`", "'many'"]),
         (["--budget"], ["--budget", "value"]),
         (["--mara.threshold", "nan"], ["`mara.threshold", "nan"]),
-        (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0`", "'magic'"]),
+        (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0.kind`", "'magic'"]),
         (["stray"], ["'stray'"]),
     ],
 )

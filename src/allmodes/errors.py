@@ -21,6 +21,16 @@ class RunError(AllmodesError, RuntimeError):
     """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(error: Exception, *, width: int = 1000) -> str:
+    """What an error says, on one line of at most `width` characters; its kind where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= width else f"{text[: width * 3 // 4]} ... {text[-(width // 4 - 5) :]}"
+
+
+def shown(value: object, *, width: int = 80) -> str:
+    """A value as a message repeats it: as Python writes it, its beginning alone where that is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; a list of lists of ...
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= width else f"{text[: width - 20]}... ({len(text):,} characters)"

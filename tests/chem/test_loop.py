@@ -56,7 +56,9 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 def test_mara_with_a_threshold_above_every_reward_is_reinvent_bit_for_bit(
     tiny_prior: Path, tmp_path: Path
 ) -> None:
-    config = settings(tiny_prior, algorithm=["reinvent", "mara"], mara={"threshold": 1.5})
+    config = settings(tiny_prior, algorithm=["reinvent", "mara"])
+    unreachable = config.mara.model_copy(update={"threshold": 1.5})  # no recipe may say so
+    config = config.model_copy(update={"mara": unreachable})
     out = design(tmp_path / "run", config)
     assert (out / "reinvent-0/metrics.jsonl").read_bytes() == (out / "mara-0/metrics.jsonl").read_bytes()
     rows = [read_ledger(out / f"{name}-0/ledger.sqlite") for name in ("reinvent", "mara")]

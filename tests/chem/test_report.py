@@ -175,8 +175,8 @@ def test_two_algorithms_with_one_seed_each_are_not_tested(tmp_path: Path) -> Non
 
 def test_without_hits_the_best_below_the_screen_are_drawn(tmp_path: Path) -> None:
     results = three_seeds([(0, None, None, 0)] * 3, [(0, None, None, 0)] * 3)
-    page = written(tmp_path, settings(screen=2.0), results, ledgers_of(results))
-    assert page.count("No molecule reached the screen of 2.") == 2
+    page = written(tmp_path, settings(screen=1.0), results, ledgers_of(results))
+    assert page.count("No molecule reached the screen of 1.") == 2
     assert page.count('<div class="card"') == 12
     best = [f"{index / 12:.3f}" for index in (11, 10, 9, 8, 7, 6)]
     assert re.findall(r"reward <b>([\d.]+)", page) == best * 2

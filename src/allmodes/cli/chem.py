@@ -129,9 +129,10 @@ def chem_score(
 
     values = apply_scale(read_config_file(oracle), scale)
     known = {key: values[key] for key in ("oracle", "screen") if key in values}
+    if screen is not None:
+        known["screen"] = screen
     config = build_config(ScoringConfig, known, source=str(oracle))
-    chosen = config.screen if screen is None else screen
-    print(f"report: {score_file(file, config.oracle, screen=chosen, out=out)}")
+    print(f"report: {score_file(file, config.oracle, screen=config.screen, out=out)}")
 
 
 @chem.command(name="surrogate")

@@ -43,11 +43,14 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         return
     if arguments.recipe is None:
         raise InputError("expected a recipe file or --resume RUN; got neither")
-    from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
+    from allmodes.runs.config import apply_flags, apply_scale, build_config, check_scales, read_config_file
 
-    values = apply_flags(apply_scale(read_config_file(arguments.recipe), arguments.scale), flags)
-    kind = _find_kind(values, source=str(arguments.recipe))
-    config = build_config(kind.config, values, source=str(arguments.recipe))
+    source = str(arguments.recipe)
+    recipe = read_config_file(arguments.recipe)
+    values = apply_flags(apply_scale(recipe, arguments.scale), flags)
+    kind = _find_kind(values, source=source)
+    check_scales(kind.config, recipe, but=arguments.scale, source=source)
+    config = build_config(kind.config, values, source=source)
     experiment = kind.load()
     if arguments.dry_run:
         experiment.check(config)

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from allmodes.runs.audit_choices import KLForm, Scaling, Trainer, Transform
-from allmodes.runs.config import Config, Number, PositiveInt, Probability
+from allmodes.runs.config import Config, GroupSize, Number, Probability, Size
 
 
 class AuditConfig(Config):
@@ -20,14 +20,14 @@ class AuditConfig(Config):
     """
 
     trainer: Trainer | None = None
-    beta: Annotated[float, Field(strict=True, ge=0)] | None = None
+    beta: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
     transform: Transform | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None
-    group_size: Annotated[int, Field(strict=True, ge=2)] | None = None
-    max_tokens: PositiveInt | None = None
+    group_size: GroupSize | None = None
+    max_tokens: Size | None = None
     good: Number | None = None
 
     @model_validator(mode="after")

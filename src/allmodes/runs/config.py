@@ -5,15 +5,17 @@ expected and what was got.
 """
 
 import json
+import math
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, one_line, shown
 
 
 class Config(BaseModel):
@@ -24,13 +26,34 @@ class Config(BaseModel):
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
-# Strict: `"500"` and `true` are no numbers.
-Number = Annotated[float, Field(strict=True)]
-PositiveFloat = Annotated[float, Field(strict=True, gt=0)]
-PositiveInt = Annotated[int, Field(strict=True, gt=0)]
-Count = Annotated[int, Field(strict=True, ge=0)]
+
+def _not_tiny(value: float) -> float:
+    if value < 1e-12:  # its inverse would overflow in single precision before long
+        raise ValueError("at least 1e-12")
+    return value
+
+
+# Strict: `"500"` and `true` are no numbers. The limits are beyond every use: a larger value is a slip of the
+# keyboard, and would end in an overflow or without memory.
+MOST = 10**9  # of things that are counted one after the other
+MOST_AT_ONCE = 10**6  # of things that are in memory at once
+Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
+PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=1e9), AfterValidator(_not_tiny)]
+LearningRate = Annotated[float, Field(strict=True, gt=0, le=1)]
+PositiveInt = Annotated[int, Field(strict=True, gt=0, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+SmallCount = Annotated[int, Field(strict=True, ge=0, le=1000)]
+Size = Annotated[int, Field(strict=True, gt=0, le=MOST_AT_ONCE)]  # of a batch, a window, a text
+GroupSize = Annotated[int, Field(strict=True, ge=2, le=MOST_AT_ONCE)]
+Workers = Annotated[int, Field(strict=True, gt=0, le=4096)]  # processes or threads
 Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)]
+
+_MOST_BYTES = 1 << 20  # of a configuration file
+_MOST_VALUES = 100_000  # of a configuration, each counted wherever an alias of YAML repeats it
+_DEEPEST = 32  # tables in tables
+_LARGEST = 1e300  # of a number
+_UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: JSON can write it, no file can hold it
 
 _SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not know
 
@@ -49,35 +72,123 @@ def distinct(values: tuple[object, ...]) -> tuple[object, ...]:
 
 def read_config_file(path: Path) -> dict[str, Any]:
     """The mapping in a .toml, .yaml, .yml or .json file. Raises `ConfigError` when it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
-    if path.suffix == ".toml":
-        loaded = _parse(path, lambda: tomllib.loads(text))
-    elif path.suffix == ".json":
-        loaded = _parse(path, lambda: json.loads(text))
-    elif path.suffix in (".yaml", ".yml"):
-        try:
-            import yaml
-        except ImportError as error:
-            raise ConfigError(f"{path}: reading YAML needs `pip install allmodes[yaml]`") from error
-        loaded = _parse(path, lambda: yaml.safe_load(text), yaml.YAMLError)
-    else:
+    load = _LOADERS.get(path.suffix.lower())
+    if load is None:
         raise ConfigError(f"{path}: expected a .toml, .yaml, .yml or .json file; got {path.suffix!r}")
+    try:
+        with open(path, "rb") as handle:
+            data = handle.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")  # editors of Windows put a byte-order mark in front
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {one_line(error)}") from error
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{path}: expected a configuration of at most {_MOST_BYTES:,} bytes; got more")
+    try:
+        loaded = load(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except Exception as error:  # PyYAML raises whatever a malformed value makes Python raise
+        raise ConfigError(f"{path}: expected valid {path.suffix[1:].upper()}; {one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a table of keys and values; got {type(loaded).__name__}")
+    _check_plain(loaded, source=f"{path}: ")
     return loaded
 
 
-def _parse(path: Path, load: Callable[[], Any], *failures: type[Exception]) -> Any:
+def _load_json(text: str) -> Any:
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _check_once([key for key, _ in pairs])
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=table)
+
+
+def _load_yaml(text: str) -> Any:
     try:
-        return load()
-    except (ValueError, RecursionError, *failures) as error:
-        raise ConfigError(
-            f"{path}: expected valid {path.suffix[1:].upper()}; {' '.join(str(error).split())}"
-        ) from error
+        import yaml
+    except ImportError as error:
+        raise ConfigError("reading YAML needs `pip install allmodes[yaml]`") from error
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        # Before anything is made of it: ten aliases of ten aliases of ... are more than any memory holds.
+        if node is not None and _size_of(node, {}) > _MOST_VALUES:
+            raise ConfigError(f"expected at most {_MOST_VALUES:,} values, with those of aliases; got more")
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size_of(node: Any, known: dict[int, float]) -> float:
+    """How many values a node of YAML stands for, with all that its aliases repeat; infinite within itself.
+
+    Raises `ConfigError` for a key that comes twice in a table.
+    """
+    if id(node) not in known:
+        known[id(node)] = math.inf  # for an alias inside of what it repeats
+        parts = node.value if isinstance(node.value, list) else []
+        _check_once([part[0].value for part in parts if isinstance(part, tuple)])
+        flat = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_size_of(part, known) for part in flat)
+    return known[id(node)]
+
+
+_LOADERS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".json": _load_json,
+    ".yaml": _load_yaml,
+    ".yml": _load_yaml,
+}
+
+
+def _check_once(keys: Sequence[Any]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if isinstance(key, str) and key in seen:
+            raise ConfigError(f"expected each key once; got {shown(key)} twice in one table")
+        seen.add(key if isinstance(key, str) else "")
+
+
+def _check_plain(values: dict[str, Any], *, source: str = "") -> None:
+    """Require what all formats can write and all later steps can hold. Raises `ConfigError`, naming the key.
+
+    That is tables whose keys are texts, lists, texts without NUL and without halves of surrogate pairs,
+    finite numbers, booleans, null and dates; at most 32 levels deep.
+    """
+    for key, value in _walk(values, ()):
+        expected = (
+            _expected(value) if len(key) <= _DEEPEST else f"at most {_DEEPEST} levels of tables and lists"
+        )
+        if expected is not None:
+            path = ".".join(str(part) for part in key) or "configuration"
+            raise ConfigError(f"{source}`{path}`: expected {expected}; got {shown(value)}")
+
+
+def _walk(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    yield key, value
+    if len(key) <= _DEEPEST and isinstance(value, dict | list):
+        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _walk(inner, (*key, name))
+
+
+def _expected(value: Any) -> str | None:
+    """What a value should have been, None where it is plain."""
+    match value:
+        case None | bool() | list() | date() | time():
+            return None
+        case dict():
+            is_plain = all(isinstance(key, str) and _expected(key) is None for key in value)
+            return None if is_plain else "keys that are texts"
+        case str():
+            return (
+                None
+                if "\0" not in value and _UNPAIRED.search(value) is None
+                else "a text without NUL, in Unicode"
+            )
+        case int() | float():
+            return None if abs(value) < _LARGEST else "a finite number"  # NaN is not
+        case _:
+            return "a text, a number, a boolean, a list or a table"
 
 
 def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
@@ -92,7 +203,7 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
-            raise ConfigError(f"expected a flag such as --budget 1000; got {flag!r}")
+            raise ConfigError(f"expected a flag such as --budget 1000; got {shown(flag)}")
         key, equals, text = flag[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
@@ -103,6 +214,7 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
         for parent in parents:
             table = _child(table, parent)
         _set(table, last, _flag_value(text))
+    _check_plain(merged, source="flags: ")
     return merged
 
 
@@ -115,11 +227,11 @@ def apply_scale(values: dict[str, Any], scale: str | None) -> dict[str, Any]:
     rest = {key: value for key, value in values.items() if key != "scale"}
     scales = values.get("scale", {})
     if not isinstance(scales, dict) or not all(isinstance(table, dict) for table in scales.values()):
-        raise ConfigError(f"`scale`: expected a table of tables, one for each scale; got {scales!r}")
+        raise ConfigError(f"`scale`: expected a table of tables, one for each scale; got {shown(scales)}")
     if scale is None and "quick" not in scales:
         return rest
     if (scale or "quick") not in scales:
-        raise ConfigError(f"--scale: expected one of {', '.join(scales) or 'none'}; got {scale!r}")
+        raise ConfigError(f"--scale: expected one of {', '.join(scales) or 'none'}; got {shown(scale)}")
     merged: dict[str, Any] = json.loads(json.dumps(rest, default=str))
     _lay_over(merged, scales[scale or "quick"])
     return merged
@@ -139,7 +251,7 @@ def _child(table: Any, key: str) -> Any:
         named = [entry for entry in table if isinstance(entry, dict) and key in _spellings(entry)]
         if len(named) != 1:
             names = ", ".join(str(_name(entry)) for entry in table if isinstance(entry, dict))
-            raise ConfigError(f"expected the name of an entry, one of {names}; got {key!r}")
+            raise ConfigError(f"expected the name of an entry, one of {names}; got {shown(key)}")
         return named[0]
     if not isinstance(table.get(key), dict) and not _has_tables(table.get(key)):
         table[key] = {}
@@ -148,7 +260,7 @@ def _child(table: Any, key: str) -> Any:
 
 def _set(table: Any, key: str, value: Any) -> None:
     if isinstance(table, list):
-        raise ConfigError(f"expected a key below the name of an entry; got {key!r} alone")
+        raise ConfigError(f"expected a key below the name of an entry; got {shown(key)} alone")
     table[key] = value
 
 
@@ -168,8 +280,26 @@ def _name(entry: dict[str, Any]) -> Any:
 def _flag_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; a number of more digits than Python reads; too deep
         return float(text) if _SHORT_NUMBER.fullmatch(text) else text
+
+
+def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | None, source: str) -> None:
+    """Check the scales of a recipe that are not chosen, so that an error in them does not wait for its day.
+
+    Raises `ConfigError` for what a scale's table makes wrong of the recipe. but: the chosen one, "quick" for
+    None, which is checked together with the flags.
+    """
+    base = {key: value for key, value in values.items() if key != "scale"}
+    known = [(problem["loc"], problem["type"]) for problem in _problems(model, base)]
+    for name in values.get("scale", {}):
+        if name == (but or "quick"):
+            continue
+        merged = apply_scale(values, name)
+        new = [one for one in _problems(model, merged) if (one["loc"], one["type"]) not in known]
+        if new:
+            problem = _first_problem(new, merged)
+            raise ConfigError(f"{source}, scale.{name}: {_explain(problem, model, merged)}")
 
 
 def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
@@ -179,6 +309,14 @@ def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -
     except ValidationError as error:
         problem = _first_problem(error.errors(include_url=False), values)
         raise ConfigError(f"{source}: {_explain(problem, model, values)}") from error
+
+
+def _problems(model: type[Config], values: dict[str, Any]) -> list[Any]:
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
 
 
 def _first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
@@ -213,9 +351,11 @@ def _explain(problem: Any, model: type[Config], values: dict[str, Any]) -> str:
     if kind in ("missing", "union_tag_not_found"):
         return f"`{path}`: expected a value; got none"
     if kind == "union_tag_invalid":
-        return f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {problem['ctx']['tag']!r}"
+        return (
+            f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {shown(problem['ctx']['tag'])}"
+        )
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = expected[:1].lower() + expected[1:]
     if not problem["loc"]:  # of several keys together: the message says which, and what they are
         return f"expected {expected}"
-    return f"`{path}`: expected {expected}; got {problem['input']!r}"
+    return f"`{path}`: expected {expected}; got {shown(problem['input'])}"

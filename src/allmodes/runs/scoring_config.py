@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from allmodes.runs.config import Config, Number
+from allmodes.runs.config import Config, Probability
 from allmodes.runs.oracle_config import OracleConfig
 
 
@@ -11,4 +11,4 @@ class ScoringConfig(Config):
 
     kind: Literal["scoring"] = "scoring"
     oracle: OracleConfig
-    screen: Number | None = None
+    screen: Probability | None = None

@@ -7,11 +7,15 @@ from pydantic import Field, field_validator, model_validator
 
 from allmodes.runs.config import (
     Config,
+    GroupSize,
+    LearningRate,
     Number,
     PositiveFloat,
     PositiveInt,
     Probability,
     Seeds,
+    Size,
+    Workers,
     distinct,
     one_or_several,
 )
@@ -59,6 +63,16 @@ class TextMaraConfig(MaraConfig):
     level: Literal["outcomes", "strings"] = "outcomes"
 
 
+def _trusts_code(value: Any) -> bool:
+    """Whether `trust_remote_code` is asked for anywhere in these settings."""
+    if isinstance(value, dict):
+        return any(
+            (key == "trust_remote_code" and inner is not False) or _trusts_code(inner)
+            for key, inner in value.items()
+        )
+    return isinstance(value, list) and any(map(_trusts_code, value))
+
+
 class TextConfig(Config):
     """A comparison of methods × trainers × KLs × βs × seeds on one task; one of each is a single run."""
 
@@ -71,15 +85,15 @@ class TextConfig(Config):
     beta: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     seeds: Seeds = (0,)
     steps: PositiveInt
-    prompts_per_step: PositiveInt = 1
-    group_size: Annotated[int, Field(strict=True, ge=2)]
-    micro_batch: PositiveInt | None = None
-    updates_per_step: PositiveInt = 1
-    learning_rate: PositiveFloat
+    prompts_per_step: Size = 1
+    group_size: GroupSize
+    micro_batch: Size | None = None
+    updates_per_step: Size = 1
+    learning_rate: LearningRate
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     scale_rewards: bool = False
-    max_tokens: PositiveInt
-    max_prompt_tokens: PositiveInt | None = None
+    max_tokens: Size
+    max_prompt_tokens: Size | None = None
     temperature: PositiveFloat = 1.0
     chat_template: dict[str, Any] = Field(default_factory=dict)
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -89,13 +103,13 @@ class TextConfig(Config):
     unlikeliness: Probability = 0.25
     samples: PositiveInt = 1000
     sample_prompts: PositiveInt | None = None
-    sample_batch: PositiveInt = 256
+    sample_batch: Size = 256
     bin: PositiveInt = 8
     checkpoint_every: PositiveInt = 100
     save_model: bool = False
     log_samples: bool = True
-    workers: PositiveInt = 1
-    threads: PositiveInt | None = None
+    workers: Workers = 1
+    threads: Workers | None = None
     trl: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -119,6 +133,22 @@ class TextConfig(Config):
         if own:
             raise ValueError(f"settings of the template alone; {sorted(own)[0]!r} is set by the training")
         return values
+
+    @field_validator("trl", "chat_template")
+    @classmethod
+    def _runs_no_code(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if _trusts_code(values):
+            raise ValueError("no trust_remote_code: allmodes runs no code that comes with a model")
+        return values
+
+    @model_validator(mode="after")
+    def _known_range(self) -> "TextConfig":
+        tau = self.mara.threshold
+        if self.task.kind == "one_two" and isinstance(tau, float) and not 0 <= tau <= 1:
+            raise ValueError(
+                f"`mara.threshold` between 0 and 1, as the rewards of task 'one_two' are; got {tau}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "TextConfig":

@@ -193,6 +193,5 @@ def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> 
             failure = failure or f"{component.name}: {answer.kind}: {answer.message}"
         else:
             shaped[component.name] = answer
-    weights = [component.weight for component in config.components]
-    reward = None if failure else aggregate(list(shaped.values()), weights, config.aggregation)
+    reward = None if failure else aggregate(list(shaped.values()), config.aggregation)
     return Evaluation(smiles=smiles, raw=raw, shaped=shaped, reward=reward, failure=failure, details=details)
