@@ -7,8 +7,8 @@ import pytest
 
 from allmodes.audit import CHECKS, run
 from allmodes.audit.audit import audit_source, merged_row
-from allmodes.audit.formats import map_columns
-from allmodes.audit.sources import RecordSource
+from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
 from allmodes.metrics import ead
 from allmodes.metrics.text import words

@@ -10,7 +10,8 @@ import torch
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.ips_checks import extinct_outcomes
-from allmodes.audit.log import read_log
+from allmodes.audit.logs.log import read_log
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.audit.mara_checks import (
     bias_of_the_anchor,
     bound_on_beta,
@@ -31,7 +32,6 @@ from allmodes.audit.setup_checks import (
     truncated_responses,
     which_kl,
 )
-from allmodes.audit.sources import RecordSource
 from allmodes.audit.training_checks import falling_distinct, falling_entropy, rising_repeats
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from allmodes.audit.audit import audit_source, merged_row
-from allmodes.audit.filling import Column, FilledSource, Request, Scored, fill
-from allmodes.audit.formats import Mapped, map_columns
-from allmodes.audit.log import Log, read_log
-from allmodes.audit.scored import scored_file
-from allmodes.audit.sources import RecordSource, Source, open_source
+from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, fill
+from allmodes.audit.logs.formats import Mapped, map_columns
+from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.scored import scored_file
+from allmodes.audit.logs.sources import RecordSource, Source, open_source
 from allmodes.errors import InputError, RunError
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.lines import BadLineError

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from allmodes.audit.formats import Mapped, map_columns
-from allmodes.audit.log import Log, read_log
-from allmodes.audit.sources import RecordSource
+from allmodes.audit.logs.formats import Mapped, map_columns
+from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
 
 
@@ -104,7 +104,7 @@ def test_trl_conversations() -> None:
 
 def test_trl_files_on_disk(tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    from allmodes.audit.sources import open_source
+    from allmodes.audit.logs.sources import open_source
 
     for step in (1, 2):
         rows = [{**row, "step": step} for row in TRL]

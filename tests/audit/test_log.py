@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from allmodes.audit.formats import map_columns
-from allmodes.audit.log import Log, read_log
-from allmodes.audit.sources import Place, RecordSource, Source, open_source
+from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.sources import Place, RecordSource, Source, open_source
 from allmodes.errors import InputError
 
 ROWS: list[dict[str, Any]] = [

@@ -8,10 +8,10 @@ import pytest
 
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError, NotApplicableError
-from allmodes.audit.log import read_log
 from allmodes.audit.log_checks import drawn_from_the_reference, repeated_stretches, usable_rows
+from allmodes.audit.logs.log import read_log
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.audit.quality_checks import quality_and_diversity
-from allmodes.audit.sources import RecordSource
 from allmodes.runs.audit_config import AuditConfig
 
 

@@ -8,9 +8,9 @@ import torch
 
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError, NotApplicableError
-from allmodes.audit.log import read_log
+from allmodes.audit.logs.log import read_log
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.audit.prediction import predict_between, predict_within
-from allmodes.audit.sources import RecordSource
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.targets import mara_target, reverse_kl_target
 

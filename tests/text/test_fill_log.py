@@ -13,10 +13,10 @@ import pytest
 pytest.importorskip("transformers")
 
 from allmodes.audit.audit import audit_source, merged_row
-from allmodes.audit.filling import Column, FilledSource
-from allmodes.audit.formats import map_columns
-from allmodes.audit.log import read_log
-from allmodes.audit.sources import RecordSource
+from allmodes.audit.logs.filling import Column, FilledSource
+from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.log import read_log
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.chem.policy import load_policy, save_policy
 from allmodes.chem.prior import shipped_prior
 from allmodes.chem.smiles_logprobs import smiles_logprobs
@@ -199,8 +199,8 @@ def test_a_policy_over_smiles_needs_no_language_model(tmp_path: Path) -> None:
 import sys
 sys.modules["transformers"] = None
 from pathlib import Path
-from allmodes.audit.formats import map_columns
-from allmodes.audit.sources import RecordSource
+from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.sources import RecordSource
 from allmodes.text.fill_log import fill_log
 rows = [{{"response": "CCO"}}]
 found = fill_log(RecordSource(rows), map_columns(rows[0]), model="lstm", column="ref_logprob",

@@ -18,10 +18,10 @@ from allmodes.audit import (
 )
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
-from allmodes.audit.formats import Mapped, map_columns
-from allmodes.audit.log import Log, read_log
+from allmodes.audit.logs.formats import Mapped, map_columns
+from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.sources import Advance, RecordSource, Source
 from allmodes.audit.prediction import Prediction, predict_within
-from allmodes.audit.sources import Advance, RecordSource, Source
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.errors import InputError
 from allmodes.runs.audit_choices import Format

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, audit_source, merged_row
 from allmodes.audit.compare import Comparison, print_comparison, write_comparison
-from allmodes.audit.filling import FilledSource
-from allmodes.audit.formats import Mapped, map_columns
+from allmodes.audit.logs.filling import FilledSource
+from allmodes.audit.logs.formats import Mapped, map_columns
+from allmodes.audit.logs.sources import SAMPLES, SETTINGS, Source, open_source
 from allmodes.audit.report import STATE_NAMES, write_report
-from allmodes.audit.sources import SAMPLES, SETTINGS, Source, open_source
 from allmodes.audit.summary import print_summary
 from allmodes.errors import InputError, RunError
 from allmodes.runs.audit_choices import Format

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allmodes.audit.findings import MissingError, NotApplicableError
-from allmodes.audit.log import Log
+from allmodes.audit.logs.log import Log
 from allmodes.audit.ngrams import Texts, ead_of_groups
 from allmodes.audit.reference import reference_samples
 from allmodes.audit.units import (

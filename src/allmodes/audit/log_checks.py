@@ -8,7 +8,7 @@ from torch import Tensor
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError
-from allmodes.audit.log import Log
+from allmodes.audit.logs.log import Log
 from allmodes.audit.windows import error_of_mean
 from allmodes.objectives.groups import Groups, group_first, group_size
 

@@ -9,7 +9,7 @@ from typing import Any
 from allmodes.audit.audit import Audit
 from allmodes.audit.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
 from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError, State
-from allmodes.audit.log import COLUMNS
+from allmodes.audit.logs.log import COLUMNS
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.record import audit_record
 from allmodes.runs.files import write_text

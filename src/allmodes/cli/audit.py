@@ -130,7 +130,7 @@ def audit(
 
 def _folder_name(log: Path) -> str:
     """That of a run's samples is its folder's: all such files have one name."""
-    from allmodes.audit.sources import SAMPLES
+    from allmodes.audit.logs.sources import SAMPLES
 
     run = log.resolve().parent if log.name == SAMPLES else log
     return run.resolve().name if run.is_dir() else log.stem

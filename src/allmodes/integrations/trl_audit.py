@@ -27,8 +27,8 @@ except ImportError as error:
     ) from error
 
 from allmodes.audit.audit import audit_source, merged_row
-from allmodes.audit.formats import map_columns
-from allmodes.audit.sources import SAMPLES, SETTINGS, open_source
+from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.sources import SAMPLES, SETTINGS, open_source
 from allmodes.errors import ConfigError, InputError, RunError, one_line
 from allmodes.integrations.answers import OutcomeKey, answer_name, answers_of
 from allmodes.integrations.trl_audit_settings import audit_settings, transform_of

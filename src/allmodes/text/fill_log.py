@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from allmodes.audit.filling import Column, FilledSource, Request, Scored, Scorer, fill
-from allmodes.audit.formats import Mapped
-from allmodes.audit.sources import Source
+from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, Scorer, fill
+from allmodes.audit.logs.formats import Mapped
+from allmodes.audit.logs.sources import Source
 from allmodes.chem.policy import load_policy
 from allmodes.chem.smiles_logprobs import named_policy, smiles_logprobs
 from allmodes.errors import ConfigError, InputError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-from allmodes.audit.filling import Request, Scored
+from allmodes.audit.logs.filling import Request, Scored
 from allmodes.errors import ConfigError
 from allmodes.text.likelihood import paired_logprobs
 from allmodes.text.logged_prompts import PromptReader, Prompts, PromptTokens

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
-from allmodes.audit.formats import Mapped, known
-from allmodes.audit.log import truth_or_none
-from allmodes.audit.scored import Scored, ScoredRows, scored_file
-from allmodes.audit.sources import Advance, Place, Row, Source
+from allmodes.audit.logs.formats import Mapped, known
+from allmodes.audit.logs.log import truth_or_none
+from allmodes.audit.logs.scored import Scored, ScoredRows, scored_file
+from allmodes.audit.logs.sources import Advance, Place, Row, Source
 from allmodes.errors import InputError
 from allmodes.runs.lines import BadLineError, whole_text
 from allmodes.runs.progress import progress_bar

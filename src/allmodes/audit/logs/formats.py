@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from allmodes.audit.log import COLUMNS, Convert
+from allmodes.audit.logs.log import COLUMNS, Convert
 from allmodes.errors import InputError
 from allmodes.runs.audit_choices import Format
 from allmodes.runs.lines import BadLineError

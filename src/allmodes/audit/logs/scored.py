@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from allmodes.audit.sources import Place
+from allmodes.audit.logs.sources import Place
 from allmodes.errors import InputError, RunError
 from allmodes.runs.lines import BadLineError, json_object, lines_of, number_or_none
 

@@ -11,7 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from allmodes.audit.sources import Advance, Place, Source
+from allmodes.audit.logs.sources import Advance, Place, Source
 from allmodes.errors import InputError
 from allmodes.runs.lines import BadLineError, BadLines, bad_in_words, count_bad, finite_number, whole_text
 

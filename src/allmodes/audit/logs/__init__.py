@@ -1,0 +1,1 @@
+"""One reader of samples for `allmodes audit` and `allmodes evaluate`: rows of any program, as columns."""
