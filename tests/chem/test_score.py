@@ -20,7 +20,7 @@ from rdkit import Chem
 
 from allmodes.chem.figures import distribution, draw_distribution
 from allmodes.chem.ledger import LedgerRow, read_ledger
-from allmodes.chem.molecule_file import InputMolecule, read_molecules
+from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.score import score_file
 from allmodes.chem.score_report import write_score_report
@@ -449,3 +449,13 @@ def test_bars_are_as_tall_as_their_counts_and_coloured_from_the_mark_up() -> Non
     assert float(bars[0][0]) < float(bars[1][0])
     for values, coloured in (([0.0, 0.25, 0.5, 0.75, 1.0], 3), ([0.5, 0.5], 1), ([0.4, 0.4], 0)):
         assert draw_distribution(values, mark=0.5).count("var(--accent)") == coloured
+
+
+def test_a_file_of_the_user_s_is_not_taken_for_a_table_of_rejected_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rejected.tsv"
+    path.write_text("compound\twhy\n")
+    write_rejected(path, [])
+    assert path.read_text() == "compound\twhy\n"
+    write_rejected(path, [Rejected(line=1, text="x", reason="y")])
+    write_rejected(path, [])
+    assert not path.exists()

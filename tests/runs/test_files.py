@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from allmodes.errors import InputError, RunError
-from allmodes.runs.files import read_bytes, read_text, replacing, write_text
+from allmodes.runs.files import (
+    read_bytes,
+    read_text,
+    remove_temporary_files,
+    replacing,
+    temporary_path,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -93,6 +100,20 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot write"):
         write_text(tmp_path / ("n" * 300), "new")
     assert names(tmp_path) == []
+
+
+def test_only_files_of_our_naming_are_removed(tmp_path: Path) -> None:
+    """Editors and other programs name temporary files much like this."""
+    theirs = [".draft.tmp", ".notes.txt.123.tmp", ".a.allmodes-tmp", "a.7.allmodes-tmp", ".a.7.allmodes-tmp2"]
+    for name in theirs:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".folder.7.allmodes-tmp").mkdir()
+    (tmp_path / ".link.7.allmodes-tmp").symlink_to(tmp_path / "a.7.allmodes-tmp")
+    ours = temporary_path(tmp_path / "metrics.jsonl")
+    ours.write_text("half")
+    remove_temporary_files(tmp_path)
+    assert not ours.exists()
+    assert names(tmp_path) == sorted([*theirs, ".folder.7.allmodes-tmp", ".link.7.allmodes-tmp"])
 
 
 FULL = """

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from allmodes.errors import RunError
+from allmodes.runs.files import temporary_path
 from allmodes.runs.folder import RunFolder
 
 
@@ -13,6 +14,19 @@ def test_makes_its_folder(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "deep" / "run") as folder:
         assert folder.path.is_dir()
         assert folder.metrics_path.parent == folder.checkpoint_path.parent == tmp_path / "deep" / "run"
+
+
+def test_a_folder_that_was_not_ours_loses_nothing(tmp_path: Path) -> None:
+    left = temporary_path(tmp_path / "metrics.jsonl")
+    for path in (left, tmp_path / ".draft.tmp", tmp_path / ".notes.txt.9.tmp"):
+        path.write_text("mine")
+    with RunFolder(tmp_path):  # the first time: whatever lies here is somebody else's
+        pass
+    assert left.exists()
+    with RunFolder(tmp_path):
+        pass
+    assert not left.exists()
+    assert (tmp_path / ".draft.tmp").read_text() == (tmp_path / ".notes.txt.9.tmp").read_text() == "mine"
 
 
 def test_a_second_handle_is_kept_out_until_the_first_leaves(tmp_path: Path) -> None:

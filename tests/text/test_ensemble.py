@@ -13,8 +13,9 @@ from torch import Tensor
 pytest.importorskip("transformers")
 
 from allmodes.errors import InputError, RunError
+from allmodes.runs.files import temporary_path
 from allmodes.text import ensemble
-from allmodes.text.ensemble import ensemble_weights
+from allmodes.text.ensemble import _new_folder, ensemble_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -419,3 +420,12 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(
         ensemble_weights(make(1), make(2), out)
     assert names_of(tmp_path) == {"out"}
     assert not names_of(out)
+
+
+def test_a_folder_that_is_in_the_way_of_the_temporary_one_stays(tmp_path: Path) -> None:
+    theirs = temporary_path(tmp_path / "out")
+    theirs.mkdir()
+    (theirs / "notes").write_text("mine")
+    with pytest.raises(RunError, match="cannot write"), _new_folder(tmp_path / "out"):
+        pytest.fail("entered")
+    assert (theirs / "notes").read_text() == "mine"

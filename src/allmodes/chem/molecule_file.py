@@ -15,6 +15,8 @@ from allmodes.runs.files import read_bytes, write_text
 from allmodes.runs.progress import console
 from allmodes.runs.words import plural
 
+_REJECTED = "line\treason\ttext\n"  # the head of the table
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,16 @@ class Rejected:
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
-    """List the lines that are left out in a table, and say so; without any, there is no table."""
+    """List the lines that are left out in a table, and say so; without any, there is no table.
+
+    A file that is no such table stays when there is nothing to write: it is the user's.
+    """
     if not rejected:
-        path.unlink(missing_ok=True)
+        if path.is_file() and path.read_bytes().startswith(_REJECTED.encode()):
+            path.unlink()
         return
     rows = [f"{row.line}\t{row.reason}\t{row.text}\n" for row in rejected]
-    write_text(path, "line\treason\ttext\n" + "".join(rows))
+    write_text(path, _REJECTED + "".join(rows))
     first = rejected[0]
     console.print(
         f"{plural(len(rejected), 'line')} left out, listed in {path}; "

@@ -16,10 +16,20 @@ from allmodes.runs.provenance import file_sha256, provenance
 Inputs = Mapping[str, Path]  # files by the key that they came from; another content would be another run
 
 
+# What every experiment writes; a new one neither overwrites a user's file nor takes up another run's rest.
+_OUTPUTS = ("provenance.json", "results.json", "report.html")
+
+
 def refuse_old_folder(out: Path) -> None:
-    """Raise RunError where `out` holds a run already."""
+    """Raise RunError where `out` holds a run already, or a file that a run would overwrite."""
     if (out / "config.json").exists():
         raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+    found = [out / name for name in _OUTPUTS if (out / name).exists()]
+    found += [lock.parent for lock in sorted(out.glob("*/.lock"))] if out.is_dir() else []
+    if found:
+        raise RunError(
+            f"{out}: expected a folder without results of another run; got {found[0]}: choose another folder"
+        )
 
 
 def threads_of(threads: int | None, workers: int) -> int:

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,21 +13,46 @@ from pathlib import Path
 
 from allmodes.errors import InputError, RunError, one_line
 
+# No other program names a file like this: a temporary file that a killed process left is told by its name.
+_TEMPORARY = re.compile(r"\..+\.\d+\.allmodes-tmp", re.DOTALL)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process writes what becomes `path` when it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.allmodes-tmp")
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what killed processes left half written; only files that `temporary_path` named."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+    """Yield a temporary path beside `path`; on success force it to disk and rename it to `path`.
 
-    A reader sees the old file or the new one, never a part. Raises `RunError` when the disk is full
-    or the folder cannot be written, and leaves nothing behind.
+    A reader sees the old file or the new one, never a part, also after a loss of power. Raises `RunError`
+    when the disk is full or the folder cannot be written, and leaves nothing behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
+        sync(temporary)
         os.replace(temporary, path)
+        with suppress(OSError):  # some network file systems cannot sync a folder
+            sync(path.parent)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from allmodes.errors import RunError
-from allmodes.runs.files import write_text
+from allmodes.runs.files import remove_temporary_files, write_text
 
 
 @final
@@ -24,9 +24,11 @@ class RunFolder:
         self.checkpoint_path = path / "checkpoint.safetensors"
 
     def __enter__(self) -> "RunFolder":
+        lock = self.path / ".lock"
+        is_ours = lock.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+            self._lock = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
             raise RunError(f"cannot write to run folder {self.path}: {error.strerror}") from error
         try:
@@ -34,8 +36,8 @@ class RunFolder:
         except OSError as error:
             os.close(self._lock)
             raise RunError(f"run folder {self.path} is in use by another process") from error
-        for left in self.path.glob(".*.tmp"):  # half of a file that a killed process was writing
-            left.unlink()
+        if is_ours:
+            remove_temporary_files(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from allmodes.checks import check_fraction
 from allmodes.errors import InputError, RunError, one_line
+from allmodes.runs.files import sync, temporary_path
 
 # What two checkpoints of one model may differ in without computing something else from the same weights.
 _HARMLESS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -166,14 +167,16 @@ def _imported(package: str) -> Any:
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out`; on success flush its files to disk and rename it to `out`."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(out)
     try:
         temporary.mkdir(parents=True)
+    except OSError as error:  # also where a folder of this name is there already, which is not ours to remove
+        raise RunError(f"cannot write {out}: {one_line(error)}") from error
+    try:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
-                with open(path, "rb") as handle:
-                    os.fsync(handle.fileno())
+                sync(path)
         if os.path.lexists(out):  # renaming would replace an empty folder without a word
             raise RunError(f"`out` must be a new folder; {out} exists")
         temporary.rename(out)
@@ -182,4 +185,4 @@ def _new_folder(out: Path) -> Iterator[Path]:
     except Exception as error:  # a full disk: every package has its own kind of error for it
         raise RunError(f"cannot write {out}: {one_line(error)}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # not there: it was renamed, or could not be made
+        shutil.rmtree(temporary, ignore_errors=True)  # not there when it was renamed
