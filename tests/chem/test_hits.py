@@ -20,7 +20,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.pose_figures import common_frame, draw_pose, heavy_atoms, read_poses, views
 from allmodes.chem.report import write_report
 from allmodes.chem.results import Hit, RunResult, find_hits
-from allmodes.chem.task_words import describe_component, oracle_settings, short
+from allmodes.chem.task_words import describe_aggregation, describe_component, oracle_settings, short
 from allmodes.runs.config import build_config
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.oracle_config import OracleConfig
@@ -359,6 +359,28 @@ def test_stand_ins_are_called_so_wherever_results_appear(tmp_path: Path) -> None
     mine = report(tmp_path, rows, oracle={"components": [stock]})
     assert "stand-in" not in mine.replace("stand-in for measured affinity", "")
     assert "stock: bought.smi" in mine
+
+
+def test_a_report_says_how_values_become_scores_and_scores_the_reward(tmp_path: Path) -> None:
+    components = [
+        {"kind": "qed", "weight": 2.5},
+        {"kind": "rings", "shaping": {"kind": "value_mapping", "mapping": {"0": 0, "1.0": 0.5, "2": 1}}},
+        {"kind": "logp", "shaping": {"kind": "double_sigmoid", "low": -1, "high": 3, "coef_div": 50}},
+    ]
+    rows = [describe_component(component) for component in oracle(*components).components]
+    assert [row["weight"] for row in rows] == ["2.5", "1", "1"]
+    assert rows[1]["shaping"] == "value mapping: 0 to 0, 1 to 0.5, 2 to 1; any other value is a failure"
+    assert rows[2]["shaping"] == "double sigmoid: high from −1 to 3, low beyond (steepness 3 and 3)"
+    for how, words in (
+        ("arithmetic_mean", "the weighted arithmetic mean of the scores"),
+        ("product", "the product of the scores, each to the power of its weight"),
+    ):
+        assert describe_aggregation(oracle(*components, aggregation=how)) == f"The reward is {words}."
+        unweighted = describe_aggregation(oracle(*components[1:], aggregation=how))
+        assert unweighted == f"The reward is the {how.replace('_', ' ')} of the scores."
+    text = report(tmp_path, [row(1, "CCO", 0.9)], oracle={"components": components})
+    assert "The reward is the weighted geometric mean of the scores." in text
+    assert "<td>2.5</td>" in text
 
 
 def test_components_are_told_without_folders(tmp_path: Path) -> None:

@@ -128,6 +128,30 @@ def test_shaping_and_aggregation_of_a_whole_reward() -> None:
     assert rewards["geometric_mean"] == pytest.approx((qed * weight) ** (1 / 3))
 
 
+def test_the_weights_of_components_count_in_the_reward_and_in_no_score() -> None:
+    mapping = {"kind": "value_mapping", "mapping": {"0": 0.1, "1": 0.6}}
+    window = {"kind": "double_sigmoid", "low": 100, "high": 200}
+    components = [
+        {"kind": "qed", "weight": 3},
+        {"kind": "rings", "shaping": mapping},
+        {"kind": "weight", "weight": 0.5, "shaping": window},
+    ]
+    qed = QED.qed(Chem.MolFromSmiles("CC(=O)Oc1ccccc1C(=O)O"))
+    expected = {
+        "geometric_mean": (qed**3 * 0.6) ** (1 / 4.5),
+        "arithmetic_mean": (3 * qed + 0.6 + 0.5) / 4.5,
+        "product": qed**3 * 0.6,
+    }
+    for how, reward in expected.items():
+        (got,) = evaluate(oracle_config(*components, aggregation=how), ["CC(=O)Oc1ccccc1C(=O)O"])
+        assert got.shaped == {"qed": pytest.approx(qed), "rings": 0.6, "weight": pytest.approx(1.0)}
+        assert got.reward == pytest.approx(reward)
+    (naphthalene,) = evaluate(oracle_config(*components), ["c1ccc2ccccc2c1"])
+    assert naphthalene.reward is None
+    assert naphthalene.failure is not None
+    assert naphthalene.failure.startswith("rings: out_of_range: expected a value of `shaping.mapping`")
+
+
 def test_a_failed_component_leaves_no_reward_and_keeps_what_is_known() -> None:
     config = oracle_config({"kind": "qed"}, {"kind": "weight"}, {"kind": "rings", "shaping": ANY_VALUE})
     got, broken = evaluate(config, ["CCO", "C(("])

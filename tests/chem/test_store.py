@@ -577,11 +577,11 @@ def test_the_key_is_the_hash_of_all_that_counts(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_names_shaping_and_time_limits_do_not_count(
+def test_names_shaping_weights_and_time_limits_do_not_count(
     make: Callable[..., dict[str, Any]], folder: Path
 ) -> None:
     shaping = {"kind": "reverse_sigmoid", "low": -16.0, "high": 0.0, "k": 0.15}
-    other = make(folder, name="other", shaping=shaping, time_limit=7.0, start_limit=8.0)
+    other = make(folder, name="other", shaping=shaping, weight=2.0, time_limit=7.0, start_limit=8.0)
     assert component_key(other) == component_key(make(folder))
 
 

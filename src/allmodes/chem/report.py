@@ -11,6 +11,7 @@ from allmodes.chem.hits import HitPage, render_hits, worth_a_page
 from allmodes.chem.ledger import LedgerRow, reward_tensor
 from allmodes.chem.results import Hit, RunResult, find_hits
 from allmodes.chem.task_words import (
+    describe_aggregation,
     describe_component,
     oracle_remarks,
     oracle_settings,
@@ -62,6 +63,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         seeds=[_seed_row(run) for group in groups.values() for run in group],
         failures=_failures(groups, ledgers),
         components=[describe_component(component) for component in config.oracle.components],
+        aggregation=describe_aggregation(config.oracle),
         settings=_settings(config, algorithms),
         config=config,
     )

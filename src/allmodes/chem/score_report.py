@@ -12,6 +12,7 @@ from allmodes.chem.ledger import LedgerRow, reward_tensor
 from allmodes.chem.molecule_file import InputMolecule
 from allmodes.chem.results import find_hits
 from allmodes.chem.task_words import (
+    describe_aggregation,
     describe_component,
     labels,
     oracle_remarks,
@@ -70,6 +71,7 @@ def write_score_report(
         hits_note="",
         failures=_failures(rows),
         components=[describe_component(component) for component in config.oracle.components],
+        aggregation=describe_aggregation(config.oracle),
         settings=oracle_settings(config.oracle),
         circle_distance=CIRCLE_DISTANCE,
         config=config,

@@ -11,6 +11,7 @@ from allmodes.errors import RunError
 from allmodes.runs.oracle_config import (
     Component,
     DockingSettings,
+    DoubleSigmoidShaping,
     ExternalDockingComponent,
     FunctionComponent,
     NoShaping,
@@ -22,6 +23,7 @@ from allmodes.runs.oracle_config import (
     SmartsComponent,
     StepShaping,
     SurrogateComponent,
+    ValueMappingShaping,
 )
 from allmodes.runs.words import NBSP, listing, plural
 
@@ -38,7 +40,7 @@ _PROTONATION = {"ph7.4": "protonated as at pH 7.4", "as_written": "protonated as
 
 
 def describe_component(component: Component) -> dict[str, str]:
-    """A row of the table of components: name, what the raw value is, its shaping; files without folders."""
+    """A row of the table of components: name, raw value, shaping, weight; files without folders."""
     if isinstance(component, SimilarityComponent):
         what = "similarity to " + ", ".join(component.references)
     elif isinstance(component, SmartsComponent):
@@ -55,7 +57,22 @@ def describe_component(component: Component) -> dict[str, str]:
         what = _surrogate(component)
     else:
         what = _PROPERTIES.get(component.kind, component.kind)
-    return {"name": component.name, "what": what, "shaping": _shaping(component.shaping)}
+    return {
+        "name": component.name,
+        "what": what,
+        "shaping": _shaping(component.shaping),
+        "weight": _number(component.weight),
+    }
+
+
+def describe_aggregation(oracle: OracleConfig) -> str:
+    """How the scores of the components become the reward."""
+    how = oracle.aggregation.replace("_", " ")
+    if len({component.weight for component in oracle.components} | {1.0}) == 1:
+        return f"The reward is the {how} of the scores."
+    if oracle.aggregation == "product":
+        return "The reward is the product of the scores, each to the power of its weight."
+    return f"The reward is the weighted {how} of the scores."
 
 
 def is_stand_in(component: Component) -> bool:
@@ -183,12 +200,20 @@ def _store(store: str | None) -> str:
 def _shaping(shaping: Shaping) -> str:
     if isinstance(shaping, NoShaping):
         return "none: the raw value is the score"
+    if isinstance(shaping, ValueMappingShaping):
+        scores = (f"{_number(float(text))} to {_number(score)}" for text, score in shaping.mapping.items())
+        return f"value mapping: {', '.join(scores)}; any other value is a failure"
     low, high = (None if value is None else _number(value) for value in (shaping.low, shaping.high))
     if isinstance(shaping, StepShaping):
         bound = (
             f"from {low} up" if high is None else f"up to {high}" if low is None else f"from {low} to {high}"
         )
         return f"step: 1 {bound}, else 0"
+    if isinstance(shaping, DoubleSigmoidShaping):
+        rise, fall = (
+            _number(steepness / shaping.coef_div) for steepness in (shaping.coef_si, shaping.coef_se)
+        )
+        return f"double sigmoid: high from {low} to {high}, low beyond (steepness {rise} and {fall})"
     below, above = ("low", "high") if shaping.kind == "sigmoid" else ("high", "low")
     kind = shaping.kind.replace("_", " ")
     return f"{kind}: {below} below {low}, {above} above {high} (k = {shaping.k:g})"

@@ -1,5 +1,6 @@
 """How a molecule is scored: the components of the reward, their shaping, and who computes them."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from allmodes.runs.config import (
     Number,
     PositiveFloat,
     PositiveInt,
+    Probability,
     SmallCount,
     Workers,
 )
@@ -39,6 +41,49 @@ class SigmoidShaping(Config):
         return self
 
 
+class DoubleSigmoidShaping(Config):
+    """1 between `low` and `high`, 0 beyond both; REINVENT 4's, with its names and steepnesses.
+
+    coef_si / coef_div is the steepness at `low`, coef_se / coef_div that at `high`, in units of the value.
+    """
+
+    kind: Literal["double_sigmoid"]
+    low: Number
+    high: Number
+    coef_div: PositiveFloat = 100.0
+    coef_si: PositiveFloat = 150.0
+    coef_se: PositiveFloat = 150.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DoubleSigmoidShaping":
+        if not self.low < self.high:
+            raise ValueError(f"low < high; low is {self.low}, high is {self.high}")
+        return self
+
+
+class ValueMappingShaping(Config):
+    """The score that `mapping` gives to the value, both numbers; a value that is not in it is a failure."""
+
+    kind: Literal["value_mapping"]
+    mapping: Annotated[dict[str, Probability], Field(min_length=1)]
+
+    @field_validator("mapping")
+    @classmethod
+    def _of_numbers(cls, mapping: dict[str, float]) -> dict[str, float]:
+        values = {}
+        for text in mapping:
+            try:
+                value = float(text)
+            except ValueError:
+                value = math.nan
+            if not math.isfinite(value):
+                raise ValueError(f"numbers as keys; one key is {text!r}")
+            if value in values:
+                raise ValueError(f"each value once; {values[value]!r} and {text!r} are the same number")
+            values[value] = text
+        return mapping
+
+
 class StepShaping(Config):
     """1 where low ≤ value ≤ high, else 0; a bound that is left out does not bound."""
 
@@ -53,14 +98,19 @@ class StepShaping(Config):
         return self
 
 
-Shaping = Annotated[NoShaping | SigmoidShaping | StepShaping, Field(discriminator="kind")]
+Shaping = Annotated[
+    NoShaping | SigmoidShaping | DoubleSigmoidShaping | StepShaping | ValueMappingShaping,
+    Field(discriminator="kind"),
+]
+Aggregation = Literal["geometric_mean", "arithmetic_mean", "product"]
 
 
 class ComponentConfig(Config):
-    """What every component of the reward has: a name, a shaping, and time limits in seconds."""
+    """What every component of the reward has: a name, a shaping, a weight, and time limits in seconds."""
 
     name: Annotated[str, Field(pattern=r"^[^:]+$")] = ""  # failures read "name: kind: message"
     shaping: Shaping = NoShaping()
+    weight: PositiveFloat = 1.0  # of its score in the aggregation
     time_limit: PositiveFloat = 30.0
     start_limit: PositiveFloat = 120.0
 
@@ -207,7 +257,7 @@ class OracleConfig(Config):
     """How a molecule is scored."""
 
     components: Annotated[tuple[Component, ...], Field(min_length=1)]
-    aggregation: Literal["geometric_mean", "product"] = "geometric_mean"
+    aggregation: Aggregation = "geometric_mean"
     failed: Literal["exclude", "zero"] = "exclude"
     workers: Workers = 1  # molecules that are scored at once
     ray: str | None = None  # "local", "auto" for the cluster that this machine is in, or a cluster's address

@@ -193,5 +193,6 @@ def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> 
             failure = failure or f"{component.name}: {answer.kind}: {answer.message}"
         else:
             shaped[component.name] = answer
-    reward = None if failure else aggregate(list(shaped.values()), config.aggregation)
+    weights = [component.weight for component in config.components]
+    reward = None if failure else aggregate(list(shaped.values()), weights, config.aggregation)
     return Evaluation(smiles=smiles, raw=raw, shaped=shaped, reward=reward, failure=failure, details=details)

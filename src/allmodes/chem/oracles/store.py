@@ -46,7 +46,7 @@ _ENGINES = {
 STORED_KINDS = tuple(_ENGINES)
 # To be raised whenever allmodes itself computes something else for the same settings.
 _REVISION = 1
-_WITHOUT_EFFECT = ("name", "shaping", "time_limit", "start_limit")
+_WITHOUT_EFFECT = ("name", "shaping", "weight", "time_limit", "start_limit")
 _FILES = (("receptor",), ("box", "reference_ligand"), ("stock",), ("templates",), ("model", "checkpoint"))
 _SHIPPED = {"stock": "stock.smi.gz", "templates": "templates.toml"}
 
@@ -225,7 +225,7 @@ def component_key(component: dict[str, Any]) -> str:
     """What results of a component depend on, as one text of 64 hexadecimal digits.
 
     component: `model_dump(mode="json")` of its configuration. SHA-256 over the JSON of that without name,
-    shaping and time limits; files count by their content, wherever they lie, and the engines by their
+    shaping, weight and time limits; files count by their content, wherever they lie, and the engines by their
     versions. Of an external program the command's words count: one that is exchanged under the same name,
     or a file that only the command names, is not noticed.
 
