@@ -255,7 +255,9 @@ def test_an_embedder_that_is_not_installed_is_skipped_and_said_so(
 
 def test_a_sentence_transformers_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class SentenceTransformer:
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, *, trust_remote_code: bool, model_kwargs: dict[str, Any]) -> None:
+            assert not trust_remote_code
+            assert model_kwargs == {"use_safetensors": True}
             if name != "some/model":
                 raise OSError(f"{name} is no model")
 

@@ -1,8 +1,12 @@
 """Language models from folders: what they lack is said, and nothing is made up."""
 
 import json
+import pickle
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file
 
 from allmodes.errors import ConfigError
+from allmodes.tasks.classifiers import load_classifier
 from allmodes.text.models import load_model, load_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -40,6 +45,36 @@ def test_weights_that_the_files_lack_are_not_made_up(folder: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"`model`: expected a language model; the files of .* lack .*mlp"):
         load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "load", [load_model, partial(load_classifier, tokenizer=None, outputs=1, device="cpu")]
+)
+def test_pickled_weights_are_not_read(folder: Path, load: Callable[[str], Any]) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Opened(folder / "opened")))
+    with pytest.raises(
+        ConfigError, match=r"expected weights in \.safetensors; got pytorch_model\.bin.*convert it"
+    ):
+        load(str(folder))
+    assert not (folder / "opened").exists()
+
+
+def test_a_pickled_adapter_is_not_read(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"got adapter_model\.bin"):
+        load_model(str(folder))
+
+
+class Opened:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def __reduce__(self) -> Any:
+        return open, (self._path, "w")
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 
 from allmodes.errors import ConfigError, one_line
+from allmodes.runs.weights import refuse_pickled_weights
 
 
 @final
@@ -40,6 +41,7 @@ def load_classifier(
     """
     if importlib.util.find_spec("transformers") is None:
         raise ConfigError(f"the model {str(name)!r} needs `pip install allmodes[text]`; got no transformers")
+    refuse_pickled_weights(name)
     transformers: Any = importlib.import_module("transformers")
     expected = (
         "two outputs or more" if outputs is None else "one output" if outputs == 1 else f"{outputs} outputs"

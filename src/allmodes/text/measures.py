@@ -13,6 +13,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.metrics.text import SHORT_ANSWER
+from allmodes.runs.weights import refuse_pickled_weights
 
 STAND_IN = "stand-in"
 
@@ -55,9 +56,12 @@ def load_embedder(name: str) -> Embed | str:
         return stand_in_embeddings
     if importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers is not installed"
+    refuse_pickled_weights(name)
     library: Any = importlib.import_module("sentence_transformers")
     try:
-        model = library.SentenceTransformer(name)
+        model = library.SentenceTransformer(
+            name, trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
     except Exception as error:  # whatever a hub, a disk or a model raises
         raise InputError(f"cannot load the embedder {name!r}: {error}") from error
 

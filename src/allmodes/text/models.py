@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from allmodes.errors import ConfigError, one_line
+from allmodes.runs.weights import refuse_pickled_weights
 
 
 def quieten() -> None:
@@ -57,11 +58,17 @@ def load_tokenizer(model: str, *, needs_template: bool = True) -> Any:
 def load_model(model: str) -> Any:
     """The language model, float32, on CUDA where there is one, in eval mode.
 
-    Raises ConfigError for what cannot be loaded, or weights that the files lack: they would be random.
+    Raises ConfigError for what cannot be loaded, weights that are no safetensors, or weights that the files
+    lack: they would be random.
     """
+    refuse_pickled_weights(model)
     try:
         result: Any = AutoModelForCausalLM.from_pretrained(
-            model, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+            model,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         loaded, found = result
     except Exception as error:  # as above

@@ -167,7 +167,7 @@ def make_settings(
         "logging_steps": config.updates_per_step,
         "save_steps": config.checkpoint_every * config.updates_per_step,
         "save_total_limit": None if keep_checkpoints else 1,
-        "model_init_kwargs": {"dtype": "float32"},
+        "model_init_kwargs": {"dtype": "float32", "use_safetensors": True, "trust_remote_code": False},
         "seed": seed,
         "disable_tqdm": True,
         **scaling,
