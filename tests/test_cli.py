@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import allmodes
+from allmodes.cli import main
+
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
 
 RECIPE = """
@@ -273,7 +276,52 @@ def test_pretrain_with_a_setting_that_cannot_work(
     assert value in last
 
 
-def test_ctrl_c(command: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("called", ["on the path", "by its path", "as a module"])
+def test_ctrl_c_names_the_command_that_resumes(
+    called: str, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rdkit")
+    folder = recipe.parent
+    monkeypatch.chdir(folder)
+    program = folder / "bin" / "allmodes"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(program.parent) if called == "on the path" else "")
+    names = {"on the path": str(program), "by its path": "bin/allmodes", "as a module": "/cli/__main__.py"}
+    shown = {"on the path": "allmodes", "by its path": "bin/allmodes",
+             "as a module": f"{sys.executable} -m allmodes.cli"}  # fmt: skip
+
+    def interrupted(config: object, out: Path) -> None:
+        out.mkdir(parents=True)
+        (out / "config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allmodes.chem.design.new_design", interrupted)
+    monkeypatch.setattr(sys, "argv", [names[called], "run", "recipe.toml", "--out", "my runs/1"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+    expected = f"allmodes: interrupted; continue with `{shown[called]} run --resume 'my runs/1'`\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_ctrl_c_before_a_run_has_begun(
+    command: Command, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rdkit")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allmodes.chem.design.new_design", interrupted)
+    code, _, err = command("run", recipe)
+    assert code == 130
+    assert_one_line(err, "interrupted; nothing was begun")
+
+
+def test_ctrl_c_of_a_command_that_continues(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("rdkit")
 
     def interrupted(*_: object) -> None:
@@ -282,7 +330,11 @@ def test_ctrl_c(command: Command, data: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("allmodes.chem.pretrain.pretrain", interrupted)
     code, _, err = command("chem", "pretrain", data, "--out", "prior")
     assert code == 130
-    assert_one_line(err, "interrupted")
+    assert_one_line(err, "interrupted; the same command continues")
+
+
+def test_version(command: Command) -> None:
+    assert command("--version") == (0, f"allmodes {allmodes.__version__}\n", "")
 
 
 def test_the_installed_command(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from allmodes.chem.policy import load_policy, pad_tokens, save_policy
 from allmodes.chem.selective_scan import ROWS, STEPS, advance, selective_scan
 from allmodes.chem.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, SmilesTokenizer
 from allmodes.errors import ConfigError
+from allmodes.extras import how_to_install
 
 VOCABULARY = 9
 
@@ -257,6 +258,6 @@ def test_without_transformers(call: str, tmp_path: Path, monkeypatch: pytest.Mon
     )
     with pytest.raises(ConfigError) as caught:
         make_mamba(8) if call == "make" else load_policy(path)
-    assert "pip install allmodes[text]" in str(caught.value)
+    assert how_to_install("text") in str(caught.value)
     assert "transformers is not installed" in str(caught.value)
     assert "\n" not in str(caught.value)

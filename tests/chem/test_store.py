@@ -487,7 +487,7 @@ def test_a_connection_that_the_server_dropped_is_made_anew(new_postgresql: Calla
 
 def test_a_missing_driver_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ConfigError, match=r"^`oracle.store`: .*`pip install 'psycopg\[binary\]'`; got"):
+    with pytest.raises(ConfigError, match=r"^`oracle.store`: .*pip install .*\[postgresql\]'`; got"):
         ResultStore("postgresql+psycopg://me:geheim@127.0.0.1:1/results")
 
 
@@ -726,7 +726,7 @@ def test_a_missing_package_and_a_kind_that_is_not_stored_are_errors(
             component_key({"name": "mine", "kind": kind})
     monkeypatch.undo()
     monkeypatch.setitem(store_module._ENGINES, "docking", ("no-such-package",))
-    with pytest.raises(ConfigError, match=r"no-such-package.*pip install 'allmodes\[chem\]'"):
+    with pytest.raises(ConfigError, match=r"no-such-package.*pip install .*\[chem\]'"):
         component_key(docking(folder))
 
 

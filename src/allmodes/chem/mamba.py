@@ -1,6 +1,5 @@
 """A Mamba policy: transformers' modules and weights, with a scan and a cached step that suit a CPU."""
 
-import importlib.util
 from typing import TYPE_CHECKING, Any, cast, final
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn import functional
 
 from allmodes.chem.autoregressive import FIRST_OUTPUT, Policy, Precision, SamplingStep, fixed_linear
 from allmodes.chem.selective_scan import advance, selective_scan
-from allmodes.errors import ConfigError
+from allmodes.extras import require
 
 if TYPE_CHECKING:
     from transformers import MambaModel
@@ -58,8 +57,7 @@ class MambaPolicy(Policy):
 
 
 def _backbone(vocabulary_size: int, hidden_size: int, num_layers: int, state_size: int) -> "MambaModel":
-    if importlib.util.find_spec("transformers") is None:
-        raise ConfigError("`cell`: 'mamba' needs `pip install allmodes[text]`; transformers is not installed")
+    require("`cell`: 'mamba' needs", "transformers", extras="text")
     from transformers import MambaConfig, MambaModel
 
     return MambaModel(

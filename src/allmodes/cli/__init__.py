@@ -4,10 +4,12 @@ import sys
 
 import tyro
 
+import allmodes
 from allmodes.cli.audit import audit
 from allmodes.cli.chem import chem
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, run, split_flags
+from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
 from allmodes.errors import AllmodesError, InputError
 
 app = tyro.extras.SubcommandApp()
@@ -21,26 +23,45 @@ app.command(name="audit")(audit)
 
 def main() -> None:
     """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
+    prepare_streams()
     try:
-        _dispatch(sys.argv[1:])
+        code = _exit_code(sys.argv[1:])
+        sys.stdout.flush()
+    except OutputError as error:
+        code = 1
+        give_up_output()
+        reason = error.__cause__
+        if isinstance(reason, OSError) and not isinstance(reason, BrokenPipeError):  # that is `... | head`
+            _say(f"cannot write to standard output: {reason.strerror}")
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str]) -> int | str | None:
+    try:
+        _dispatch(arguments)
+    except SystemExit as left:  # of the parser, after a help text or an error
+        return left.code
     except AllmodesError as error:
         # One line, whatever a user's module or a file had to say; no control characters for the terminal.
-        words = " ".join(str(error).split())
-        print("allmodes:", "".join(c if c.isprintable() else "?" for c in words), file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
-    except KeyboardInterrupt:
-        resume = {
-            "run": "; continue with `allmodes run --resume RUN`",
-            "chem": "; the same command continues",
-            "audit": "; the same command continues",
-        }
-        print(f"allmodes: interrupted{resume.get(''.join(sys.argv[1:2]), '')}", file=sys.stderr)
-        sys.exit(130)
+        _say(str(error))
+        return 2 if isinstance(error, InputError) else 1
+    except KeyboardInterrupt as interrupt:
+        _say("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
+        return 130
+    return 0
+
+
+def _say(message: str) -> None:
+    line = " ".join(message.split())
+    print("allmodes:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:
-    if arguments[:1] == ["run"]:
+    if arguments[:1] == ["--version"]:
+        print(f"allmodes {allmodes.__version__}")
+    elif arguments[:1] == ["run"]:
         own, flags = split_flags(arguments[1:])
         run(tyro.cli(Run, args=own, prog="allmodes run"), flags)
     else:
-        app.cli(prog="allmodes", args=arguments)
+        description = f"Train generative models to keep every good answer. Version {allmodes.__version__}."
+        app.cli(prog="allmodes", args=arguments, description=description)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
-from allmodes.cli.extras import require
+from allmodes.cli.program import same_command, say_how_to_continue
+from allmodes.extras import require
 from allmodes.runs.audit_choices import Format, KLForm, Scaling, Trainer, Transform
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
@@ -84,7 +85,7 @@ def audit(
         policy: the trained model, to compute policy_logprob with.
         prompts: whether a text of a prompt is a user's message or stands as it is.
     """
-    require("matplotlib", "reports", "report")
+    require("reports need", "matplotlib", extras="report")
     from rich.console import Console
 
     from allmodes.audit.command import Reading, audit_path, check_codes, compare_paths, fail_on_findings
@@ -157,15 +158,16 @@ def _fill(
     )
     for column, name in columns:
         if name is not None:
-            source = fill_log(
-                source,
-                mapped,
-                model=name,
-                column=column,
-                folder=folder,
-                prompts=prompts,
-                max_tokens=max_tokens,
-            )
+            with say_how_to_continue(same_command):
+                source = fill_log(
+                    source,
+                    mapped,
+                    model=name,
+                    column=column,
+                    folder=folder,
+                    prompts=prompts,
+                    max_tokens=max_tokens,
+                )
             words = f"{column}: {plural(source.computed, 'row')} computed"
             if source.failed:
                 words += f", {source.failed:,} that the model cannot have written"

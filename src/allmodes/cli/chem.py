@@ -5,7 +5,8 @@ from typing import Literal
 
 import tyro
 
-from allmodes.cli.extras import require
+from allmodes.cli.program import same_command, say_how_to_continue
+from allmodes.extras import require
 
 chem = tyro.extras.SubcommandApp()
 
@@ -52,9 +53,9 @@ def chem_pretrain(
         checkpoint_every: updates between two checkpoints.
         num_samples: molecules drawn for validity, uniqueness and novelty.
     """
-    require("rdkit", "molecules", "chem,report")
+    require("molecules need", "rdkit", extras="chem,report")
     if cell == "mamba":
-        require("transformers", "Mamba policies", "chem,report,text")
+        require("Mamba policies need", "transformers", extras="chem,report,text")
     from allmodes.chem.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
 
     given = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": embedding_size,
@@ -73,7 +74,8 @@ def chem_pretrain(
         checkpoint_every=checkpoint_every,
         num_samples=num_samples,
     )
-    results = pretrain(file, out, settings)
+    with say_how_to_continue(same_command):
+        results = pretrain(file, out, settings)
     for key in ("validation_nll", "validity", "uniqueness", "novelty"):
         print(f"{key}: {results[key]:.4f}")
     print(f"prior: {out / 'prior.safetensors'}")
@@ -97,7 +99,7 @@ def chem_receptor(
         chains: chains to keep; all by default.
         ph: hydrogens are added as at this pH.
     """
-    require("rdkit", "molecules", "chem,report")
+    require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.docking.receptor import prepare_receptor
 
     for line in prepare_receptor(file, out, ligand=ligand, chains=chains, ph=ph).lines():
@@ -122,7 +124,7 @@ def chem_score(
         screen: the reward from which a molecule is a hit; that of the recipe by default.
         scale: for a recipe with several scales: "quick" by default.
     """
-    require("rdkit", "molecules", "chem,report")
+    require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.score import score_file
     from allmodes.runs.config import apply_scale, build_config, read_config_file
     from allmodes.runs.scoring_config import ScoringConfig
@@ -132,7 +134,9 @@ def chem_score(
     if screen is not None:
         known["screen"] = screen
     config = build_config(ScoringConfig, known, source=str(oracle))
-    print(f"report: {score_file(file, config.oracle, screen=config.screen, out=out)}")
+    with say_how_to_continue(same_command):
+        report = score_file(file, config.oracle, screen=config.screen, out=out)
+    print(f"report: {report}")
 
 
 @chem.command(name="surrogate")
@@ -147,7 +151,7 @@ def chem_surrogate(
         column: the score's column.
         target: words for what it stands in for; the file's and the column's name by default.
     """
-    require("rdkit", "molecules", "chem,report")
+    require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.surrogate import fit_surrogate
 
     card = fit_surrogate(file, out, column=column, target=target or f"{column} of {file.name}")

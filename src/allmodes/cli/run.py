@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 import tyro
 
-from allmodes.cli.extras import require
+from allmodes.cli.program import how_to_resume, say_how_to_continue
 from allmodes.errors import ConfigError, InputError
+from allmodes.extras import require
 
 
 @final
@@ -39,7 +41,9 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         others = (arguments.recipe, arguments.out, arguments.scale)
         if any(other is not None for other in others) or flags or arguments.dry_run:
             raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
-        print(f"report: {_kind_of_run(arguments.resume).resume(arguments.resume)}")
+        with say_how_to_continue(partial(how_to_resume, arguments.resume)):
+            report = _kind_of_run(arguments.resume).resume(arguments.resume)
+        print(f"report: {report}")
         return
     if arguments.recipe is None:
         raise InputError("expected a recipe file or --resume RUN; got neither")
@@ -57,7 +61,9 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         print(config.model_dump_json(indent=2))
         return
     out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
-    print(f"report: {experiment.new(config, out)}")
+    with say_how_to_continue(partial(how_to_resume, out)):
+        report = experiment.new(config, out)
+    print(f"report: {report}")
 
 
 @final
@@ -80,14 +86,14 @@ class _Kind:
 
 
 def _molecules() -> _Experiment:
-    require("rdkit", "molecules", "chem,report")
+    require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.design import check_design, new_design, resume_design
 
     return _Experiment(check=check_design, new=new_design, resume=resume_design)
 
 
 def _text() -> _Experiment:
-    require("trl", "language models", "text,report")
+    require("language models need", "trl", extras="text,report")
     from allmodes.text.experiment import check_training, new_training, resume_training
 
     return _Experiment(check=check_training, new=new_training, resume=resume_training)

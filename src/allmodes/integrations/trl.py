@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allmodes.extras import how_to_install
+
 try:
     from accelerate.utils import gather_object
     from trl.models.utils import disable_gradient_checkpointing
@@ -27,7 +29,7 @@ try:
     from trl.trainer.rloo_trainer import RLOOTrainer as _RLOOTrainer
     from trl.trainer.utils import nanstd
 except ImportError as error:
-    raise ImportError(f"allmodes.integrations.trl needs `pip install allmodes[text]`; {error}") from error
+    raise ImportError(f"allmodes.integrations.trl needs `{how_to_install('text')}`; {error}") from error
 
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations.answers import (

@@ -16,15 +16,15 @@ from typing import Any, final
 
 from torch import Tensor
 
+from allmodes.extras import how_to_install
+
 try:
     from accelerate.utils import gather_object
     from transformers import TrainerCallback
     from trl.trainer.grpo_trainer import GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer
 except ImportError as error:
-    raise ImportError(
-        f"allmodes.integrations.trl_audit needs `pip install allmodes[text]`; {error}"
-    ) from error
+    raise ImportError(f"allmodes.integrations.trl_audit needs `{how_to_install('text')}`; {error}") from error
 
 from allmodes.audit.audit import audit_source, merged_row
 from allmodes.audit.logs.formats import map_columns

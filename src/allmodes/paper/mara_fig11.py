@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from allmodes.paper.extras import require_text_extra
+from allmodes.extras import require
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
 from allmodes.runs.plotting import BLUE, MUTED, ORANGE
 from allmodes.runs.text_config import STAND_IN
@@ -79,7 +79,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
     Raises ConfigError at paper scale without the paper's models or an accelerator.
     """
-    require_text_extra("fig11")
+    require("fig11 needs", "transformers", "trl", extras="text")
     from allmodes.text.likelihood import skew_of_samples
     from allmodes.text.models import quieten
 

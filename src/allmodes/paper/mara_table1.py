@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from allmodes.paper.extras import require_text_extra
+from allmodes.extras import require
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
 from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
 from allmodes.text.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
@@ -55,7 +55,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
     Raises ConfigError at paper scale where models, prompts or an accelerator are missing, before training.
     """
-    require_text_extra("table1")
+    require("table1 needs", "transformers", "trl", extras="text")
     from allmodes.text.table1 import table1
 
     settings = settings_of(scale)

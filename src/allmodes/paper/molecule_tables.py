@@ -1,6 +1,5 @@
 """What the tables of molecular design share: how a study is run, written out, drawn and judged."""
 
-import importlib.util
 import math
 import os
 import tempfile
@@ -11,7 +10,7 @@ from typing import Any, final
 
 from allmodes.chem import study_settings
 from allmodes.chem.study_settings import Arm, Settings, with_receptor
-from allmodes.errors import ConfigError
+from allmodes.extras import require
 from allmodes.paper.reproduction import Holds, Progress, Scale
 from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
 from allmodes.runs.words import listing, p_relation
@@ -47,9 +46,7 @@ def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
 
 def run_study(item: str, settings: Settings, scale: Scale, progress: Progress) -> Any:
     """The study, in the folder that both items share at paper scale, so that what both need is run once."""
-    for package in ("rdkit", "sqlalchemy", "syntheseus"):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{item} needs `pip install allmodes[chem]`; {package} is not installed")
+    require(f"{item} needs", "rdkit", "sqlalchemy", "syntheseus", extras="chem")
     from allmodes.chem.study import study
 
     if scale.name == "paper":

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from allmodes.errors import ConfigError, one_line, shown
+from allmodes.extras import how_to_install
 
 
 class Config(BaseModel):
@@ -107,7 +108,7 @@ def _load_yaml(text: str) -> Any:
     try:
         import yaml
     except ImportError as error:
-        raise ConfigError("reading YAML needs `pip install allmodes[yaml]`") from error
+        raise ConfigError(f"reading YAML needs `{how_to_install('yaml')}`") from error
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()

@@ -1,18 +1,15 @@
 """Reports: one HTML file that explains itself, offline."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import allmodes
-from allmodes.errors import ConfigError
+from allmodes.extras import require
 
 
 def require_report_extra() -> None:
     """Raise `ConfigError` when what reports are made with is not installed."""
-    missing = [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"the report needs `pip install allmodes[report]`; {missing[0]} is not installed")
+    require("the report needs", "jinja2", "matplotlib", extras="report")
 
 
 def render_page(template: Path, **values: Any) -> str:

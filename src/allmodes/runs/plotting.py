@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from allmodes.errors import InputError
+from allmodes.errors import ConfigError
+from allmodes.extras import how_to_install
 from allmodes.runs.files import replacing
 
 INK, MUTED, FAINT = "#333333", "#777777", "#d0d0d0"
@@ -43,15 +44,15 @@ _STYLE: dict[str, Any] = {
 def house_style() -> Iterator[Any]:
     """Matplotlib in the house style, drawing to files only; yields its `Figure` class.
 
-    Raises InputError where matplotlib is not installed.
+    Raises ConfigError where matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
         from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            "figures need `pip install allmodes[report]`; matplotlib is not installed"
+        raise ConfigError(
+            f"figures need `{how_to_install('report')}`; matplotlib is not installed"
         ) from error
     style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=list(CYCLE))}
     with mpl.rc_context(style):

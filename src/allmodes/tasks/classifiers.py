@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 
 from allmodes.errors import ConfigError, one_line
+from allmodes.extras import require
 from allmodes.runs.weights import refuse_pickled_weights
 
 
@@ -39,8 +40,7 @@ def load_classifier(
     run. Raises ConfigError without the package `transformers`, for what cannot be loaded, weights that the
     files lack (they would be random), another number of outputs, or a tokenizer that knows no words.
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise ConfigError(f"the model {str(name)!r} needs `pip install allmodes[text]`; got no transformers")
+    require(f"the model {str(name)!r} needs", "transformers", extras="text")
     refuse_pickled_weights(name)
     transformers: Any = importlib.import_module("transformers")
     expected = (

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from allmodes.checks import check_fraction
 from allmodes.errors import InputError, RunError, one_line
+from allmodes.extras import require
 from allmodes.runs.files import sync, temporary_path
 
 # What two checkpoints of one model may differ in without computing something else from the same weights.
@@ -159,8 +160,7 @@ def _base_of(folder: Path, adapter: dict[str, Any]) -> str:
 
 
 def _imported(package: str) -> Any:
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"weight ensembling needs `pip install allmodes[text]`; got no {package}")
+    require("weight ensembling needs", package, extras="text")
     return importlib.import_module(package)
 
 

@@ -1,7 +1,6 @@
 """A log with log-probabilities under a language model, or a policy over SMILES, where it had none."""
 
 import hashlib
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,8 @@ from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.sources import Source
 from allmodes.chem.policy import load_policy
 from allmodes.chem.smiles_logprobs import named_policy, smiles_logprobs
-from allmodes.errors import ConfigError, InputError
+from allmodes.errors import ConfigError
+from allmodes.extras import require
 from allmodes.text.logged_prompts import Prompts
 
 _TEXTS, _SMILES = 256, 2400  # responses between two writes
@@ -45,10 +45,7 @@ def fill_log(
         scorer, batch = _smiles_scorer(policy), _SMILES
         identity = {"model": _fingerprint(policy)}
     else:
-        if importlib.util.find_spec("transformers") is None:
-            raise InputError(
-                "language models need `pip install allmodes[text]`; transformers is not installed"
-            )
+        require("language models need", "transformers", extras="text")
         mode: Prompts = "decoded" if prompts == "auto" and mapped.has_decoded_prompts else prompts
         scorer, batch = _text_scorer(model, prompts=mode, max_tokens=max_tokens), _TEXTS
         identity = {

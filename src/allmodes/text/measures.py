@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+from allmodes.extras import require
 from allmodes.metrics.text import SHORT_ANSWER
 from allmodes.runs.weights import refuse_pickled_weights
 
@@ -29,8 +30,7 @@ def load_tokeniser(path: Path) -> Tokenise:
     No special tokens are added. Raises InputError without the package `tokenizers` or for a file that it
     cannot read.
     """
-    if importlib.util.find_spec("tokenizers") is None:
-        raise InputError("a tokenizer needs `pip install allmodes[text]`; tokenizers is not installed")
+    require("a tokenizer needs", "tokenizers", extras="text")
     file = path / "tokenizer.json" if path.is_dir() else path
     tokenizers: Any = importlib.import_module("tokenizers")
     try:

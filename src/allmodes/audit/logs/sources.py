@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, final
 
 from allmodes.errors import InputError, one_line
+from allmodes.extras import require
 from allmodes.runs.lines import BadLineError, json_object, kind_of, lines_of, open_seekable
 
 # Of a folder that also holds other files: the samples, and what is known of their training.
@@ -236,8 +237,7 @@ def _csv_row(head: list[str], cells: list[str]) -> "Mapping[str, Any] | BadLineE
 
 
 def _parquet_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> _Lines:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"{path}: reading Parquet needs `pip install allmodes[parquet]`")
+    require(f"{path}: reading Parquet needs", "pyarrow", extras="parquet")
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     number, size = 0, path.stat().st_size

@@ -9,7 +9,6 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +16,7 @@ from allmodes.chem.docking.box import Box, ligand_center
 from allmodes.chem.docking.receptor_file import check_receptor
 from allmodes.chem.docking.receptor_parts import Parts, describe, take_apart
 from allmodes.errors import InputError, one_line
+from allmodes.extras import require
 from allmodes.runs.files import write_text
 
 BOX_SIDE = 20.0
@@ -85,9 +85,7 @@ def prepare_receptor(
     """
     if not 0 <= ph <= 14:
         raise InputError(f"`ph`: expected a pH from 0 to 14; got {ph:g}")
-    for package in ("pdbfixer", "meeko"):
-        if find_spec(package) is None:
-            raise InputError(f"receptors need `pip install allmodes[chem]`; {package} is not installed")
+    require("receptors need", "pdbfixer", "meeko", extras="chem")
     parts = take_apart(pdb, ligand=ligand, chains=chains)
     fixed, completed, replaced, missing = _fix(parts.polymers, ph)
     text, residues, left_out = _type(fixed, pdb)

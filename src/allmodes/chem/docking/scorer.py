@@ -1,7 +1,6 @@
 """Docking as a component of the oracle: made once in a worker process, then one SMILES at a time."""
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from allmodes.chem.docking.box import Box, make_box
 from allmodes.chem.docking.receptor_file import check_receptor
 from allmodes.chem.oracles.results import Scored
 from allmodes.errors import ConfigError
+from allmodes.extras import require
 
 if TYPE_CHECKING:  # meeko may be missing, which is to be a configuration's error
     from allmodes.chem.docking.ligand import Ligand
@@ -55,11 +55,7 @@ def make_external_docking_scorer(component: dict[str, Any]) -> Callable[[str], S
 def _place(component: dict[str, Any], *packages: str) -> tuple[Path, Box]:
     """Where to dock, checked, and that what docking needs is installed."""
     where = f"component {component['name']!r}:"
-    for package in ("meeko", "dimorphite_dl", *packages):
-        if find_spec(package) is None:
-            raise ConfigError(
-                f"{where} docking needs `pip install allmodes[chem]`; {package} is not installed"
-            )
+    require(f"{where} docking needs", "meeko", "dimorphite_dl", *packages, extras="chem")
     for key in ("seed", "exhaustiveness"):
         if component[key] >= 2**31:
             raise ConfigError(f"{where} `{key}`: expected a number below 2³¹; got {component[key]}")

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol, final
 
@@ -14,7 +13,7 @@ from allmodes.chem.oracles.results import Answer, Evaluation, Failure, Scored
 from allmodes.chem.oracles.shaping import aggregate, shape
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
-from allmodes.errors import ConfigError
+from allmodes.extras import require
 from allmodes.runs.oracle_config import Component, OracleConfig
 
 _FIRST = -1  # batch number of the request to end: before every molecule
@@ -165,8 +164,7 @@ class ComponentOracle:
 def _make_workers(config: OracleConfig, groups: Sequence[Sequence[Component]]) -> list[Worker]:
     if config.ray is None:
         return [LocalWorker(groups) for _ in range(config.workers)]
-    if find_spec("ray") is None:
-        raise ConfigError("`oracle.ray` needs `pip install allmodes[ray]`; ray is not installed")
+    require("`oracle.ray` needs", "ray", extras="ray")
     from allmodes.chem.oracles.ray_worker import RayWorker, join_ray
 
     join_ray(config.ray)

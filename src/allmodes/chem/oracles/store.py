@@ -34,6 +34,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored
 from allmodes.errors import ConfigError, RunError, one_line
+from allmodes.extras import how_to_install
 from allmodes.runs.provenance import file_sha256
 
 # By kind of component, the packages whose versions are part of a result. A user's function or program is not
@@ -118,7 +119,7 @@ class ResultStore:
             self._engine = _engine(url)
         except ImportError as error:
             raise ConfigError(
-                "`oracle.store`: expected the driver for PostgreSQL, `pip install 'psycopg[binary]'`; "
+                f"`oracle.store`: expected the driver for PostgreSQL, `{how_to_install('postgresql')}`; "
                 f"got {one_line(error)}"
             ) from error
         except (SQLAlchemyError, ValueError, TypeError) as error:
@@ -254,7 +255,7 @@ def component_key(component: dict[str, Any]) -> str:
         versions = {package: version(package) for package in engines}
     except PackageNotFoundError as error:
         raise ConfigError(
-            f"{where} `kind`: expected the package {error.name}, `pip install 'allmodes[chem]'`; got none"
+            f"{where} `kind`: expected the package {error.name}, `{how_to_install('chem')}`; got none"
         ) from error
     return _hash_json({"settings": settings, "versions": versions, "revision": _REVISION})
 

@@ -1,0 +1,68 @@
+"""Packages that not everybody needs: what to type where one is missing."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from allmodes.errors import ConfigError
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported; it is not imported for this."""
+    return importlib.util.find_spec(module) is not None
+
+
+def require(what: str, *modules: str, extras: str) -> None:
+    """Raise ConfigError where one of the modules is not installed.
+
+    what: a clause such as "receptors need". extras: those that bring the modules, such as "chem,report".
+    """
+    missing = next((module for module in modules if not is_installed(module)), None)
+    if missing is not None:
+        raise ConfigError(f"{what} `{how_to_install(extras)}`; {missing} is not installed")
+
+
+def how_to_install(extras: str) -> str:
+    """The command that brings extras such as "chem,report", as the user's shell and installation take it.
+
+    From the clone or the address that this allmodes came from, else from an index.
+    """
+    return f"{_pip()} install {_source(extras)}"
+
+
+def _pip() -> str:
+    """`pip` where that is this Python's, else what calls this Python's."""
+    found = shutil.which("pip")
+    python = Path(sys.executable)
+    if found is not None and Path(found).parent == python.parent:
+        return "pip"
+    return f"{shlex.quote(_short(python))} -m pip"
+
+
+def _source(extras: str) -> str:
+    try:
+        record = importlib.metadata.distribution("allmodes").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        record = None
+    origin = {} if record is None else json.loads(record)
+    url = origin.get("url", "")
+    package = Path(__file__).resolve()
+    clone = Path(unquote(urlparse(url).path)) if url.startswith("file:") else package.parents[2]
+    if (clone / "pyproject.toml").is_file():
+        edited = "-e " if package.is_relative_to(clone) else ""
+        return f"{edited}'{_short(clone)}[{extras}]'"
+    if "vcs_info" in origin:
+        return f"'allmodes[{extras}] @ {origin['vcs_info']['vcs']}+{url}'"
+    return f"'allmodes[{extras}]'"
+
+
+def _short(path: Path) -> str:
+    """A path below the current folder as seen from there."""
+    here = Path(os.path.abspath(os.curdir))
+    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
