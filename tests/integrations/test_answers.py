@@ -49,6 +49,18 @@ def test_the_key_sees_the_text_of_a_string_or_of_the_last_message() -> None:
     assert answers_of(str.upper, ["x y", turns]) == ["X Y", "B"]
 
 
+def test_a_tool_never_answers_for_the_model() -> None:
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}],
+    }
+    tool = {"role": "tool", "content": "42"}
+    assert answers_of(str, [[call, tool]]) == [None]
+    assert answers_of(str, [[call, tool, {"role": "assistant", "content": "43"}]]) == ["43"]
+    assert answers_of(str, [[tool], []]) == [None, None]
+
+
 def _divide(text: str) -> float:
     return 1 / len(text)
 

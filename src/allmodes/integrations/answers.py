@@ -8,7 +8,7 @@ from typing import Any
 
 from allmodes.errors import InputError, one_line
 from allmodes.metrics import count_entropy
-from allmodes.runs.messages import completion_text
+from allmodes.runs.messages import answer_text
 
 OutcomeKey = Callable[[str], Hashable | None]
 """The text of a completion → its outcome or answer; None for none, such as an invalid one."""
@@ -17,10 +17,12 @@ OutcomeKey = Callable[[str], Hashable | None]
 def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | None]:
     """The answer of each completion, None where there is none.
 
+    A completion of several messages answers in the model's last one, and not at all where that calls a tool.
     Raises InputError where the key raises, or returns what cannot be counted: it has no hash, or is NaN,
     which differs from itself.
     """
-    return [_answer(key, completion_text(completion)) for completion in completions]
+    texts = [answer_text(completion) for completion in completions]
+    return [None if text is None else _answer(key, text) for text in texts]
 
 
 def _answer(key: OutcomeKey, text: str) -> Hashable | None:

@@ -36,7 +36,7 @@ from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_l
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.config import build_config
 from allmodes.runs.files import write_text
-from allmodes.runs.messages import completion_text
+from allmodes.runs.messages import trajectory_text
 from allmodes.runs.sample_log import SampleLog, sample_line
 
 _LOGGER = logging.getLogger("allmodes.audit")
@@ -46,11 +46,12 @@ _LOGGER = logging.getLogger("allmodes.audit")
 class AuditLog(TrainerCallback):
     """Writes `samples.jsonl`, one object a sample of training, and `audit.json`, the settings that TRL knows.
 
-    In the order of TRL's batches, and of all processes: `prompt`, `response`; `reward`, the weighted sum of
-    the reward functions before any transform, null where none gave one; `ref_logprob`, where β is not 0, and
-    `policy_logprob`, where TRL computes it: log-probabilities of the tokens that count, nats, at the sampling
-    temperature, null where none counts; `step`, the number of updates before; `num_tokens`, how many count;
-    `truncated`, without an end of text; `outcome`, where there is a key, null where it gives None.
+    In the order of TRL's batches, and of all processes, without those of an evaluation: `prompt`; `response`,
+    all that the model wrote, in each of its turns; `reward`, the weighted sum of the reward functions before
+    any transform, null where none gave one; `ref_logprob`, where β is not 0, and `policy_logprob`, where TRL
+    computes it: log-probabilities of the tokens that count, nats, at the sampling temperature, null where
+    none counts; `step`, the number of updates before; `num_tokens`, how many count; `truncated`, without an
+    end of text; `outcome`, where there is a key, null where it gives None or the model gave no answer.
 
     outcome_key: the text of a completion → its outcome; by default the transform's, else the trainer's.
     warn_every: after every so many updates all of the log is audited, and what a check finds an issue goes to
@@ -198,7 +199,7 @@ class AuditLog(TrainerCallback):
         counted = generation.counted_tokens(completion_ids, device=raw.device)
         columns: dict[str, Sequence[Any]] = {
             "prompt": prompts,
-            "response": [completion_text(completion) for completion in completions],
+            "response": [trajectory_text(completion) for completion in completions],
             "reward": _as_given(raw[start : start + len(prompts)]),
             "step": [trainer.state.global_step] * len(prompts),
             "num_tokens": counted.sum(1).tolist(),

@@ -1,13 +1,100 @@
-"""Texts and conversations, as trainers hand them around."""
+"""Texts and conversations, as trainers hand them around: what the model wrote, and what it answered."""
 
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+# Roles of the model; a message without a role, as some completions have, is its own, too.
+_MODEL = (None, "assistant", "model")
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# Between the parts of a trajectory; a separator that no text holds of itself keeps different ones different.
+_BETWEEN = "\n\x1e\n"
+
+
+def answer_text(value: Any) -> str | None:
+    """The text in which a completion answers: itself, or the content of the model's last message.
+
+    None for a conversation in which the model has not answered: it wrote no message, or its last one calls a
+    tool. What tools and environments wrote is never an answer. Raises TypeError for what is neither a text
+    nor a conversation.
+    """
+    if isinstance(value, str):
+        return value
+    last: Mapping[str, Any] | None = None
+    for message in _messages(value):
+        if _is_models(message):
+            last = message
+    if last is None or _calls(last):
+        return None
+    return content_text(last.get("content"))
 
 
 def completion_text(value: Any) -> str:
-    """The text of a completion: itself, or the content of the last message of a conversation."""
+    """`answer_text`, empty where there is no answer."""
+    return answer_text(value) or ""
+
+
+def trajectory_text(value: Any) -> str:
+    """All that the model wrote in a completion: contents of its messages, its thoughts, its calls of tools.
+
+    Different trajectories have different texts; the numbers that programs give to calls do not count. A
+    single message without calls is its content. Raises TypeError for what is neither a text nor a
+    conversation.
+    """
     if isinstance(value, str):
         return value
-    content = value[-1].get("content") if value else None
-    if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content)
-    return content or ""
+    return _BETWEEN.join(
+        part for message in _messages(value) if _is_models(message) for part in _parts(message)
+    )
+
+
+def last_text(value: Any) -> str:
+    """A text, or the content of the last message of a conversation, whoever wrote it: a prompt's question."""
+    if isinstance(value, str):
+        return value
+    return content_text(value[-1].get("content")) if value else ""
+
+
+def content_text(content: Any) -> str:
+    """The text of a message's content: itself, or that of its parts; pictures have none."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise TypeError(f"expected a message's content as a text or parts; got {type(content).__name__}")
+    return "".join(part if isinstance(part, str) else part.get("text") or "" for part in content)
+
+
+def _messages(value: Any) -> Iterator[Mapping[str, Any]]:
+    for message in value:
+        if not isinstance(message, Mapping):
+            raise TypeError(f"expected messages; got {type(message).__name__}")
+        yield message
+
+
+def _is_models(message: Mapping[str, Any]) -> bool:
+    return message.get("role") in _MODEL
+
+
+def _parts(message: Mapping[str, Any]) -> Iterator[str]:
+    """What a message of the model's holds, part by part."""
+    for name in _THOUGHTS:
+        if message.get(name):
+            yield f"<think>{content_text(message[name])}</think>"
+    content = content_text(message.get("content"))
+    if content:
+        yield content
+    for call in _calls(message):
+        text = json.dumps(_without_number(call), sort_keys=True, ensure_ascii=False, default=str)
+        yield f"<tool_call>{text}</tool_call>"
+
+
+def _calls(message: Mapping[str, Any]) -> list[Any]:
+    calls = message.get("tool_calls") or []
+    old = message.get("function_call")
+    return [*calls, old] if old else list(calls)
+
+
+def _without_number(call: Any) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    return {key: value for key, value in call.items() if key not in ("id", "index") and value is not None}

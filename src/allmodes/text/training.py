@@ -28,7 +28,7 @@ from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.messages import completion_text
+from allmodes.runs.messages import completion_text, last_text
 from allmodes.runs.text_config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
 from allmodes.text.measures import Embed, load_embedder
@@ -277,7 +277,7 @@ class _Recorder(TrainerCallback):
     def reward(self, prompts: Any, completions: Any, **_: Any) -> list[float | None]:
         """A reward for each completion; None where the task gives none."""
         responses = [completion_text(completion) for completion in completions]
-        questions = [completion_text(prompt) for prompt in prompts]
+        questions = [last_text(prompt) for prompt in prompts]
         if self._task.known_answers(questions[0]) is not None:
             self._counts.update(a for text in responses if (a := self._task.parse(text)) is not None)
         if isinstance(self._task, Creative):
