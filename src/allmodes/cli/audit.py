@@ -79,7 +79,8 @@ def audit(
         format: whose log it is; recognised by its columns by default.
         columns: what the log calls our columns.
         rewards: of a TRL log, the columns of the reward functions with their weights: NAME WEIGHT ...
-        outcome_pattern: regular expression whose first group in a response is its outcome.
+        outcome_pattern: regular expression (of the package regex: Python's and more) whose first group in a
+            response is its outcome; it has 5 seconds for each.
         model: the reference, to compute ref_logprob with: a Hugging Face name or folder, or a policy over
             SMILES: a .safetensors file, "lstm" or "mamba".
         policy: the trained model, to compute policy_logprob with.

@@ -6,13 +6,14 @@ its training writes none. REINVENT 4: the summary CSV of staged learning. Saturn
 """
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import regex
+
 from allmodes.audit.logs.log import COLUMNS, Convert
-from allmodes.errors import InputError
+from allmodes.errors import InputError, one_line, shown
 from allmodes.runs.audit_choices import Format
 from allmodes.runs.lines import BadLineError
 from allmodes.runs.messages import completion_text
@@ -31,6 +32,7 @@ _DECODED = ("trl", "verl", "openrlhf")
 _TRL_OWN = ("step", "prompt", "completion", "advantage")
 # What a molecule was made from; REINVENT's models that have no input have no such column.
 _REINVENT_INPUTS = ("Input_Scaffold", "Warheads", "Input_SMILES", "Masked_input_peptide")
+_PATTERN_SECONDS = 5.0  # for one response; an honest pattern takes microseconds
 _INVALID, _REPEATED = "0", "2"  # REINVENT's SMILES_state
 
 
@@ -216,16 +218,28 @@ _FORMATS: dict[Format, Callable[[Mapping[str, Any]], dict[str, _Field]]] = {
 
 
 def _matched(pattern: str, response: _Field | None) -> _Field:
+    """The pattern's group in a response, by an engine that gives up on a match without end.
+
+    Python's own cannot be stopped. An engine that does not backtrack needs no limit, but knows neither
+    look-around nor references back, which patterns for answers use.
+    """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"`outcome_pattern`: expected a regular expression; {error}") from error
+        compiled = regex.compile(pattern)
+    except Exception as error:  # of the package's own kind, and whatever nested brackets make of it
+        raise InputError(f"`outcome_pattern`: expected a regular expression; {one_line(error)}") from error
     if response is None:
         raise InputError("`outcome_pattern`: expected a log with responses; got none")
 
     def read(row: Mapping[str, Any]) -> str | None:
         text = response.read(row)
-        found = compiled.search(text) if isinstance(text, str) else None
+        try:
+            found = compiled.search(text, timeout=_PATTERN_SECONDS) if isinstance(text, str) else None
+        except TimeoutError as error:
+            raise InputError(
+                f"`outcome_pattern`: expected a pattern that is done with a response within "
+                f"{_PATTERN_SECONDS:g} s; {shown(pattern)} was not with one of {len(text):,} characters; "
+                "nested repeats such as (a+)+ try every way to divide a text"
+            ) from error
         return None if found is None else found[1 if compiled.groups else 0]
 
     return _Field(f"{pattern} in {response.source}", read)
