@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from allmodes.errors import InputError
+from allmodes.errors import InputError, shown
 
 
 def check_vector(name: str, tensor: Tensor) -> None:
@@ -74,6 +74,13 @@ def check_positive(name: str, value: float | Tensor) -> None:
             raise InputError(f"`{name}` must be finite and above 0; got {float(value[bad][0])}")
     elif not (math.isfinite(value) and value > 0):
         raise InputError(f"`{name}` must be a finite number above 0; got {value}")
+
+
+def check_count(name: str, value: int, *, most: int) -> None:
+    """Require a whole number from one to `most`."""
+    if not 1 <= value <= most:
+        expected = "at least 1" if value < 1 else f"at most {most:,}"
+        raise InputError(f"`{name}` must be {expected}; got {shown(value)}")
 
 
 def check_not_negative(name: str, value: float) -> None:

@@ -351,6 +351,13 @@ def test_too_few_molecules(tmp_path: Path) -> None:
         ({"cell": "mamba"}, "cell 'mamba' must have `state_size` and no `embedding_size`; got None and 8"),
         ({"epochs": 0.0}, "`epochs`"),
         ({"epochs": math.nan}, "`epochs`"),
+        ({"epochs": 1e30}, "`epochs` must be at most 1e+06; got 1e+30"),
+        ({"learning_rate": 1e30}, "`learning_rate` must be at most 1; got 1e+30"),
+        ({"seed": 2**63}, "`seed` must be from 0 to 2^63 - 1; got 9223372036854775808"),
+        ({"seed": -1}, "`seed`"),
+        ({"batch_size": 10**30}, "`batch_size` must be at most 1,000,000; got 1000000"),
+        ({"hidden_size": 10**9}, "`hidden_size` must be at most 16,384"),
+        ({"num_samples": 10**5000}, "`num_samples` must be at most 100,000,000; got a very large int"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict[str, Any], said: str) -> None:

@@ -13,12 +13,12 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from allmodes.checks import check_positive
+from allmodes.checks import check_count, check_positive
 from allmodes.chem.molecule_file import Rejected, write_rejected
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policy import Cell, Policy, Precision, make_policy, pad_tokens, save_policy
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
-from allmodes.errors import InputError, RunError
+from allmodes.errors import InputError, RunError, shown
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
 from allmodes.runs.files import read_bytes, write_text
 from allmodes.runs.folder import RunFolder
@@ -31,6 +31,17 @@ _RECURRENT = {"hidden_size": 512, "num_layers": 3, "embedding_size": 256}
 # That of Saturn (Guo & Schwaller 2024): 5.27M parameters, about as many as the LSTM has.
 _MAMBA = {"hidden_size": 256, "num_layers": 12, "state_size": 16}
 DEFAULT_SIZES: dict[Cell, dict[str, int]] = {"lstm": _RECURRENT, "gru": _RECURRENT, "mamba": _MAMBA}
+# Beyond every use: what passes them is a slip of the keyboard, and would end without memory.
+_MOST = {
+    "hidden_size": 2**14,
+    "num_layers": 256,
+    "embedding_size": 2**14,
+    "state_size": 2**10,
+    "batch_size": 10**6,
+    "max_tokens": 10**5,
+    "checkpoint_every": 10**9,
+    "num_samples": 10**8,
+}
 _SIZE_OF: dict[Cell, str] = {"lstm": "embedding_size", "gru": "embedding_size", "mamba": "state_size"}
 
 
@@ -64,10 +75,13 @@ class PretrainSettings:
                              f"got {getattr(self, own)} and {getattr(self, foreign)}")  # fmt: skip
         for name in (own, "hidden_size", "num_layers", "batch_size", "max_tokens", "checkpoint_every",
                      "num_samples"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1; got {getattr(self, name)}")
-        check_positive("epochs", self.epochs)
-        check_positive("learning_rate", self.learning_rate)
+            check_count(name, getattr(self, name), most=_MOST[name])
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"`seed` must be from 0 to 2^63 - 1; got {shown(self.seed)}")
+        for name, most in (("epochs", 1e6), ("learning_rate", 1.0)):
+            check_positive(name, getattr(self, name))
+            if getattr(self, name) > most:
+                raise InputError(f"`{name}` must be at most {most:g}; got {getattr(self, name):g}")
         if not 0 < self.validation_fraction < 1:
             raise InputError(
                 f"`validation_fraction` must be above 0 and below 1; got {self.validation_fraction}"
