@@ -66,6 +66,15 @@ class RewardTransform(ABC):
         return False
 
     @property
+    def needs_sequence_kl(self) -> bool:
+        """Whether its optimum needs the KL of whole responses: one per token, states held fixed, is another.
+
+        Such a transform adds log-probabilities of whole responses to the rewards. The gradient of a per-token
+        KL lacks what a token does to the KL of those after it, so that the two do not cancel at any β.
+        """
+        return False
+
+    @property
     def survives_scaling(self) -> bool:
         """Whether dividing the new rewards by their standard deviation leaves the optimum in place."""
         return True
@@ -125,6 +134,11 @@ class MARA(RewardTransform):
     def needs_policy(self) -> bool:
         """For outcomes, whose log π_ref is estimated with importance weights."""
         return self.outcome_key is not None
+
+    @property
+    def needs_sequence_kl(self) -> bool:
+        """Yes: the bonus is a log-ratio of whole responses, and so must the KL be that it balances."""
+        return True
 
     @property
     def survives_scaling(self) -> bool:
@@ -316,7 +330,8 @@ class Unlikeliness(RewardTransform):
 class EntropyBonus(RewardTransform):
     """The entropy of the policy over whole completions as part of the reward: r̄ = R − η log π_θ(y).
 
-    With RLOOTrainer the optimum is `reverse_kl_target(..., beta=β, entropy=η)`. Not the `entropy_coef` of
+    With the reverse KL of whole responses (RLOOTrainer, or our GRPOTrainer) the optimum is
+    `reverse_kl_target(..., beta=β, entropy=η)`. Not the `entropy_coef` of
     TRL's GRPOConfig: that adds each token's entropy to the loss with the states held fixed, whose gradient
     lacks what a token does to the entropy of those after it. entropy: η, in rewards per nat; the bonus grows
     with length, and an empty completion gets none. Source: `entropy_rewards`.
@@ -330,6 +345,11 @@ class EntropyBonus(RewardTransform):
     @property
     def needs_policy(self) -> bool:
         """Always: the bonus is −η log π_θ."""
+        return True
+
+    @property
+    def needs_sequence_kl(self) -> bool:
+        """Yes: the bonus is a log-probability of whole responses."""
         return True
 
     @property

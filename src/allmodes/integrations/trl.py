@@ -9,8 +9,11 @@ logged under `transform/`. Where there is an outcome key, `answers/` says how ma
 and how different those of a prompt are.
 
 Which optimum is chased depends on the KL. RLOOTrainer has it in the reward, as the log-ratio of the whole
-sequence: the exact reverse KL. GRPOTrainer has it in the loss, per token: `kl="reverse"` or `kl="forward"`,
-states held fixed. Both take log-probabilities at the sampling temperature, and so does the transform.
+response: the exact reverse KL. TRL's GRPOTrainer has it in the loss, per token and with the states held
+fixed, whose optimum is not π_ref exp(R/β) from two tokens on. Ours does what TRL's does, but for a transform
+whose optimum needs the KL of whole responses (MARA, EntropyBonus): for these β log(π_θ/π_ref) of the whole
+response enters the reward, and none is left in the loss. All log-probabilities are at the sampling
+temperature.
 """
 
 import inspect
@@ -31,7 +34,7 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl needs `{how_to_install('text')}`; {error}") from error
 
-from allmodes.errors import ConfigError, InputError, RunError
+from allmodes.errors import InputError, RunError
 from allmodes.integrations.answers import (
     OutcomeKey,
     answer_figures,
@@ -40,7 +43,13 @@ from allmodes.integrations.answers import (
 )
 from allmodes.integrations.transforms import RewardTransform, TransformBatch, TransformResult
 from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
-from allmodes.integrations.trl_settings import KL, check_grpo_settings, check_rloo_settings, check_settings
+from allmodes.integrations.trl_settings import (
+    KL,
+    check_grpo_settings,
+    check_rloo_settings,
+    check_settings,
+    has_sequence_kl,
+)
 from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
@@ -75,6 +84,7 @@ class _TransformMixin(_Base):
     ) -> None:
         self.transform = transform
         self.outcome_key = outcome_key
+        self.has_kl_in_reward = False  # added by us; TRL's RLOO does that itself
         self._generation: Generation | None = None
         self._raw: Tensor | None = None
         self._transformed: Tensor | None = None
@@ -137,7 +147,23 @@ class _TransformMixin(_Base):
         self._check_result(result, raw)
         self._raw, self._transformed = raw, result.rewards
         self._log_transform(batch, result)
-        return torch.cat([rewards_per_func, (result.rewards - raw).unsqueeze(1)], dim=1)
+        added = result.rewards - raw
+        if self.has_kl_in_reward:
+            added = added - self.beta * self._log_ratio(batch).to(raw.dtype)
+        return torch.cat([rewards_per_func, added.unsqueeze(1)], dim=1)
+
+    def _log_ratio(self, batch: TransformBatch) -> Tensor:
+        """Log-ratio of policy and reference of each whole response, (N,), nats.
+
+        Its mean per token is logged as `kl`, as TRL's RLOO does. Its score-function gradient is that of the
+        reverse KL of whole responses.
+        """
+        if batch.logprobs is None or batch.ref_logprobs is None:
+            raise RunError("the KL of whole responses needs log-probabilities of both policies; got none")
+        log_ratio = batch.logprobs - batch.ref_logprobs
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics["kl"].append(float(log_ratio.sum() / batch.lengths.sum().clamp(min=1)))
+        return log_ratio
 
     def _answers(self, key: OutcomeKey | None, completions: Any) -> list[Hashable | None] | None:
         """The answers of the global batch, in TRL's order and the same on each process."""
@@ -155,9 +181,9 @@ class _TransformMixin(_Base):
         generation = self._generation or Generation(self)
         counted = generation.counted_tokens(completion_ids, device=rewards.device)
         ref_logprobs, logprobs = None, None
-        if transform.needs_reference:
+        if transform.needs_reference or self.has_kl_in_reward:
             ref_logprobs = gather(sequence_logprobs(generation.reference_logps(), counted))
-        if transform.needs_policy:
+        if transform.needs_policy or self.has_kl_in_reward:
             logprobs = gather(sequence_logprobs(self._policy_logps(generation), counted))
         return TransformBatch(
             rewards=rewards,
@@ -175,11 +201,6 @@ class _TransformMixin(_Base):
 
     def _policy_logps(self, generation: Generation) -> Tensor:
         """Per-token log π_θ: TRL's own pass where it made one, else one like the reference's."""
-        if not generation.passes:
-            raise ConfigError(
-                f"{type(self.transform).__name__} needs the policy's log-probabilities, which TRL does not "
-                f"compute here: set `beta` above 0, or use RLOOTrainer; got beta={self.beta}"
-            )
         own = generation.policy_logps()
         if own is not None:
             return own
@@ -187,7 +208,7 @@ class _TransformMixin(_Base):
             torch.no_grad(),
             disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
         ):
-            return generation.passes[0].again(self.model)
+            return generation.add_policy_logps()
 
     def _check_result(self, result: TransformResult, raw: Tensor) -> None:
         unscorable = raw.isnan()
@@ -255,24 +276,41 @@ class _TransformMixin(_Base):
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     """`trl.GRPOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
-    transform: MARA, IPS, BestOfN, Unlikeliness, EntropyBonus or another RewardTransform. kl: the divergence
-    whose gradient the loss has, "reverse" or "forward", both per token with states held fixed; it sets
-    `args.use_bias_correction_kl`. None leaves that as it is (TRL's default is reverse). outcome_key: the text
-    of a completion → its answer, None for an invalid one; for `answers/` in the log alone. None is the key of
-    the transform, and without one nothing is logged there.
+    transform: MARA, IPS, BestOfN, Unlikeliness, EntropyBonus or another RewardTransform. outcome_key: the
+    text of a completion → its answer, None for an invalid one; for `answers/` in the log alone. None is the
+    key of the transform, and without one nothing is logged there.
+
+    kl: the divergence that β weighs. For a transform that needs the KL of whole responses (MARA,
+    EntropyBonus) "reverse" is the exact reverse KL: β log(π_θ/π_ref) of the whole response is subtracted
+    from its reward, and the loss has none. For all others "reverse" and "forward" are TRL's KL per token in
+    the loss, states held fixed; they set `args.use_bias_correction_kl`. Its optimum is π_ref exp(R/β) for
+    responses of one token alone. "token-reverse" and "token-forward" are that for every transform: with MARA
+    they are the paper's form, whose optimum is not flat from two tokens on. None is what
+    `args.use_bias_correction_kl` says (by TRL's default "reverse").
 
     Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
-    `scale_rewards` other than "none" where scaling breaks the transform, and for "normalize_then_sum".
-    Raises InputError for a key that raises, or gives what cannot be counted.
+    `kl="forward"` and for settings that mask tokens or weigh them by the whole response where it needs the KL
+    of whole responses, for `scale_rewards` other than "none" where scaling breaks the transform, and for
+    "normalize_then_sum". Raises InputError for a key that raises, or gives what cannot be counted.
     """
 
     def _check_config(self, config: Any, kl: KL | None) -> None:
         super()._check_config(config, kl)
-        check_grpo_settings(config, transform=self.transform)
+        check_grpo_settings(config, transform=self.transform, kl=kl)
 
     def _set_kl(self, kl: KL | None) -> None:
+        self.has_kl_in_reward = has_sequence_kl(self.args, transform=self.transform, kl=kl)
         if kl is not None:
-            self.args.use_bias_correction_kl = kl == "reverse"
+            self.args.use_bias_correction_kl = kl in ("reverse", "token-reverse")
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Tensor:
+        if not self.has_kl_in_reward:
+            return super()._compute_loss(model, inputs)
+        beta, self.beta = self.beta, 0.0  # the KL is in the rewards
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.beta = beta
 
     def _generate(self, prompts: list[Any]) -> Any:
         generated = super()._generate(prompts)
@@ -294,10 +332,10 @@ class RLOOTrainer(_TransformMixin, _RLOOTrainer):
     """`trl.RLOOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
     transform, outcome_key: as for GRPOTrainer. kl: "reverse" or None, the same here: the log-ratio of the
-    sequence is in the reward, which has the gradient of the reverse KL.
+    whole response is in the reward, which has the gradient of the reverse KL.
 
     Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
-    `reward_clip_range`, for `normalize_advantages` with BestOfN, and for `kl="forward"`; InputError for a key
+    `reward_clip_range`, for `normalize_advantages` with BestOfN, and for another `kl`; InputError for a key
     as GRPOTrainer does.
     """
 

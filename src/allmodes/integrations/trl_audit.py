@@ -208,6 +208,9 @@ class AuditLog(TrainerCallback):
         if trainer.beta != 0:
             columns["ref_logprob"] = _logprobs(generation.reference_logps(), counted)
         policy_logps = generation.policy_logps()
+        if policy_logps is None:  # a trainer of ours may have made a pass that TRL does not
+            own = getattr(trainer, "_generation", None)
+            policy_logps = None if own is None else own.policy_logps()
         if policy_logps is not None:
             columns["policy_logprob"] = _logprobs(policy_logps, counted)
         if self._key is not None:

@@ -16,7 +16,10 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
         # Rewards that are normalised one by one are so once more in the end, over the batch.
         is_summed_first = args.multi_objective_aggregation == "sum_then_normalize"
         scaling = trainer.scale_rewards if is_summed_first else "batch"
-        kl = "k3-in-loss-corrected" if args.use_bias_correction_kl else "k3-in-loss"
+        if getattr(trainer, "has_kl_in_reward", False):  # a trainer of ours with MARA, say
+            kl = "k1-in-reward"
+        else:
+            kl = "k3-in-loss-corrected" if args.use_bias_correction_kl else "k3-in-loss"
     settings = {
         "trainer": "trl",
         "beta": float(trainer.beta),

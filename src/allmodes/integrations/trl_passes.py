@@ -35,6 +35,7 @@ class Generation:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
+        self._added_policy_logps: Tensor | None = None
         self.passes: list[Pass] = []
         self.tool_mask: Sequence[Sequence[int]] | None = None
 
@@ -48,14 +49,19 @@ class Generation:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """What `run`, TRL's method, gives for a pass; its log-probabilities are kept."""
+        """What `run`, TRL's method, gives for a pass; its log-probabilities are kept.
+
+        Raises RunError where it gives none, as patched trainers do that compute them inside their loss.
+        """
         output = run(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         self.passes.append(
             Pass(
                 model=model,
-                logps=output[0].detach(),
+                logps=_logps_of(output).detach(),
                 mask=attention_mask[:, -logits_to_keep:],
-                again=lambda other: run(other, input_ids, attention_mask, logits_to_keep, *args, **kwargs)[0],
+                again=lambda other: _logps_of(
+                    run(other, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+                ),
             )
         )
         return output
@@ -88,9 +94,26 @@ class Generation:
         return last.logps
 
     def policy_logps(self) -> Tensor | None:
-        """Per-token log π_θ of TRL's own pass; None where it made none."""
+        """Per-token log π_θ of TRL's own pass, or of the one that was added; None where there was none."""
         with_reference = self._trainer.beta != 0
-        return self.passes[0].logps if len(self.passes) > with_reference else None
+        return self.passes[0].logps if len(self.passes) > with_reference else self._added_policy_logps
+
+    def add_policy_logps(self) -> Tensor:
+        """Per-token log π_θ by a pass of our own, like the one that the reference made."""
+        self._added_policy_logps = self.passes[0].again(self._trainer.model).detach()
+        return self._added_policy_logps
+
+
+def _logps_of(output: Any) -> Tensor:
+    """The log-probabilities among what TRL's method gives: (log-probabilities, entropies, ...)."""
+    logps = output[0] if isinstance(output, tuple | list) and output else None
+    if not isinstance(logps, Tensor):
+        raise RunError(
+            f"log-probabilities of tokens were expected from TRL {trl_version}'s "
+            f"`_get_per_token_logps_and_entropies`; got {type(logps).__name__}. A patch of TRL, such as "
+            "Unsloth's, has replaced it: update that package, or train without it"
+        )
+    return logps
 
 
 def sequence_logprobs(logps: Tensor, counted: Tensor) -> Tensor:
