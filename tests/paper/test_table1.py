@@ -72,9 +72,9 @@ def test_rows_are_trained_as_the_paper_has_it() -> None:
         "Unlikely": ("rloo", "reverse", "unlikeliness", False, None),
         "BoN": ("rloo", "reverse", "best_of_n", False, None),
         "MARA (rev)": ("rloo", "reverse", "mara", False, 0.9),
-        "MARA (fwd)": ("grpo", "forward", "mara", False, 0.9),
+        "MARA (fwd)": ("grpo", "token-forward", "mara", False, 0.9),
         "MARA (rev, .75)": ("rloo", "reverse", "mara", False, 0.75),
-        "MARA (fwd, .75)": ("grpo", "forward", "mara", False, 0.75),
+        "MARA (fwd, .75)": ("grpo", "token-forward", "mara", False, 0.75),
     }
     assert set(NAMES) == {*rows, "Base", "Ensemble"}
     assert QUICK.unlikeliness == 0.25

@@ -409,6 +409,8 @@ TEXT = {
     [
         ({"task": "three"}, r"`task.kind`: expected one of .*'one_two', 'creative'; got 'three'"),
         ({"kl": "forward"}, r"expected kl 'reverse' with trainer 'rloo', .*; `kl` is 'forward'$"),
+        ({"trainer": "grpo", "kl": "forward"}, r"expected kl 'reverse' or 'token-forward' .* method 'mara'"),
+        ({"trainer": "grpo", "kl": "forward", "method": "entropy"}, r"method 'entropy', .*has 'forward'$"),
         ({"trainer": "grpo", "scale_rewards": True}, r"expected scale_rewards = false with method 'mara'"),
         ({"method": "best_of_n", "scale_rewards": True}, r"expected scale_rewards = false .*'best_of_n'"),
         ({"updates_per_step": 3}, r"expected prompts_per_step × group_size = 4 to be a multiple .* = 3$"),

@@ -70,7 +70,7 @@ def test_one_two_from_recipe_to_report(
     runs = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
     assert runs == {"base"} | {
         f"{where}-{method}-{beta}-{seed}"
-        for where in ("rloo-reverse", "grpo-reverse", "grpo-forward")
+        for where in ("rloo-reverse", "grpo-reverse", "grpo-token-forward")
         for method in ("vanilla", "mara")
         for beta in ("0.05", "0.2")
         for seed in (0, 1)

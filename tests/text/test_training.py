@@ -43,13 +43,13 @@ def build(config: Any, which: Arm, out: Path) -> Any:
     )  # fmt: skip
 
 
-def test_arms_are_all_combinations_but_rloo_with_a_forward_kl(make_text_config: Make) -> None:
+def test_arms_are_all_combinations_but_rloo_with_a_kl_that_is_not_reverse(make_text_config: Make) -> None:
     config = make_text_config(
-        trainer=["rloo", "grpo"], kl=["reverse", "forward"], method=["vanilla", "mara"], beta=[0.1, 1.0]
+        trainer=["rloo", "grpo"], kl=["reverse", "token-forward"], method=["vanilla", "mara"], beta=[0.1, 1.0]
     )
     found = {(a.trainer, a.kl, a.method, a.beta) for a in arms(config)}
     assert len(found) == len(arms(config)) == 3 * 2 * 2
-    assert not any(trainer == "rloo" and kl == "forward" for trainer, kl, _, _ in found)
+    assert not any(trainer == "rloo" and kl == "token-forward" for trainer, kl, _, _ in found)
 
 
 def test_trl_gets_the_settings_of_the_configuration(make_text_config: Make, tmp_path: Path) -> None:

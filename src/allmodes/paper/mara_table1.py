@@ -220,7 +220,8 @@ def _notes(table: Any, settings: Settings) -> list[str]:
         f"{len(settings.seeds)} seeds; ± is the bootstrap's standard error over prompts, of each prompt's "
         "mean over seeds. Numbers have each seed.",
         "MARA (rev) is RLOO, whose reverse KL is inside the reward. RLOO has no forward KL: MARA (fwd) is "
-        "GRPO without standard deviation and with the per-token forward KL in its loss, states held fixed.",
+        "GRPO without standard deviation and with the per-token forward KL in its loss, states held fixed: "
+        "the paper's form, whose optimum is not flat for responses of two or more tokens.",
         f"The paper does not give β, the entropy coefficient, or what the ensemble is made of: β = "
         f"{settings.beta:g} (Figure 11 has .01), η = {settings.entropy:g}, RLOO's first and last of four "
         "checkpoints. Unlikely needs rewards from 0 on: they are counted from the base model's lowest.",

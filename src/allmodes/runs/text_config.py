@@ -24,7 +24,7 @@ from allmodes.runs.mara_config import BatchQuantileThreshold, MaraConfig
 STAND_IN = "stand-in"
 
 Trainer = Literal["grpo", "rloo"]
-KL = Literal["reverse", "forward"]
+KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
 Method = Literal["vanilla", "mara", "ips", "entropy", "unlikeliness", "best_of_n"]
 
 
@@ -153,7 +153,16 @@ class TextConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> "TextConfig":
         if "grpo" not in self.trainer and "reverse" not in self.kl:
-            raise ValueError("kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is 'forward'")
+            raise ValueError(
+                f"kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is {self.kl[0]!r}"
+            )
+        if "grpo" in self.trainer and "forward" in self.kl and self.max_tokens > 1:
+            whole = next((name for name in self.method if name in ("mara", "entropy")), None)
+            if whole is not None:
+                raise ValueError(
+                    f"kl 'reverse' or 'token-forward' with trainer 'grpo' and method {whole!r}, whose bonus "
+                    "is for the whole response while GRPO's forward KL is per token; `kl` has 'forward'"
+                )
         if self.model == STAND_IN and self.task.kind != "one_two":
             raise ValueError(
                 f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
@@ -164,8 +173,8 @@ class TextConfig(Config):
             broken = next((name for name in self.method if name in ("mara", "best_of_n", "entropy")), None)
             if broken is not None:
                 raise ValueError(
-                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a standard deviation "
-                    "would divide the bonus and not the KL beside it"
+                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a division by a "
+                    "standard deviation changes what this method adds to the rewards"
                 )
         whole = self.prompts_per_step * self.group_size
         if whole % self.updates_per_step:

@@ -120,10 +120,18 @@ def _remarks(config: TextConfig) -> list[str]:
             "MARA here makes all good answers equally likely, not all good strings: the log-probability of "
             "an answer under the base model is estimated from the group's samples."
         )
-    if "grpo" in config.trainer and "forward" in config.kl and "mara" in config.method:
+    if "grpo" not in config.trainer:
+        return remarks
+    if "mara" in config.method and {"token-reverse", "token-forward"} & set(config.kl):
         remarks.append(
-            "Under a forward KL the exact optimum of MARA's rewards is not flat: it prefers what the base "
-            "model finds unlikely, the more the smaller β is. The paper's form is trained here."
+            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match MARA's "
+            "bonus, a log-ratio of whole responses: the optimum is not flat. The paper's form is trained "
+            "here."
+        )
+    if {"vanilla", "ips", "unlikeliness", "best_of_n"} & set(config.method):
+        remarks.append(
+            "GRPO without MARA or an entropy bonus is TRL's own, with a KL per token in the loss: from two "
+            "tokens on its optimum is not that of RLOO, whose KL is of whole responses."
         )
     return remarks
 

@@ -33,9 +33,9 @@ TRAINED = (
     Row(name="Unlikely", trainer="rloo", kl="reverse", method="unlikeliness"),
     Row(name="BoN", trainer="rloo", kl="reverse", method="best_of_n"),
     Row(name="MARA (rev)", trainer="rloo", kl="reverse", method="mara", quantile=0.9),
-    Row(name="MARA (fwd)", trainer="grpo", kl="forward", method="mara", quantile=0.9),
+    Row(name="MARA (fwd)", trainer="grpo", kl="token-forward", method="mara", quantile=0.9),
     Row(name="MARA (rev, .75)", trainer="rloo", kl="reverse", method="mara", quantile=0.75),
-    Row(name="MARA (fwd, .75)", trainer="grpo", kl="forward", method="mara", quantile=0.75),
+    Row(name="MARA (fwd, .75)", trainer="grpo", kl="token-forward", method="mara", quantile=0.75),
 )
 _BEFORE_MARA = 5
 NAMES = (

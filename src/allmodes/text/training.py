@@ -40,12 +40,12 @@ _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or n
 
 
 def arms(config: TextConfig) -> list[Arm]:
-    """Every combination of the configuration; RLOO has no forward KL."""
+    """Every combination of the configuration; RLOO has the reverse KL alone."""
     return [
         Arm(trainer=trainer, kl=kl, method=method, beta=beta)
         for trainer in config.trainer
         for kl in config.kl
-        if (trainer, kl) != ("rloo", "forward")
+        if trainer == "grpo" or kl == "reverse"
         for method in config.method
         for beta in config.beta
     ]
