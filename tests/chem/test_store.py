@@ -541,7 +541,7 @@ def sha256(text: str) -> str:
 def test_the_key_is_the_hash_of_all_that_counts(folder: Path) -> None:
     engines = {p: f"{p} 1.2.3" for p in ("dimorphite_dl", "meeko", "rdkit", "vina")}
     by_hand = {
-        "revision": 1,
+        "revision": 2,
         "settings": {
             "box": {"center": None, "reference_ligand": sha256("ligand.pdb"), "size": 22.5},
             "exhaustiveness": 8,
@@ -560,7 +560,7 @@ def test_the_key_is_the_hash_of_all_that_counts(folder: Path) -> None:
     assert json.dumps(component) == before
 
     by_hand = {
-        "revision": 1,
+        "revision": 2,
         "settings": {
             "kind": "retrosynthesis",
             "max_expansions": 100,

@@ -61,6 +61,17 @@ def test_classes_that_are_not_allowed_are_gone_before_the_search(templates: Temp
     assert key(AMIDE) in found
 
 
+def test_a_trained_model_makes_no_single_enantiomer_of_achiral_precursors(templates: TemplateSet) -> None:
+    racemic, one = "CC(O)c1ccccc1", "C[C@H](O)c1ccccc1"
+    resolved = ("CC(=O)O[C@@H](C)c1ccccc1",)
+    model = ListOfReactionsToyModel(
+        [reaction(target, ("CC(=O)c1ccccc1",)) for target in (racemic, one)] + [reaction(one, resolved)]
+    )
+    classified = ClassifiedModel(model, templates, allowed=None)
+    assert set(answers(classified, racemic)) == {("CC(=O)c1ccccc1",)}
+    assert set(answers(classified, Molecule(one).smiles)) == {key(resolved)}
+
+
 @pytest.fixture
 def trained() -> ListOfReactionsToyModel:
     """A stand-in: a model with reactions that it knows by heart."""

@@ -46,7 +46,7 @@ _ENGINES = {
 }
 STORED_KINDS = tuple(_ENGINES)
 # To be raised whenever allmodes itself computes something else for the same settings.
-_REVISION = 1
+_REVISION = 2
 _WITHOUT_EFFECT = ("name", "shaping", "weight", "time_limit", "start_limit")
 _FILES = (("receptor",), ("box", "reference_ligand"), ("stock",), ("templates",), ("model", "checkpoint"))
 _SHIPPED = {"stock": "stock.smi.gz", "templates": "templates.toml"}

@@ -11,6 +11,7 @@ from syntheseus.interface.molecule import Molecule
 from syntheseus.interface.reaction import ReactionMetaData, SingleProductReaction
 
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
+from allmodes.chem.retrosynthesis.stereo import is_chiral
 from allmodes.chem.retrosynthesis.templates import UNCLASSIFIED, TemplateSet
 from allmodes.errors import ConfigError, one_line
 
@@ -69,6 +70,7 @@ class ClassifiedModel(BackwardReactionModel):
     """A trained model's reactions, with the class of the template that would make the same precursors.
 
     A reaction that no template makes is `unclassified`. `allowed`: the classes that are kept; None keeps all.
+    Left out is a reaction that makes one enantiomer of precursors that are their own mirror images.
     The cost of a step is −log p in nats where the model gives a probability, else 1.
     """
 
@@ -98,6 +100,8 @@ class ClassifiedModel(BackwardReactionModel):
         name = UNCLASSIFIED if template is None else template.name
         its_class = UNCLASSIFIED if template is None else template.reaction_class
         if molecule.smiles in precursors or (self._allowed is not None and its_class not in self._allowed):
+            return None
+        if is_chiral(molecule.smiles) and not any(map(is_chiral, precursors)):
             return None
         cost = _cost(reaction.metadata)
         return make_reaction(molecule, precursors, name=name, reaction_class=its_class, cost=cost)

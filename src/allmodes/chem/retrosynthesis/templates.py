@@ -1,6 +1,5 @@
 """Reaction templates, run backwards on a molecule."""
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from rdkit import Chem
 from rdkit.Chem import rdChemReactions
 
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
+from allmodes.chem.retrosynthesis.stereo import TemplateStereo, carry_geometry, gives_stereo, has_stereo
 
 UNCLASSIFIED = "unclassified"  # the class of a reaction that no template makes
 _REMEMBERED = 5_000  # precursors that are kept as molecules: bounded, and never changes an answer
-_CENTRES = re.compile("@+")
 
 
 @final
@@ -57,6 +56,7 @@ class TemplateSet:
     def __init__(self, templates: Sequence[Template], *, forbidden: Sequence[Chem.Mol] = ()) -> None:
         self.templates = tuple(sorted(templates, key=lambda template: template.cost))
         self._new_atoms = [template.new_atoms() for template in self.templates]
+        self._stereo = [TemplateStereo.of(template.reaction) for template in self.templates]
         self._forbidden = tuple(forbidden)
         # By the spelling that a template gives: standard SMILES and molecule, None for what cannot be.
         self._known: OrderedDict[str, tuple[str, Chem.Mol] | None] = OrderedDict()
@@ -82,17 +82,14 @@ class TemplateSet:
         """Every way that a template takes a molecule apart, cheapest first, each set of precursors once.
 
         Left out: precursors that RDKit does not accept, that hold a forbidden group, or that contain the
-        molecule itself; matches where an atom beyond the template would be lost; and reactions that would
-        have to make a stereocentre of a given hand, as no template does.
+        molecule itself; matches where an atom beyond the template would be lost; and reactions that do not
+        give this stereoisomer (`gives_stereo`).
         """
         molecule = Chem.MolFromSmiles(smiles)
-        centres = _stereocentres(smiles)
         found: dict[tuple[str, ...], Disconnection] = {}
         for index, template in enumerate(self.templates):
             for precursors in self._apply(index, molecule):
-                if precursors in found or smiles in precursors:
-                    continue
-                if sum(map(_stereocentres, precursors)) >= centres:
+                if precursors not in found and smiles not in precursors:
                     found[precursors] = Disconnection(template=template, precursors=precursors)
         return list(found.values())
 
@@ -108,16 +105,25 @@ class TemplateSet:
     def _apply(self, index: int, molecule: Chem.Mol) -> list[tuple[str, ...]]:
         template = self.templates[index]
         atoms = molecule.GetNumAtoms() + self._new_atoms[index]
+        specified = has_stereo(molecule)
         results: dict[tuple[str, ...], None] = {}
         for products in template.reaction.RunReactants((molecule,)):
             if sum(product.GetNumAtoms() for product in products) != atoms:
                 continue
+            if specified:
+                carry_geometry(molecule, products)
             precursors = [self._precursor(Chem.MolToSmiles(product)) for product in products]
             whole = [precursor for precursor in precursors if precursor is not None]
             if len(whole) < len(precursors):
                 continue
-            if template.unless is None or not any(m.HasSubstructMatch(template.unless) for _, m in whole):
-                results[tuple(sorted(smiles for smiles, _ in whole))] = None
+            if template.unless is not None and any(m.HasSubstructMatch(template.unless) for _, m in whole):
+                continue
+            key = tuple(sorted(smiles for smiles, _ in whole))
+            if key not in results and (
+                not specified
+                or gives_stereo(molecule, self._stereo[index], products, [part for _, part in whole])
+            ):
+                results[key] = None
         return list(results)
 
     def _precursor(self, spelling: str) -> tuple[str, Chem.Mol] | None:
@@ -132,7 +138,3 @@ class TemplateSet:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return answer
-
-
-def _stereocentres(smiles: str) -> int:
-    return len(_CENTRES.findall(smiles))
