@@ -8,6 +8,7 @@ import pytest
 
 import allmodes
 from allmodes.cli import main
+from allmodes.runs.flag_lists import FORMS
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
 
@@ -20,6 +21,15 @@ screen = 0.5
 [oracle]
 components = [{ kind = "qed" }]
 """
+
+NUMBERS = [
+    ["0", "1", "2"],
+    ["0,1,2"],
+    ["[0,1,2]"],
+    ["[0,", "1,", "2]"],
+    ["0, 1, 2"],
+    ["0 1 2"],
+]
 
 SMALL = [
     "--hidden-size",
@@ -103,6 +113,7 @@ def test_unknown_or_incomplete_commands(arguments: list[str], command: Command) 
         (["--mara.threshold", "nan"], ["`mara.threshold", "nan"]),
         (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0.kind`", "'magic'"]),
         (["stray"], ["'stray'"]),
+        (["--budget", "5", "stray"], ["`budget`", "'stray'"]),
     ],
 )
 def test_a_wrong_key_is_one_line_and_exit_code_2(
@@ -190,6 +201,75 @@ def test_flags_may_stand_before_the_recipe(command: Command, recipe: Path) -> No
     code, _, err = command("run", "--budget", "many", recipe)
     assert code == 2
     assert_one_line(err, "`budget`", "'many'")
+
+
+def test_a_recipe_may_stand_behind_several_values(command: Command, recipe: Path) -> None:
+    code, _, err = command("run", "--seeds", "0", "x", recipe)
+    assert code == 2
+    assert_one_line(err, "`seeds.1`", "'x'", FORMS)
+
+
+# Lists
+
+
+@pytest.mark.parametrize("tokens", NUMBERS)
+def test_commands_take_all_forms_of_a_list(
+    tokens: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, ...]] = []
+    monkeypatch.setattr(
+        "allmodes.worlds.optimum_report.explain_file", lambda *_, betas, **__: seen.append(betas)
+    )
+    monkeypatch.setattr("allmodes.text.evaluate.evaluate_file", lambda *_, ks, **__: seen.append(ks))
+    for arguments in (
+        ["target", "file.csv", "--beta", *tokens],
+        ["target", "--beta", *tokens, "--kl", "both", "file.csv"],
+        ["target", "file.csv", f"--beta={tokens[0]}", *tokens[1:]],
+        ["evaluate", "file.jsonl", "--k", *tokens],
+    ):
+        assert command(*arguments)[0] == 0, arguments
+    assert seen == [(0, 1, 2)] * 4
+
+
+def test_two_logs_whatever_their_names_hold(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    seen: list[tuple[Path, Path]] = []
+    monkeypatch.setattr("allmodes.audit.command.compare_paths", lambda paths, *_, **__: seen.append(paths))
+    monkeypatch.setattr("allmodes.audit.command.fail_on_findings", lambda *_: None)
+    (tmp_path / "a,b").touch()
+    (tmp_path / "[c]").touch()
+    for tokens in (["a,b", "[c]"], ['["a,b", "[c]"]'], ['["a,b",', '"[c]"]']):
+        assert command("audit", "--compare", *tokens)[0] == 0, tokens
+    assert seen == [(Path("a,b"), Path("[c]"))] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["target", "file.csv", "--beta", "0.1", "x"], ["--beta", "a number", "'x'", FORMS]),
+        (["audit", "--compare", "one"], ["--compare", "expected 2 values", "got 1", FORMS]),
+        (["audit", "--rewards", "a", "1", "b"], ["--rewards", "behind each name", "'a 1 b'"]),
+        (["audit", "log", "--kl", "k9"], ["--kl", "'k9'", "'k1-in-reward', 'k3-in-reward'"]),
+    ],
+)
+def test_what_a_flag_does_not_take(arguments: list[str], words: list[str], command: Command) -> None:
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    text = " ".join(err.replace("│", " ").split())
+    for word in words:
+        assert word in text
+    for leak in ("None", "[bold]", "NoneType"):
+        assert leak not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["audit", "target", "evaluate", "paper", "run", "chem receptor", "chem score"]
+)
+def test_help_shows_what_to_write(name: str, command: Command) -> None:
+    _, out, _ = command(*name.split(), "--help")
+    assert "None" not in out
 
 
 # allmodes chem pretrain

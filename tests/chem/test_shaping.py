@@ -146,7 +146,6 @@ def test_a_value_that_is_not_in_the_mapping_is_a_failure_and_no_score() -> None:
         ({"kind": "double_sigmoid", "low": 3, "high": 3}, "shaping", "low < high"),
         ({"kind": "double_sigmoid", "low": 3}, "shaping.high", "a value; got none"),
         ({"kind": "double_sigmoid", "low": 1, "high": 3, "coef_div": 0}, "shaping.coef_div", "than 0; got 0"),
-        ({"kind": "double_sigmoid", "low": 1, "high": 3, "k": 1}, "shaping.k", "unknown key"),
         ({"kind": "value_mapping", "mapping": {"1": 1.5}}, "shaping.mapping.1", "or equal to 1; got 1.5"),
         ({"kind": "value_mapping", "mapping": {}}, "shaping.mapping", "at least 1 item"),
         ({"kind": "value_mapping", "mapping": {"many": 1}}, "shaping.mapping", "one key is 'many'"),

@@ -208,7 +208,7 @@ def test_a_flag_of_more_digits_than_python_reads_is_a_text() -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"budgett": 5}, "`budgett`: expected one of kind,"),
+        ({"budgett": 5}, "`budgett`: unknown key; did you mean budget?"),
         ({"budget": 10**30}, "`budget`: expected less than"),
         ({"oracle": {"components": {"qed": {"exhaustiveness": 1}}}}, "`oracle.components.0.exhaustiveness`"),
     ],

@@ -7,6 +7,7 @@ import tyro
 import allmodes
 from allmodes.cli.audit import audit
 from allmodes.cli.chem import chem
+from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, run, split_flags
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
@@ -61,7 +62,9 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"allmodes {allmodes.__version__}")
     elif arguments[:1] == ["run"]:
         own, flags = split_flags(arguments[1:])
-        run(tyro.cli(Run, args=own, prog="allmodes run"), flags)
+        with REGISTRY:
+            chosen = tyro.cli(Run, args=own, prog="allmodes run")
+        run(chosen, flags)
     else:
         description = f"Train generative models to keep every good answer. Version {allmodes.__version__}."
-        app.cli(prog="allmodes", args=arguments, description=description)
+        app.cli(prog="allmodes", args=arguments, description=description, registry=REGISTRY)

@@ -12,6 +12,8 @@ from allmodes.cli.program import how_to_resume, say_how_to_continue
 from allmodes.errors import ConfigError, InputError
 from allmodes.extras import require
 
+RECIPE_SUFFIXES = (".toml", ".yaml", ".yml", ".json")
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,7 @@ class Run:
     """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
 
     Keys of the recipe are flags, too, and win over the file: --budget 500 --mara.threshold 0.7
+    A list is written --seeds 0 1 2, or --seeds 0,1,2, or --seeds [0,1,2].
 
     Args:
         recipe: the recipe file.
@@ -129,19 +132,30 @@ def _new_folder(recipe: Path) -> Path:
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand."""
-    takes_value = {"--out", "--resume", "--scale"}
+    """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand.
+
+    A key's flag takes all that stands behind it, so that a recipe behind several values must look like one.
+    """
     own, flags, rest = [], [], list(arguments)
-    has_recipe = False
+    recipe = None
     while rest:
         argument = rest.pop(0)
         name, equals, _ = argument.partition("=")
-        is_recipe = not name.startswith("-") and not has_recipe
-        has_recipe = has_recipe or is_recipe
-        is_own = is_recipe or name in {*takes_value, "--dry-run", "--help", "-h"}
-        chosen = own if is_own else flags
-        chosen.append(argument)
-        is_flag = name.startswith("--") and (not is_own or name in takes_value)
-        if is_flag and not equals and rest and not rest[0].startswith("--"):
-            chosen.append(rest.pop(0))
+        if not name.startswith("-"):
+            (own if recipe is None else flags).append(argument)
+            recipe = recipe or argument
+        elif name in ("--out", "--resume", "--scale"):
+            own.append(argument)
+            if not equals and rest and not rest[0].startswith("--"):
+                own.append(rest.pop(0))
+        elif argument in ("--dry-run", "--help", "-h"):
+            own.append(argument)
+        else:
+            flags.append(argument)
+            values = 1 if equals else 0
+            while name.startswith("--") and rest and not rest[0].startswith("--"):
+                if recipe is None and values and Path(rest[0]).suffix in RECIPE_SUFFIXES:
+                    break
+                flags.append(rest.pop(0))
+                values += 1
     return own, flags

@@ -11,18 +11,32 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from allmodes.errors import ConfigError, one_line, shown
 from allmodes.extras import how_to_install
+from allmodes.runs.config_errors import explain, first_problem
+from allmodes.runs.flag_lists import FlagText, split_list
 
 
 class Config(BaseModel):
     """Parent of every configuration: frozen, unknown keys refused; numbers must be written as numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_flags(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: _flag_for(fields[key].annotation, value) if key in fields else value
+            for key, value in values.items()
+        }
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -57,6 +71,38 @@ _LARGEST = 1e300  # of a number
 _UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: JSON can write it, no file can hold it
 
 _SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not know
+
+
+def _flag_for(annotation: Any, value: Any) -> Any:
+    """What a flag says of a key of this type; of a table that may hold anything, each of its keys."""
+    if isinstance(value, dict):
+        is_free = get_origin(annotation) is dict
+        return {key: _flag_for(Any, inner) for key, inner in value.items()} if is_free else value
+    kinds = list(_list_kinds(annotation))
+    if not isinstance(value, FlagText):
+        return [value] if kinds and isinstance(value, str) else value
+    if kinds:
+        of_texts = any(issubclass(kind, str | Path) for kind in kinds)
+        entries = split_list(value.tokens, of_texts=of_texts)
+        values = [FlagText(entry) if of_texts else _flag_value((entry,)) for entry in entries]
+        # A single one may be meant as such where both fit; `one_or_several` takes it as a list.
+        return values[0] if len(values) == 1 and not of_texts else values
+    if len(value.tokens) > 1 or (annotation is Any and value.startswith("[")):
+        return [_flag_value((entry,)) for entry in split_list(value.tokens, of_texts=True)]
+    return str(value)
+
+
+def _list_kinds(annotation: Any) -> Iterator[type]:
+    """The types of the entries of the lists that a type allows; `object` for what is no text and no path."""
+    if get_origin(annotation) is tuple:
+        for kind in get_args(annotation):
+            while get_origin(kind) is Annotated:
+                kind = get_args(kind)[0]
+            if kind is not Ellipsis:
+                yield kind if isinstance(kind, type) else object
+    elif get_origin(annotation) in (Annotated, Union, UnionType):
+        for kind in get_args(annotation):
+            yield from _list_kinds(kind)
 
 
 def one_or_several(value: object) -> object:
@@ -195,9 +241,10 @@ def _expected(value: Any) -> str | None:
 def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     """Values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]` laid over them.
 
-    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text. An entry of
-    a list of tables is found by its name: `--oracle.components.docking.seed 2`. Raises `ConfigError` for an
-    argument that is no flag, or a flag with no value.
+    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text. For a key
+    that takes a list it may have any form of `split_list`: `--seeds 0 1`. An entry of a list of tables is
+    found by its name: `--oracle.components.docking.seed 2`. Raises `ConfigError` for an argument that is no
+    flag, or a flag with no value.
     """
     merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
     rest = list(flags)
@@ -206,15 +253,19 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
         if not flag.startswith("--"):
             raise ConfigError(f"expected a flag such as --budget 1000; got {shown(flag)}")
         key, equals, text = flag[2:].partition("=")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise ConfigError(f"flag --{key}: expected a value; got none")
-            text = rest.pop(0)
+        tokens = [text] if equals else []
+        while rest and not rest[0].startswith("--"):
+            tokens.append(rest.pop(0))
+        if not tokens:
+            raise ConfigError(f"flag --{key}: expected a value; got none")
         *parents, last = key.replace("-", "_").split(".")
         table = merged
-        for parent in parents:
-            table = _child(table, parent)
-        _set(table, last, _flag_value(text))
+        try:
+            for parent in parents:
+                table = _child(table, parent)
+            _set(table, last, _flag_value(tokens))
+        except ConfigError as error:
+            raise ConfigError(f"flag --{key}: {error}") from error
     _check_plain(merged, source="flags: ")
     return merged
 
@@ -232,7 +283,9 @@ def apply_scale(values: dict[str, Any], scale: str | None) -> dict[str, Any]:
     if scale is None and "quick" not in scales:
         return rest
     if (scale or "quick") not in scales:
-        raise ConfigError(f"--scale: expected one of {', '.join(scales) or 'none'}; got {shown(scale)}")
+        if not scales:
+            raise ConfigError(f"--scale: expected none, since this recipe has no scales; got {shown(scale)}")
+        raise ConfigError(f"--scale: expected one of {', '.join(scales)}; got {shown(scale)}")
     merged: dict[str, Any] = json.loads(json.dumps(rest, default=str))
     _lay_over(merged, scales[scale or "quick"])
     return merged
@@ -278,11 +331,14 @@ def _name(entry: dict[str, Any]) -> Any:
     return entry.get("name", entry.get("kind"))
 
 
-def _flag_value(text: str) -> Any:
+def _flag_value(tokens: Sequence[str]) -> Any:
+    """One token that is TOML as its value; all else as a text, which its key may read as a list."""
+    if len(tokens) > 1:
+        return FlagText(*tokens)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(f"value = {tokens[0]}")["value"]
     except (ValueError, RecursionError):  # no TOML; a number of more digits than Python reads; too deep
-        return float(text) if _SHORT_NUMBER.fullmatch(text) else text
+        return float(tokens[0]) if _SHORT_NUMBER.fullmatch(tokens[0]) else FlagText(*tokens)
 
 
 def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | None, source: str) -> None:
@@ -299,8 +355,8 @@ def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | Non
         merged = apply_scale(values, name)
         new = [one for one in _problems(model, merged) if (one["loc"], one["type"]) not in known]
         if new:
-            problem = _first_problem(new, merged)
-            raise ConfigError(f"{source}, scale.{name}: {_explain(problem, model, merged)}")
+            problem = first_problem(new, merged)
+            raise ConfigError(f"{source}, scale.{name}: {explain(problem, model, merged)}")
 
 
 def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
@@ -308,8 +364,8 @@ def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = _first_problem(error.errors(include_url=False), values)
-        raise ConfigError(f"{source}: {_explain(problem, model, values)}") from error
+        problem = first_problem(error.errors(include_url=False), values)
+        raise ConfigError(f"{source}: {explain(problem, model, values)}") from error
 
 
 def _problems(model: type[Config], values: dict[str, Any]) -> list[Any]:
@@ -318,45 +374,3 @@ def _problems(model: type[Config], values: dict[str, Any]) -> list[Any]:
     except ValidationError as error:
         return error.errors(include_url=False)
     return []
-
-
-def _first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
-    """The first wrong key's problem; of the alternatives of a union that it fails, the deepest is meant."""
-    first = _key_path(problems[0], values)
-    same = [one for one in problems if _key_path(one, values)[: len(first)] == first]
-    return max(same, key=lambda problem: len(problem["loc"]))
-
-
-def _key_path(problem: Any, values: Any) -> list[str]:
-    """The keys down to a problem as they are written in the file: pydantic adds the names of alternatives."""
-    path = []
-    for part in problem["loc"]:
-        try:
-            values = values[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        path.append(str(part))
-    if problem["type"] == "missing":
-        path.append(str(problem["loc"][-1]))
-    elif problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        path.append(problem["ctx"]["discriminator"].strip("'"))
-    return path
-
-
-def _explain(problem: Any, model: type[Config], values: dict[str, Any]) -> str:
-    path = ".".join(_key_path(problem, values)) or "configuration"
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        known = f"one of {', '.join(model.model_fields)}" if len(problem["loc"]) == 1 else "a known key"
-        return f"`{path}`: expected {known}; got an unknown key"
-    if kind in ("missing", "union_tag_not_found"):
-        return f"`{path}`: expected a value; got none"
-    if kind == "union_tag_invalid":
-        return (
-            f"`{path}`: expected one of {problem['ctx']['expected_tags']}; got {shown(problem['ctx']['tag'])}"
-        )
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = expected[:1].lower() + expected[1:]
-    if not problem["loc"]:  # of several keys together: the message says which, and what they are
-        return f"expected {expected}"
-    return f"`{path}`: expected {expected}; got {shown(problem['input'])}"
