@@ -26,7 +26,7 @@ TRAINERS: dict[str, Trainer] = {
 }  # fmt: skip
 SETTINGS: dict[str, Setting] = {
     "β": "beta", "MARA": "mara", "group size": "group size", "longest response": "length",
-    "no division": "no scaling", "reverse KL": "reverse KL",
+    "no division": "no scaling", "KL of whole responses": "sequence KL",
 }  # fmt: skip
 SECTIONS = [
     "What it asks", "What it needs", "What it says", "Why it matters", "What to change", "What it cannot see"

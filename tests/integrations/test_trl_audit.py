@@ -21,7 +21,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus
+from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.answers import answer_name
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
@@ -421,8 +421,9 @@ def _expected(kind: str, settings: dict[str, Any], **more: Any) -> dict[str, Any
                     (MARA(threshold=math.inf), {"transform": "mara"}),
                     (MARA(threshold=lambda rewards, group_ids=None: rewards), {"transform": "mara"}),
                     (IPS(outcome_key=str), {"transform": "ips"}),
-                    (BestOfN(), {"transform": "other"}),
-                    (EntropyBonus(0.1), {"transform": "other"}),
+                    (BestOfN(), {"transform": "best-of-n"}),
+                    (EntropyBonus(0.1), {"transform": "entropy", "entropy": 0.1}),
+                    (Unlikeliness(0.25), {"transform": "unlikeliness"}),
                 ],
             )
         ),

@@ -2,5 +2,6 @@
 
 from allmodes.audit.audit import CHECKS, Audit, run
 from allmodes.audit.findings import Finding, State
+from allmodes.runs.audit_config import AuditConfig
 
-__all__ = ["CHECKS", "Audit", "Finding", "State", "run"]
+__all__ = ["CHECKS", "Audit", "AuditConfig", "Finding", "State", "run"]

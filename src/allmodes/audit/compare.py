@@ -75,8 +75,11 @@ class Comparison:
     @cached_property
     def prediction(self) -> Prediction | str:
         """What the first log's samples of the reference say of the second, under the second's settings."""
+        other = self.second.evidence
         try:
-            return predict_between(self.first.evidence.under(self.second.config), self.second.evidence)
+            return predict_between(
+                self.first.evidence.under(self.second.config, longest=other.objective.longest), other
+            )
         except (MissingError, NotApplicableError) as why:
             return str(why)
 

@@ -8,15 +8,13 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.audit.findings import MissingError, NotApplicableError
+from allmodes.audit.findings import MissingError
 from allmodes.audit.logs.log import Log
 from allmodes.audit.ngrams import Texts, ead_of_groups
+from allmodes.audit.objective import Objective
 from allmodes.audit.reference import reference_samples
 from allmodes.audit.units import (
     Units,
-    ips_logprobs,
-    mara_logprobs,
-    optimum_logprobs,
     outcome_units,
     response_units,
     unit_rewards,
@@ -52,15 +50,18 @@ class Evidence:
         texts: Texts | None = None,
         reference_rows: Tensor | None = None,
         knows_sampler: bool = True,
+        longest: int | None = None,
     ) -> None:
         """What a log and settings say.
 
         reference_rows: the samples that stand for the reference; None for the log's own choice.
         knows_sampler: whether `policy_logprob` is of the policy that drew the samples, and not of another.
+        longest: tokens of the longest response of the training where another log knows them.
         """
         self.log, self.config, self._texts, self._reference_rows = log, config, texts, reference_rows
         self._knows_sampler = knows_sampler
         self._courses: dict[Series, Course | None] = {}
+        self._longest = longest
 
     @cached_property
     def rewards(self) -> Tensor:
@@ -89,16 +90,24 @@ class Evidence:
     @property
     def beta(self) -> float:
         """Strength of the KL, above 0."""
-        if self.config.beta is None:
-            raise MissingError("the strength of the KL is not known: give `--beta`")
-        if self.config.beta == 0:
-            raise NotApplicableError("β is 0: nothing holds to a reference, and there is no bonus for MARA")
-        return self.config.beta
+        return self.objective.beta
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is trained, as far as the settings say."""
+        known = [1] if self.config.max_tokens == 1 else []
+        tokens = self.log.num_tokens
+        # Some lengths show that a response has several tokens, but not that none has.
+        if tokens is not None and (int(tokens.max()) > 1 or bool((tokens >= 0).all())):
+            known.append(int(tokens.max()))
+        if self._longest is not None:
+            known.append(self._longest)
+        return Objective(self.config, max(known, default=None))
 
     @property
     def beta_of_rewards(self) -> float | None:
-        """The β that units' rewards are worked out for; None for plain means, which are what IPS scales."""
-        return None if self.config.transform == "ips" else self.config.beta or None
+        """The β that units' rewards are worked out for; None for plain means."""
+        return self.objective.temperature(self.config.beta)
 
     @cached_property
     def first_rows(self) -> Tensor:
@@ -172,6 +181,8 @@ class Evidence:
         and they come again and again; else different responses, whose log-probabilities the log has to give.
         """
         log = self.log
+        if self._counts_strings and log.responses is not None and log.ref_logprobs is not None:
+            return "response"
         if log.outcomes is not None:
             found = log.outcomes[self.reference_rows]
             different = pair_groups(found, self.groups_of(self.reference_rows)).count
@@ -181,6 +192,18 @@ class Evidence:
             return "response"
         lacks = "no column `outcome`" if log.outcomes is None else "outcomes that hardly come twice"
         raise MissingError(f"the log has {lacks}, and no column `ref_logprob`, which `--model` computes")
+
+    @cached_property
+    def _counts_strings(self) -> bool:
+        """Whether the optimum depends on how many strings an outcome has, and some have several."""
+        log = self.log
+        if self.config.transform != "entropy":
+            return False
+        if log.outcomes is None or log.responses is None:
+            return True
+        rows = self.reference_rows
+        outcomes = pair_groups(log.outcomes[rows], self.groups_of(rows))
+        return pair_groups(log.responses[rows], outcomes).count > outcomes.count
 
     @cached_property
     def unit_rows(self) -> Tensor:
@@ -218,7 +241,9 @@ class Evidence:
         """The units with the rewards that they have at another β."""
         rows = self.unit_rows
         weights = self.weights[rows] if self.kind == "outcome" else torch.ones(len(rows)).double()
-        rewards = unit_rewards(self.rewards[rows].double(), self._unit_pairs, weights, beta=beta)
+        rewards = unit_rewards(
+            self.rewards[rows].double(), self._unit_pairs, weights, beta=self.objective.temperature(beta)
+        )
         return replace(self.units, rewards=rewards)
 
     @cached_property
@@ -328,23 +353,14 @@ class Evidence:
         return _at_least(units.rewards, self.tau)
 
     def optimum(self, units: Units) -> Tensor:
-        """Log G of the training's optimum under reverse KL, (U,), normalised a prompt.
-
-        Raises MissingError for a transform whose optimum is not known here.
-        """
-        match self.config.transform:
-            case None | "none":
-                return optimum_logprobs(units, beta=self.beta)
-            case "mara":
-                return mara_logprobs(units, self.above_tau(units), beta=self.beta)
-            case "ips":
-                if self.config.beta is None:
-                    raise MissingError("the strength of the KL is not known: give `--beta`")
-                if float(units.rewards.min()) < 0:
-                    raise NotApplicableError("rewards are negative, and under IPS such outcomes go extinct")
-                return ips_logprobs(units, beta=self.config.beta, is_forward=self.config.kl == "k3-in-loss")
-            case other:
-                raise MissingError(f"the optimum with the transform {other!r} is not known here")
+        """Log G of the training's optimum, (U,), normalised a prompt. Raises as `Objective.optimum` does."""
+        if self.kind == "outcome" and self._counts_strings:
+            raise MissingError(
+                "an entropy bonus counts strings, and outcomes of the log have several or unknown ones; this "
+                "needs "
+                "`response` and `ref_logprob`"
+            )
+        return self.objective.optimum(units, self.above_tau)
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
         """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
@@ -352,9 +368,11 @@ class Evidence:
         chosen = rows.nonzero().squeeze(1)
         return Evidence(self.log, config, texts=self._texts, reference_rows=chosen)
 
-    def under(self, config: AuditConfig) -> "Evidence":
-        """The same log under other settings."""
-        return Evidence(self.log, config, texts=self._texts, knows_sampler=self._knows_sampler)
+    def under(self, config: AuditConfig, *, longest: int | None) -> "Evidence":
+        """The same log under the settings of another training, whose longest response has so many tokens."""
+        return Evidence(
+            self.log, config, texts=self._texts, knows_sampler=self._knows_sampler, longest=longest
+        )
 
     def groups_of(self, rows: Tensor) -> Groups:
         """The prompts of some samples."""

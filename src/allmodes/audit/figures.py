@@ -11,7 +11,7 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.mara_checks import bonuses, lengths_and_bonuses
 from allmodes.audit.prediction import Prediction
-from allmodes.audit.units import Units, evenness, mara_logprobs, normalised, optimum_logprobs
+from allmodes.audit.units import Units, evenness, normalised
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
 from allmodes.runs.plotting import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
@@ -44,7 +44,8 @@ def draw_optimum(evidence: Evidence) -> Any:
         ("optimum", evidence.optimum(units), BLUE, 1.6),
     ]
     if evidence.config.transform != "mara":
-        lines.append(("optimum with MARA", mara_logprobs(units, anchored, beta=beta), GREEN, 1.6))
+        with_mara = evidence.objective.mara(units, anchored, beta=beta)
+        lines.append(("optimum with MARA", with_mara, GREEN, 1.6))
     curves = [
         (name, _shares_by_rank(units, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
@@ -222,10 +223,9 @@ def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:
     """The mean effective number of good units were β another: without a transform, and with MARA."""
     units = evidence.units_at(beta)
     good = evidence.good(units)
-    mara = mara_logprobs(units, evidence.above_tau(units), beta=beta)
-    return _mean_effective(units, optimum_logprobs(units, beta=beta), good), _mean_effective(
-        units, mara, good
-    )
+    mara = evidence.objective.mara(units, evidence.above_tau(units), beta=beta)
+    plain = evidence.objective.plain(units, beta=beta)
+    return _mean_effective(units, plain, good), _mean_effective(units, mara, good)
 
 
 def _mean_effective(units: Units, logprobs: Tensor, good: Tensor) -> float:

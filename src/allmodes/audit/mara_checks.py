@@ -18,6 +18,7 @@ from allmodes.audit.units import (
 )
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
+from allmodes.runs.words import plural
 
 _FEWEST, _SURE = 4, 1 - 1e-9  # responses in a correlation, and the largest that is told from 1
 _FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
@@ -30,10 +31,11 @@ _BIASED = math.log(1.5)  # nats
 def target_of_mara(evidence: Evidence) -> Answer:
     """What MARA's optimum is at τ: which samples it makes equal, and how much mass they have."""
     tau, beta = evidence.tau, evidence.beta
+    _check_regularizer(evidence)
 
     def statistics(units: Units) -> list[Tensor]:
         good = evidence.above_tau(units)
-        plain, mara = optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+        plain, mara = _optima(evidence, units, good)
         seen = group_size(units.prompts) > 0
         return [
             torch.where(seen, group_size(units.prompts, good).double(), torch.nan),
@@ -54,10 +56,11 @@ def target_of_mara(evidence: Evidence) -> Answer:
     return Answer(
         state=_if_used(evidence, "tip" if is_idle else "passed"),
         summary=(
-            f"From τ = {tau:g}{_if_suggested(evidence)} on, MARA gives the {count} good {evidence.kind}s of "
-            f"a prompt a largest ratio of {factor(ratio)} in the place of {factor(ratio_without)}; together "
-            f"they have {mara} of the mass at β = {beta:g}, without MARA {plain}. {few:.0%} of the prompts "
-            "have fewer than two."
+            f"From τ = {tau:g}{_if_suggested(evidence)} on, a prompt has {count} good {evidence.kind}s. At "
+            f"MARA's optimum the likeliest of them is {factor(ratio)} times as likely as the least likely, "
+            f"without MARA {factor(ratio_without)} times. Together they have {mara} of the mass at β = "
+            f"{beta:g}, "
+            f"without MARA {plain}. {few:.0%} of the prompts have fewer than two.{_kl_of(evidence)}"
         ),
         remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
         numbers={
@@ -87,7 +90,7 @@ def size_of_the_bonus(evidence: Evidence) -> Answer:
             f"at the 95th percentile and {most:.3g} at most; rewards extend over {extent:.3g}."
         ),
         remedy=(
-            "Single updates are ruled by the bonus: cap it (`max_gap_bonus`), or lower "
+            "The bonus dominates single updates: cap it (`max_gap_bonus`), or lower "
             f"{option('beta', evidence.config.trainer)}."
             if is_large
             else ""
@@ -125,6 +128,7 @@ def length_of_what_is_raised(evidence: Evidence) -> Answer:
 def bound_on_beta(evidence: Evidence) -> Answer:
     """Whether β is small enough for every good sample to be above every other at MARA's optimum."""
     beta, units = evidence.beta, evidence.units
+    _check_regularizer(evidence, only_reverse=True)
     bounds = beta_bounds(units, evidence.above_tau(units))
     bounds = bounds[~bounds.isnan()]
     if len(bounds) == 0:
@@ -134,8 +138,9 @@ def bound_on_beta(evidence: Evidence) -> Answer:
     return Answer(
         state=_if_used(evidence, "issue" if above > _MANY * len(bounds) else "tip" if above else "passed"),
         summary=(
-            f"β = {beta:g} is below the bound in {len(bounds) - above} of {len(bounds)} prompts; the least "
-            f"bound is {least:.3g}."
+            f"β = {beta:g} is below the bound in {len(bounds) - above} of {plural(len(bounds), 'prompt')}. "
+            "The "
+            f"least bound is {least:.3g}.{_kl_of(evidence)}"
             if math.isfinite(least)
             else f"Any β will do: no {evidence.kind} below τ is likelier than the anchor of its prompt."
         ),
@@ -152,6 +157,7 @@ def bound_on_beta(evidence: Evidence) -> Answer:
 def bias_of_the_anchor(evidence: Evidence) -> Answer:
     """How far a group of this size is from the anchor of all samples."""
     size = evidence.group_size
+    _check_regularizer(evidence, only_reverse=True)
     (bias,) = estimate(
         evidence, lambda units: [anchor_bias(units, evidence.above_tau(units), group_size=size)]
     )
@@ -167,6 +173,29 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
         remedy=f"Raise {option('group size', evidence.config.trainer)}." if is_biased else "",
         numbers={"bias": bias, "group_size": size},
     )
+
+
+def _check_regularizer(evidence: Evidence, *, only_reverse: bool = False) -> None:
+    """Raise MissingError where MARA is in use under a KL whose optimum with MARA is another, or not known."""
+    if evidence.config.transform != "mara":
+        return  # what MARA would do is said for the reverse KL of whole responses
+    if evidence.objective.regularizer == "forward" and only_reverse:
+        raise MissingError("this holds for MARA under the reverse KL; yours is the forward one (AM041)")
+
+
+def _optima(evidence: Evidence, units: Units, good: Tensor) -> tuple[Tensor, Tensor]:
+    """Log G without and with MARA, (U,): under the KL in use if MARA is, else under the reverse one."""
+    beta = evidence.beta
+    if evidence.config.transform == "mara":
+        return evidence.objective.plain(units, beta=beta), evidence.objective.mara(units, good, beta=beta)
+    return optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+
+
+def _kl_of(evidence: Evidence) -> str:
+    """The KL that this holds for, as a sentence; for a KL that is not given, what is assumed."""
+    if evidence.config.transform == "mara":
+        return evidence.objective.assumption or f" This holds for {evidence.objective.regularizer_in_words}."
+    return " This holds for a KL of whole responses, such as k1 in the reward."
 
 
 def _if_suggested(evidence: Evidence) -> str:

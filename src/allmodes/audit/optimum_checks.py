@@ -8,8 +8,8 @@ from torch import Tensor
 from allmodes.audit.estimates import Estimate, estimate, factor, shown
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError
-from allmodes.audit.units import Evenness, Units, evenness, optimum_logprobs
-from allmodes.audit.words import option
+from allmodes.audit.units import Evenness, Units, evenness
+from allmodes.audit.words import option, transform_name
 from allmodes.objectives.groups import (
     Groups,
     group_argmax,
@@ -21,6 +21,7 @@ from allmodes.objectives.groups import (
     group_sum,
     pair_groups,
 )
+from allmodes.runs.words import plural
 from allmodes.targets import flip_beta
 
 _UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
@@ -33,7 +34,10 @@ _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between sampl
 
 def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     """How many good samples are left at the user's β, and how much of their mass the first of them has."""
-    if evidence.config.beta == 0 and evidence.config.transform in (None, "none", "mara"):
+    transform = evidence.config.transform
+    if evidence.objective.lacks_kl and (
+        transform in (None, "none") or (transform == "mara" and evidence.config.beta == 0)
+    ):
         return _without_kl(evidence)
     tau = evidence.good_from
 
@@ -60,10 +64,11 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
             f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
-            f"{evidence.kind}s of a prompt (a reward from {tau:g} on), and gives {top} of their mass to the "
-            f"first of them, which is {factor(spread)} times as likely as the last; the reference has an "
-            f"effective {before}."
-            f"{_other_kl(evidence)}"
+            f"{evidence.kind}s of a prompt (a reward from {tau:g} on). The likeliest of them has {top} of "
+            "their "
+            f"mass and is {factor(spread)} times as likely as the least likely. The reference has an "
+            "effective "
+            f"{before}.{evidence.objective.assumption}"
         ),
         remedy=_remedy_of_evenness(evidence) if is_uneven else "",
         numbers={
@@ -90,14 +95,14 @@ def _remedy_of_evenness(evidence: Evidence) -> str:
             f"Lower τ: MARA makes {evidence.kind}s equally likely from {evidence.tau:g} on, and the good "
             f"ones begin at {evidence.good_from:g}."
         )
-    if evidence.config.transform == "ips":
+    if evidence.config.transform in ("ips", "entropy"):
         return f"For good {evidence.kind}s that are equally likely, {mara}."
     means: dict[float, float] = {}
     bars: dict[float, float] = {}
     for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
         beta = evidence.beta * 10 ** (power / _STEPS)
         units = evidence.units_at(beta)
-        even = evenness(units, optimum_logprobs(units, beta=beta), evidence.good(units))
+        even = evenness(units, evidence.objective.plain(units, beta=beta), evidence.good(units))
         effective, count = (
             float(_of_several(even, values).nanmean()) for values in (even.effective, even.count.double())
         )
@@ -106,7 +111,7 @@ def _remedy_of_evenness(evidence: Evidence) -> str:
     enough = [beta for beta in means if means[beta] >= bars[beta]]
     if not enough:
         return (
-            f"No β mends it: the best between {min(means):.1g} and {max(means):.1g} has an effective "
+            f"No β is enough: the best between {min(means):.1g} and {max(means):.1g} has an effective "
             f"{max(means.values()):.3g}. Instead, {mara}."
         )
     nearest = min(enough, key=lambda beta: abs(math.log(beta / evidence.beta)))
@@ -116,22 +121,17 @@ def _remedy_of_evenness(evidence: Evidence) -> str:
     )
 
 
-def _other_kl(evidence: Evidence) -> str:
-    """What has to be said where the training has another KL than the one whose optimum this is."""
-    if evidence.config.kl == "k1-in-loss" and evidence.config.beta:
-        return " That is with a KL; yours has no gradient (AM041), and nothing holds to the reference."
-    is_forward = evidence.config.kl == "k3-in-loss" and evidence.config.transform != "ips"
-    return " That is under the reverse KL; yours is the forward one (AM041)." if is_forward else ""
-
-
 def _at_beta(evidence: Evidence) -> str:
-    transform = evidence.config.transform
-    name = "" if transform in (None, "none") else f" with {str(transform).upper()}"
-    return f"At β = {evidence.config.beta:g}{name}"
+    """β, the transform, and the KL that the figures hold for."""
+    objective = evidence.objective
+    if objective.lacks_kl:
+        return f"With {transform_name(evidence.config)} and without a KL"
+    name = "" if evidence.config.transform in (None, "none") else f" with {transform_name(evidence.config)}"
+    return f"At β = {evidence.config.beta:g}{name}, under {objective.regularizer_in_words},"
 
 
 def _without_kl(evidence: Evidence) -> Answer:
-    """With β = 0 every mixture of the best samples is an optimum, and nothing calls a policy back."""
+    """Without a KL every mixture of the best samples is an optimum, and nothing calls a policy back."""
 
     def statistics(units: Units) -> list[Tensor]:
         best = units.rewards >= group_max(units.rewards, units.prompts)[units.prompts.index] - 1e-9
@@ -142,31 +142,40 @@ def _without_kl(evidence: Evidence) -> Answer:
     if not best.value > 0:
         raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
     has_ties = best.value > 1
+    trainer = evidence.config.trainer
+    if evidence.config.beta == 0:
+        no_kl, give_kl = "β is 0.", f"Set {option('beta', trainer)} above 0"
+    else:
+        no_kl = "k1 in the loss has no gradient in expectation (AM041), so no KL acts."
+        give_kl = f"Take {option('sequence KL', trainer)}"
     return Answer(
         state="issue" if has_ties else "tip",
         summary=(
-            f"β is 0: the optimum is made of the best {evidence.kind}s of a prompt alone, {best} of them on "
-            "the mean. Any mixture of these is optimal, one alone as well as all, and a policy that has "
-            "lost some of them by chance is not called back."
+            f"{no_kl} The optimum consists of the best {evidence.kind}s of a prompt alone, {best} of them "
+            "on average. Any mixture of these is optimal, a single one as well as all, and nothing brings "
+            "back "
+            "one that the policy loses by chance."
         ),
-        remedy=(
-            f"Set {option('beta', evidence.config.trainer)} above 0, and "
-            f"use {option('mara', evidence.config.trainer)}."
-        ),
+        remedy=f"{give_kl}, and use {option('mara', trainer)}.",
         numbers={"best": best},
     )
 
 
 def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
-    if evidence.config.transform == "other":
-        raise MissingError("what the transform makes of ratios is not known here")
-    if evidence.config.beta == 0:
-        raise NotApplicableError("β is 0: nothing holds to the reference, and no ratio is kept")
+    transform, objective = evidence.config.transform, evidence.objective
+    if transform in ("unlikeliness", "best-of-n", "other"):
+        raise MissingError(f"what the transform {transform!r} makes of ratios is not known here")
+    if objective.lacks_kl:
+        no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
+        raise NotApplicableError(f"{no_kl}: nothing holds to the reference, and no ratio is kept")
+    is_left = transform in (None, "none", "entropy")
+    if is_left:
+        _ = objective.regularizer  # which may not be one that keeps ratios
 
     def statistics(units: Units) -> list[Tensor]:
         rows, ties = _ties(units, evidence.good(units))
-        logprobs = units.ref_logprobs[rows]
+        logprobs = (evidence.optimum(units) if transform == "entropy" else units.ref_logprobs)[rows]
         spread = group_max(logprobs, ties) - group_min(logprobs, ties)
         spread = torch.where(group_size(ties) > 1, spread, torch.nan)
         prompts = Groups(index=group_common(units.prompts.index[rows], ties), count=units.prompts.count)
@@ -183,24 +192,34 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
         return Answer(
             state="passed",
             summary=(
-                f"Good outcomes of equal reward differ by up to {spread} nats in log π_ref, which samples of "
-                "equal probabilities do, too."
+                f"Good outcomes of equal reward differ by up to {spread} nats in log π_ref. Samples of "
+                "equally "
+                "likely outcomes would differ as much by chance."
             ),
             numbers=numbers,
         )
-    is_left = evidence.config.transform in (None, "none")
     state = "passed"
     if is_left and spread.is_above(_WORTH_A_WORD):
         state = "issue" if spread.is_above(_WORTH_AN_ISSUE) else "tip"
     return Answer(
         state=state,
         summary=(
-            f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log π_ref, a factor of "
-            f"{factor(spread)}; without a transform the optimum keeps it at any β."
+            f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log "
+            f"{'G at the optimum' if transform == 'entropy' else 'π_ref'}, a factor of {factor(spread)}. "
+            f"{_kept(evidence)}{evidence.objective.assumption if is_left else ''}"
         ),
         remedy="" if state == "passed" else _transform_remedy(evidence),
         numbers=numbers,
     )
+
+
+def _kept(evidence: Evidence) -> str:
+    """What becomes of the ratio of samples that earn the same."""
+    if evidence.config.transform == "entropy":
+        return "The entropy bonus makes a ratio r of π_ref one of r^(β/(β + η))."
+    if evidence.config.transform in (None, "none"):
+        return f"Under {evidence.objective.regularizer_in_words}, the optimum keeps this ratio at every β."
+    return "Without the transform, a KL of whole responses would keep this ratio at every β."
 
 
 def _ties(units: Units, good: Tensor) -> tuple[Tensor, Groups]:
@@ -236,7 +255,14 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
     """The β at which the two that the optimum likes best change places."""
     if evidence.config.transform not in (None, "none"):
         raise NotApplicableError("with a transform β does not decide which of the good ones wins")
+    if evidence.objective.lacks_kl:
+        no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
+        raise NotApplicableError(f"{no_kl}: no KL acts, and the better one wins")
     beta = evidence.beta
+    if evidence.objective.regularizer == "forward":
+        raise MissingError(
+            "the β at which two change places is that of the reverse KL; yours is the forward one"
+        )
     found = _log_flips(evidence, evidence.units)
     has_both, flips = ~found.isnan(), found[found.isfinite()].exp()
     if not bool(has_both.any()):
@@ -244,7 +270,10 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
     if len(flips) == 0:
         return Answer(
             state="passed",
-            summary=f"No β makes the best two good {evidence.kind}s of a prompt change places.",
+            summary=(
+                f"No β makes the best two good {evidence.kind}s of a prompt change places."
+                f"{evidence.objective.assumption}"
+            ),
             numbers={"flip_beta": None, "prompts": 0},
         )
     near = int(((flips < beta * _NEAR) & (flips > beta / _NEAR)).sum())
@@ -260,11 +289,18 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
     return Answer(
         state="tip" if is_near else "passed",
         summary=(
-            f"In {len(flips)} of {int(has_both.sum())} prompts the best two good {evidence.kind}s change "
-            f"places at some β, the geometric mean is {middle}; in {near} that is within a factor of "
-            f"{_NEAR:g} of β = {beta:g}."
+            f"In {len(flips)} of {plural(int(has_both.sum()), 'prompt')} the best two good {evidence.kind}s "
+            f"change places at some β, with a geometric mean of {middle}. In {near} of them that β lies "
+            "within "
+            f"a factor of {_NEAR:g} of yours, {beta:g}.{evidence.objective.assumption}"
         ),
-        remedy=(f"Which of them wins hangs on {option('beta', evidence.config.trainer)}." if is_near else ""),
+        remedy=(
+            f"Choose {option('beta', evidence.config.trainer)} clearly below or above it: it decides which "
+            "of "
+            "the two wins."
+            if is_near
+            else ""
+        ),
         numbers={"flip_beta": middle, "prompts": len(flips), "near": near},
     )
 
@@ -300,4 +336,4 @@ def _too_few(evidence: Evidence) -> Answer:
 
 
 def _transform_remedy(evidence: Evidence) -> str:
-    return f"Neither an optimiser nor another β mends it: use {option('mara', evidence.config.trainer)}."
+    return f"No optimiser and no other β changes this ratio. Use {option('mara', evidence.config.trainer)}."

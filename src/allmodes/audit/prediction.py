@@ -37,9 +37,12 @@ class Prediction:
     kind: outcomes, whose shares were counted before and after; or responses, whose log-probabilities under
     reference and policy are known. samples_before, samples_after: how many each side has. figures: of the
     good units. names: (U,), of outcomes. before, predicted, observed: (U,), shares; of responses
-    normalised over the prompt's units. good: (U,).
+    normalised over the prompt's units. good: (U,). kl: the KL that the prediction holds for. assumption: a
+    sentence on that with a space before it, empty where the settings name the KL.
     """
 
+    kl: str
+    assumption: str
     kind: Literal["outcome", "response"]
     samples_before: int
     samples_after: int
@@ -95,6 +98,12 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
     return _of_outcomes(before, after.at(rows, good=before.good_from), words)
 
 
+def _kl_of(evidence: Evidence) -> dict[str, str]:
+    objective = evidence.objective
+    kl = "no KL" if objective.lacks_kl else objective.regularizer_in_words
+    return {"kl": kl, "assumption": objective.assumption}
+
+
 def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
     """The samples of the last window that have a reward, and its steps in words; None without steps."""
     steps = evidence.log.steps
@@ -142,6 +151,7 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
             names[place] = name
     _, prompts = torch.unique(pairs[:, 0], return_inverse=True)
     return Prediction(
+        **_kl_of(before),
         kind="outcome",
         samples_before=len(before.unit_rows),
         samples_after=len(after.unit_rows),
@@ -206,6 +216,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
     ]
     units = sides.units
     return Prediction(
+        **_kl_of(evidence),
         kind="response",
         samples_before=len(rows),
         samples_after=len(rows),

@@ -51,6 +51,7 @@ def prediction_record(prediction: Prediction | str) -> dict[str, Any]:
     to_prediction, to_reference = prediction.distances
     return {
         "kind": prediction.kind,
+        "kl": prediction.kl,
         "prompts": prediction.prompts.count,
         "samples_before": prediction.samples_before,
         "samples_after": prediction.samples_after,

@@ -173,8 +173,9 @@ def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
     return {
         "missing": "",
         "lead": (
-            f"{words} Total variation between what came out and the prediction: {to_prediction:.3f}; and the "
-            f"reference: {to_reference:.3f}."
+            f"{words} The prediction holds for {prediction.kl}.{prediction.assumption} The total variation "
+            f"distance of the observed shares to the prediction is {to_prediction:.3f}, and to the reference "
+            f"{to_reference:.3f}."
         ),
         "rows": [
             (pair.name, str(pair.before), str(pair.predicted), str(pair.observed))

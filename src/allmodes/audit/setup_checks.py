@@ -8,6 +8,7 @@ from torch import Tensor
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError, State
+from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS
 from allmodes.audit.words import option
 from allmodes.objectives.groups import Groups, group_max, group_min, group_size, pair_groups
 from allmodes.objectives.thresholds import GroupQuantile
@@ -23,23 +24,21 @@ _MEAN_LIKE, _MIXED = 0.3, 0.7
 _OF_A_TOKEN = 3.0  # nats; a model that can write is surer than this of a token, on the mean
 _LEAST_SAMPLES, _ENOUGH_SAMPLES = 30, 64
 # What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
-_KL: dict[KLForm, tuple[State, str]] = {
-    "k1-in-reward": ("passed", "k1 in the reward is the reverse KL of whole responses."),
-    "k2-in-loss": ("passed", "k2 in the loss is the reverse KL of each token, states held fixed."),
+_KL: dict[KLForm, str] = {
+    "k1-in-reward": "k1 in the reward, summed over the response, is the reverse KL of whole responses.",
+    "sequence-k2-in-loss": "k2 of whole responses, in the loss, has the gradient of their reverse KL.",
+    "k2-in-loss": "k2 in the loss has the gradient of the reverse KL of each token.",
     "k3-in-loss-corrected": (
-        "passed",
-        "k3 times the importance ratio, in the loss, is the reverse KL of each token, states held fixed.",
+        "k3 times the importance ratio, in the loss, has the gradient of the reverse KL of each token."
     ),
     "reinvent-loss": (
-        "passed",
-        "REINVENT's square has the gradient of the reverse KL of whole responses, on the agent's samples.",
+        "REINVENT's square has the gradient of the reverse KL of whole responses, on the agent's samples."
     ),
     "k3-in-loss": (
-        "tip",
-        "k3 in the loss has the value of the reverse KL but the gradient of the forward KL of each token.",
+        "k3 in the loss has the value of the reverse KL but the gradient of the forward KL of each token."
     ),
-    "k1-in-loss": ("issue", "k1 in the loss has no gradient in expectation: nothing holds to the reference."),
-    "k3-in-reward": ("issue", "k3 in the reward is the gradient of neither KL."),
+    "k1-in-loss": "k1 in the loss has no gradient in expectation: nothing holds the policy to the reference.",
+    "k3-in-reward": "k3 in the reward is the gradient of neither KL.",
 }
 
 
@@ -67,10 +66,15 @@ def scaled_advantages(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if config.transform == "mara" else "tip",
         summary=(
-            f"Advantages are divided by the standard deviation s of their {config.scale_rewards}, the KL is "
+            f"Advantages are divided by the standard deviation s of their {config.scale_rewards}; the KL is "
             "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
         ),
-        remedy=f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward.",
+        remedy=(
+            f"Put the KL into the reward before the division: {option('sequence KL', config.trainer)}."
+            if config.transform == "mara"
+            and evidence.objective.is_per_token  # no division is not enough: AM041
+            else f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward."
+        ),
     )
 
 
@@ -81,13 +85,32 @@ def which_kl(evidence: Evidence) -> Answer:
         raise NotApplicableError("β is 0: there is no KL")
     if config.kl is None:
         raise MissingError("how the KL is estimated is not known: give `--kl`")
-    state, summary = _KL[config.kl]
-    if config.transform == "mara" and state == "tip":
-        state, summary = "issue", f"{summary} MARA's optimum under it is not uniform."
+    objective, summary = evidence.objective, _KL[config.kl]
+    state: State = "issue"
+    if config.kl in OF_RESPONSES:
+        state = "passed"
+    elif objective.is_per_token:
+        tokens = objective.tokens_in_words
+        summary = (
+            f"{summary} It holds the tokens before each token fixed, and {tokens[:1].lower()}{tokens[1:]}: "
+            "its "
+            "optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
+        )
+        state = "tip"
+        if config.transform == "mara":
+            state = "issue"
+            summary += " MARA's bonus is a log-ratio of whole responses, which such a KL does not cancel."
+    elif config.kl in OF_TOKENS:
+        summary += " Responses have one token, so this is the KL of whole responses."
+        state = "tip" if config.kl == "k3-in-loss" else "passed"
+        if config.kl == "k3-in-loss" and config.transform == "mara":
+            state, summary = "issue", f"{summary} MARA's optimum under the forward KL is not uniform."
     return Answer(
         state=state,
         summary=summary,
-        remedy="" if state == "passed" else f"For the reverse KL: {option('reverse KL', config.trainer)}.",
+        remedy=""
+        if state == "passed"
+        else f"For the reverse KL of whole responses, take {option('sequence KL', config.trainer)}.",
     )
 
 

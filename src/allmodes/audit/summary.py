@@ -49,8 +49,10 @@ def print_summary(audit: Audit, console: Console, *, name: str) -> None:
 
 
 def prediction_line(prediction: Prediction) -> Text:
-    """The figures that the optimum predicted beside those that came out."""
+    """The figures that the optimum predicts, beside those observed."""
     figures = "; ".join(
-        f"{pair.name} {pair.predicted}, in the end {pair.observed}" for pair in prediction.figures
+        f"{pair.name} {pair.predicted}, observed {pair.observed}" for pair in prediction.figures
     )
-    return Text("Predicted: ", style="bold") + Text(f"{figures}.")
+    return Text("Predicted: ", style="bold") + Text(
+        f"{figures}. The prediction holds for {prediction.kl}.{prediction.assumption}"
+    )

@@ -74,7 +74,13 @@ def _numbers(course: Course, p: float) -> dict[str, float | list[int] | None]:
 
 def _remedy(evidence: Evidence) -> str:
     beta = option("beta", evidence.config.trainer)
-    if evidence.config.transform == "mara":
-        return f"The target is even (AM010): see AM021, AM040 to AM043, or take a larger {beta}."
     mara = option("mara", evidence.config.trainer)
-    return f"See whether the optimum is to blame (AM010): if so {mara}, else a larger {beta}."
+    if evidence.objective.is_per_token and not evidence.objective.lacks_kl:
+        return (
+            "What a KL per token keeps is not known here (AM041). For an optimum that keeps every good "
+            "answer, use "
+            f"{mara}."
+        )
+    if evidence.config.transform == "mara":
+        return f"The optimum is even (AM010): see AM021 and AM040 to AM043, or raise {beta}."
+    return f"If the optimum is uneven (AM010), use {mara}; otherwise raise {beta}."

@@ -18,7 +18,7 @@ from allmodes.objectives.groups import (
     group_sum,
     pair_groups,
 )
-from allmodes.targets import ips_target
+from allmodes.targets import forward_kl_target, ips_target
 
 
 @final
@@ -112,6 +112,41 @@ def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
     return normalised(scores, units.prompts)
 
 
+def entropy_logprobs(units: Units, *, beta: float, entropy: float) -> Tensor:
+    """Log G of the optimum under reverse KL with an entropy bonus, (U,), normalised a prompt.
+
+    G ∝ π_ref^(β/(β+η)) exp(R/(β+η)), over units each of which is one string. Raises InputError for β ≤ 0.
+    Source: `allmodes.targets.reverse_kl_target`.
+    """
+    check_positive("beta", beta)
+    scores = (beta * units.ref_logprobs + units.rewards) / (beta + entropy)
+    return normalised(scores, units.prompts)
+
+
+def forward_logprobs(units: Units, *, beta: float, good: Tensor | None = None) -> Tensor:
+    """Log G of the forward-KL optimum over the units of each prompt, (U,), normalised a prompt.
+
+    G = β π_ref / (Λ − R). good: (U,), the units whose rewards MARA augments with β log(π_ref(z)/π_ref(y)), z
+    being the likeliest of them; None without MARA. Source: `allmodes.targets.forward_kl_target`.
+    """
+    check_positive("beta", beta)
+    rewards = units.rewards
+    if good is not None:
+        anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
+        z = anchor[units.prompts.index]
+        raised = (units.rewards + beta * units.ref_logprobs)[z.clamp(min=0)] - beta * units.ref_logprobs
+        rewards = torch.where(good & (z >= 0), raised, rewards)
+    row, place, shape = _rows_of_prompts(units)
+    # A unit that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
+    padded = torch.full(shape, float(rewards.min())).double()
+    ref_logprobs = torch.full(shape, -torch.inf).double()
+    padded[row, place], ref_logprobs[row, place] = rewards, normalised(units.ref_logprobs, units.prompts)
+    has_any = ref_logprobs.isfinite().any(1)
+    target = torch.full(shape, torch.nan).double()
+    target[has_any] = forward_kl_target(ref_logprobs[has_any], padded[has_any], beta=beta).logprobs
+    return target[row, place]
+
+
 def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
     """Log p where inverse probability scaling comes to rest over the units of each prompt, (U,).
 
@@ -119,14 +154,12 @@ def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
     prompt whose rewards are all 0 keeps its reference. Raises InputError for negative rewards.
     Source: IPS, Corollary 4.2; `allmodes.targets.ips_target`.
     """
-    order = torch.argsort(units.prompts.index, stable=True)
-    sizes = group_size(units.prompts)
-    place = torch.arange(len(units)) - (sizes.cumsum(0) - sizes)[units.prompts.index[order]]
-    row = units.prompts.index[order]
-    shape = (units.prompts.count, int(sizes.max()))
+    row, place, shape = _rows_of_prompts(units)
     rewards, ref_logprobs = torch.zeros(shape).double(), torch.full(shape, -torch.inf).double()
-    shares = normalised(units.ref_logprobs, units.prompts)
-    rewards[row, place], ref_logprobs[row, place] = units.rewards[order], shares[order]
+    rewards[row, place], ref_logprobs[row, place] = (
+        units.rewards,
+        normalised(units.ref_logprobs, units.prompts),
+    )
     is_rewarded = rewards.sum(1) > 0
     target = ref_logprobs.clone()
     target[is_rewarded] = ips_target(
@@ -135,9 +168,17 @@ def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
         beta=beta,
         regularizer="forward" if is_forward else "reverse",
     )
-    found = torch.empty(len(units)).double()
-    found[order] = target[row, place]
-    return found
+    return target[row, place]
+
+
+def _rows_of_prompts(units: Units) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Row and place of each unit in a table with a row for each prompt, (U,), and the table's shape."""
+    order = torch.argsort(units.prompts.index, stable=True)
+    sizes = group_size(units.prompts)
+    starts = (sizes.cumsum(0) - sizes)[units.prompts.index[order]]
+    place = torch.empty(len(units), dtype=torch.long)
+    place[order] = torch.arange(len(units)) - starts
+    return units.prompts.index, place, (units.prompts.count, int(sizes.max()))
 
 
 @final

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from allmodes.runs.audit_choices import Trainer
+from allmodes.runs.audit_choices import Trainer, Transform
+from allmodes.runs.audit_config import AuditConfig
 
-Setting = Literal["beta", "mara", "group size", "length", "no scaling", "reverse KL"]
+Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
 
 _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "beta": {
@@ -17,12 +18,15 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "allmodes": "`beta` (1/`sigma` for molecules)",
     },
     "mara": {
-        "trl": "`allmodes.integrations.trl.GRPOTrainer(..., transform=MARA(...))`, or RLOOTrainer",
-        "verl": "`allmodes.objectives.mara_rewards`, its `bonus` added to the last of `token_level_rewards`",
-        "openrlhf": "`allmodes.objectives.mara_rewards` before the advantages",
+        "trl": "`allmodes.integrations.trl.RLOOTrainer(..., transform=MARA(...))`, or its GRPOTrainer with "
+        '`kl="reverse"`, which then has the KL of whole responses',
+        "verl": "`allmodes.objectives.mara_rewards`, its `bonus` added to the last of "
+        "`token_level_rewards`, with `algorithm.use_kl_in_reward=True` and without `use_kl_loss`",
+        "openrlhf": "`allmodes.objectives.mara_rewards` before the advantages, with `--algo.kl.estimator "
+        "k1` and without `--algo.kl.use_loss`",
         "reinvent": '`algorithm = "mara"` in `allmodes run`',
         "saturn": '`algorithm = "mara"` in `allmodes run`',
-        "allmodes": '`method = "mara"` (`algorithm = "mara"` for molecules)',
+        "allmodes": '`method = "mara"` with `kl = "reverse"` (`algorithm = "mara"` for molecules)',
     },
     "group size": {
         "trl": "`num_generations`",
@@ -44,21 +48,42 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "openrlhf": "`--algo.advantage.no_std_norm`, and not the estimator `group_norm`",
         "allmodes": "`scale_rewards = false`",
     },
-    "reverse KL": {
-        "trl": "`use_bias_correction_kl=True`, or RLOOTrainer",
-        "verl": "`algorithm.use_kl_in_reward=True` with `algorithm.kl_penalty=kl`",
+    "sequence KL": {
+        "trl": "RLOOTrainer (with a transform also `allmodes.integrations.trl.GRPOTrainer(..., "
+        'kl="reverse")`)',
+        "verl": "`algorithm.use_kl_in_reward=True` with `algorithm.kl_penalty=kl`, without `use_kl_loss`",
         "openrlhf": "`--algo.kl.estimator k1` without `--algo.kl.use_loss`",
-        "allmodes": '`kl = "reverse"`',
+        "allmodes": '`trainer = "rloo"`',
     },
 }
 _PLAIN: dict[Setting, str] = {
     "beta": "β of the KL",
-    "mara": "MARA's rewards (`allmodes.objectives.mara_rewards`)",
+    "mara": (
+        "MARA's rewards (`allmodes.objectives.mara_rewards`) with k1, summed over the response, in the reward"
+    ),
     "group size": "the number of samples of a prompt",
     "length": "the limit of a response's length",
     "no scaling": "no division of advantages by their standard deviation",
-    "reverse KL": "k1, summed over the response, in the reward",
+    "sequence KL": "k1, summed over the response, in the reward",
 }
+
+
+_TRANSFORMS: dict[Transform, str] = {
+    "mara": "MARA",
+    "ips": "IPS",
+    "entropy": "an entropy bonus",
+    "unlikeliness": "unlikeliness rewards",
+    "best-of-n": "best-of-n rewards",
+    "other": "another transform",
+}
+
+
+def transform_name(config: AuditConfig) -> str:
+    """What is done to the rewards, with η where that is known."""
+    transform = config.transform or "none"
+    name = _TRANSFORMS.get(transform, "no transform")
+    is_known = transform == "entropy" and config.entropy is not None
+    return f"{name} (η = {config.entropy:g})" if is_known else name
 
 
 def option(what: Setting, trainer: Trainer | None) -> str:

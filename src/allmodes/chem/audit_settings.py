@@ -12,7 +12,7 @@ def audit_settings(config: MoleculesConfig, algorithm: Algorithm) -> dict[str, A
     settings: dict[str, Any] = {
         "trainer": "allmodes",
         "beta": 1 / config.sigma,
-        "kl": "k2-in-loss" if is_policy_gradient else "reinvent-loss",
+        "kl": "sequence-k2-in-loss" if is_policy_gradient else "reinvent-loss",
         "scale_rewards": "group" if is_policy_gradient else "none",
         "transform": {"mara": "mara", "ips-grpo": "ips"}.get(algorithm, "none"),
         "group_size": config.batch_size,

@@ -41,6 +41,7 @@ def audit(
     kl: KLForm | None = None,
     scale_rewards: Scaling | None = None,
     transform: Transform | None = None,
+    entropy: float | None = None,
     threshold: float | None = None,
     threshold_quantile: float | None = None,
     good: float | None = None,
@@ -71,6 +72,7 @@ def audit(
         kl: how the KL is estimated, and where it goes.
         scale_rewards: what advantages are divided by the standard deviation of.
         transform: what is done to the rewards.
+        entropy: η of the entropy bonus.
         threshold: MARA's τ.
         threshold_quantile: the quantile of a batch's rewards that is τ.
         good: the reward from which on a sample is good; τ by default, else suggested.
@@ -104,6 +106,7 @@ def audit(
         "kl": kl,
         "scale_rewards": scale_rewards,
         "transform": transform,
+        "entropy": entropy,
         "threshold": threshold,
         "threshold_quantile": threshold_quantile,
         "good": good,

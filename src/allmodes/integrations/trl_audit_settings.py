@@ -3,8 +3,16 @@
 import math
 from typing import Any
 
-from allmodes.integrations.transforms import IPS, MARA, RewardTransform
+from allmodes.integrations.transforms import (
+    IPS,
+    MARA,
+    BestOfN,
+    EntropyBonus,
+    RewardTransform,
+    Unlikeliness,
+)
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile
+from allmodes.runs.audit_choices import Transform
 
 
 def audit_settings(trainer: Any) -> dict[str, Any]:
@@ -26,6 +34,7 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
         "kl": kl if trainer.beta != 0 else None,
         "scale_rewards": scaling,
         "transform": _name_of(transform),
+        "entropy": float(transform.entropy) if isinstance(transform, EntropyBonus) else None,
         **_threshold_of(transform),
         "group_size": trainer.num_generations,
         "max_tokens": trainer.max_completion_length,
@@ -33,7 +42,7 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _name_of(transform: RewardTransform | None) -> str:
+def _name_of(transform: RewardTransform | None) -> Transform:
     match transform:
         case None:
             return "none"
@@ -41,6 +50,12 @@ def _name_of(transform: RewardTransform | None) -> str:
             return "mara"
         case IPS():
             return "ips"
+        case EntropyBonus():
+            return "entropy"
+        case Unlikeliness():
+            return "unlikeliness"
+        case BestOfN():
+            return "best-of-n"
         case _:
             return "other"
 

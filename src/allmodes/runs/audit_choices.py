@@ -8,10 +8,11 @@ KLForm = Literal[
     "k3-in-reward",
     "k1-in-loss",
     "k2-in-loss",
+    "sequence-k2-in-loss",
     "k3-in-loss",
     "k3-in-loss-corrected",
     "reinvent-loss",
 ]
 Scaling = Literal["group", "batch", "none"]
-Transform = Literal["none", "mara", "ips", "other"]
+Transform = Literal["none", "mara", "ips", "entropy", "unlikeliness", "best-of-n", "other"]
 Format = Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"]

@@ -11,9 +11,10 @@ from allmodes.runs.config import Config, GroupSize, Number, Probability, Size
 class AuditConfig(Config):
     """All may be left out: a check that needs what is not known is skipped, and says so.
 
-    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes;
-    "reinvent-loss" is REINVENT's square. scale_rewards: what advantages are divided by the standard deviation
-    of. transform: what is done to rewards before. threshold, threshold_quantile: τ of MARA, or the quantile
+    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes.
+    "reinvent-loss" is REINVENT's square; "sequence-k2-in-loss" is k2 of whole responses, "k2-in-loss" of each
+    token. scale_rewards: what advantages are divided by the standard deviation of. transform: what is done to
+    rewards before. entropy: η of an entropy bonus. threshold, threshold_quantile: τ of MARA, or the quantile
     of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the log where it
     can be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
     default, else suggested.
@@ -24,6 +25,7 @@ class AuditConfig(Config):
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
     transform: Transform | None = None
+    entropy: Annotated[float, Field(strict=True, ge=0)] | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None
     group_size: GroupSize | None = None

@@ -1,0 +1,169 @@
+"""The objective of a training: which KL acts, which transform, and its optimum where that is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
+
+from torch import Tensor
+
+from allmodes.audit.findings import MissingError, NotApplicableError
+from allmodes.audit.units import (
+    Units,
+    entropy_logprobs,
+    forward_logprobs,
+    ips_logprobs,
+    mara_logprobs,
+    optimum_logprobs,
+)
+from allmodes.runs.audit_choices import KLForm
+from allmodes.runs.audit_config import AuditConfig
+
+Regularizer = Literal["reverse", "forward"]
+
+OF_RESPONSES: tuple[KLForm, ...] = ("k1-in-reward", "sequence-k2-in-loss", "reinvent-loss")
+"""Forms with the gradient of the reverse KL of whole responses."""
+OF_TOKENS: tuple[KLForm, ...] = ("k2-in-loss", "k3-in-loss-corrected", "k3-in-loss")
+"""Forms with the gradient of the KL of each token, the tokens before it held fixed."""
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """Settings of a training. longest: tokens of its longest response, None where they are not known."""
+
+    config: AuditConfig
+    longest: int | None
+
+    @property
+    def lacks_kl(self) -> bool:
+        """Whether no KL acts: β is 0, or the estimator has no gradient in expectation."""
+        return self.config.beta == 0 or (self.config.kl == "k1-in-loss" and self.config.beta is not None)
+
+    @property
+    def beta(self) -> float:
+        """Strength of the KL, above 0."""
+        if self.config.beta is None:
+            raise MissingError("the strength of the KL is not known: give `--beta`")
+        if self.config.beta == 0:
+            raise NotApplicableError("β is 0: nothing holds to a reference, and there is no bonus for MARA")
+        return self.config.beta
+
+    @property
+    def is_per_token(self) -> bool:
+        """Whether the KL is one per token and responses may have several."""
+        return self.config.kl in OF_TOKENS and (self.longest is None or self.longest > 1)
+
+    @property
+    def regularizer(self) -> Regularizer:
+        """The KL of whole responses that the training's form is a gradient of; reverse where none is given.
+
+        A KL per token that holds the tokens before it fixed leaves out what a token does to the KL of later
+        ones. Where responses have one token there are no later ones. With more its optimum is not
+        π_ref exp(R/β): it follows from probabilities of single tokens, which a log does not have. Raises
+        MissingError there, and for forms that are the gradient of no KL.
+        """
+        kl = self.config.kl
+        if kl is None or kl in OF_RESPONSES:
+            return "reverse"
+        if kl == "k1-in-loss":
+            raise MissingError("k1 in the loss has no gradient in expectation, so no KL acts (AM041)")
+        if kl == "k3-in-reward":
+            raise MissingError(
+                "k3 in the reward is the gradient of neither KL; its optimum is not known (AM041)"
+            )
+        if self.is_per_token:
+            raise MissingError(
+                f"the KL acts on each token, with the tokens before it held fixed (`{kl}`), and "
+                f"{self.tokens_in_words}. The optimum of such a KL is not π_ref exp(R/β); it follows from "
+                "probabilities of single tokens, which a log does not have (AM041)"
+            )
+        return "forward" if kl == "k3-in-loss" else "reverse"
+
+    @property
+    def tokens_in_words(self) -> str:
+        """How many tokens responses have, or what is assumed."""
+        if self.longest is None:
+            return (
+                "responses are assumed to have several tokens, since the log does not say how many (give "
+                "`--max-tokens 1` if they have one)"
+            )
+        return f"responses have up to {self.longest:,} token{'s' * (self.longest != 1)}"
+
+    @property
+    def regularizer_in_words(self) -> str:
+        """The KL that what is said of the optimum holds for."""
+        if self.config.kl in OF_TOKENS:
+            return f"the {self.regularizer} KL (responses have one token)"
+        return "the reverse KL of whole responses"
+
+    @property
+    def assumption(self) -> str:
+        """A sentence on what is assumed of the KL, with a space before it; empty where it is given."""
+        if self.config.kl is not None:
+            return ""
+        return (
+            " This assumes a KL of whole responses, since `--kl` is not given; a KL per token, as in GRPO's "
+            "loss, "
+            "has another optimum."
+        )
+
+    def temperature(self, beta: float | None) -> float | None:
+        """The β that units' rewards are worked out for at a strength of the KL.
+
+        None for plain means, which are what IPS scales and what counts under a forward KL.
+        """
+        if self.config.transform == "ips" or self.config.kl == "k3-in-loss" or not beta:
+            return None
+        return beta + (self.config.entropy or 0.0) * (self.config.transform == "entropy")
+
+    def optimum(self, units: Units, above_tau: Callable[[Units], Tensor]) -> Tensor:
+        """Log G of the training's optimum, (U,), normalised a prompt.
+
+        above_tau: which units MARA makes equal. Raises MissingError for a transform or a KL whose optimum is
+        not known, NotApplicableError where it has none.
+        """
+        match self.config.transform:
+            case None | "none":
+                return self.plain(units, beta=self.beta)
+            case "mara":
+                return self.mara(units, above_tau(units), beta=self.beta)
+            case "ips":
+                return self._ips(units)
+            case "entropy":
+                return self._entropy(units)
+            case other:
+                raise MissingError(f"the optimum with the transform {other!r} is not known here")
+
+    def plain(self, units: Units, *, beta: float) -> Tensor:
+        """Log G without a transform, (U,), under the KL in use. Raises MissingError as `regularizer` does."""
+        if self.regularizer == "forward":
+            return forward_logprobs(units, beta=beta)
+        return optimum_logprobs(units, beta=beta)
+
+    def mara(self, units: Units, good: Tensor, *, beta: float) -> Tensor:
+        """Log G with MARA, (U,), under the KL in use. Raises MissingError as `regularizer` does."""
+        if self.regularizer == "forward":
+            return forward_logprobs(units, beta=beta, good=good)
+        return mara_logprobs(units, good, beta=beta)
+
+    def _ips(self, units: Units) -> Tensor:
+        if self.config.beta is None:
+            raise MissingError("the strength of the KL is not known: give `--beta`")
+        if float(units.rewards.min()) < 0:
+            raise NotApplicableError("rewards are negative, and under IPS such outcomes go extinct")
+        if self.lacks_kl:
+            return ips_logprobs(units, beta=0.0, is_forward=False)
+        return ips_logprobs(units, beta=self.config.beta, is_forward=self.regularizer == "forward")
+
+    def _entropy(self, units: Units) -> Tensor:
+        if self.config.entropy is None:
+            raise MissingError("the strength η of the entropy bonus is not known: give `--entropy`")
+        if self.lacks_kl:
+            raise MissingError(
+                "no KL acts, so the optimum with an entropy bonus is exp(R/η) over all strings, of which a "
+                "log has "
+                "few"
+            )
+        if self.regularizer == "forward":
+            raise MissingError("the optimum of an entropy bonus under a forward KL is not known here")
+        return entropy_logprobs(units, beta=self.beta, entropy=self.config.entropy)
