@@ -536,7 +536,7 @@ def test_a_collapse_is_warned_of_once(
     entropy = said[codes.index("AM050")]
     assert entropy.startswith("AM050 Entropy of outcomes over training: ")
     assert "and is 0 in steps" in entropy  # the summary
-    assert "larger `beta`" in entropy  # the remedy, in TRL's words
+    assert "raise `beta`" in entropy  # the remedy, in TRL's words
     assert not any("\n" in message for message in said)
 
 
