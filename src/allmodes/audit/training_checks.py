@@ -77,7 +77,8 @@ def _remedy(evidence: Evidence) -> str:
     mara = option("mara", evidence.config.trainer)
     if evidence.objective.is_per_token and not evidence.objective.lacks_kl:
         return (
-            "The optimum of a KL per token is not known here (AM041). For one that keeps every good answer, use "
+            "The optimum of a KL per token is not known here (AM041). For one that keeps every good answer, "
+            "use "
             f"{mara}; otherwise raise {beta}."
         )
     if evidence.config.transform == "mara":
