@@ -14,7 +14,7 @@ from allmodes.chem.audit_settings import audit_settings
 from allmodes.chem.export import write_hits
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.loop import DesignLoop, Progress
-from allmodes.chem.oracles.inputs import oracle_inputs
+from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore
 from allmodes.chem.policy import load_policy
@@ -47,8 +47,8 @@ class Job:
     path: Path
 
 
-def check_design(config: MoleculesConfig) -> None:
-    """Load the prior, start the oracle and ask programs about ethanol, a call that no budget counts.
+def check_design_files(config: MoleculesConfig) -> None:
+    """Load the prior and look at the oracle's files; runs nothing that the recipe names.
 
     Raises `ConfigError` for what would fail later.
     """
@@ -57,6 +57,15 @@ def check_design(config: MoleculesConfig) -> None:
         load_policy(prior_path(config.prior))
     except RunError as error:
         raise ConfigError(f"`prior`: {error}") from error
+    check_oracle_files(config.oracle)
+
+
+def check_design(config: MoleculesConfig) -> None:
+    """Check files, start the oracle and ask programs about ethanol, a call that no budget counts.
+
+    Raises `ConfigError` for what would fail later.
+    """
+    check_design_files(config)
     one = config.oracle.model_copy(update={"workers": 1})
     with contextlib.ExitStack() as stack:
         if config.oracle.store is not None:

@@ -11,7 +11,7 @@ from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, run, split_flags
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
-from allmodes.errors import AllmodesError, InputError
+from allmodes.errors import AllmodesError, InputError, one_line
 
 app = tyro.extras.SubcommandApp()
 app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pretrain.")
@@ -43,9 +43,15 @@ def _exit_code(arguments: list[str]) -> int | str | None:
     except SystemExit as left:  # of the parser, after a help text or an error
         return left.code
     except AllmodesError as error:
-        # One line, whatever a user's module or a file had to say; no control characters for the terminal.
-        _say(str(error))
+        _say(one_line(error))
         return 2 if isinstance(error, InputError) else 1
+    except OSError as error:  # a name that is too long, a folder that may not be read: at any of many places
+        named = error.filename is not None
+        _say(f"cannot use {error.filename}: {error.strerror}" if named else one_line(error))
+        return 2 if named else 1
+    except MemoryError as error:
+        _say(f"not enough memory: {one_line(error)}")
+        return 1
     except KeyboardInterrupt as interrupt:
         _say("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
         return 130
@@ -53,6 +59,7 @@ def _exit_code(arguments: list[str]) -> int | str | None:
 
 
 def _say(message: str) -> None:
+    """One line, whatever a user's module or a file had to say; no control characters for the terminal."""
     line = " ".join(message.split())
     print("allmodes:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
 

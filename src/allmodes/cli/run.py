@@ -9,7 +9,7 @@ from typing import Any, final
 import tyro
 
 from allmodes.cli.program import how_to_resume, say_how_to_continue
-from allmodes.errors import ConfigError, InputError
+from allmodes.errors import ConfigError, InputError, shown
 from allmodes.extras import require
 
 RECIPE_SUFFIXES = (".toml", ".yaml", ".yml", ".json")
@@ -26,7 +26,9 @@ class Run:
     Args:
         recipe: the recipe file.
         out: folder of the run; a new one below runs/ by default.
-        dry_run: check everything, print the resolved configuration, and stop.
+        dry_run: check everything, print the resolved configuration, and stop. A recipe is code: this, too,
+            starts its programs, imports its modules and loads its models.
+        no_execute: with --dry-run: check keys, values and files alone; nothing that the recipe names is run.
         resume: folder of an interrupted run.
         scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
     """
@@ -35,6 +37,7 @@ class Run:
     out: Path | None = None
     scale: str | None = None
     dry_run: bool = False
+    no_execute: tyro.conf.FlagCreatePairsOff[bool] = False
     resume: Path | None = None
 
 
@@ -42,7 +45,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     """What `allmodes run` does."""
     if arguments.resume is not None:
         others = (arguments.recipe, arguments.out, arguments.scale)
-        if any(other is not None for other in others) or flags or arguments.dry_run:
+        if any(other is not None for other in others) or flags or arguments.dry_run or arguments.no_execute:
             raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
         with say_how_to_continue(partial(how_to_resume, arguments.resume)):
             report = _kind_of_run(arguments.resume).resume(arguments.resume)
@@ -50,6 +53,8 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         return
     if arguments.recipe is None:
         raise InputError("expected a recipe file or --resume RUN; got neither")
+    if arguments.no_execute and not arguments.dry_run:
+        raise InputError("--no-execute: expected --dry-run with it: a run executes what its recipe names")
     from allmodes.runs.config import apply_flags, apply_scale, build_config, check_scales, read_config_file
 
     source = str(arguments.recipe)
@@ -60,7 +65,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     config = build_config(kind.config, values, source=source)
     experiment = kind.load()
     if arguments.dry_run:
-        experiment.check(config)
+        (experiment.check_files if arguments.no_execute else experiment.check)(config)
         print(config.model_dump_json(indent=2))
         return
     out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
@@ -72,8 +77,12 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Experiment:
-    """What can be done with a configuration: check it, run it in a new folder, resume a folder's run."""
+    """What can be done with a configuration: check it, run it in a new folder, resume a folder's run.
 
+    check_files looks at its files alone; check starts and loads all that it names, too.
+    """
+
+    check_files: Callable[[Any], None]
     check: Callable[[Any], None]
     new: Callable[[Any, Path], Path]
     resume: Callable[[Path], Path]
@@ -90,16 +99,20 @@ class _Kind:
 
 def _molecules() -> _Experiment:
     require("molecules need", "rdkit", extras="chem,report")
-    from allmodes.chem.design import check_design, new_design, resume_design
+    from allmodes.chem.design import check_design, check_design_files, new_design, resume_design
 
-    return _Experiment(check=check_design, new=new_design, resume=resume_design)
+    return _Experiment(
+        check_files=check_design_files, check=check_design, new=new_design, resume=resume_design
+    )
 
 
 def _text() -> _Experiment:
     require("language models need", "trl", extras="text,report")
-    from allmodes.text.experiment import check_training, new_training, resume_training
+    from allmodes.text.experiment import check_training, check_training_files, new_training, resume_training
 
-    return _Experiment(check=check_training, new=new_training, resume=resume_training)
+    return _Experiment(
+        check_files=check_training_files, check=check_training, new=new_training, resume=resume_training
+    )
 
 
 def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
@@ -112,7 +125,7 @@ def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
     }
     name = values.get("kind")
     if not isinstance(name, str) or name not in kinds:
-        got = "none" if name is None else repr(name)
+        got = "none" if name is None else shown(name)
         raise ConfigError(f"{source}: `kind`: expected one of {', '.join(kinds)}; got {got}")
     return kinds[name]
 
@@ -148,7 +161,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             own.append(argument)
             if not equals and rest and not rest[0].startswith("--"):
                 own.append(rest.pop(0))
-        elif argument in ("--dry-run", "--help", "-h"):
+        elif argument in ("--dry-run", "--no-execute", "--help", "-h"):
             own.append(argument)
         else:
             flags.append(argument)

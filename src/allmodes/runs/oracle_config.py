@@ -236,7 +236,8 @@ Component = Annotated[
 ]
 
 
-def _input_paths(component: Component) -> dict[str, Path]:
+def input_paths(component: Component) -> dict[str, Path]:
+    """The files and folders that a component reads, by key."""
     if isinstance(component, DockingSettings):
         paths = {"receptor": component.receptor, "box.reference_ligand": component.box.reference_ligand}
     elif isinstance(component, RetrosynthesisComponent):
@@ -288,7 +289,7 @@ def input_files(oracle: OracleConfig) -> dict[str, Path]:
     """
     found = {}
     for component in oracle.components:
-        for key, path in _input_paths(component).items():
+        for key, path in input_paths(component).items():
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 inside = "" if file == path else f"/{file.relative_to(path)}"
                 if file.is_file():

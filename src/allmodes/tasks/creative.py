@@ -63,7 +63,7 @@ class Creative:
     ) -> None:
         if max_prompts is not None and max_prompts < 1:
             raise ConfigError(f"`max_prompts` must be at least 1; got {max_prompts}")
-        everything = _read_prompts(path)
+        everything = read_prompts(path)
         distinct = tuple(dict.fromkeys(everything))
         self.prompts = distinct[:max_prompts]
         self.duplicates = len(everything) - len(distinct)
@@ -117,7 +117,8 @@ class Creative:
         return None if self._embedder is None else semantic_diversity(self._embedder(list(responses)))
 
 
-def _read_prompts(path: Path) -> list[str]:
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a JSON Lines file, duplicates too. Raises ConfigError that names the line at fault."""
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:

@@ -24,7 +24,9 @@ from allmodes.runs.jobs import run_jobs
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.text_config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
+from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
+from allmodes.tasks.creative import read_prompts
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.report import arm_name, write_report
 from allmodes.text.results import Arm, load_result, result_of
@@ -43,8 +45,11 @@ class Job:
     path: Path
 
 
-def check_training(config: TextConfig) -> None:
-    """Load task and model, and let TRL see its settings. Raises `ConfigError` for what would fail later."""
+def check_training_files(config: TextConfig) -> None:
+    """Let TRL see its settings, read the prompts, look at the folders of models; nothing is loaded.
+
+    Raises `ConfigError` for what would fail later.
+    """
     require_report_extra()
     quieten()
     if config.task.kind == "creative":
@@ -54,9 +59,23 @@ def check_training(config: TextConfig) -> None:
                 f"`method`: expected one that takes rewards of any sign, as a reward model gives them; "
                 f"got {signed!r}"
             )
-    make_task(config.task)
     for arm in arms(config):
         make_settings(config, arm, seed=0, out=Path())
+    models = [config.model]
+    if isinstance(config.task, CreativeTask):
+        read_prompts(config.task.prompts)
+        models += [
+            config.task.reward_model,
+            *([] if config.task.judge is None else [config.task.judge.model]),
+        ]
+    for model in models:
+        refuse_pickled_weights(model)
+
+
+def check_training(config: TextConfig) -> None:
+    """Check files, load task and model. Raises `ConfigError` for what would fail later."""
+    check_training_files(config)
+    make_task(config.task)
     if config.model != STAND_IN:
         load_tokenizer(config.model)
         load_model(config.model)

@@ -1,9 +1,22 @@
 """The files that decide what an oracle says."""
 
+import shutil
 from pathlib import Path
 
+from allmodes.chem.oracles.components import make_scorer
 from allmodes.chem.surrogate import shipped_surrogate
-from allmodes.runs.oracle_config import OracleConfig, RetrosynthesisComponent, SurrogateComponent, input_files
+from allmodes.errors import ConfigError, shown
+from allmodes.runs.oracle_config import (
+    ExternalDockingComponent,
+    OracleConfig,
+    ProcessComponent,
+    RetrosynthesisComponent,
+    SimilarityComponent,
+    SmartsComponent,
+    SurrogateComponent,
+    input_files,
+    input_paths,
+)
 
 
 def oracle_inputs(oracle: OracleConfig) -> dict[str, Path]:
@@ -20,3 +33,22 @@ def oracle_inputs(oracle: OracleConfig) -> dict[str, Path]:
             found.setdefault(f"{component.name}.stock", shipped_stock())
             found.setdefault(f"{component.name}.templates", shipped_templates())
     return found
+
+
+def check_oracle_files(oracle: OracleConfig) -> None:
+    """Check an oracle as far as that runs no program and imports no module that it names.
+
+    Files must be there, programs must be found, patterns and references must be readable. Raises
+    `ConfigError`.
+    """
+    for component in oracle.components:
+        where = f"component {component.name!r}"
+        for key, path in input_paths(component).items():
+            if not path.exists():
+                raise ConfigError(f"{where}: `{key}`: expected a file; got {path}, which does not exist")
+        if isinstance(component, SimilarityComponent | SmartsComponent):
+            make_scorer(component.model_dump(mode="json"))
+        if isinstance(component, ProcessComponent | ExternalDockingComponent):
+            program = component.command[0]
+            if shutil.which(program) is None:
+                raise ConfigError(f"{where}: `command`: expected a program to run; got {shown(program)}")
