@@ -43,7 +43,7 @@ def test_nothing_is_run(component: str, tmp_path: Path, command: Command) -> Non
         ('kind = "docking"\nreceptor = "missing.pdbqt"\nbox = { center = [0, 0, 0] }',
          "component 'docking': `receptor`: expected a file; got"),
         ('kind = "retrosynthesis"\nstock = "missing.smi"', "'retrosynthesis': `stock`: expected a file"),
-        ('kind = "qed"\nwrong = 1', "`oracle.components.0.wrong`: expected a known key"),
+        ('kind = "qed"\nwrong = 1', "`oracle.components.0.wrong`: unknown key"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_without_running_anything(

@@ -126,6 +126,10 @@ def test_yaml_aliases_that_end_are_read(tmp_path: Path) -> None:
     }
 
 
+def test_numbers_are_keys_in_yaml_too(tmp_path: Path) -> None:
+    assert read(tmp_path, "recipe.yaml", "mapping: {0: 0.1, 1.5: 0.2}") == {"mapping": {"0": 0.1, "1.5": 0.2}}
+
+
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}"])
 def test_a_yaml_alias_within_itself_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError):
@@ -143,8 +147,8 @@ def test_a_yaml_alias_within_itself_is_refused(tmp_path: Path, text: str) -> Non
         "a: !!binary aGVsbG8=",
         "a: !!set {b, c}",
         "? [a, b]\n: c",
-        "1: a",
         "null: a",
+        "true: a",
         "a: .nan",
         "a: .inf",
         'a: "\\0"',
@@ -173,6 +177,7 @@ def test_yaml_that_is_no_configuration_is_one_line(tmp_path: Path, text: str) ->
         '{"\\ud800": 1}',
         '{"a": "\\u0000"}',
         '{"a": ' + "[" * 100_000,
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
     ],
 )
 def test_json_that_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ class AuditConfig(Config):
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
     transform: Transform | None = None
-    entropy: Annotated[float, Field(strict=True, ge=0)] | None = None
+    entropy: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None
     group_size: GroupSize | None = None

@@ -68,7 +68,9 @@ _MOST_BYTES = 1 << 20  # of a configuration file
 _MOST_VALUES = 100_000  # of a configuration, each counted wherever an alias of YAML repeats it
 _DEEPEST = 32  # tables in tables
 _LARGEST = 1e300  # of a number
-_UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: JSON can write it, no file can hold it
+_NO_TEXT = re.compile(
+    "[\0\ud800-\udfff]"
+)  # NUL, which no path has; half of a surrogate pair, which no file has
 
 _SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not know
 
@@ -131,7 +133,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{path}: expected a configuration of at most {_MOST_BYTES:,} bytes; got more")
     try:
-        loaded = load(text)
+        loaded = _text_keys(load(text))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:  # PyYAML raises whatever a malformed value makes Python raise
@@ -140,6 +142,16 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected a table of keys and values; got {type(loaded).__name__}")
     _check_plain(loaded, source=f"{path}: ")
     return loaded
+
+
+def _text_keys(value: Any) -> Any:
+    """Keys that YAML reads as numbers are texts, as in TOML and JSON."""
+    if isinstance(value, dict):
+        return {
+            str(key) if isinstance(key, int | float) and not isinstance(key, bool) else key: _text_keys(inner)
+            for key, inner in value.items()
+        }
+    return [_text_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _load_json(text: str) -> Any:
@@ -227,11 +239,7 @@ def _expected(value: Any) -> str | None:
             is_plain = all(isinstance(key, str) and _expected(key) is None for key in value)
             return None if is_plain else "keys that are texts"
         case str():
-            return (
-                None
-                if "\0" not in value and _UNPAIRED.search(value) is None
-                else "a text without NUL, in Unicode"
-            )
+            return "a text of Unicode without NUL" if _NO_TEXT.search(value) else None
         case int() | float():
             return None if abs(value) < _LARGEST else "a finite number"  # NaN is not
         case _:
