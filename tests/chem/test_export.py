@@ -264,3 +264,13 @@ def test_no_cell_is_run_as_a_formula(text: str, written: str, tmp_path: Path) ->
     write_csv(tmp_path / "a.csv", ["name"], [{"name": text}])
     with open(tmp_path / "a.csv", newline="") as handle:
         assert next(csv.DictReader(handle))["name"] == written
+
+
+def test_no_head_is_run_as_a_formula(tmp_path: Path) -> None:
+    heads = ["smiles", '=HYPERLINK("x") raw', "@sum score", "-0.5"]
+    write_csv(tmp_path / "a.csv", heads, [dict.fromkeys(heads, "C")])
+    with open(tmp_path / "a.csv", newline="") as handle:
+        assert list(csv.reader(handle)) == [
+            ["smiles", '\'=HYPERLINK("x") raw', "'@sum score", "-0.5"],
+            ["C", "C", "C", "C"],
+        ]

@@ -42,7 +42,9 @@ def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Columns]) -> None
     """Write rows to `path` whole; what a row lacks is empty. Raises `RunError` when it cannot be written."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, heads, restval="", lineterminator="\n")
-        writer.writeheader()
+        writer.writerow(
+            {head: _cell(head) for head in heads}
+        )  # the names of components, as a recipe has them
         writer.writerows({head: _cell(text) for head, text in row.items()} for row in rows)
 
 
