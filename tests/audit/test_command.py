@@ -3,6 +3,8 @@
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -167,3 +169,50 @@ def test_bad_rows_are_counted_and_named(command: Command, tmp_path: Path) -> Non
         "cut off at the end of the file: 1, first at line 205",
     ):
         assert part in words
+
+
+WITHOUT_REPORTS = """
+import sys
+from importlib.abc import MetaPathFinder
+
+
+class Blocked(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("matplotlib", "jinja2", "markupsafe"):
+            raise ModuleNotFoundError(name)
+
+
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: (
+    None if name.partition(".")[0] in ("matplotlib", "jinja2", "markupsafe") else found(name, *more)
+)
+sys.meta_path.insert(0, Blocked())
+from allmodes.cli import main
+sys.argv = ["allmodes", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("code", "expected", "compared"), [("AM010", 1, False), ("AM001", 0, True)])
+def test_without_the_report_extra_the_screen_and_the_exit_code_are_the_same(
+    code: str,
+    expected: int,
+    compared: bool,
+    log: Path,
+) -> None:
+    logs = ["--compare", str(log), str(log)] if compared else [str(log)]
+    call = [*logs, *NAMES, *PATTERN, "--beta", "0", "--fail-on", code, "--out", "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_REPORTS, "audit", *call],
+        cwd=log.parent, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Will this objective collapse? Yes." in " ".join(done.stdout.split())
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("report: ")]
+    assert line.startswith("report: out/report.json (without report.html: the report needs ")
+    assert json.loads((log.parent / "out" / "report.json").read_text())
+    assert not (log.parent / "out" / "report.html").exists()
+    if expected:
+        assert "--fail-on: AM010 (issue)" in done.stderr

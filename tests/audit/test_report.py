@@ -67,7 +67,7 @@ def test_the_page_has_every_check_and_all_pictures(page: str) -> None:
         assert check.code in page
         assert check.title.replace("'", "&#39;") in page
     assert page.count("<svg") == 4
-    for words in ("What to change", "The optimum", "Over training", "Prediction and outcome"):
+    for words in ("What to change", "The optimum", "Over training", "Prediction and observation"):
         assert words in page
 
 
@@ -124,6 +124,67 @@ def test_the_screen_names_each_check_once_in_its_state() -> None:
     assert "\x1b" not in text
 
 
+def test_all_checks_have_their_titles_on_the_screen() -> None:
+    text = " ".join(screen(audit_of(rows()), width=400).split())
+    for check in CHECKS:
+        assert f"{check.code} {check.title}" in text
+
+
+VERDICTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"beta": 0.01, "kl": "k1-in-reward"}, "yes", "effective 1 ± 6e-05 of 2 good outcomes"),
+    ({"beta": 1.0, "kl": "k1-in-reward", "transform": "mara"}, "no", "effective 2 of 2 good outcomes"),
+    ({"beta": 0.0}, "yes", "β is 0. Nothing brings back"),
+    ({"beta": None}, "not known", "give `--beta`"),
+    ({"kl": "k3-in-loss-corrected"}, "not known", "tokens before it held fixed"),
+    ({"good": 1.0, "kl": "k1-in-reward"}, "not known", "No prompt has two good outcomes"),
+]
+
+
+@pytest.mark.parametrize(("settings", "answer", "why"), VERDICTS)
+def test_the_first_line_says_whether_the_objective_collapses(
+    settings: dict[str, Any], answer: str, why: str, tmp_path: Path
+) -> None:
+    audit = audit_of(rows(), **settings)
+    first = f"Will this objective collapse? {answer.capitalize()}"
+    line = screen(audit, width=2000).splitlines()[0]
+    assert line.startswith(f"{first}. ")
+    assert why in line
+    assert "Over training diversity has " in line
+    assert audit.summary().startswith(first)
+    page = write_report(audit, tmp_path, name="log").read_text(encoding="utf-8")
+    assert f"<h1>{first}</h1>" in page
+    record = json.loads((tmp_path / "report.json").read_text())
+    assert record["verdict"]["answer"] == answer
+    assert f"collapse: {answer};" in repr(audit)
+
+
+def test_too_few_samples_are_no_answer() -> None:
+    samples = [
+        {"prompt": "q", "response": name, "outcome": name, "reward": float(name != "bad")}
+        for name, count in (("a", 6), ("b", 1), ("bad", 3))
+        for _ in range(count)
+    ]
+    audit = run(samples, AuditConfig(beta=0.1, good=0.5, kl="k1-in-reward"))
+    assert audit.of("AM010").state == "passed"  # not clearly below the bar
+    line = screen(audit, width=2000).splitlines()[0]
+    assert line.startswith("Will this objective collapse? Not known. ")
+    assert "More samples would tell" in line
+    many = run(samples * 50, AuditConfig(beta=0.1, good=0.5, kl="k1-in-reward"))
+    assert screen(many, width=2000).startswith("Will this objective collapse? Yes. ")
+
+
+def test_an_audit_is_shown_shortly_and_safely() -> None:
+    audit = audit_of(rows())
+    assert len(repr(audit)) < 300
+    assert "96 samples of 2 prompts" in repr(audit)
+    assert "tensor" not in repr(audit) + audit.summary()
+    fragment = audit._repr_html_()
+    assert "<script" not in fragment
+    assert "Will this objective collapse?" in fragment
+    for finding in audit.findings:
+        assert (finding.code in fragment) or finding.state not in ("issue", "tip")
+
+
 def test_code_between_backticks() -> None:
     assert str(code_spans("set `beta` to <1>")) == "set <code>beta</code> to &lt;1&gt;"
     assert str(code_spans("`<b>`")) == "<code>&lt;b&gt;</code>"
@@ -149,7 +210,7 @@ def test_two_logs(tmp_path: Path) -> None:
     assert difference["second"]["value"] == 1.0
     assert difference["first"]["value"] < 1.0
     figures = record["prediction"]["figures"]
-    assert figures["share of the first among the good"]["observed"]["value"] == 1.0
+    assert figures["share of the likeliest good one"]["observed"]["value"] == 1.0
     text = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in text
     assert "base.jsonl and after.jsonl" in text

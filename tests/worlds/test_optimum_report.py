@@ -284,8 +284,9 @@ def test_a_collapse_among_few_good_samples() -> None:
         f"(reward 1), "
         f"has {100 * inside:.1f}% of the {100 * share:.1f}% on good outcomes; 4 others with reward >= 1 "
         f"share "
-        f"{100 - 100 * inside:.1f}%. No optimiser can undo this. Likewise at beta = 4 "
-        f"({hill([0.1] + [1e-3] * 4):.1f}): in brackets the effective modes of 5."
+        f"{100 - 100 * inside:.1f}%. No optimiser can undo this. It is also uneven at beta = 4 "
+        f"({hill([0.1] + [1e-3] * 4):.1f}); in parentheses: how many of the 5 good outcomes are left, as an "
+        "effective number."
     )
     assert outweighed == (
         "The reference outweighs the reward under reverse KL at beta = 5, 4: outcomes with reward >= 1 have "

@@ -1,5 +1,6 @@
 """All checks over one log: `allmodes.audit.run(records)`."""
 
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotAp
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
+from allmodes.audit.overview import counts_in_words, html_summary, lead, verdict
 from allmodes.audit.prediction import Prediction, predict_within
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.errors import InputError
@@ -103,6 +105,24 @@ class Audit:
             return predict_within(self.evidence)
         except (MissingError, NotApplicableError) as why:
             return str(why)
+
+    def __repr__(self) -> str:
+        answer, _ = verdict(self)
+        return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {counts_in_words(self)}>"
+
+    def summary(self) -> str:
+        """The screen of `allmodes audit` as a text."""
+        from rich.console import Console
+
+        from allmodes.audit.summary import print_summary  # which needs this module
+
+        console = Console(file=io.StringIO(), width=100, force_terminal=False)
+        with console.capture() as capture:
+            print_summary(self, console, name="Audit")
+        return capture.get()
+
+    def _repr_html_(self) -> str:
+        return html_summary(self)
 
     def of(self, code: str) -> Finding:
         """A check's finding. Raises InputError for a code that no check has."""

@@ -8,16 +8,24 @@ from typing import Any, final
 from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, audit_source, merged_row
-from allmodes.audit.compare import Comparison, print_comparison, write_comparison
+from allmodes.audit.compare import (
+    Comparison,
+    comparison_record,
+    print_comparison,
+    write_comparison,
+)
 from allmodes.audit.logs.filling import FilledSource
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS, Source, open_source
-from allmodes.audit.report import STATE_NAMES, write_report
+from allmodes.audit.overview import STATE_NAMES
+from allmodes.audit.record import audit_record
+from allmodes.audit.report import write_record, write_report
 from allmodes.audit.summary import print_summary
-from allmodes.errors import InputError, RunError
+from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.audit_choices import Format
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.config import build_config, read_config_file
+from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.words import shown_name
 
@@ -51,16 +59,22 @@ class Reading:
 def audit_path(
     path: Path, settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
 ) -> Audit:
-    """Audit a file or folder; write report.html and report.json below `out`, and print the summary.
+    """Audit a file or folder; print the summary, and write report.html and report.json below `out`.
+
+    Without the extra `report` there is no page, and a line says so.
 
     settings: of AuditConfig; they win over those in the folder's audit.json. Raises InputError for a log or
     settings that cannot be read, and RunError where `out` cannot be written.
     """
     audit = _audit(path, settings, reading, folder=out)
     name = log_name(path)
-    report = write_report(audit, out, name=name)
     print_summary(audit, console, name=name)
-    console.print(f"report: {report}", soft_wrap=True, markup=False, highlight=False)
+    _write(
+        out,
+        page=lambda: write_report(audit, out, name=name),
+        record=lambda: audit_record(audit, name=name),
+        console=console,
+    )
     return audit
 
 
@@ -73,9 +87,13 @@ def compare_paths(
         for path, place in zip(paths, ("first", "second"), strict=True)
     )
     comparison = Comparison(first=first, second=second, names=_names(paths))
-    report = write_comparison(comparison, out)
     print_comparison(comparison, console)
-    console.print(f"report: {report}", soft_wrap=True, markup=False, highlight=False)
+    _write(
+        out,
+        page=lambda: write_comparison(comparison, out),
+        record=lambda: comparison_record(comparison),
+        console=console,
+    )
     return second
 
 
@@ -108,6 +126,20 @@ def check_codes(codes: Sequence[str]) -> None:
 def log_name(path: Path, *, parts: int = 1) -> str:
     """What a log is called in a report: its last part, since a report is shared and a home folder is not."""
     return shown_name("/".join(path.resolve().parts[-parts:]), 60)
+
+
+def _write(
+    folder: Path, *, page: Callable[[], Path], record: Callable[[], Mapping[str, Any]], console: Console
+) -> None:
+    """Write the page and the JSON report, or without the extra `report` the latter alone; say what was."""
+    try:
+        require_report_extra()
+    except ConfigError as missing:  # nothing that was found depends on it, and no exit code
+        path = write_record(folder, record())
+        line = f"report: {path} (without report.html: {missing})"
+    else:
+        line = f"report: {page()}"
+    console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _names(paths: tuple[Path, Path]) -> tuple[str, str]:

@@ -16,13 +16,12 @@ from allmodes.audit.audit import Audit
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.figures import draw_prediction, draw_training
 from allmodes.audit.findings import Finding, MissingError, NotApplicableError
+from allmodes.audit.overview import OF_LOG, STATE_NAMES, lead, verdict_line
 from allmodes.audit.prediction import Prediction, predict_between
 from allmodes.audit.quality_checks import last_windows
 from allmodes.audit.record import audit_record, plain, prediction_record
 from allmodes.audit.report import (
-    STATE_NAMES,
     draw_all,
-    lead,
     prediction_rows,
     settings_rows,
     write_page,
@@ -31,7 +30,7 @@ from allmodes.audit.summary import STATE_STYLES, prediction_line
 from allmodes.audit.windows import SERIES, Series
 from allmodes.metrics import welch_test
 from allmodes.runs.pages import require_report_extra
-from allmodes.runs.words import NBSP, is_clear, p_relation
+from allmodes.runs.words import NBSP, is_clear, p_relation, shown_name
 
 
 @final
@@ -92,27 +91,22 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     require_report_extra()
     one, other = comparison.names
     prediction = comparison.prediction
-    audits = list(zip((comparison.first, comparison.second), comparison.names, strict=True))
+    audits = _named(comparison)
     courses = [(name, audit.courses) for audit, name in audits]
     draw: dict[str, Callable[[], Any]] = {"training": lambda: draw_training(courses)}
     if isinstance(prediction, Prediction):
         draw["prediction"] = lambda: draw_prediction(prediction)
     pictures, why_not = draw_all(draw)
-    record = {
-        "logs": [audit_record(audit, name=name) for audit, name in audits],
-        "differences": {
-            name: {"first": plain(d.first), "second": plain(d.second), "p_second_larger": plain(d.p)}
-            for name, d in comparison.differences.items()
-        },
-        "prediction": prediction_record(prediction),
-    }
     return write_page(
         folder,
         "comparison.html",
-        record=record,
+        record=comparison_record(comparison),
         title=f"{one} and {other}",
-        lead=" ".join(lead(audit, name=name) for audit, name in audits),
-        remarks=["Errors are one standard error, by the bootstrap over groups."],
+        lead=" ".join(f"{name}: {verdict_line(audit)}" for audit, name in audits),
+        remarks=[
+            *(lead(audit, name=name) for audit, name in audits),
+            "Errors are one standard error, by the bootstrap over groups.",
+        ],
         names=comparison.names,
         differences=[_cells(difference) for difference in comparison.differences.values()],
         checks=[
@@ -126,9 +120,26 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     )
 
 
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """What report.json holds of two logs."""
+    return {
+        "logs": [audit_record(audit, name=name) for audit, name in _named(comparison)],
+        "differences": {
+            name: {"first": plain(d.first), "second": plain(d.second), "p_second_larger": plain(d.p)}
+            for name, d in comparison.differences.items()
+        },
+        "prediction": prediction_record(comparison.prediction),
+    }
+
+
+def _named(comparison: Comparison) -> list[tuple[Audit, str]]:
+    return list(zip((comparison.first, comparison.second), comparison.names, strict=True))
+
+
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Figures of the last windows, checks whose state differs, prediction beside outcome."""
-    for audit, name in zip((comparison.first, comparison.second), comparison.names, strict=True):
+    for audit, name in _named(comparison):
+        console.print(Text(shown_name(f"{name}: {verdict_line(audit)}", 2 * OF_LOG), style="bold"))
         console.print(Text(lead(audit, name=name)))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("the last window", *comparison.names, "p, the second larger"):

@@ -147,8 +147,8 @@ def draw_prediction(prediction: Prediction) -> Any:
     chosen = _some(len(prediction.observed))
     observed = prediction.observed[chosen]
     for axes, shares, title in (
-        (left, prediction.before, "Reference and outcome"),
-        (right, prediction.predicted, "Prediction and outcome"),
+        (left, prediction.before, "Reference and observation"),
+        (right, prediction.predicted, "Prediction and observation"),
     ):
         for is_good, colour, label in ((False, MUTED, "others"), (True, BLUE, "good")):
             own = prediction.good[chosen] == is_good
@@ -164,7 +164,7 @@ def draw_prediction(prediction: Prediction) -> Any:
         floor = 1e-12
         for axes in (left, right):
             axes.set(xscale="log", yscale="log", xlim=(floor, 1.5), ylim=(floor, 1.5))
-    left.set_ylabel("share in the end")
+    left.set_ylabel("observed share")
     left.legend()
     return figure
 
@@ -176,7 +176,7 @@ def _few_outcomes(prediction: Prediction) -> Any:
     for name, shares, marker, colour, size in (
         ("reference", prediction.before, "o", MUTED, 6),
         ("predicted", prediction.predicted, "D", BLUE, 7),
-        ("in the end", prediction.observed, "o", ORANGE, 5),
+        ("observed", prediction.observed, "o", ORANGE, 5),
     ):
         axes.plot(
             [float(shares[at]) for at in order], range(len(order)), marker, color=colour, markersize=size,

@@ -75,6 +75,7 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
             "good_from": tau,
             "good": count.value,
             "effective": effective,
+            "even_from": _bar(count.value),
             "top_share": top,
             "log_ratio": spread,
             "effective_of_reference": before,

@@ -295,10 +295,10 @@ def _centred(values: Tensor, prompts: Groups) -> Tensor:
 
 
 _NAMES = (
-    "share of the first among the good",
+    "share of the likeliest good one",
     "effective number of good ones",
     "mass of the good ones",
-    "slope of log π/π_ref over what is predicted",  # of responses alone
+    "slope of log(π/π_ref) against the prediction",  # of responses alone
 )
 
 

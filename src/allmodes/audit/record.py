@@ -7,6 +7,7 @@ from typing import Any
 import allmodes
 from allmodes.audit.audit import Audit
 from allmodes.audit.estimates import Estimate
+from allmodes.audit.overview import verdict
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.windows import Course
 
@@ -14,6 +15,7 @@ from allmodes.audit.windows import Course
 def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
     """What report.json holds of one log."""
     log = audit.log
+    answer, reason = verdict(audit)
     return {
         "allmodes": allmodes.__version__,
         "log": {
@@ -27,6 +29,7 @@ def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
             },
         },
         "settings": audit.config.model_dump(exclude_none=True),
+        "verdict": {"answer": answer, "reason": reason},
         "counts": audit.counts,
         "findings": [
             {

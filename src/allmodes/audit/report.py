@@ -10,12 +10,22 @@ from allmodes.audit.audit import Audit
 from allmodes.audit.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
 from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError, State
 from allmodes.audit.logs.log import COLUMNS
+from allmodes.audit.overview import (
+    QUESTION,
+    STATE_NAMES,
+    lead,
+    other_counts,
+    raised,
+    raised_counts,
+    verdict,
+    verdict_line,
+)
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.record import audit_record
 from allmodes.runs.files import write_text
 from allmodes.runs.pages import render_page, require_report_extra
 from allmodes.runs.plotting import GREEN, MUTED, ORANGE, RED, house_style, inline_svg
-from allmodes.runs.words import NBSP, listing, plural
+from allmodes.runs.words import listing, plural
 
 _STATE_COLOURS: dict[State, str] = {
     "issue": RED,
@@ -24,22 +34,15 @@ _STATE_COLOURS: dict[State, str] = {
     "not applicable": MUTED,
     "skipped": MUTED,
 }
-STATE_NAMES: dict[State, str] = {
-    "issue": "issue",
-    "tip": "tip",
-    "passed": "passed",
-    "not applicable": "not applicable",
-    "skipped": "not tested",
-}
 # Codes by their first two digits.
-_ROOMS = {
+_SECTIONS = {
     "AM00": "The log",
     "AM01": "The optimum",
     "AM02": "MARA",
     "AM03": "Inverse probability scaling",
     "AM04": "The setup",
     "AM05": "Over training",
-    "AM06": "What came out",
+    "AM06": "The result",
 }
 _SETTINGS = {
     "trainer": "Trainer",
@@ -47,6 +50,7 @@ _SETTINGS = {
     "kl": "KL",
     "scale_rewards": "Advantages divided by the deviation of",
     "transform": "Transform",
+    "entropy": "η of the entropy bonus",
     "threshold": "τ",
     "threshold_quantile": "τ, as a quantile",
     "group_size": "Group size",
@@ -61,20 +65,22 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
     Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
     """
     require_report_extra()
+    answer, _ = verdict(audit)
     pictures, why_not = _pictures(audit)
     return write_page(
         folder,
         "report.html",
         record=audit_record(audit, name=name),
-        title=" and ".join(_raised_counts(audit)),
-        lead=lead(audit, name=name),
+        title=f"{QUESTION} {answer.capitalize()}",
+        lead=verdict_line(audit).removeprefix(f"{QUESTION} {answer.capitalize()}. "),
         remarks=[
-            f"Of {len(audit.findings)} checks {listing(_other_counts(audit))}.",
+            f"{lead(audit, name=name)} {len(audit.findings)} checks: "
+            f"{listing([*raised_counts(audit), *other_counts(audit)])}.",
             "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
             "Errors are one standard error, by the bootstrap.",
         ],
         raised=[_row(finding) for finding in raised(audit)],
-        rooms=_rooms(audit),
+        sections=_sections(audit),
         pictures=pictures,
         why_not=why_not,
         prediction=prediction_rows(audit.prediction),
@@ -91,9 +97,16 @@ def write_page(folder: Path, template: str, *, record: Mapping[str, Any], **valu
         colours={STATE_NAMES[state]: _STATE_COLOURS[state] for state in reversed(STATES)},
         **values,
     )
-    write_text(folder / "report.json", json.dumps(record, indent=1) + "\n")
+    write_record(folder, record)
     path = folder / "report.html"
     write_text(path, page)
+    return path
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Write report.json alone; gives its path. Raises RunError where it cannot be written."""
+    path = folder / "report.json"
+    write_text(path, json.dumps(record, indent=1) + "\n")
     return path
 
 
@@ -108,39 +121,6 @@ def code_spans(text: str) -> str:
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
         for number, part in enumerate(parts)
     )
-
-
-def raised(audit: Audit) -> list[Finding]:
-    """Issues, then tips."""
-    return [finding for state in ("issue", "tip") for finding in audit.findings if finding.state == state]
-
-
-def counts_in_words(audit: Audit) -> str:
-    """`2 issues, 1 tip; 12 passed, 3 not applicable, 4 not tested`."""
-    return f"{', '.join(_raised_counts(audit))}; {', '.join(_other_counts(audit))}"
-
-
-def _raised_counts(audit: Audit) -> list[str]:
-    return [plural(audit.counts[state], state) for state in ("issue", "tip")]
-
-
-def _other_counts(audit: Audit) -> list[str]:
-    return [
-        f"{audit.counts[state]} {STATE_NAMES[state]}" for state in ("passed", "not applicable", "skipped")
-    ]
-
-
-def lead(audit: Audit, *, name: str) -> str:
-    """What was audited, in a sentence or two."""
-    log, config = audit.log, audit.config
-    parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
-    if log.steps is not None:
-        steps = log.steps[log.steps >= 0]
-        parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
-    beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
-    known = {None: "", "none": ", no transform", "other": ", another transform"}
-    transform = known.get(config.transform, f", {str(config.transform).upper()}")
-    return f"{name}: {' '.join(parts)}; {beta}{transform}."
 
 
 def settings_rows(audit: Audit) -> list[tuple[str, str]]:
@@ -194,10 +174,10 @@ def _row(finding: Finding) -> dict[str, str]:
     }
 
 
-def _rooms(audit: Audit) -> list[dict[str, Any]]:
+def _sections(audit: Audit) -> list[dict[str, Any]]:
     return [
         {"name": name, "rows": [_row(f) for f in audit.findings if f.code.startswith(prefix)]}
-        for prefix, name in _ROOMS.items()
+        for prefix, name in _SECTIONS.items()
     ]
 
 

@@ -6,8 +6,17 @@ from rich.text import Text
 
 from allmodes.audit.audit import Audit
 from allmodes.audit.findings import State
+from allmodes.audit.overview import (
+    OF_LOG,
+    STATE_NAMES,
+    counts_in_words,
+    lead,
+    not_tested,
+    prediction_sentence,
+    raised,
+    verdict_line,
+)
 from allmodes.audit.prediction import Prediction
-from allmodes.audit.report import STATE_NAMES, counts_in_words, lead, raised
 from allmodes.runs.words import shown_name
 
 STATE_STYLES: dict[State, str] = {
@@ -17,17 +26,17 @@ STATE_STYLES: dict[State, str] = {
     "not applicable": "dim",
     "skipped": "dim",
 }
-_OF_LOG = 500  # characters of a summary, which may hold words of the log
 
 
 def print_summary(audit: Audit, console: Console, *, name: str) -> None:
-    """Issues and tips in full, the codes of all others, and prediction beside outcome."""
+    """The answer, issues and tips in full, the prediction, and the names of all other checks."""
+    console.print(Text(shown_name(verdict_line(audit), 2 * OF_LOG), style="bold"))
     console.print(Text(lead(audit, name=name)))
     for finding in raised(audit):
         console.print()
         state = Text(STATE_NAMES[finding.state], style=STATE_STYLES[finding.state])
         console.print(state, Text(f"{finding.code} {finding.title}", style="bold"))
-        console.print(Padding(Text(shown_name(finding.summary, _OF_LOG)), (0, 0, 0, 2)))
+        console.print(Padding(Text(shown_name(finding.summary, OF_LOG)), (0, 0, 0, 2)))
         console.print(Padding(Text(f"→ {finding.remedy}"), (0, 0, 0, 2)))
     prediction = audit.prediction
     if isinstance(prediction, Prediction):
@@ -36,23 +45,16 @@ def print_summary(audit: Audit, console: Console, *, name: str) -> None:
     console.print()
     console.print(Text(counts_in_words(audit), style="bold"))
     for state in ("passed", "not applicable"):
-        codes = [finding.code for finding in audit.findings if finding.state == state]
-        if codes:
-            console.print(Text(f"{STATE_NAMES[state]}: ", style=STATE_STYLES[state]) + Text(" ".join(codes)))
-    reasons: dict[str, list[str]] = {}
-    for finding in audit.findings:
-        if finding.state == "skipped":
-            reasons.setdefault(finding.summary, []).append(finding.code)
-    for reason, codes in reasons.items():
-        words = f"{' '.join(codes)} {shown_name(reason, _OF_LOG)}"
+        checks = [f"{found.code} {found.title}" for found in audit.findings if found.state == state]
+        if checks:
+            words = f"{STATE_NAMES[state]}: {'; '.join(checks)}"
+            console.print(Text(words, style=STATE_STYLES[state]))
+    for reason, findings in not_tested(audit).items():
+        checks = "; ".join(f"{found.code} {found.title}" for found in findings)
+        words = f"{STATE_NAMES['skipped']}: {checks}: {shown_name(reason, OF_LOG)}"
         console.print(Text(words, style=STATE_STYLES["skipped"]))
 
 
 def prediction_line(prediction: Prediction) -> Text:
     """The figures that the optimum predicts, beside those observed."""
-    figures = "; ".join(
-        f"{pair.name} {pair.predicted}, observed {pair.observed}" for pair in prediction.figures
-    )
-    return Text("Predicted: ", style="bold") + Text(
-        f"{figures}. The prediction holds for {prediction.kl}.{prediction.assumption}"
-    )
+    return Text("Predicted: ", style="bold") + Text(prediction_sentence(prediction))

@@ -49,7 +49,7 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "allmodes": "`scale_rewards = false`",
     },
     "sequence KL": {
-        "trl": "RLOOTrainer (with a transform also `allmodes.integrations.trl.GRPOTrainer(..., "
+        "trl": "RLOOTrainer (for MARA and an entropy bonus also `allmodes.integrations.trl.GRPOTrainer(..., "
         'kl="reverse")`)',
         "verl": "`algorithm.use_kl_in_reward=True` with `algorithm.kl_penalty=kl`, without `use_kl_loss`",
         "openrlhf": "`--algo.kl.estimator k1` without `--algo.kl.use_loss`",

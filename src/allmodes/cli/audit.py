@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, final
 import tyro
 
 from allmodes.cli.program import same_command, say_how_to_continue
-from allmodes.extras import require
 from allmodes.runs.audit_choices import Format, KLForm, Scaling, Trainer, Transform
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
@@ -88,7 +87,6 @@ def audit(
         policy: the trained model, to compute policy_logprob with.
         prompts: whether a text of a prompt is a user's message or stands as it is.
     """
-    require("reports need", "matplotlib", extras="report")
     from rich.console import Console
 
     from allmodes.audit.command import Reading, audit_path, check_codes, compare_paths, fail_on_findings

@@ -71,8 +71,12 @@ def _collapsed(table: OutcomeTable, plain: Sequence[Optimum], tau: float) -> lis
         f"{percent(float(shown[is_other].exp().sum()))}. No optimiser can undo this."
     )
     if len(found) > 1:
-        likewise = [f"{o.beta:g} ({o.good_modes:.1f})" for o in found if o is not worst]
-        sentence += f" Likewise at beta = {_listed(likewise)}: in brackets the effective modes of {number}."
+        likewise = [f"beta = {o.beta:g} ({o.good_modes:.1f})" for o in found if o is not worst]
+        sentence += (
+            f" It is also uneven at {_listed(likewise)}; in parentheses: how many of the {number} good "
+            "outcomes "
+            "are left, as an effective number."
+        )
     return [sentence]
 
 
