@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,8 @@ screen = 0.5
 [oracle]
 components = [{ kind = "qed" }]
 """
+
+ROOT = Path(__file__).parents[1]
 
 NUMBERS = [
     ["0", "1", "2"],
@@ -207,6 +211,74 @@ def test_a_recipe_may_stand_behind_several_values(command: Command, recipe: Path
     code, _, err = command("run", "--seeds", "0", "x", recipe)
     assert code == 2
     assert_one_line(err, "`seeds.1`", "'x'", FORMS)
+
+
+# Recipes by name
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package as a wheel has it, with its recipes and without a clone around it."""
+    package = tmp_path / "site-packages" / "allmodes"
+    shutil.copytree(ROOT / "recipes", package / "recipes")
+    monkeypatch.setattr("allmodes.cli.recipes.__file__", str(package / "cli" / "recipes.py"))
+    return package
+
+
+def test_the_wheel_brings_the_recipes() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["force-include"]["recipes"] == "allmodes/recipes"
+
+
+@pytest.mark.parametrize("place", ["a clone", "a wheel"])
+def test_run_alone_lists_the_recipes(place: str, command: Command, request: pytest.FixtureRequest) -> None:
+    if place == "a wheel":
+        request.getfixturevalue("installed")
+    code, out, err = command("run")
+    assert code == 2
+    assert_one_line(err, "a recipe", "--resume")
+    for name in ("all-amide", "creative", "molecules", "one-two", "synth"):
+        assert f"  {name} " in out
+    assert "Design drug-like molecules with plain REINVENT and with MARA" in out
+
+
+@pytest.mark.parametrize("name", ["molecules", "recipes/molecules.toml", "molecules.toml"])
+def test_a_recipe_by_name_from_any_folder(name: str, command: Command, installed: Path) -> None:
+    for arguments in ([name, "--budget", "many"], ["--seeds", "0", "1", name, "--budget", "many"]):
+        code, _, err = command("run", *arguments)
+        assert code == 2
+        assert_one_line(err, installed / "recipes" / "molecules.toml", "`budget`", "'many'")
+
+
+def test_a_file_wins_over_a_name_and_a_folder_does_not(
+    command: Command, recipe: Path, tmp_path: Path, installed: Path
+) -> None:
+    (tmp_path / "molecules").mkdir()
+    assert str(installed) in command("run", "molecules", "--budget", "many")[2]
+    recipe.rename(tmp_path / "synth.toml")
+    assert str(installed) not in command("run", "synth.toml", "--budget", "many")[2]
+
+
+def test_an_unknown_recipe_names_those_that_there_are(command: Command) -> None:
+    code, _, err = command("run", "moleculs")
+    assert code == 2
+    assert_one_line(err, "moleculs", "all-amide, creative, molecules, one-two, synth")
+
+
+def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, installed: Path) -> None:
+    code, out, err = command("run", "molecules", "--help")
+    assert (code, err) == (0, "")
+    assert "--resume" in out
+    for line in (
+        "  --budget  whole number > 0 (must be given; here 2000)",
+        "      Oracle calls of each run, counted exactly; one call is one new molecule.",
+        "  --mara.threshold  number from 0 to 1 or table { batch_quantile } (default 0.8;",
+        "  --oracle.workers  whole number > 0 (default 1)",
+        "  --oracle.components.NAME.exhaustiveness  whole number > 0 (default 8)",
+        "  --threads  whole number > 0 (default none)",
+    ):
+        assert line in out.splitlines(), line
+    assert all(len(line) <= 80 for line in out.partition("each of which is a flag:")[2].splitlines())
 
 
 # Lists

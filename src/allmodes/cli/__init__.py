@@ -9,7 +9,7 @@ from allmodes.cli.audit import audit
 from allmodes.cli.chem import chem
 from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
-from allmodes.cli.run import Run, run, split_flags
+from allmodes.cli.run import Run, help_on, run, split_flags
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
 from allmodes.errors import AllmodesError, InputError, one_line
 
@@ -70,6 +70,9 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[:1] == ["run"]:
         own, flags = split_flags(arguments[1:])
         with REGISTRY:
+            if {"--help", "-h"} & set(own):
+                help_on(own)
+                return
             chosen = tyro.cli(Run, args=own, prog="allmodes run")
         run(chosen, flags)
     else:

@@ -6,6 +6,7 @@ from typing import Literal
 import tyro
 
 from allmodes.cli.program import same_command, say_how_to_continue
+from allmodes.cli.recipes import find_recipe
 from allmodes.extras import require
 
 chem = tyro.extras.SubcommandApp()
@@ -119,7 +120,7 @@ def chem_score(
 
     Args:
         file: SMILES, one a line (.smi, .smi.gz; a name may follow), or a CSV with a column smiles.
-        oracle: a recipe, or any file with its [oracle] table.
+        oracle: a recipe, by name or file, or any file with its [oracle] table.
         out: folder for scores.csv, scores.sdf with poses, and report.html.
         screen: the reward from which a molecule is a hit; that of the recipe by default.
         scale: for a recipe with several scales: "quick" by default.
@@ -129,6 +130,7 @@ def chem_score(
     from allmodes.runs.config import apply_scale, build_config, read_config_file
     from allmodes.runs.scoring_config import ScoringConfig
 
+    oracle = find_recipe(oracle)
     values = apply_scale(read_config_file(oracle), scale)
     known = {key: values[key] for key in ("oracle", "screen") if key in values}
     if screen is not None:

@@ -1,5 +1,6 @@
 """`allmodes run`: a recipe's configuration, and what carries it out."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,10 +10,9 @@ from typing import Any, final
 import tyro
 
 from allmodes.cli.program import how_to_resume, say_how_to_continue
+from allmodes.cli.recipes import find_recipe, list_keys, list_recipes, looks_like_recipe
 from allmodes.errors import ConfigError, InputError, shown
 from allmodes.extras import require
-
-RECIPE_SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
 
 @final
@@ -20,11 +20,14 @@ RECIPE_SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 class Run:
     """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
 
+    `allmodes run` alone lists the recipes that come with allmodes, `allmodes run RECIPE --help` its keys.
+
     Keys of the recipe are flags, too, and win over the file: --budget 500 --mara.threshold 0.7
+
     A list is written --seeds 0 1 2, or --seeds 0,1,2, or --seeds [0,1,2].
 
     Args:
-        recipe: the recipe file.
+        recipe: the recipe: the name of one that comes with allmodes, or a file.
         out: folder of the run; a new one below runs/ by default.
         dry_run: check everything, print the resolved configuration, and stop. A recipe is code: this, too,
             starts its programs, imports its modules and loads its models.
@@ -41,6 +44,17 @@ class Run:
     resume: Path | None = None
 
 
+def help_on(arguments: Sequence[str]) -> None:
+    """`allmodes run RECIPE --help`: the flags of every run, then the keys of the recipe."""
+    asked = [argument for argument in arguments if argument not in ("--help", "-h")]
+    with contextlib.suppress(SystemExit):  # with which the parser ends a help text
+        tyro.cli(Run, args=["--help"], prog="allmodes run")
+    recipe = next((argument for argument in asked if not argument.startswith("-")), None)
+    if recipe is not None:
+        scale = asked[asked.index("--scale") + 1] if "--scale" in asked[:-1] else None
+        print("", *list_keys(find_recipe(Path(recipe)), scale), sep="\n")
+
+
 def run(arguments: Run, flags: Sequence[str]) -> None:
     """What `allmodes run` does."""
     if arguments.resume is not None:
@@ -52,15 +66,17 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         print(f"report: {report}")
         return
     if arguments.recipe is None:
-        raise InputError("expected a recipe file or --resume RUN; got neither")
+        print("Recipes that come with allmodes:", *list_recipes(), sep="\n")
+        raise InputError("expected a recipe, by name or file, or --resume FOLDER; got neither")
     if arguments.no_execute and not arguments.dry_run:
         raise InputError("--no-execute: expected --dry-run with it: a run executes what its recipe names")
     from allmodes.runs.config import apply_flags, apply_scale, build_config, check_scales, read_config_file
 
-    source = str(arguments.recipe)
-    recipe = read_config_file(arguments.recipe)
+    file = find_recipe(arguments.recipe)
+    source = str(file)
+    recipe = read_config_file(file)
     values = apply_flags(apply_scale(recipe, arguments.scale), flags)
-    kind = _find_kind(values, source=source)
+    kind = find_kind(values, source=source)
     check_scales(kind.config, recipe, but=arguments.scale, source=source)
     config = build_config(kind.config, values, source=source)
     experiment = kind.load()
@@ -68,7 +84,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         (experiment.check_files if arguments.no_execute else experiment.check)(config)
         print(config.model_dump_json(indent=2))
         return
-    out = _new_folder(arguments.recipe) if arguments.out is None else arguments.out
+    out = _new_folder(file) if arguments.out is None else arguments.out
     with say_how_to_continue(partial(how_to_resume, out)):
         report = experiment.new(config, out)
     print(f"report: {report}")
@@ -90,7 +106,7 @@ class _Experiment:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class _Kind:
+class Kind:
     """A recipe's `kind`: its configuration, and what carries it out."""
 
     config: Any
@@ -115,13 +131,14 @@ def _text() -> _Experiment:
     )
 
 
-def _find_kind(values: dict[str, Any], *, source: str) -> _Kind:
+def find_kind(values: dict[str, Any], *, source: str) -> Kind:
+    """What a recipe's key `kind` says. Raises ConfigError where it says nothing that is known."""
     from allmodes.runs.molecules_config import MoleculesConfig
     from allmodes.runs.text_config import TextConfig
 
     kinds = {
-        "molecules": _Kind(config=MoleculesConfig, load=_molecules),
-        "text": _Kind(config=TextConfig, load=_text),
+        "molecules": Kind(config=MoleculesConfig, load=_molecules),
+        "text": Kind(config=TextConfig, load=_text),
     }
     name = values.get("kind")
     if not isinstance(name, str) or name not in kinds:
@@ -136,7 +153,7 @@ def _kind_of_run(path: Path) -> _Experiment:
     if not (path / "config.json").exists():
         raise ConfigError(f"--resume: expected a run folder with config.json; got {path}")
     file = path / "config.json"
-    return _find_kind(read_config_file(file), source=str(file)).load()
+    return find_kind(read_config_file(file), source=str(file)).load()
 
 
 def _new_folder(recipe: Path) -> Path:
@@ -167,7 +184,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             flags.append(argument)
             values = 1 if equals else 0
             while name.startswith("--") and rest and not rest[0].startswith("--"):
-                if recipe is None and values and Path(rest[0]).suffix in RECIPE_SUFFIXES:
+                if recipe is None and values and looks_like_recipe(rest[0]):
                     break
                 flags.append(rest.pop(0))
                 values += 1

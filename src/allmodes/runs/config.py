@@ -25,7 +25,7 @@ from allmodes.runs.flag_lists import FlagText, split_list
 class Config(BaseModel):
     """Parent of every configuration: frozen, unknown keys refused; numbers must be written as numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -24,15 +24,20 @@ class NoShaping(Config):
     """The raw value is the score; it must lie between 0 and 1."""
 
     kind: Literal["none"] = "none"
+    """The raw value is the score."""
 
 
 class SigmoidShaping(Config):
     """Sigmoid from 0 below `low` to 1 above `high`; "reverse_sigmoid" the other way round."""
 
     kind: Literal["sigmoid", "reverse_sigmoid"]
+    """Rising, or falling."""
     low: Number
+    """Value at which the score is near 0 (falling: near 1)."""
     high: Number
+    """Value at which the score is near 1 (falling: near 0)."""
     k: PositiveFloat
+    """Steepness."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "SigmoidShaping":
@@ -48,11 +53,17 @@ class DoubleSigmoidShaping(Config):
     """
 
     kind: Literal["double_sigmoid"]
+    """Good between two values."""
     low: Number
+    """Value below which the score falls to 0."""
     high: Number
+    """Value above which the score falls to 0."""
     coef_div: PositiveFloat = 100.0
+    """Divisor of both steepnesses."""
     coef_si: PositiveFloat = 150.0
+    """Steepness at `low`, times `coef_div`."""
     coef_se: PositiveFloat = 150.0
+    """Steepness at `high`, times `coef_div`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "DoubleSigmoidShaping":
@@ -65,7 +76,9 @@ class ValueMappingShaping(Config):
     """The score that `mapping` gives to the value, both numbers; a value that is not in it is a failure."""
 
     kind: Literal["value_mapping"]
+    """A score for each value."""
     mapping: Annotated[dict[str, Probability], Field(min_length=1)]
+    """Scores by value, such as { "0" = 1.0, "1" = 0.5 }."""
 
     @field_validator("mapping")
     @classmethod
@@ -88,8 +101,11 @@ class StepShaping(Config):
     """1 where low ≤ value ≤ high, else 0; a bound that is left out does not bound."""
 
     kind: Literal["step"]
+    """Good within bounds."""
     low: Number | None = None
+    """Smallest good value; no bound if left out."""
     high: Number | None = None
+    """Largest good value; no bound if left out."""
 
     @model_validator(mode="after")
     def _bounded(self) -> "StepShaping":
@@ -108,11 +124,16 @@ Aggregation = Literal["geometric_mean", "arithmetic_mean", "product"]
 class ComponentConfig(Config):
     """What every component of the reward has: a name, a shaping, a weight, and time limits in seconds."""
 
-    name: Annotated[str, Field(pattern=r"^[^:]+$")] = ""  # failures read "name: kind: message"
+    name: Annotated[str, Field(pattern=r"^[^:]+$")] = ""
+    """How the component is called in results and flags; its kind if left out."""
     shaping: Shaping = NoShaping()
-    weight: PositiveFloat = 1.0  # of its score in the aggregation
+    """How the raw value becomes a score between 0 and 1; unchanged if left out."""
+    weight: PositiveFloat = 1.0
+    """Of its score in the aggregation."""
     time_limit: PositiveFloat = 30.0
+    """Seconds for one molecule; a longer call is a failure."""
     start_limit: PositiveFloat = 120.0
+    """Seconds for the start of the process that scores."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,42 +147,54 @@ class PropertyComponent(ComponentConfig):
     """An RDKit property."""
 
     kind: Literal["qed", "hbd", "sa_score", "logp", "weight", "tpsa", "rings"]
+    """Drug-likeness, H-bond donors, synthetic accessibility, Crippen logP, mass, polar surface, rings."""
 
 
 class SimilarityComponent(ComponentConfig):
     """Largest Tanimoto similarity (Morgan, radius 2, 2048 bits) to any of the references."""
 
     kind: Literal["similarity"]
+    """Similarity to known molecules."""
     references: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Their SMILES."""
 
 
 class SmartsComponent(ComponentConfig):
     """1 when the molecule matches any of the SMARTS patterns, else 0."""
 
     kind: Literal["smarts"]
+    """Substructures."""
     patterns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """SMARTS; a match of any of them counts 1."""
 
 
 class FunctionComponent(ComponentConfig):
     """A user's Python function, `module:function`: a SMILES in, a number out."""
 
     kind: Literal["function"]
+    """A user's Python function."""
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """Where it is: `module:function`."""
 
 
 class ProcessComponent(ComponentConfig):
     """A user's program: reads one SMILES a line on stdin, writes one JSON line for each on stdout."""
 
     kind: Literal["process"]
+    """A user's program."""
     command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The program and its arguments."""
 
 
 class BoxConfig(Config):
     """Where to dock, in ångström: a cube or cuboid around a point or around the middle of a ligand."""
 
-    reference_ligand: InputPath | None = None  # PDB, SDF, MOL2 or PDBQT
+    reference_ligand: InputPath | None = None
+    """A ligand in place (PDB, SDF, MOL2 or PDBQT), around whose middle the box is put."""
     center: tuple[Number, Number, Number] | None = None
+    """The middle of the box, in ångström."""
     size: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat] = 20.0
+    """Edge of a cube, or the three edges, in ångström."""
 
     @model_validator(mode="after")
     def _placed(self) -> "BoxConfig":
@@ -173,53 +206,75 @@ class BoxConfig(Config):
 class DockingSettings(ComponentConfig):
     """What every docking engine is told; the value is the best pose's score in kcal/mol."""
 
-    receptor: InputPath  # PDBQT
+    receptor: InputPath
+    """PDBQT file, as `allmodes chem receptor` writes it."""
     box: BoxConfig
+    """Where to dock."""
     exhaustiveness: PositiveInt = 8
-    seed: PositiveInt = 1  # Vina draws one by itself for 0
-    max_torsions: SmallCount = 15  # a more flexible ligand is a failure
+    """Vina's effort; the time grows in proportion."""
+    seed: PositiveInt = 1
+    """Of the search; a number above 0, since Vina draws one by itself for 0."""
+    max_torsions: SmallCount = 15
+    """Rotatable bonds; a more flexible ligand is a failure."""
     protonation: Literal["ph7.4", "as_written"] = "ph7.4"
-    poses: SmallCount = 0  # how many are kept
+    """Charges as at pH 7.4, or as the SMILES has them."""
+    poses: SmallCount = 0
+    """How many poses are kept."""
     time_limit: PositiveFloat = 120.0
+    """Seconds for one molecule; a longer call is a failure."""
 
 
 class DockingComponent(DockingSettings):
     """AutoDock Vina, in a process of its own on one core."""
 
     kind: Literal["docking"]
+    """AutoDock Vina."""
 
 
 class ExternalDockingComponent(DockingSettings):
     """A docking program: `{receptor}`, `{ligand}`, `{out}`, `{center_x}` ... in `command` are filled in."""
 
     kind: Literal["external_docking"]
+    """A docking program."""
     command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The program and its arguments, with {receptor}, {ligand}, {out}, {center_x} ... to be filled in."""
 
 
 class SingleStepModelConfig(Config):
     """A trained single-step model that syntheseus knows."""
 
     name: str
+    """As syntheseus calls it."""
     checkpoint: InputPath
+    """Its file or folder."""
 
 
 class RetrosynthesisComponent(ComponentConfig):
     """1 when Retro* finds a route of allowed reactions to purchasable molecules, else 0."""
 
     kind: Literal["retrosynthesis"]
-    stock: InputPath | None = None  # SMILES, one a line, .gz too; None: the stock that comes with allmodes
-    templates: InputPath | None = None  # TOML; None: the templates that come with allmodes
-    model: SingleStepModelConfig | None = None  # replaces the templates as the source of reactions
-    reactions: tuple[str, ...] = ()  # allowed classes; () allows all
-    max_steps: PositiveInt = 5  # longest chain of reactions
-    max_expansions: PositiveInt = 100  # molecules that the search may take apart
+    """Routes by Retro*."""
+    stock: InputPath | None = None
+    """Purchasable molecules: SMILES, one a line; the stock that comes with allmodes if left out."""
+    templates: InputPath | None = None
+    """Reactions, a TOML file; those that come with allmodes if left out."""
+    model: SingleStepModelConfig | None = None
+    """A trained single-step model instead of templates."""
+    reactions: tuple[str, ...] = ()
+    """Classes of reactions that a route may have; all if left out."""
+    max_steps: PositiveInt = 5
+    """Longest chain of reactions."""
+    max_expansions: PositiveInt = 100
+    """Molecules that the search may split."""
 
 
 class SurrogateComponent(ComponentConfig):
     """A regression in place of a slow scorer: a stand-in, for trials and for comparisons with many calls."""
 
     kind: Literal["surrogate"]
-    model: InputPath | None = None  # what `allmodes chem surrogate` wrote; None: Vina's scores against ClpP
+    """A regression that stands in for a slow scorer."""
+    model: InputPath | None = None
+    """What `allmodes chem surrogate` wrote; Vina's scores against ClpP if left out."""
 
 
 Component = Annotated[
@@ -258,13 +313,17 @@ class OracleConfig(Config):
     """How a molecule is scored."""
 
     components: Annotated[tuple[Component, ...], Field(min_length=1)]
+    """What the reward is made of; each has a kind."""
     aggregation: Aggregation = "geometric_mean"
+    """How scores become the reward."""
     failed: Literal["exclude", "zero"] = "exclude"
-    workers: Workers = 1  # molecules that are scored at once
-    ray: str | None = None  # "local", "auto" for the cluster that this machine is in, or a cluster's address
-    store: str | None = (
-        None  # file or database URL of docking and retrosynthesis results; None: the run's own
-    )
+    """A molecule without a score does not train the agent, or has the reward 0."""
+    workers: Workers = 1
+    """Molecules that are scored at once."""
+    ray: str | None = None
+    """"local", "auto" for the cluster that this machine is in, or an address; no cluster if left out."""
+    store: str | None = None
+    """File or database URL that shares results of slow scorers between runs; the run's own if left out."""
 
     @field_validator("store")
     @classmethod

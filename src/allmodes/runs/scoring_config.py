@@ -10,5 +10,8 @@ class ScoringConfig(Config):
     """An oracle, and the reward from which a molecule is a hit."""
 
     kind: Literal["scoring"] = "scoring"
+    """What the file is."""
     oracle: OracleConfig
+    """How a molecule is scored."""
     screen: Probability | None = None
+    """Reward from which on a molecule is a hit; none is called one if left out."""

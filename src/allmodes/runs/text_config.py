@@ -32,25 +32,35 @@ class OneTwoTask(Config):
     """Write 1 or 2 at random, in a given format."""
 
     kind: Literal["one_two"]
+    """Write 1 or 2 at random."""
 
 
 class JudgeConfig(Config):
     """A model that says whether two responses say the same, and the probability from which they do."""
 
     model: str
+    """Name or folder."""
     threshold: Probability
+    """Probability from which on two responses say the same."""
     tokenizer: str | None = None
+    """Where the tokenizer is; beside the model if left out."""
 
 
 class CreativeTask(Config):
     """Open questions, with a reward model to say how good an answer is."""
 
     kind: Literal["creative"]
+    """Open questions."""
     prompts: Path
+    """JSONL with a `prompt` in each line."""
     reward_model: str
+    """Name or folder of a model with one output."""
     judge: JudgeConfig | None = None
+    """Model that tells which responses say the same; none if left out."""
     embedder: str | None = None
+    """Sentence-transformers model for semantic diversity; none if left out."""
     max_prompts: PositiveInt | None = None
+    """Only the first so many prompts; all if left out."""
 
 
 Task = Annotated[OneTwoTask | CreativeTask, Field(discriminator="kind")]
@@ -60,7 +70,9 @@ class TextMaraConfig(MaraConfig):
     """MARA's settings with what shall become uniform: the good outcomes, or the good strings."""
 
     threshold: Number | BatchQuantileThreshold = 0.5
+    """τ, the reward from which on all answers shall be equally likely."""
     level: Literal["outcomes", "strings"] = "outcomes"
+    """What shall become equally likely: the good outcomes, or every string that says them."""
 
 
 def _trusts_code(value: Any) -> bool:
@@ -77,40 +89,75 @@ class TextConfig(Config):
     """A comparison of methods × trainers × KLs × βs × seeds on one task; one of each is a single run."""
 
     kind: Literal["text"]
+    """What the recipe is."""
     task: Task
+    """What is asked and rewarded."""
     model: Annotated[str, Field(min_length=1)] = STAND_IN
+    """Name on a hub or folder; "stand-in" is a tiny model that is built at run time."""
     trainer: Annotated[tuple[Trainer, ...], Field(min_length=1)]
+    """TRL's trainers."""
     kl: Annotated[tuple[KL, ...], Field(min_length=1)]
+    """Which KL holds the policy to the base model; per token or of whole responses."""
     method: Annotated[tuple[Method, ...], Field(min_length=1)]
+    """Transforms of the rewards; the first is what the others are tested against."""
     beta: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    """Strengths of the KL."""
     seeds: Seeds = (0,)
+    """Every combination runs once with each seed."""
     steps: PositiveInt
+    """Training steps."""
     prompts_per_step: Size = 1
+    """Prompts in each step."""
     group_size: GroupSize
+    """Responses to each prompt."""
     micro_batch: Size | None = None
+    """Completions that go through the model at once; all of an update if left out."""
     updates_per_step: Size = 1
+    """Updates that the responses of a step are split into."""
     learning_rate: LearningRate
+    """AdamW's rate."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Of the learning rate."""
     scale_rewards: bool = False
+    """Whether advantages are divided by a standard deviation (GRPO: of the group; RLOO: of the batch)."""
     max_tokens: Size
+    """Longest response."""
     max_prompt_tokens: Size | None = None
+    """Longer prompts are left out; none is if this is left out."""
     temperature: PositiveFloat = 1.0
+    """Of sampling, in training and at the end."""
     chat_template: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the model's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the model."""
     gradient_checkpointing: bool = False
+    """Less memory for more time."""
     mara: TextMaraConfig = TextMaraConfig()
+    """For method "mara"."""
     entropy: PositiveFloat = 0.01
+    """Strength of method "entropy"."""
     unlikeliness: Probability = 0.25
+    """Strength of method "unlikeliness"."""
     samples: PositiveInt = 1000
+    """Responses that each policy writes to each prompt at the end."""
     sample_prompts: PositiveInt | None = None
+    """Only to the first so many prompts; to all if left out."""
     sample_batch: Size = 256
+    """Responses that are written at once."""
     bin: PositiveInt = 8
+    """Steps that curves take together."""
     checkpoint_every: PositiveInt = 100
+    """Steps between two checkpoints."""
     save_model: bool = False
+    """Whether the trained weights are kept."""
     log_samples: bool = True
+    """Whether every sample of training is kept, for `allmodes audit`."""
     workers: Workers = 1
+    """Runs that are done at the same time."""
     threads: Workers | None = None
+    """Threads of each run; a share of all cores if left out."""
     trl: dict[str, Any] = Field(default_factory=dict)
+    """Any other setting of TRL's GRPOConfig and RLOOConfig."""
 
     @model_validator(mode="before")
     @classmethod
