@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from rdkit import Chem
 
+from allmodes.chem.molecule_file import Rejected
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policy import RecurrentPolicy, load_policy, pad_tokens
 from allmodes.chem.pretrain import (
@@ -88,7 +90,7 @@ def test_malformed_lines_are_rejected_by_number_and_the_rest_is_read(
     assert kept == ["CCO", "c1ccccc1", "CBr", "CN", "C[C@H](N)C(=O)O"]
     assert [row.line for row in rejected] == [3, 4, 5, 6, 8, 9]
     reasons = {row.line: row.reason for row in rejected}
-    assert reasons[3] == reasons[5] == "empty line"
+    assert reasons[3] == reasons[5] == "no SMILES"
     assert "RDKit" in reasons[4]
     assert "12 tokens" in reasons[9]
     assert "11" in reasons[9]
@@ -101,6 +103,20 @@ def test_length_is_counted_in_tokens_of_the_canonical_spelling(tmp_path: Path) -
     assert read_smiles(path, max_tokens=3) == (["CCBr"], [])
     with pytest.raises(InputError):
         read_smiles(path, max_tokens=2)
+
+
+def test_tables_and_sdf_are_read_as_what_they_are(tmp_path: Path) -> None:
+    table = tmp_path / "chembl.csv"
+    table.write_text('"ChEMBL ID";"Smiles";"Name"\r\n"C";"OCC";"CN"\r\n"CN";"";"N"\r\n')
+    assert read_smiles(table, max_tokens=9) == (["CCO"], [Rejected(line=3, text="", reason="no SMILES")])
+    block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
+    sdf = tmp_path / "a.sdf"
+    sdf.write_text(block + "> <formula>\nC\n\n> <salt>\nCN\n\n$$$$\n" + block + "$$$$\n")
+    assert read_smiles(sdf, max_tokens=9) == (["CCO"], [])
+    huge = tmp_path / "huge.smi"
+    huge.write_text("C" * 20_000 + "\nCCO\n")
+    kept, (row,) = read_smiles(huge, max_tokens=9)
+    assert (kept, row.line, row.reason) == (["CCO"], 1, "20,000 characters, more than 4,000")
 
 
 def _truncated(tmp_path: Path) -> Path:
@@ -123,12 +139,6 @@ def _no_gzip(tmp_path: Path) -> Path:
     return path
 
 
-def _compressed_without_the_name(tmp_path: Path) -> Path:
-    path = tmp_path / "data.smi"
-    path.write_bytes(gzip.compress(b"CCO\nCCN\n"))
-    return path
-
-
 def _text(text: str) -> Callable[[Path], Path]:
     def write(tmp_path: Path) -> Path:
         path = tmp_path / "data.smi"
@@ -144,7 +154,6 @@ def _text(text: str) -> Callable[[Path], Path]:
         pytest.param(_truncated, id="truncated gzip"),
         pytest.param(_corrupt, id="corrupt gzip"),
         pytest.param(_no_gzip, id="text named .gz"),
-        pytest.param(_compressed_without_the_name, id="gzip not named .gz"),
         pytest.param(_text(""), id="empty"),
         pytest.param(_text("smiles\nxyz\n"), id="no molecule"),
         pytest.param(lambda tmp_path: tmp_path / "missing.smi", id="missing"),
@@ -276,7 +285,7 @@ def test_rejected_lines_are_listed(finished: tuple[Path, dict[str, Any]]) -> Non
     lines = (folder / "run" / "rejected.tsv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "line\treason\ttext"
     assert [line.split("\t")[0] for line in lines[1:]] == ["63", "64", "65"]
-    assert lines[1].endswith("\tjunk\tname")
+    assert lines[1] == "63\tRDKit cannot read it as SMILES\tjunk"
 
 
 def test_model_card_says_what_was_measured(finished: tuple[Path, dict[str, Any]]) -> None:

@@ -117,8 +117,12 @@ def test_it_is_a_component_of_the_oracle(molecules: list[str], tmp_path: Path) -
     ("content", "message"),
     [
         ("smiles,other\nC,1\n", "expected the columns smiles and docking raw; got smiles, other"),
-        ("smiles,docking raw\nC,1\nCC,2\n", "expected at least 50 molecules with a score; got 2"),
-        ("", "expected the columns smiles and docking raw; got "),
+        (
+            "smiles,docking raw\nC,1\nCC,2\n",
+            "with a number in `docking raw`; got 2",
+        ),
+        ("", "expected a column `smiles`; got an empty file"),
+        ("smiles,docking raw\nC,1\nCX,2\nCC,\nCN,nan\n", "; got 1 and 3 rows without a molecule or a number"),
     ],
 )
 def test_a_file_that_cannot_be_used(content: str, message: str, tmp_path: Path) -> None:
@@ -127,6 +131,25 @@ def test_a_file_that_cannot_be_used(content: str, message: str, tmp_path: Path) 
         fit_surrogate(tmp_path / "a.csv", tmp_path / "s", column="docking raw", target="t")
     with pytest.raises(InputError, match="cannot read"):
         fit_surrogate(tmp_path / "none.csv", tmp_path / "s", column="docking raw", target="t")
+
+
+def test_columns_are_found_in_any_case_with_any_delimiter_and_in_an_sdf(
+    molecules: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = write(tmp_path / "a.csv", [(smiles, heavy_atoms(smiles)) for smiles in molecules])
+    expected = fit_surrogate(plain, tmp_path / "a", column="docking raw", target="t")
+    rows = [f'"x; y";"{smiles}";"{heavy_atoms(smiles)}"' for smiles in molecules]
+    (tmp_path / "b.csv").write_text("\r".join(['"Name";"Smiles";"Docking_Raw"', *rows, '"";"CX";"1"']))
+    capfd.readouterr()
+    card = fit_surrogate(tmp_path / "b.csv", tmp_path / "b", column="docking raw", target="t")
+    assert card == expected
+    assert "1 row without a molecule or a number in `docking raw` left out" in capfd.readouterr().err
+    records = (
+        f"{Chem.MolToMolBlock(Chem.MolFromSmiles(smiles))}> <docking raw>\n{heavy_atoms(smiles)}\n\n$$$$\n"
+        for smiles in molecules
+    )
+    (tmp_path / "c.sdf").write_text("".join(records))
+    assert fit_surrogate(tmp_path / "c.sdf", tmp_path / "c", column="docking raw", target="t") == expected
 
 
 def test_another_file_is_no_surrogate(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Files of molecules as people keep them: every line in order, with its name, readable or not."""
+"""Files of molecules as people keep them: every one in order, with its name, readable or not."""
 
-import codecs
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from rich.progress import track
 
-from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.molecule_records import MoleculeRecord, read_records
+from allmodes.chem.molecules import NO_SMILES, MoleculeError, spelling
 from allmodes.errors import InputError
-from allmodes.runs.files import read_bytes, write_text
+from allmodes.runs.files import write_text
 from allmodes.runs.progress import console
 from allmodes.runs.words import plural
 
@@ -21,7 +20,7 @@ _REJECTED = "line\treason\ttext\n"  # the head of the table
 @final
 @dataclass(frozen=True, kw_only=True)
 class InputMolecule:
-    """One line of a file: its number from 1, its name, and its canonical SMILES or why there is none."""
+    """One molecule of a file: its line from 1, its name, and its canonical SMILES or why there is none."""
 
     line: int
     name: str
@@ -60,59 +59,35 @@ def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
 
 
 def read_molecules(path: Path) -> list[InputMolecule]:
-    """Every line of a file of molecules, duplicates included.
+    """Every molecule of a file, duplicates included: SMILES, a table or an SDF, as `read_records` reads them.
 
-    `.csv` and `.csv.gz`: the columns `smiles` and, where there is one, `name`, whatever their case. All else:
-    SMILES, then the name, with white space between. Raises `InputError` when the file is missing, unreadable,
-    cut off, without a column `smiles`, or holds no molecule; a malformed line is never fatal.
+    Raises `InputError` when the file cannot be read, is of another kind, or holds no molecule; a molecule
+    that cannot be read, or that is too large, is never fatal.
     """
-    text = _read_text(path)
-    is_csv = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"][-1:] == [".csv"]
-    lines = list(_csv_lines(path, text) if is_csv else _smiles_lines(text))
-    found = [
-        _molecule(number, name.strip(), smiles)
-        for number, name, smiles in track(lines, "reading molecules", console=console)
-    ]
+    records = track(read_records(path), "reading molecules", console=console)
+    found = [_molecule(record) for record in records]
     if not any(molecule.smiles for molecule in found):
-        raise InputError(f"{path}: expected one SMILES a line; got none that RDKit can read")
+        raise InputError(f"{path}: expected {EXPECTED}; got {no_molecule(found)}")
     return found
 
 
-def _read_text(path: Path) -> str:
-    return read_bytes(path).removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
+EXPECTED = "one SMILES a line, a table with a column `smiles`, or an SDF"
 
 
-def _smiles_lines(text: str) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(text.replace("\r\n", "\n").removesuffix("\n").split("\n"), start=1):
-        smiles, _, name = line.strip().replace("\t", " ").partition(" ")
-        yield number, name, smiles
+def no_molecule(found: Sequence[InputMolecule]) -> str:
+    """What a file without a molecule has: nothing, or so many lines, and why the first was not read."""
+    first = next((molecule for molecule in found if molecule.reason != NO_SMILES), None)
+    if first is None:
+        return "an empty file"
+    return f"no molecule on {plural(len(found), 'line')}; line {first.line}: {first.reason}"
 
 
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, str, str]]:
-    rows = csv.reader(text.splitlines(keepends=True), strict=True)
-    end = 0
-    columns: list[str] | None = None
+def _molecule(record: MoleculeRecord) -> InputMolecule:
+    smiles, reason = None, ""
     try:
-        for row in rows:
-            number, end = end + 1, rows.line_num  # a quoted cell may go over several lines
-            if columns is None:
-                columns = [cell.strip().lower() for cell in row]
-                if columns.count("smiles") != 1:
-                    got = ", ".join(repr(cell) for cell in row) or "an empty line"
-                    raise InputError(
-                        f"{path}: line 1: expected one column `smiles`, commas between columns; got {got}"
-                    )
-                continue
-            cells = dict(zip(columns, row, strict=False))
-            yield number, cells.get("name", ""), cells.get("smiles", "")
-    except csv.Error as error:
-        raise InputError(f"{path}: line {rows.line_num}: expected CSV; {error}") from error
-
-
-def _molecule(line: int, name: str, text: str) -> InputMolecule:
-    text = text.strip()
-    smiles = canonical_smiles(text)
-    problem = "RDKit cannot read it as SMILES" if text else "no SMILES"
+        smiles = spelling(record.molecule())
+    except MoleculeError as error:
+        reason = str(error)
     return InputMolecule(
-        line=line, name=name, text=text, smiles=smiles, reason=problem if smiles is None else ""
+        line=record.line, name=record.name, text=record.shown(), smiles=smiles, reason=reason
     )

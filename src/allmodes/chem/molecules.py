@@ -28,6 +28,7 @@ MAX_ATOMS = 500  # heavy ones; with hydrogens, four times as many
 MAX_DRAWN_ATOMS = 200
 # Rings above which RDKit is tried in another process: 24 small rings in one large one are 2^24 large ones.
 _SAFE_RINGS = 8
+NO_SMILES = "no SMILES"  # the reason of an empty text
 _SHORT = 60  # characters; no molecule that is shorter has rings enough
 _LONGEST_BLOCK = 1_000_000  # characters of a record of an SDF
 
@@ -38,6 +39,10 @@ _RELATIVE = re.compile(r"(?:^|,)r(?=[:,]|$)")
 
 class MoleculeError(ValueError):
     """Why a text is no molecule that can be worked with, in a few words."""
+
+
+class TooLargeError(MoleculeError):
+    """A molecule that may be right, and would end or stall RDKit."""
 
 
 def canonical_smiles(smiles: str) -> str | None:
@@ -61,9 +66,9 @@ def parse_smiles(text: str) -> Chem.Mol:
     """
     text = text.strip()
     if not text:
-        raise MoleculeError("no SMILES")
+        raise MoleculeError(NO_SMILES)
     if len(text) > MAX_SMILES:
-        raise MoleculeError(f"{len(text):,} characters, more than {MAX_SMILES:,}")
+        raise TooLargeError(f"{len(text):,} characters, more than {MAX_SMILES:,}")
     if not (text.isascii() and text.isprintable()):
         raise MoleculeError("it holds a character that is not printable ASCII")
     if len(text) > _SHORT:
@@ -77,7 +82,7 @@ def parse_smiles(text: str) -> Chem.Mol:
 def parse_block(block: str) -> Chem.Mol:
     """The molecule of a record of an SDF, V2000 or V3000, as `parse_smiles` gives it; the same errors."""
     if len(block) > _LONGEST_BLOCK:
-        raise MoleculeError(f"a record of {len(block):,} characters, more than {_LONGEST_BLOCK:,}")
+        raise TooLargeError(f"a record of {len(block):,} characters, more than {_LONGEST_BLOCK:,}")
     _check_size(Chem.MolFromMolBlock(block, sanitize=False, removeHs=False), block, is_block=True)
     molecule = Chem.MolFromMolBlock(block)
     if molecule is None:
@@ -112,9 +117,9 @@ def _check_size(rough: Chem.Mol | None, text: str, *, is_block: bool) -> None:
     heavy = rough.GetNumHeavyAtoms()
     if heavy > MAX_ATOMS or rough.GetNumAtoms() > 4 * MAX_ATOMS:
         count = f"{heavy:,} heavy atoms" if heavy > MAX_ATOMS else f"{rough.GetNumAtoms():,} atoms"
-        raise MoleculeError(f"{count}, more than {MAX_ATOMS if heavy > MAX_ATOMS else 4 * MAX_ATOMS:,}")
+        raise TooLargeError(f"{count}, more than {MAX_ATOMS if heavy > MAX_ATOMS else 4 * MAX_ATOMS:,}")
     if _num_rings(rough) > _SAFE_RINGS and not _passes("block" if is_block else "smiles", text):
-        raise MoleculeError("a ring system at which RDKit crashes or takes too long")
+        raise TooLargeError("a ring system at which RDKit crashes or takes too long")
 
 
 def _num_rings(molecule: Chem.Mol) -> int:
@@ -134,24 +139,25 @@ def _is_relative(text: str) -> bool:
 
 def _comparable(molecule: Chem.Mol, *, is_relative: bool) -> Chem.Mol:
     """Without atom maps, and without the stereochemistry that only some of the substance has."""
-    for atom in molecule.GetAtoms():
-        if atom.GetAtomMapNum():
-            atom.SetAtomMapNum(0)
-    if is_relative:
-        for atom in molecule.GetAtoms():
-            atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+    mapped = [atom for atom in molecule.GetAtoms() if atom.GetAtomMapNum()]
     groups = molecule.GetStereoGroups()
-    if groups:
-        for group in groups:
-            if group.GetGroupType() != Chem.StereoGroupType.STEREO_ABSOLUTE:
-                for atom in group.GetAtoms():
-                    atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
-                for bond in group.GetBonds():
-                    bond.SetStereo(Chem.BondStereo.STEREONONE)
-        editable = Chem.RWMol(molecule)
-        editable.SetStereoGroups([])
-        molecule = editable.GetMol()
-    return molecule
+    if not (mapped or groups or is_relative):
+        return molecule
+    for atom in mapped:
+        atom.SetAtomMapNum(0)
+    for atom in molecule.GetAtoms() if is_relative else ():
+        atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+    for group in groups:
+        if group.GetGroupType() != Chem.StereoGroupType.STEREO_ABSOLUTE:
+            for atom in group.GetAtoms():
+                atom.SetChiralTag(Chem.ChiralType.CHI_UNSPECIFIED)
+            for bond in group.GetBonds():
+                bond.SetStereo(Chem.BondStereo.STEREONONE)
+    # Read again: hydrogens and stereocentres that maps and groups alone had kept are gone then.
+    again = Chem.MolFromSmiles(Chem.MolToSmiles(molecule))
+    if again is None:
+        raise MoleculeError("RDKit cannot read back its own spelling of it")
+    return again
 
 
 def murcko_scaffold(smiles: str) -> str:

@@ -1,6 +1,5 @@
 """Maximum-likelihood training of a SMILES policy: the prior of the design loop."""
 
-import codecs
 import json
 import math
 import shlex
@@ -10,17 +9,16 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from allmodes.checks import check_count, check_positive
-from allmodes.chem.molecule_file import Rejected, write_rejected
+from allmodes.chem.molecule_file import Rejected, read_molecules, write_rejected
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policy import Cell, Policy, Precision, make_policy, pad_tokens, save_policy
 from allmodes.chem.tokenizer import SmilesTokenizer, split_smiles
 from allmodes.errors import InputError, RunError, shown
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
-from allmodes.runs.files import read_bytes, write_text
+from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.progress import console, progress_bar
 from allmodes.runs.provenance import file_sha256, provenance
@@ -94,37 +92,24 @@ class PretrainSettings:
 
 
 def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejected]]:
-    """Canonical SMILES of a `.smi` or `.smi.gz` file, duplicates dropped, and the rejected lines.
+    """Canonical SMILES of a file of molecules, duplicates dropped, and the rejected lines.
 
-    The first column of a line counts. Raises `InputError` when the file is missing, unreadable, cut off, or
-    holds no molecule; a malformed line is never fatal.
+    The file is SMILES, a table or an SDF, as `read_records` reads them. Raises `InputError` when it cannot be
+    read, or holds no molecule of at most `max_tokens` tokens; a malformed line is never fatal.
     """
-    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).splitlines()
     kept: dict[str, None] = {}
     rejected = []
-    for number, line in enumerate(track(lines, "reading molecules", console=console), start=1):
-        text = line.decode("utf-8", errors="replace").strip()
-        smiles, reason = _usable(text, max_tokens)
-        if smiles is None:
-            rejected.append(Rejected(line=number, text=text[:200], reason=reason))
+    for molecule in read_molecules(path):
+        length = 0 if molecule.smiles is None else len(split_smiles(molecule.smiles))
+        if molecule.smiles is not None and length <= max_tokens:
+            kept[molecule.smiles] = None
         else:
-            kept[smiles] = None
+            reason = molecule.reason or f"{length} tokens, more than {max_tokens}"
+            rejected.append(Rejected(line=molecule.line, text=molecule.text, reason=reason))
     if not kept:
-        raise InputError(f"{path}: expected one SMILES a line; got none that RDKit can read")
+        first = f"line {rejected[0].line} has {rejected[0].reason}"
+        raise InputError(f"{path}: expected molecules of at most {max_tokens} tokens; {first}")
     return list(kept), rejected
-
-
-def _usable(text: str, max_tokens: int) -> tuple[str | None, str]:
-    columns = text.split()
-    if not columns:
-        return None, "empty line"
-    smiles = canonical_smiles(columns[0])
-    if smiles is None:
-        return None, "RDKit cannot read it as SMILES"
-    length = len(split_smiles(smiles))
-    if length > max_tokens:
-        return None, f"{length} tokens, more than {max_tokens}"
-    return smiles, ""
 
 
 def length_batches(

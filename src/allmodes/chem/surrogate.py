@@ -1,6 +1,5 @@
 """A stand-in for a slow scorer: ridge regression on molecules that the scorer has seen."""
 
-import csv
 import hashlib
 import math
 from collections.abc import Callable
@@ -15,9 +14,12 @@ from rdkit import Chem
 from rdkit.Chem import QED, Crippen, rdFingerprintGenerator, rdMolDescriptors
 from torch import Tensor
 
-from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.molecule_records import read_records
+from allmodes.chem.molecules import MoleculeError, spelling
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
+from allmodes.runs.progress import console
+from allmodes.runs.words import plural
 
 _FORMAT = "allmodes-surrogate-1"
 _BITS = 2048
@@ -60,10 +62,11 @@ class SurrogateCard:
 
 
 def fit_surrogate(file: Path, out: Path, *, column: str, target: str) -> SurrogateCard:
-    """Fit a surrogate to a CSV with the columns `smiles` and `column`, and write it to `out`.
+    """Fit a surrogate to a table with a column of SMILES and `column`, or an SDF; write it to `out`.
 
-    Rows without a number are left out: a failure is no score. target: words for what is stood in for.
-    Raises `InputError` for a file that cannot be used, and `RunError` when `out` cannot be written.
+    Rows without a molecule or a number are left out, and counted: a failure is no score. target: words for
+    what is stood in for. Raises `InputError` for a file that cannot be used, and `RunError` when `out` cannot
+    be written.
     """
     smiles, scores = _read(file, column)
     features = torch.stack([_features(line) for line in smiles])
@@ -119,23 +122,25 @@ def make_surrogate_scorer(component: dict[str, Any]) -> Callable[[str], float]:
 
 def _read(file: Path, column: str) -> tuple[list[str], Tensor]:
     scores: dict[str, float] = {}
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as handle:
-            rows = csv.DictReader(handle)
-            columns = rows.fieldnames or ()
-            if not {"smiles", column} <= set(columns):
-                raise InputError(
-                    f"{file}: expected the columns smiles and {column}; got {', '.join(columns)}"
-                )
-            for row in rows:
-                smiles = canonical_smiles(row["smiles"] or "")
-                score = _number(row[column])
-                if smiles is not None and score is not None:
-                    scores[smiles] = score
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {file}: expected a CSV; {error}") from error
+    without = 0
+    for record in read_records(file, column=column):
+        score = _number(record.value)
+        try:
+            smiles = None if score is None else spelling(record.molecule())
+        except MoleculeError:
+            smiles = None
+        if smiles is None or score is None:
+            without += 1
+        else:
+            scores[smiles] = score
     if len(scores) < _LEAST:
-        raise InputError(f"{file}: expected at least {_LEAST} molecules with a score; got {len(scores)}")
+        left_out = f" and {plural(without, 'row')} without a molecule or a number" if without else ""
+        raise InputError(
+            f"{file}: expected at least {_LEAST} molecules with a number in `{column}`; "
+            f"got {len(scores)}{left_out}"
+        )
+    if without:
+        console.print(f"{plural(without, 'row')} without a molecule or a number in `{column}` left out")
     return list(scores), torch.tensor(list(scores.values()), dtype=torch.float64)
 
 

@@ -4,6 +4,7 @@ The number of rings of one size can grow as 2^k with k fused rings, and RDKit li
 reads, compares or draws such a molecule. No limit on atoms or bonds tells these few apart from harmless ones.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -58,6 +59,12 @@ class _Trials:
             self._end(process)
             return False
 
+    def close(self) -> None:
+        """End the process if this one has started it; it would end by itself soon after."""
+        with self._lock:
+            if self._process is not None and self._owner == os.getpid():
+                self._end(self._process)
+
     def _ready(self) -> subprocess.Popen[bytes] | None:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
@@ -85,6 +92,7 @@ class _Trials:
 
 
 _TRIALS = _Trials()
+atexit.register(_TRIALS.close)
 
 
 def _try(trial: Trial, text: str) -> None:

@@ -137,9 +137,9 @@ def _encoding(data: bytes) -> str:
     sample = data[:4096]
     pairs = len(sample) // 2
     high, low = sample[::2].count(0), sample[1::2].count(0)
-    if pairs and low > 0.7 * pairs and high < 0.1 * pairs:
+    if pairs > 3 and low > 0.7 * pairs and high < 0.1 * pairs:
         return "utf-16-le"
-    if pairs and high > 0.7 * pairs and low < 0.1 * pairs:
+    if pairs > 3 and high > 0.7 * pairs and low < 0.1 * pairs:
         return "utf-16-be"
     return "utf-8"
 

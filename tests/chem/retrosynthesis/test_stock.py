@@ -86,7 +86,56 @@ def test_stereochemistry_that_is_asked_for_must_be_there_and_what_is_left_open_m
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str, text: str) -> None:
     path = write(tmp_path / "bad.smi", f"CCO\n\n{line}\nCC\n")
-    assert error_of(path) == f"`stock`: {path}: line 3: expected SMILES; got {text!r}"
+    why = "RDKit cannot read it as SMILES"
+    assert error_of(path) == f"`stock`: {path}: line 3: expected a molecule; got {text!r}: {why}"
+
+
+RACEMATES = {
+    "no stereo": "CC(N)c1ccccc1",
+    "and": "C[C@H](N)c1ccccc1 |&1:1|",
+    "or": "C[C@H](N)c1ccccc1 |o1:1|",
+    "relative": "C[C@H](N)c1ccccc1 |r|",
+    "both hands": "C[C@H](N)c1ccccc1.C[C@@H](N)c1ccccc1",
+    "both hands, with an acid": "C[C@H](N)c1ccccc1.C[C@@H]([NH3+])c1ccccc1.[Cl-]",
+    "mapped": "[CH3:1][C@H:2](N)c1ccccc1 |&1:1|",
+}
+
+
+@pytest.mark.parametrize("text", RACEMATES.values(), ids=RACEMATES)
+@pytest.mark.parametrize("ending", ["smi", "csv", "sdf"])
+def test_a_racemate_is_no_enantiomer_however_it_is_written(tmp_path: Path, text: str, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    if ending == "sdf":
+        molecule = Chem.MolFromSmiles(text.replace("|r|", "|&1:1|"))  # a molfile knows groups alone
+        write(path, Chem.MolToV3KMolBlock(molecule) + "$$$$\n")
+    else:
+        write(path, f"{text} name\n" if ending == "smi" else f'id,SMILES\n1,"{text}"\n')
+    found = load_stock(path)
+    assert set(found.entries) == {"CC(N)c1ccccc1"}
+    assert "C[C@H](N)c1ccccc1" not in found
+    assert "C[C@@H](N)c1ccccc1" not in found
+
+
+def test_one_hand_stays_one_hand_and_an_isotope_is_another_molecule() -> None:
+    found = stock_of(["C[C@H](N)c1ccccc1.Cl", "C[C@H](O)F |a:1|", "[13CH3][OH:1]", "C[C@H](N)Cl.C[C@H](N)Cl"])
+    assert set(found.entries) == {"C[C@H](N)c1ccccc1", "C[C@H](O)F", "[13CH3]O", "C[C@H](N)Cl"}
+    assert "CO" not in found
+
+
+def test_a_table_and_an_sdf_are_read_as_what_they_are(tmp_path: Path) -> None:
+    table = '"ChEMBL ID";"Name";"Smiles"\r\n"1";"a;b";"OCC"\r\n"2";"";"CN"\r\n'
+    assert set(load_stock(write(tmp_path / "a.csv", table)).entries) == {"CCO", "CN"}
+    records = [Chem.MolToMolBlock(Chem.MolFromSmiles(text)) for text in ("OCC", "CN")]
+    sdf = "".join(f"{record}> <formula>\nC\n\n> <code>\nCN\n\n$$$$\n" for record in records[:1])
+    assert set(load_stock(write(tmp_path / "a.sdf", sdf)).entries) == {"CCO"}
+    bad = sdf + "\n\n\nhello\nM  END\n$$$$\n"
+    assert "line 18: expected a molecule; got '': RDKit cannot" in error_of(write(tmp_path / "bad.sdf", bad))
+
+
+def test_a_molecule_that_rdkit_cannot_stand_costs_one_entry(tmp_path: Path) -> None:
+    found = load_stock(write(tmp_path / "long.smi", f"CCO\n{'C' * 20_000}\n{'C' * 600}\nCN\n"))
+    assert set(found.entries) == {"CCO", "CN"}
+    assert found.left_out == 2
 
 
 def test_a_valence_that_rdkit_does_not_know_costs_one_entry(tmp_path: Path) -> None:
@@ -99,11 +148,11 @@ def test_a_file_without_molecules_or_that_cannot_be_read_is_an_error(tmp_path: P
     for text in ("", "\n\n", "# nothing\n"):
         assert "expected at least one molecule; got none" in error_of(write(tmp_path / "none.smi", text))
     assert "No such file" in error_of(tmp_path / "missing.smi")
-    assert "expected a file of SMILES" in error_of(write(tmp_path / "not.smi.gz", "CCO\n"))
+    assert "it is not packed as its name says" in error_of(write(tmp_path / "not.smi.gz", "CCO\n"))
     (tmp_path / "cut.smi.gz").write_bytes(gzip.compress(b"CCO\n" * 9999)[:-20])
-    assert "expected a file of SMILES" in error_of(tmp_path / "cut.smi.gz")
-    (tmp_path / "binary.smi").write_bytes(b"\xff\xfe\x00")
-    assert "binary.smi: line 1: expected SMILES; got" in error_of(tmp_path / "binary.smi")
+    assert "cut.smi.gz: Compressed file ended" in error_of(tmp_path / "cut.smi.gz")
+    (tmp_path / "binary.smi").write_bytes(b"\xff\xff\x00")
+    assert "binary.smi: line 1: expected a molecule; got" in error_of(tmp_path / "binary.smi")
 
 
 def test_a_written_stock_comes_back_and_its_bytes_do_not_depend_on_the_order(tmp_path: Path) -> None:
@@ -125,14 +174,14 @@ def test_a_written_stock_is_read_again_when_it_or_rdkit_changed(
     path.write_bytes(gzip.compress((text + "OC(=O)C\n").encode()))
     assert set(load_stock(path).entries) == {"CCO", "CN", "CC(=O)O"}
     path.write_bytes(gzip.compress((text + "CC(\n").encode()))
-    assert "line 4: expected SMILES; got 'CC('" in error_of(path)
+    assert "line 4: expected a molecule; got 'CC('" in error_of(path)
     path.write_bytes(gzip.compress(text.encode()))
 
     def refuse(_: str) -> None:
         raise AssertionError("read by RDKit although it was prepared")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stock_module.Chem, "MolFromSmiles", refuse)
+        patched.setattr(stock_module, "standard_smiles", refuse)
         assert len(load_stock(path)) == 2
         patched.setattr(stock_module.rdBase, "rdkitVersion", "1999.1.1")
         with pytest.raises(AssertionError, match="although"):

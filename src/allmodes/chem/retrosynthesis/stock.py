@@ -1,9 +1,9 @@
-"""What can be bought: a file of SMILES, checked and brought to one spelling a molecule."""
+"""What can be bought: a file of molecules, checked and brought to one spelling a molecule."""
 
 import gzip
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import final
@@ -12,9 +12,11 @@ from rdkit import Chem, rdBase
 from syntheseus.interface.molecule import Molecule
 from syntheseus.search.mol_inventory import BaseMolInventory
 
+from allmodes.chem.molecule_records import MoleculeRecord, read_records
+from allmodes.chem.molecules import MoleculeError, TooLargeError
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
 from allmodes.errors import ConfigError, InputError
-from allmodes.runs.files import read_bytes, replacing
+from allmodes.runs.files import read_text, replacing
 
 # Elements whose valences RDKit knows without doubt: what it refuses of them is misspelt.
 _COMMON = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35})
@@ -28,7 +30,7 @@ class Stock(BaseMolInventory):
     has none. A molecule is in stock when it is an entry, or when it leaves its stereochemistry open and an
     entry is one of its stereoisomers. An entry that leaves it open, such as a racemate, is no substitute for
     one isomer.
-    left_out: lines that are well-formed, but no molecule to RDKit.
+    left_out: entries that are well-formed, but too large, or no molecule to RDKit.
     """
 
     def __init__(self, entries: Mapping[str, str | None], *, left_out: int = 0) -> None:
@@ -54,51 +56,53 @@ def shipped_stock() -> Path:
 
 def stock_of(smiles: Iterable[str]) -> Stock:
     """The stock of these SMILES. Raises `ValueError` with the one that is none."""
+    return _stock_of(MoleculeRecord(line=0, name="", text=text) for text in smiles)
+
+
+def _stock_of(records: Iterable[MoleculeRecord]) -> Stock:
     entries: dict[str, str | None] = {}
     left_out = 0
-    for text in smiles:
-        molecule = Chem.MolFromSmiles(text)
-        if molecule is None:
-            if not _is_exotic(text):
-                raise ValueError(text)
+    for record in records:
+        try:
+            molecule = record.molecule()
+        except MoleculeError as error:
+            if not isinstance(error, TooLargeError) and not _is_exotic(record):
+                raise _NoMoleculeError(record, str(error)) from error
             left_out += 1
             continue
-        if "." in text:
-            molecule = _largest_fragment(molecule)
-        spelling = standard_smiles(molecule)
+        spelling = standard_smiles(_sold(molecule))
         if spelling not in entries:
             entries[spelling] = _without_stereo(spelling)
     return Stock(entries, left_out=left_out)
 
 
+class _NoMoleculeError(ValueError):
+    def __init__(self, record: MoleculeRecord, reason: str) -> None:
+        super().__init__(record.shown())
+        self.record, self.reason = record, reason
+
+
 def load_stock(path: Path) -> Stock:
-    """Read a stock: SMILES in the first column of each line, plain or .gz; empty and # lines do not count.
+    """Read a stock: SMILES, a table with a column of SMILES, or an SDF, as `read_records` reads them.
 
     Each is made canonical; acids, amines and their ions are one; an entry of several fragments, such as a
-    salt, stands for its largest fragment with carbon. Raises `ConfigError` that names the file, the line and
-    its text when one is no SMILES, and when there is no molecule at all. Only a valence that RDKit does not
-    know, of elements beyond the organic ones, costs the entry and not the file: no route can ask for it.
-    A file that `write_stock` wrote under the same RDKit is taken as it is, if nobody changed it since.
+    salt, stands for its largest fragment with carbon. A racemate, as CXSMILES, as an SDF with stereo groups
+    or as both enantiomers in one entry, leaves its stereochemistry open. Empty lines do not count. Raises
+    `ConfigError` that names the file, the line and its text when one is no molecule, and when there is no
+    molecule at all. Only a valence that RDKit does not know, of elements beyond the organic ones, or a size
+    that it cannot stand, costs the entry and not the file: no route can ask for it. A file that `write_stock`
+    wrote under the same RDKit is taken as it is, if nobody changed it since.
     """
-    lines = _lines(path)
-    entries = _prepared(lines)
-    if entries is not None:
-        return Stock(entries)
-    number = 0
-
-    def columns() -> Iterator[str]:
-        nonlocal number
-        for number, line in enumerate(lines, 1):  # noqa: B007 - for the message below
-            parts = line.split(maxsplit=1)
-            if parts and not parts[0].startswith("#"):
-                yield parts[0]
-
     try:
-        stock = stock_of(columns())
-    except ValueError as error:
-        raise ConfigError(
-            f"`stock`: {path}: line {number}: expected SMILES; got {str(error)[:100]!r}"
-        ) from error
+        entries = _prepared(read_text(path).split("\n"))
+        if entries is not None:
+            return Stock(entries)
+        stock = _stock_of(record for record in read_records(path) if record.text.strip())
+    except InputError as error:
+        raise ConfigError(f"`stock`: {error}") from error
+    except _NoMoleculeError as error:
+        got = f"got {error.record.shown()[:100]!r}: {error.reason}"
+        raise ConfigError(f"`stock`: {path}: line {error.record.line}: expected a molecule; {got}") from error
     if not stock:
         raise ConfigError(f"`stock`: {path}: expected at least one molecule; got none")
     return stock
@@ -120,14 +124,6 @@ def _header(body: str) -> str:
     return f"# allmodes stock, canonical under RDKit {rdBase.rdkitVersion}, SHA-256 {digest}"
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        text = read_bytes(path).decode("utf-8", errors="replace")
-    except InputError as error:
-        raise ConfigError(f"`stock`: expected a file of SMILES; {error}") from error
-    return text.replace("\r\n", "\n").split("\n")
-
-
 def _prepared(lines: list[str]) -> dict[str, str | None] | None:
     """The entries of a file that `write_stock` wrote, None for any other and for one that was changed."""
     if not lines[0].startswith("# allmodes stock") or lines[0] != _header("\n".join(lines[1:])):
@@ -144,9 +140,10 @@ def _without_stereo(smiles: str) -> str | None:
     return Chem.MolToSmiles(molecule)
 
 
-def _is_exotic(text: str) -> bool:
+def _is_exotic(record: MoleculeRecord) -> bool:
     """Whether all that RDKit minds is the valence of elements beyond the organic ones."""
-    molecule = Chem.MolFromSmiles(text, sanitize=False)
+    read = Chem.MolFromMolBlock if record.is_block else Chem.MolFromSmiles
+    molecule = read(record.text, sanitize=False)
     if molecule is None:
         return False
     problems = Chem.DetectChemistryProblems(molecule)
@@ -157,11 +154,26 @@ def _is_exotic(text: str) -> bool:
     )
 
 
-def _largest_fragment(molecule: Chem.Mol) -> Chem.Mol:
-    """The fragment with the most heavy atoms; one with carbon goes before one without; ties by SMILES."""
+def _sold(molecule: Chem.Mol) -> Chem.Mol:
+    """The fragment with the most heavy atoms; one with carbon goes before one without; ties by SMILES.
+
+    Without its stereochemistry where a stereoisomer of it is another fragment: that is a mixture.
+    """
+    fragments = Chem.GetMolFrags(molecule, asMols=True)
+    if len(fragments) == 1:
+        return molecule
 
     def rank(fragment: Chem.Mol) -> tuple[bool, int, str]:
         has_carbon = any(atom.GetAtomicNum() == 6 for atom in fragment.GetAtoms())
         return has_carbon, fragment.GetNumHeavyAtoms(), Chem.MolToSmiles(fragment)
 
-    return max(Chem.GetMolFrags(molecule, asMols=True), key=rank)
+    best = max(fragments, key=rank)
+    whole, flat = standard_smiles(best), _flat(best)
+    if any(_flat(other) == flat and standard_smiles(other) != whole for other in fragments):
+        Chem.RemoveStereochemistry(best)
+    return best
+
+
+def _flat(molecule: Chem.Mol) -> str:
+    spelling = standard_smiles(molecule)
+    return _without_stereo(spelling) or spelling
