@@ -37,7 +37,7 @@ def chem_pretrain(
     The folder of an interrupted run is resumed by the same command.
 
     Args:
-        file: the SMILES file; the first column of each line counts.
+        file: SMILES one a line, a table with a column of SMILES (.csv, .tsv), or an SDF; may be packed.
         out: run folder; holds prior.safetensors and model_card.md at the end.
         cell: kind of policy; mamba needs transformers.
         hidden_size: units a layer; 512, and 256 for mamba.
@@ -119,7 +119,7 @@ def chem_score(
     """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
 
     Args:
-        file: SMILES, one a line (.smi, .smi.gz; a name may follow), or a CSV with a column smiles.
+        file: SMILES one a line (a name may follow), a table with a column of SMILES (.csv, .tsv), or an SDF.
         oracle: a recipe, by name or file, or any file with its [oracle] table.
         out: folder for scores.csv, scores.sdf with poses, and report.html.
         screen: the reward from which a molecule is a hit; that of the recipe by default.
@@ -148,7 +148,7 @@ def chem_surrogate(
     """Fit a regression to scores, as a stand-in for a slow scorer, and print its held-out error.
 
     Args:
-        file: CSV with the columns smiles and the score's, such as scores.csv of `allmodes chem score`.
+        file: a table with a column of SMILES and the score's, such as scores.csv of `allmodes chem score`.
         out: the surrogate's file, for a component of kind "surrogate".
         column: the score's column.
         target: words for what it stands in for; the file's and the column's name by default.
