@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import gemmi
+
 from allmodes.chem.docking.box import Box, ligand_center
 from allmodes.chem.docking.receptor_file import check_receptor
-from allmodes.chem.docking.receptor_parts import Parts, describe, take_apart
+from allmodes.chem.docking.receptor_parts import Monomer, Parts, split_structure
 from allmodes.errors import InputError, one_line
 from allmodes.extras import require
 from allmodes.runs.files import write_text
@@ -32,9 +34,9 @@ class PreparedReceptor:
     receptor, reference_ligand (None when the file holds none), component: the files. chains, residues: what
     the receptor is made of. ligand: what the box goes around. completed: residues that lacked atoms
     (a chain's ends are left open).
-    replaced: residues that became standard ones. metals: ions that were kept. removed: other groups, and
-    waters as one entry. left_out: residues that meeko could not type. missing: stretches without coordinates,
-    which are not built.
+    replaced: residues that became standard ones. metals: ions that were kept. peptides: short chains that are
+    part of the receptor. removed: other groups, and waters as one entry. left_out: residues without a
+    backbone, and those that meeko could not type. missing: stretches without coordinates, which stay so.
     """
 
     receptor: Path
@@ -46,6 +48,7 @@ class PreparedReceptor:
     completed: tuple[str, ...]
     replaced: tuple[str, ...]
     metals: tuple[str, ...]
+    peptides: tuple[str, ...]
     removed: tuple[str, ...]
     left_out: tuple[str, ...]
     missing: tuple[str, ...]
@@ -56,8 +59,9 @@ class PreparedReceptor:
             "completed (atoms were missing)": self.completed,
             "replaced by the standard residue": self.replaced,
             "metal ions kept": self.metals,
+            "short peptides that are part of the receptor": self.peptides,
             "removed": self.removed,
-            "left out, since meeko cannot type them": self.left_out,
+            "left out, since they are incomplete or meeko cannot type them": self.left_out,
             "missing in the file and not built": self.missing,
         }
         return [
@@ -71,7 +75,7 @@ class PreparedReceptor:
 
 
 def prepare_receptor(
-    pdb: Path, out: Path, *, ligand: str | None = None, chains: Sequence[str] = (), ph: float = 7.4
+    file: Path, out: Path, *, ligand: str | None = None, chains: Sequence[str] = (), ph: float = 7.4
 ) -> PreparedReceptor:
     """Write receptor.pdbqt, reference_ligand.pdb and docking.toml into the folder `out`.
 
@@ -86,11 +90,15 @@ def prepare_receptor(
     if not 0 <= ph <= 14:
         raise InputError(f"`ph`: expected a pH from 0 to 14; got {ph:g}")
     require("receptors need", "pdbfixer", "meeko", extras="chem")
-    parts = take_apart(pdb, ligand=ligand, chains=chains)
-    fixed, completed, replaced, missing = _fix(parts.polymers, ph)
-    text, residues, left_out = _type(fixed, pdb)
+    parts = split_structure(file, ligand=ligand, chains=chains)
+    try:
+        fixed, completed, replaced, unknown = _fix(parts, ph)
+    except Exception as error:  # PDBFixer raises bare exceptions
+        raise InputError(f"{file}: PDBFixer cannot use it; {one_line(error)}") from error
+    text, residues, untyped = _type(fixed, parts, file)
+    left_out = (*parts.incomplete, *unknown, *untyped)
     if not residues:
-        raise InputError(f"{pdb}: expected residues that meeko can type; got none of {', '.join(left_out)}")
+        raise InputError(f"{file}: expected residues that meeko can type; got none of {', '.join(left_out)}")
     receptor, component = out / "receptor.pdbqt", out / "docking.toml"
     write_text(receptor, text + _metal_lines(parts))
     reference = None
@@ -105,57 +113,78 @@ def prepare_receptor(
         component=component,
         chains=parts.chains,
         residues=residues,
-        ligand=None if parts.ligand is None else describe(*parts.ligand),
+        ligand=None if parts.ligand is None else parts.ligand.label,
         completed=tuple(completed),
         replaced=(*parts.replaced, *replaced),
-        metals=tuple(describe(chain, residue) for chain, residue in parts.metals),
+        metals=tuple(group.label for group in parts.metals),
+        peptides=parts.peptides,
         removed=parts.removed,
-        left_out=tuple(left_out),
-        missing=tuple(missing),
+        left_out=left_out,
+        missing=parts.missing,
     )
 
 
-def _fix(polymers: str, ph: float) -> tuple[str, list[str], list[str], list[str]]:
-    """PDB with all atoms and hydrogens; residues completed, residues replaced, stretches not built."""
+def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]:
+    """PDB with all atoms and hydrogens; residues completed, residues replaced, residues nobody knows."""
     from openmm import Platform
-    from openmm.app import PDBFile
+    from openmm.app import Modeller, PDBFile
     from pdbfixer import PDBFixer
 
     # The reference platform gives the same coordinates on every machine.
-    fixer: Any = PDBFixer(pdbfile=io.StringIO(polymers), platform=Platform.getPlatformByName("Reference"))
-    fixer.findMissingResidues()
-    missing = [
-        f"{len(names)} residues of chain {list(fixer.topology.chains())[chain].id}"
-        for (chain, _), names in sorted(fixer.missingResidues.items())
-    ]
+    platform = Platform.getPlatformByName("Reference")
+    fixer: Any = PDBFixer(pdbfile=io.StringIO(parts.polymers), platform=platform)
     fixer.missingResidues = {}  # a loop built by guess is worse than a gap that is reported
     fixer.findNonstandardResidues()
-    replaced = [f"{_named(residue)} by {name}" for residue, name in fixer.nonstandardResidues]
+    known = {residue for residue, _ in fixer.nonstandardResidues}
+    for residue in fixer.topology.residues():
+        parent = _monomer(parts, residue).parent
+        if parent in fixer.templates and residue.name not in fixer.templates and residue not in known:
+            fixer.nonstandardResidues.append((residue, parent))
+    replaced = [f"{_monomer(parts, residue)} by {name}" for residue, name in fixer.nonstandardResidues]
     state = random.getstate()
     random.seed(_SEED)  # OpenMM starts hydrogens from random places
     try:
         fixer.replaceNonstandardResidues()
         fixer.findMissingAtoms()
         completed = [
-            f"{_named(residue)} ({' '.join(atom.name for atom in atoms)})"
+            f"{_monomer(parts, residue)} ({' '.join(atom.name for atom in atoms)})"
             for residue, atoms in sorted(fixer.missingAtoms.items(), key=lambda item: item[0].index)
         ]
         fixer.missingTerminals = {}  # where a file ends, the chain most often does not
         fixer.addMissingAtoms(seed=_SEED)
-        fixer.addMissingHydrogens(ph)
+        modeller: Any = Modeller(fixer.topology, fixer.positions)
+        states = [_monomer(parts, residue).state for residue in fixer.topology.residues()]
+        modeller.addHydrogens(pH=ph, variants=states, platform=platform)
     finally:
         random.setstate(state)
+    # meeko would look these up on the network.
+    typed = _typed_names()
+    unknown = [residue for residue in modeller.topology.residues() if residue.name not in typed]
+    names = [str(_monomer(parts, residue)) for residue in unknown]
+    modeller.delete(unknown)
     text = io.StringIO()
-    PDBFile.writeFile(fixer.topology, _with_real_hydrogens(fixer), text, keepIds=True)
-    return text.getvalue(), completed, replaced, missing
+    places = _with_real_hydrogens(modeller.topology, modeller.positions)
+    PDBFile.writeFile(modeller.topology, places, text, keepIds=True)
+    return text.getvalue(), completed, replaced, names
 
 
-def _with_real_hydrogens(fixer: Any) -> Any:
+def _monomer(parts: Parts, residue: Any) -> Monomer:
+    return parts.monomers[residue.chain.id, residue.id]
+
+
+def _typed_names() -> set[str]:
+    import meeko
+
+    templates = meeko.ResidueChemTemplates.create_from_defaults()
+    return {*templates.residue_templates, *templates.ambiguous}
+
+
+def _with_real_hydrogens(topology: Any, positions: Any) -> Any:
     """The positions, with each hydrogen at its usual distance: OpenMM's own is some .1 Å too long."""
     from openmm import unit
 
-    places = [place.value_in_unit(unit.angstrom) for place in fixer.positions]
-    for bond in fixer.topology.bonds():
+    places = [place.value_in_unit(unit.angstrom) for place in positions]
+    for bond in topology.bonds():
         hydrogen, heavy = sorted(bond, key=lambda atom: atom.element.atomic_number)
         if hydrogen.element.atomic_number == 1:
             center = places[heavy.index]
@@ -165,11 +194,7 @@ def _with_real_hydrogens(fixer: Any) -> Any:
     return unit.Quantity(places, unit.angstrom)
 
 
-def _named(residue: Any) -> str:
-    return f"{residue.name} {residue.chain.id} {residue.id}"
-
-
-def _type(pdb: str, source: Path) -> tuple[str, int, list[str]]:
+def _type(pdb: str, parts: Parts, file: Path) -> tuple[str, int, list[str]]:
     """PDBQT of a PDB with hydrogens, how many residues it holds, and those that meeko could not type."""
     import meeko
 
@@ -177,18 +202,37 @@ def _type(pdb: str, source: Path) -> tuple[str, int, list[str]]:
         polymer = meeko.Polymer.from_pdb_string(pdb, allow_bad_res=True)
         text, _ = meeko.PDBQTWriterLegacy.write_string_from_polymer(polymer)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{source}: meeko cannot use it; {one_line(error)}") from error
-    left_out = [f"{monomer.input_resname} {name}" for name, monomer in polymer.get_ignored_monomers().items()]
-    return text, len(polymer.get_valid_monomers()), left_out
+        raise InputError(f"{file}: meeko cannot use it; {one_line(error)}") from error
+    left_out = []
+    for place in polymer.get_ignored_monomers():
+        chain, _, number = place.partition(":")
+        left_out.append(str(parts.monomers[chain, number]))
+    lines = (_as_in_file(line, parts) for line in text.split("\n"))
+    return "\n".join(lines), len(polymer.get_valid_monomers()), left_out
+
+
+def _as_in_file(line: str, parts: Parts) -> str:
+    """A line of PDBQT with the chain and number of the file."""
+    if not line.startswith(("ATOM", "HETATM")):
+        return line
+    monomer = parts.monomers[line[21], line[22:26].strip()]
+    return f"{line[:21]}{_columns(monomer.chain, monomer.seqid)}{line[27:]}"
+
+
+def _columns(chain: str, seqid: gemmi.SeqId) -> str:
+    """Columns 22 to 27 of PDB: chain, number, insertion code."""
+    number = seqid.num or 0
+    return f"{chain[:1] or ' '}{number if -1000 < number < 10_000 else number % 10_000:4d}{seqid.icode}"
 
 
 def _metal_lines(parts: Parts) -> str:
     # Vina takes the type alone; the charge is the element's commonest and matters to other engines.
     return "".join(
-        f"HETATM{99999:5d} {atom.name:<4} {residue.name:>3} {chain[:1]}{residue.seqid.num:4d}    "
+        f"HETATM{99999:5d} {atom.name:<4} {residue.name:>3} {_columns(group.chain, residue.seqid)}   "
         f"{atom.pos.x:8.3f}{atom.pos.y:8.3f}{atom.pos.z:8.3f}{1:6.2f}{0:6.2f}    {2:+6.3f} "
         f"{atom.element.name:<2}\n"
-        for chain, residue in parts.metals
+        for group in parts.metals
+        for residue in group.residues
         for atom in residue
     )
 

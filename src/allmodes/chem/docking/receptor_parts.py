@@ -1,6 +1,6 @@
-"""A PDB file taken apart: polymers, the co-crystallised ligand, metal ions, and what nobody wants."""
+"""A structure split into polymers, the co-crystallised ligand, metal ions, and what nobody wants."""
 
-from collections import Counter
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,178 +8,318 @@ from typing import final
 
 import gemmi
 
+from allmodes.chem.docking.box import MAX_REFERENCE_ATOMS
+from allmodes.chem.docking.groups import (
+    ADDITIVES,
+    Group,
+    describe,
+    distance,
+    groups_of,
+    missing_backbone,
+    named_chain,
+    state_of,
+)
+from allmodes.chem.docking.locations import keep_one_location
+from allmodes.chem.docking.structure_file import missing_stretches, read_structure
 from allmodes.errors import InputError
 
-Group = tuple[str, gemmi.Residue]  # the chain's name, the residue
+# A group this near to a kept polymer, in Å, belongs to it, even if another is nearer still.
+TOUCH = 5.0
+# Farther away, in Å, nothing belongs to a polymer.
+REACH = 20.0
+# A peptide of at most so many residues may be a ligand: some 250 heavy atoms.
+MAX_PEPTIDE = 30
+# `--ligand none`: no reference ligand, whatever the file holds.
+NO_LIGAND = "none"
+_LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
-# Metal ions that hold sites together and that Vina has a type for; Na, K and the like come from the buffer.
-METALS = frozenset({"Mg", "Mn", "Zn", "Ca", "Fe", "Co", "Ni", "Cu"})
-# What crystals are grown, frozen and sugared in: never the ligand unless it is named.
-ADDITIVES = frozenset(
-    {
-        *("GOL", "EDO", "PEG", "PGE", "PG4", "1PE", "P6G", "MPD", "DMS", "IPA", "EOH", "MOH", "ACT", "ACY"),
-        *("FMT", "CIT", "FLC", "TLA", "MLI", "SO4", "PO4", "NO3", "TRS", "EPE", "MES", "BTB", "IMD", "BME"),
-        *("DTT", "UNX", "UNL", "NAG", "NDG", "MAN", "BMA", "FUC", "BOG", "LDA"),
-    }
-)
+
+@final
+@dataclass(frozen=True)
+class Monomer:
+    """A residue of a kept polymer as the file has it, and the state of protonation that its name says."""
+
+    chain: str
+    seqid: gemmi.SeqId
+    name: str
+    state: str | None
+    parent: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name} {named_chain(self.chain)} {self.seqid}"
 
 
 @final
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a file: the polymers as PDB, kept chains, ligand, metal ions, and words on the rest.
+    """The parts of a file: the polymers as PDB, their chains, ligand, metal ions, and lists for the user.
 
+    monomers: by the chain and number that residues have in `polymers`, where no two share them. incomplete:
+    residues without a backbone, which are left out. peptides: short chains that are part of the receptor.
     replaced: selenomethionines, which are methionines now. removed: everything that is in no other part.
+    missing: stretches without coordinates.
     """
 
     polymers: str
+    monomers: dict[tuple[str, str], Monomer]
     chains: tuple[str, ...]
     ligand: Group | None
     ligand_pdb: str
     metals: tuple[Group, ...]
+    peptides: tuple[str, ...]
+    incomplete: tuple[str, ...]
     replaced: tuple[str, ...]
     removed: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
-def describe(chain: str, residue: gemmi.Residue) -> str:
-    """A group in words: residue name, chain, number."""
-    return f"{residue.name} {chain} {residue.seqid}"
-
-
-def take_apart(pdb: Path, *, ligand: str | None, chains: Sequence[str]) -> Parts:
-    """The parts of a PDB file; raises `InputError` for what `prepare_receptor` says."""
-    structure = _read(pdb)
+def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) -> Parts:
+    """The parts of a PDB or mmCIF file; raises `InputError` for what `prepare_receptor` says."""
+    structure, further_models = read_structure(file)
     model = structure[0]
-    selenium = _without_selenium(structure)
-    present = [chain.name for chain in model if len(chain.get_polymer())]
-    if not present:
-        raise InputError(f"{pdb}: expected a PDB file with a protein or nucleic acid; got none")
-    if unknown := [name for name in chains if name not in present]:
-        raise InputError(
-            f"{pdb}: `--chains`: expected some of {', '.join(present)}; got {', '.join(unknown)}"
-        )
-    kept = [name for name in present if not chains or name in chains]
-    groups = [
-        (chain.name, residue)
-        for chain in model
-        if chain.name in kept
-        for residue in chain
-        if residue.entity_type != gemmi.EntityType.Polymer
-    ]
-    waters = [group for group in groups if group[1].is_water()]
-    metals = [group for group in groups if len(group[1]) == 1 and group[1][0].element.name in METALS]
-    others = [group for group in groups if group not in waters and group not in metals]
-    chosen = _choose(others, ligand, pdb)
-    counts = Counter(describe(*group) for group in others if group is not chosen)
-    removed = [*counts, *([f"water ({len(waters)})"] if waters else [])]
-    if dropped := [chain.name for chain in model if chain.name not in kept]:
-        removed.append(f"chains {', '.join(dict.fromkeys(dropped))}")
+    missing = missing_stretches(structure)
+    parents = {(m.chain_name, str(m.res_id.seqid)): m.parent_comp_id for m in structure.mod_residues}
+    less_occupied = keep_one_location(model)
+    groups = groups_of(model)
+    kept, dropped = _kept_polymers(groups, chains, file)
+    chosen = _choose(groups, kept, ligand, chains, file)
+    if chosen is not None and chosen.is_polymer:
+        kept = [polymer for polymer in kept if polymer is not chosen]
+        dropped = [polymer for polymer in dropped if polymer is not chosen]
+    near = _Nearness(kept, groups, chains)
+    waters = [group for group in groups if not group.is_polymer and group.residues[0].is_water()]
+    others = [group for group in groups if not group.is_polymer and not group.residues[0].is_water()]
+    metals = [group for group in others if group is not chosen and group.is_metal and near.belongs(group)]
+    gone = [group for group in others if group is not chosen and group not in metals]
+    removed = [group.label for group in gone]
+    removed += [f"{describe(chain, residue)} (less occupied)" for chain, residue in less_occupied]
+    removed += [f"water ({len(waters)})"] if waters else []
+    if dropped:
+        removed.append(f"chains {', '.join(dict.fromkeys(named_chain(group.chain) for group in dropped))}")
+    if further_models:
+        removed.append(f"models after the first ({further_models})")
+    incomplete = _incomplete(kept, file)
+    polymers, monomers = _polymers(kept, parents)
+    in_receptor = {polymer.chain for polymer in kept}
     return Parts(
-        polymers=_polymers(structure, kept),
-        chains=tuple(dict.fromkeys(kept)),
+        polymers=polymers,
+        monomers=monomers,
+        chains=tuple(dict.fromkeys(named_chain(polymer.chain) for polymer in kept)),
         ligand=chosen,
-        ligand_pdb="" if chosen is None else _pdb_of(*chosen),
+        ligand_pdb="" if chosen is None else _pdb_of(chosen),
         metals=tuple(metals),
-        replaced=tuple(f"{words} by MET" for name, words in selenium if name in kept),
-        removed=tuple(removed),
+        peptides=tuple(f"{group.label} ({group.size})" for group in _peptides(kept)),
+        incomplete=incomplete,
+        replaced=tuple(f"{monomer} by MET" for monomer in monomers.values() if monomer.name == "MSE"),
+        removed=tuple(dict.fromkeys(removed)),
+        missing=tuple(
+            f"{count} residues of chain {named_chain(chain)}"
+            for chain, count in missing
+            if chain in in_receptor
+        ),
     )
 
 
-def _read(pdb: Path) -> gemmi.Structure:
-    if not pdb.is_file():
-        raise InputError(f"expected a PDB file; got no {pdb}")
-    try:
-        structure = gemmi.read_pdb(str(pdb))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"{pdb}: expected a PDB file; {' '.join(str(error).split())}") from error
-    if len(structure) == 0:
-        raise InputError(f"{pdb}: expected a PDB file; got no atom")
-    structure.merge_chain_parts()  # ligands and waters are listed after all polymers
-    structure.setup_entities()
-    while len(structure) > 1:
-        del structure[1]
-    for chain in structure[0]:
-        for residue in chain:
-            _keep_best_location(residue)
-    return structure
+@final
+class _Nearness:
+    """Which groups belong to the kept polymers, by distance.
+
+    chains: those that are named to be kept. A group in one that holds no polymer belongs to those kept.
+    """
+
+    def __init__(self, kept: list[Group], groups: list[Group], chains: Sequence[str]) -> None:
+        polymers = [group for group in groups if group.is_polymer]
+        self._kept, self._dropped = _search(kept), _search([p for p in polymers if p not in kept])
+        self._named = {_plain(name) for name in chains} - {polymer.chain for polymer in polymers}
+
+    def belongs(self, group: Group) -> bool:
+        """Whether a group touches a kept polymer, or none is nearer and it is not far away."""
+        to_kept = distance(group.heavy, self._kept)
+        if to_kept <= TOUCH or group.chain in self._named:
+            return to_kept <= REACH
+        return to_kept <= min(distance(group.heavy, self._dropped), REACH)
 
 
-def _keep_best_location(residue: gemmi.Residue) -> None:
-    occupancy: Counter[str] = Counter()
-    for atom in residue:
-        if atom.altloc != "\0":
-            occupancy[atom.altloc] += round(1000 * atom.occ)  # whole numbers, so that ties are ties
-    if not occupancy:
-        return
-    best = min(occupancy, key=lambda location: (-occupancy[location], location))
-    names = {atom.name for atom in residue if atom.altloc in ("\0", best)}
-    seen: set[str] = set()
-    for index in reversed(range(len(residue))):
-        atom = residue[index]
-        # An atom that only another location has is better than a hole.
-        keep = atom.altloc in ("\0", best) or (atom.name not in names and atom.name not in seen)
-        if not keep:
-            del residue[index]
-            continue
-        seen.add(atom.name)
-        atom.altloc = "\0"
+def _search(polymers: list[Group]) -> gemmi.NeighborSearch | None:
+    if not polymers:
+        return None
+    model = gemmi.Model(1)
+    for index, polymer in enumerate(polymers):
+        model.add_chain(gemmi.Chain(polymer.chain))
+        for residue in polymer.residues:
+            model[index].add_residue(residue)
+    # Without a unit cell there are no images.
+    return gemmi.NeighborSearch(model, gemmi.UnitCell(), REACH).populate(include_h=False)
 
 
-def _without_selenium(structure: gemmi.Structure) -> list[tuple[str, str]]:
-    """Make methionine of selenomethionine, sulfur where selenium was; chain and words for each."""
-    done = []
-    for chain in structure[0]:
-        for residue in chain:
-            if residue.name == "MSE" and residue.entity_type == gemmi.EntityType.Polymer:
-                done.append((chain.name, describe(chain.name, residue)))
-                residue.name = "MET"
-                residue.het_flag = "A"
-                for atom in residue:
-                    if atom.element.name == "Se":
-                        atom.name, atom.element = "SD", gemmi.Element("S")
-    for entity in structure.entities:
-        entity.full_sequence = ["MET" if name == "MSE" else name for name in entity.full_sequence]
-    return done
-
-
-def _choose(others: list[Group], ligand: str | None, pdb: Path) -> Group | None:
-    """The group called `ligand`, or the only one that can be meant; of several copies the first."""
-    if ligand is None:
-        candidates = [
-            group
-            for group in others
-            if group[1].name not in ADDITIVES and sum(not atom.is_hydrogen() for atom in group[1]) > 5
-        ]
-    else:
-        candidates = [group for group in others if group[1].name == ligand.upper()]
-    if ligand is not None and not candidates:
-        there = ", ".join(dict.fromkeys(describe(*group) for group in others)) or "no such group"
+def _kept_polymers(groups: list[Group], chains: Sequence[str], file: Path) -> tuple[list[Group], list[Group]]:
+    """The polymers of the chains that are asked for, and the others."""
+    wanted = [_plain(name) for name in chains]
+    polymers = [group for group in groups if group.is_polymer]
+    if not polymers:
+        raise InputError(f"{file}: expected a PDB or mmCIF file with a protein or nucleic acid; got none")
+    present = list(dict.fromkeys(group.chain for group in groups))
+    if unknown := [name for name in wanted if name not in present]:
         raise InputError(
-            f"{pdb}: `--ligand`: expected a group of the kept chains; got {ligand!r}, not {there}"
+            f"{file}: `--chains`: expected some of {', '.join(map(named_chain, present))}; "
+            f"got {', '.join(map(named_chain, unknown))}"
         )
-    if len({group[1].name for group in candidates}) > 1:
-        listed = ", ".join(f"{describe(*group)} ({len(group[1])} atoms)" for group in candidates)
-        raise InputError(f"{pdb}: `--ligand`: expected the name of one ligand; there are {listed}")
+    kept = [group for group in polymers if not wanted or group.chain in wanted]
+    if not kept:
+        with_polymer = dict.fromkeys(named_chain(group.chain) for group in polymers)
+        raise InputError(
+            f"{file}: `--chains`: expected a protein or nucleic acid, which chains {', '.join(with_polymer)} "
+            f"hold; got {', '.join(map(named_chain, wanted))}"
+        )
+    return kept, [group for group in polymers if group not in kept]
+
+
+def _plain(chain: str) -> str:
+    """A chain's name as on the command line, where `''` and a space stand for a blank one."""
+    return chain.strip().strip("'")
+
+
+def _peptides(polymers: list[Group]) -> list[Group]:
+    """Peptides that may be ligands: short, and at most half as long as the longest polymer."""
+    longest = max((len(polymer.residues) for polymer in polymers), default=0)
+    return [
+        polymer
+        for polymer in polymers
+        if polymer.is_peptide and len(polymer.residues) <= min(MAX_PEPTIDE, longest // 2)
+    ]
+
+
+def _choose(
+    groups: list[Group], kept: list[Group], ligand: str | None, chains: Sequence[str], file: Path
+) -> Group | None:
+    """The group that `ligand` calls, or the only one that can be meant; of several copies the first."""
+    near = _Nearness(kept, groups, chains)
+    others = [group for group in groups if not group.is_polymer and not group.residues[0].is_water()]
+    if ligand is not None and ligand.lower() == NO_LIGAND:
+        return None
+    if ligand is not None:
+        return _named(groups, kept, others, near, ligand, file)
+    candidates = [
+        group
+        for group in others
+        if group.name not in ADDITIVES and len(group.heavy) > 5 and near.belongs(group)
+    ]
+    # Who names a peptide's chain to be kept has said that it is part of the receptor.
+    candidates += [] if chains else _peptides(kept)
+    names = {group.label if group.is_polymer else group.name for group in candidates}
+    if len(names) > 1 or any(group.is_polymer or group.is_cofactor for group in candidates):
+        listed = ", ".join(f"{group.label} ({group.size})" for group in candidates)
+        peptide = next((group for group in candidates if group.is_polymer), None)
+        hint = "" if peptide is None else f", the chain of a peptide ({named_chain(peptide.chain)})"
+        raise InputError(
+            f"{file}: `--ligand`: expected the name of one ligand{hint} or `{NO_LIGAND}`; there are {listed}"
+        )
     return candidates[0] if candidates else None
 
 
-def _polymers(structure: gemmi.Structure, kept: Sequence[str]) -> str:
-    copy = structure.clone()
-    model = copy[0]
-    for index in reversed(range(len(model))):
-        chain = model[index]
-        for place in reversed(range(len(chain))):
-            if chain.name not in kept or chain[place].entity_type != gemmi.EntityType.Polymer:
-                del chain[place]
-        if len(chain) == 0:
-            del model[index]
-    return copy.make_pdb_string(gemmi.PdbWriteOptions(minimal=False))
+def _named(
+    groups: list[Group], kept: list[Group], others: list[Group], near: _Nearness, ligand: str, file: Path
+) -> Group:
+    called = [g for g in others if ligand.upper() in (g.name.upper(), g.label.upper())]
+    if not called:
+        called = [
+            group for group in groups if group.is_polymer and ligand in (group.chain or "''", group.label)
+        ]
+    if not called:
+        there = [*filter(near.belongs, others), *_peptides([g for g in groups if g.is_polymer])]
+        listed = ", ".join(dict.fromkeys(group.label for group in there)) or "no such group"
+        raise InputError(
+            f"{file}: `--ligand`: expected a group of the kept chains; got {ligand!r}, not {listed}"
+        )
+    if called[0].is_polymer:
+        near = _Nearness([g for g in kept if g is not called[0]], called, chains=())
+        if len(called[0].heavy) > MAX_REFERENCE_ATOMS or kept == called[:1]:
+            raise InputError(
+                f"{file}: `--ligand`: expected a ligand of at most {MAX_REFERENCE_ATOMS} heavy atoms "
+                f"beside a receptor; chain {named_chain(called[0].chain)} has {len(called[0].heavy)}"
+            )
+    chosen = next(filter(near.belongs, called), None)
+    if chosen is None:
+        chains = ", ".join(dict.fromkeys(named_chain(group.chain) for group in kept))
+        raise InputError(
+            f"{file}: `--ligand`: expected a group near the kept chains {chains}; "
+            f"{', '.join(group.label for group in called)} is not"
+        )
+    return chosen
 
 
-def _pdb_of(chain: str, residue: gemmi.Residue) -> str:
+def _incomplete(kept: list[Group], file: Path) -> tuple[str, ...]:
+    """Amino acids without a backbone, which nothing can complete; raises `InputError` where most are."""
+    residues = [(polymer.chain, residue) for polymer in kept for residue in polymer.residues]
+    lacking = [(chain, residue, missing_backbone(residue)) for chain, residue in residues]
+    lacking = [item for item in lacking if item[2]]
+    bare = [
+        residue
+        for _, residue in residues
+        if residue.name != "GLY" and {a.name for a in residue} <= {"N", "CA", "C", "O", "OXT", "H", "HA"}
+    ]
+    for count, what in ((len(lacking), "a backbone (N, CA, C)"), (len(bare), "side chains")):
+        if 2 * count > len(residues):
+            raise InputError(
+                f"{file}: expected a structure of all atoms; {count} of {len(residues)} residues lack {what}"
+            )
+    return tuple(f"{describe(chain, residue)} (no {' '.join(names)})" for chain, residue, names in lacking)
+
+
+def _polymers(
+    kept: list[Group], parents: dict[tuple[str, str], str]
+) -> tuple[str, dict[tuple[str, str], Monomer]]:
+    """Kept polymers as PDB under chains and numbers of our own, and what stands for what.
+
+    One letter would not hold mmCIF's chains, and copies under one letter would be one chain.
+    """
     structure = gemmi.Structure()
-    model = gemmi.Model(1)
-    model.add_chain(gemmi.Chain(chain[:1]))
-    model[0].add_residue(residue)
-    structure.add_model(model)
+    structure.add_model(gemmi.Model(1))
+    numbers = dict.fromkeys(_LETTERS, 0)
+    monomers = {}
+    for index, polymer in enumerate(kept):
+        letter = _LETTERS[index % len(_LETTERS)]
+        chain = gemmi.Chain(letter)
+        for residue in polymer.residues:
+            if missing_backbone(residue):
+                continue
+            numbers[letter] += 1
+            state = state_of(residue)
+            seqid = residue.seqid
+            parent = parents.get((polymer.chain, str(seqid)))
+            monomers[letter, str(numbers[letter])] = Monomer(
+                polymer.chain, seqid, residue.name, None if state is None else state[1], parent
+            )
+            chain.add_residue(_standard(residue, numbers[letter]))
+        if len(chain):
+            structure[0].add_chain(chain)
+    return structure.make_pdb_string(gemmi.PdbWriteOptions(minimal=True)), monomers
+
+
+def _standard(residue: gemmi.Residue, number: int) -> gemmi.Residue:
+    """A copy under a number and a standard name; of selenomethionine, sulfur where selenium was."""
+    copy = residue.clone()
+    copy.seqid = gemmi.SeqId(number, " ")
+    copy.entity_type = gemmi.EntityType.Polymer
+    copy.het_flag = "A"
+    state = state_of(residue)
+    if state is not None:
+        copy.name = state[0]
+    if copy.name == "MSE":
+        copy.name = "MET"
+        for atom in copy:
+            if atom.element.name == "Se":
+                atom.name, atom.element = "SD", gemmi.Element("S")
+    copy.name = copy.name[:3]
+    return copy
+
+
+def _pdb_of(group: Group) -> str:
+    structure = gemmi.Structure()
+    structure.add_model(gemmi.Model(1))
+    structure[0].add_chain(gemmi.Chain(group.chain[:1]))
+    for residue in group.residues:
+        copy = residue.clone()
+        copy.name = copy.name[:3]  # PDB has no column for more
+        structure[0][0].add_residue(copy)
     return structure.make_pdb_string(gemmi.PdbWriteOptions(minimal=True))

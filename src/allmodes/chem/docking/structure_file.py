@@ -1,0 +1,102 @@
+"""PDB and mmCIF files, read into the first model of a gemmi structure."""
+
+from itertools import groupby
+from pathlib import Path
+
+import gemmi
+
+from allmodes.chem.docking.box import coordinates
+from allmodes.errors import InputError, one_line
+from allmodes.runs.files import read_text
+
+# Columns of PDB that are read: charges beyond them are not used and may be malformed.
+_COLUMNS = 78
+# Columns 73 to 80 of files from before 1996 hold the entry's name and the line's number.
+_OLD_COLUMNS = 72
+
+
+def read_structure(path: Path) -> tuple[gemmi.Structure, int]:
+    """The first model of a PDB or mmCIF file, packed or not, and the number of further models.
+
+    Its content tells which of both it is. Chains and numbers are the authors' in both; deuterium is hydrogen.
+    Raises `InputError` for a file that is missing or neither, and for a coordinate that is no number.
+    """
+    if not path.is_file():
+        raise InputError(f"expected a PDB or mmCIF file; got no {path}")
+    text = read_text(path)
+    try:
+        structure = _from_cif(text) if _is_cif(text) else _from_pdb(text, path)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected a PDB or mmCIF file; {one_line(error)}") from error
+    if len(structure) == 0 or not any(len(residue) for chain in structure[0] for residue in chain):
+        raise InputError(f"{path}: expected a PDB or mmCIF file; got no atom")
+    further = len(structure) - 1
+    while len(structure) > 1:
+        del structure[1]
+    for chain in structure[0]:
+        for residue in chain:
+            for atom in residue:
+                _check_place(atom, residue, chain.name, path)
+                if atom.element.name == "D":
+                    atom.element = gemmi.Element("H")
+                    atom.name = "H" + atom.name[1:] if atom.name.startswith("D") else atom.name
+    return structure, further
+
+
+def missing_stretches(structure: gemmi.Structure) -> list[tuple[str, int]]:
+    """Chain and length of each stretch of the sequence, as the file states it, that has no coordinates."""
+    copy = structure.clone()
+    copy.merge_chain_parts()
+    copy.setup_entities()
+    copy.assign_label_seq_id()
+    stretches = []
+    for chain in copy[0]:
+        polymer = chain.get_polymer()
+        entity = copy.get_entity_of(polymer) if len(polymer) else None
+        if entity is None:
+            continue
+        seen = {residue.label_seq for residue in polymer}
+        places = range(1, len(entity.full_sequence) + 1)
+        runs = groupby(places, key=lambda place, seen=seen: place in seen)
+        stretches += [(chain.name, sum(1 for _ in run)) for is_seen, run in runs if not is_seen]
+    return stretches
+
+
+def _is_cif(text: str) -> bool:
+    lines = (line.strip() for line in text.split("\n"))
+    return next((line for line in lines if line and not line.startswith("#")), "").lower().startswith("data_")
+
+
+def _from_cif(text: str) -> gemmi.Structure:
+    document = gemmi.cif.read_string(text)
+    block = next((block for block in document if block.find_loop("_atom_site.Cartn_x")), None)
+    if block is None:
+        return gemmi.Structure()
+    return gemmi.make_structure_from_block(block)
+
+
+def _from_pdb(text: str, path: Path) -> gemmi.Structure:
+    columns = _COLUMNS
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.startswith("ENDMDL"):
+            break
+        if line.startswith(("ATOM  ", "HETATM")):
+            # gemmi takes what is no number for 0.
+            coordinates((line[30:38], line[38:46], line[46:54]), where=str(path), line=number)
+            element = line[76:78].strip()
+            if element and not element.isalpha():
+                columns = _OLD_COLUMNS
+    # Copies of a chain under one letter are apart in what TER ends.
+    return gemmi.read_pdb_string(text, max_line_length=columns, split_chain_on_ter=True)
+
+
+def _check_place(atom: gemmi.Atom, residue: gemmi.Residue, chain: str, path: Path) -> None:
+    # PDB, which the next programs read, has 8 columns for each.
+    if not all(-1000 < x < 10_000 for x in atom.pos.tolist()):
+        place = " ".join(f"{x:g}" for x in atom.pos.tolist())
+        raise InputError(
+            f"{path}: atom {atom.name} of {residue.name} {chain} {residue.seqid}: "
+            f"expected coordinates between -1000 and 10000; got {place}"
+        )
