@@ -91,14 +91,15 @@ def chem_receptor(
     chains: tuple[str, ...] = (),
     ph: float = 7.4,
 ) -> None:
-    """Prepare a receptor for docking from a PDB file as it is downloaded.
+    """Prepare a receptor for docking from a PDB or mmCIF file as it is downloaded.
 
     Args:
-        file: the PDB file.
+        file: the file, packed or not.
         out: folder for receptor.pdbqt, reference_ligand.pdb and docking.toml, the component for a recipe.
-        ligand: residue name of the co-crystallised ligand, around which the box is put.
-        chains: chains to keep; all by default.
-        ph: hydrogens are added as at this pH.
+        ligand: residue name of the co-crystallised ligand, or chain of a peptide, around which the box is
+            put; none for no ligand.
+        chains: chains to keep, '' for a blank one; all by default. Ions and ligand follow by their distance.
+        ph: hydrogens are added as at this pH, unless a residue's name says its state (HID, ASH).
     """
     require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.docking.receptor import prepare_receptor

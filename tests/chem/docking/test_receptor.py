@@ -13,40 +13,16 @@ from allmodes.chem.docking.receptor import PreparedReceptor, prepare_receptor
 from allmodes.chem.docking.scorer import make_docking_scorer
 from allmodes.errors import InputError
 from allmodes.runs.oracle_config import DockingComponent
+from structures import Lines, as_cif, atom_line, peptide, place_of, write
 
-Lines = list[str]
 LIGAND_CENTER = (6.0, 1.0, -2.0)
 
 
-def _line(name: str, residue: str, chain: str, number: int, place: tuple[float, ...], element: str) -> str:
-    x, y, z = place
-    padded = f" {name:<3}" if len(element) == 1 else f"{name:<4}"
-    return (
-        f"HETATM    1 {padded} {residue:>3} {chain}{number:4d}    {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"  1.00 20.00          {element:>2}"
-    )
-
-
-@pytest.fixture(scope="module")
-def peptide() -> Lines:
-    """Ala-His-Ser-Met-Asp-Lys without hydrogens, as ATOM lines of chain A."""
-    molecule = Chem.AddHs(Chem.MolFromSequence("AHSMDK"))
-    parameters = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = 1
-    assert rdDistGeom.EmbedMolecule(molecule, parameters) == 0
-    block = Chem.MolToPDBBlock(Chem.RemoveHs(molecule))
-    return [line for line in block.splitlines() if line.startswith("ATOM")]
-
-
-def _shifted(lines: Lines, chain: str, by: float) -> Lines:
-    return [f"{line[:21]}{chain}{line[22:30]}{float(line[30:38]) + by:8.3f}{line[38:]}" for line in lines]
-
-
 @pytest.fixture
-def complex_lines(peptide: Lines) -> Lines:
+def complex_lines() -> Lines:
     """Ser lacks OG, His has NE2 twice, Met is selenomethionine; ligand, glycerol, Zn, Na, water."""
     first: Lines = []
-    for line in peptide:
+    for line in peptide("AHSMDK"):
         name, residue = line[12:16].strip(), line[17:20]
         if residue == "SER" and name == "OG":
             continue
@@ -63,15 +39,25 @@ def complex_lines(peptide: Lines) -> Lines:
         (x + dx, y + dy, z)
         for dx, dy in ((1.2, 0.7), (0, 1.4), (-1.2, 0.7), (-1.2, -0.7), (0, -1.4), (1.2, -0.7))
     ]
-    ligand = [_line(f"C{i}", "XYZ", "A", 301, place, "C") for i, place in enumerate(ring, 1)]
-    ligand += [_line("H1", "XYZ", "A", 301, (90.0, 90.0, 90.0), "H")]
-    glycerol = [_line(f"C{i}", "GOL", "A", 302, (x, y, z + 9 + 1.5 * i), "C") for i in range(6)]
-    waters = [_line("O", "HOH", "A", 400 + i, (20.0 + i, 0.0, 0.0), "O") for i in range(3)]
+    ligand = [atom_line(f"C{i}", "XYZ", "A", 301, place, "C") for i, place in enumerate(ring, 1)]
+    ligand += [atom_line("H1", "XYZ", "A", 301, (90.0, 90.0, 90.0), "H")]
+    glycerol = [atom_line(f"C{i}", "GOL", "A", 302, (x, y, z + 9 + 1.5 * i), "C") for i in range(6)]
+    waters = [atom_line("O", "HOH", "A", 400 + i, (20.0 + i, 0.0, 0.0), "O") for i in range(3)]
     ions = [
-        _line("ZN", "ZN", "A", 303, (12.0, 8.0, 0.0), "ZN"),
-        _line("NA", "NA", "A", 304, (15.0, 8.0, 0.0), "NA"),
+        atom_line("ZN", "ZN", "A", 303, (12.0, 8.0, 0.0), "ZN"),
+        atom_line("NA", "NA", "A", 304, (15.0, 8.0, 0.0), "NA"),
     ]
-    return [*first, "TER", *_shifted(peptide, "B", 30.0), "TER", *ligand, *glycerol, *ions, *waters, "END"]
+    return [
+        *first,
+        "TER",
+        *peptide("AHSMDK", "B", shift=30.0),
+        "TER",
+        *ligand,
+        *glycerol,
+        *ions,
+        *waters,
+        "END",
+    ]
 
 
 @pytest.fixture
@@ -183,7 +169,7 @@ def test_all_chains_are_kept_and_stretches_without_coordinates_are_said(
 def test_the_ligand_is_named_where_there_are_several(
     prepare: Callable[..., PreparedReceptor], complex_lines: Lines
 ) -> None:
-    other = [_line(f"C{i}", "QQQ", "B", 301, (40.0 + 1.5 * i, 0.0, 0.0), "C") for i in range(7)]
+    other = [atom_line(f"C{i}", "QQQ", "B", 301, (40.0 + 1.5 * i, 0.0, 0.0), "C") for i in range(7)]
     lines = [*complex_lines[:-1], *other, "END"]
     with pytest.raises(InputError, match=r"there are XYZ A 301 \(7 atoms\), QQQ B 301 \(7 atoms\)"):
         prepare(lines)
@@ -209,12 +195,12 @@ def test_without_a_ligand_the_component_asks_for_a_centre(
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (None, {}, r"expected a PDB file; got no .*complex\.pdb"),
-        ("<html>404</html>\n", {}, "expected a PDB file"),
+        (None, {}, r"expected a PDB or mmCIF file; got no .*complex\.pdb"),
+        ("<html>404</html>\n", {}, "expected a PDB or mmCIF file"),
         (
             "HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00           O\n",
             {},
-            "expected a PDB file with a protein",
+            "expected a PDB or mmCIF file with a protein",
         ),
         ("", {"ph": 15.0}, "`ph`: expected a pH from 0 to 14; got 15"),
     ],
@@ -234,3 +220,166 @@ def test_chains_that_are_not_there_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="`--chains`: expected some of A, B; got C"):
         prepare(complex_lines, chains=["A", "C"])
+
+
+@pytest.mark.parametrize("ligand", ["XYZ", "A1LU6"])
+def test_pdb_and_mmcif_give_the_same_receptor(ligand: str, complex_lines: Lines, tmp_path: Path) -> None:
+    pdb = write(tmp_path / "a.pdb", complex_lines[:-1])
+    first = prepare_receptor(pdb, tmp_path / "out")
+    written = first.receptor.read_bytes(), first.reference_ligand
+    cif = as_cif(pdb)
+    cif.write_text(cif.read_text().replace("XYZ", ligand))
+    second = prepare_receptor(cif, tmp_path / "other")
+    assert second.receptor.read_bytes() == written[0]
+    assert second.ligand == f"{ligand} A 301"
+    assert (second.metals, second.removed) == (first.metals, first.removed)
+    assert (second.completed, second.replaced) == (first.completed, first.replaced)
+    assert first.reference_ligand is not None
+    assert second.reference_ligand is not None
+    centers = [ligand_center(path, where="") for path in (first.reference_ligand, second.reference_ligand)]
+    assert centers[0] == pytest.approx(centers[1], abs=1e-3)
+
+
+def hydrogens(path: Path, number: int) -> set[str]:
+    """Names of the polar hydrogens of a residue's side chain."""
+    return {
+        line[12:16].strip()
+        for line in path.read_text().splitlines()
+        if line.startswith("ATOM") and int(line[22:26]) == number and line[77:79].strip() == "HD"
+    } - {"H", "H2", "H3"}
+
+
+def renamed(lines: Lines, names: dict[int, str]) -> Lines:
+    """Residues under other names."""
+    return [f"{line[:17]}{names.get(int(line[22:26]), line[17:20])}{line[20:]}" for line in lines]
+
+
+STATES = peptide("GHGDGEGKGCG")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("HID", "ASH", "GLH", "LYN", "CYX"), ({"HD1"}, {"HD2"}, {"HE2"}, {"HZ2", "HZ3"}, set())),
+        (("HIE", "ASP", "GLH", "LYS", "CYM"), ({"HE2"}, set(), {"HE2"}, {"HZ1", "HZ2", "HZ3"}, set())),
+        (("HIP", "ASH", "GLU", "LYN", "CYS"), ({"HD1", "HE2"}, {"HD2"}, set(), {"HZ2", "HZ3"}, {"HG"})),
+        (("HSP", "ASP", "GLU", "LYS", "CYS"), ({"HD1", "HE2"}, set(), set(), {"HZ1", "HZ2", "HZ3"}, {"HG"})),
+    ],
+)
+@pytest.mark.parametrize("ph", [2.0, 7.4])
+def test_names_of_protonation_states_are_kept_at_any_ph(
+    names: tuple[str, ...], expected: tuple[set[str], ...], ph: float, tmp_path: Path
+) -> None:
+    lines = renamed(STATES, dict(zip((2, 4, 6, 8, 10), names, strict=True)))
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out", ph=ph)
+    assert done.residues == 11
+    found = [hydrogens(done.receptor, number) for number in (2, 4, 6, 8, 10)]
+    plain = {"ASP": {"HD2"} if ph == 2.0 else set(), "GLU": {"HE2"} if ph == 2.0 else set()}
+    assert found == [plain.get(name, state) for name, state in zip(names, expected, strict=True)]
+
+
+def test_a_phosphate_under_the_name_of_a_state_is_no_state(tmp_path: Path) -> None:
+    """HIP is phosphohistidine in the PDB: it becomes histidine, with a word."""
+    lines = renamed(STATES, {2: "HIP"})
+    x, y, z = place_of(lines, 2, "ND1")
+    lines.insert(8, atom_line("P", "HIP", "A", 2, (x, y + 1.7, z), "P"))
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out")
+    assert done.replaced == ("HIP A 2 by HIS",)
+    assert len(hydrogens(done.receptor, 2)) == 1
+
+
+def test_a_residue_that_nobody_knows_is_left_out_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("something was looked up")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    lines = renamed(peptide("GALVKSG"), {3: "22Q", 5: "UNK"})
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out")
+    assert done.left_out == ("22Q A 3", "UNK A 5")
+    assert done.residues == 5
+    assert any(line.startswith("left out") and line.endswith("22Q A 3, UNK A 5") for line in done.lines())
+
+
+def test_incomplete_residues_are_completed_or_left_out(tmp_path: Path) -> None:
+    kept = {3: {"CA"}, 5: {"N", "CA", "C", "O"}, 9: {"N", "CA", "C", "O", "CB"}}
+    lines = [
+        line
+        for line in peptide("GALVKSGALVKS")
+        if line[12:16].strip() in kept.get(int(line[22:26]), {line[12:16].strip()})
+    ]
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out")
+    assert done.left_out == ("LEU A 3 (no N C)",)
+    assert [name.split(" (")[0] for name in done.completed] == ["LYS A 5", "LEU A 9"]
+    assert done.residues == 11
+
+
+def test_a_residue_whose_atoms_make_no_molecule_is_left_out(tmp_path: Path) -> None:
+    """Of one, all atoms lie at the origin; of the other, two carbons lie within each other's bonds."""
+    lines = peptide("GALVKSGALVKS")
+    x, y, z = place_of(lines, 9, "CB")
+    for number, name, place in ((5, None, (0.0, 0.0, 0.0)), (9, "CD1", (x + 0.6, y, z))):
+        torn = "".join(f"{value:8.3f}" for value in place)
+        lines = [
+            line[:30] + torn + line[54:]
+            if int(line[22:26]) == number and name in (None, line[12:16].strip())
+            else line
+            for line in lines
+        ]
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out")
+    assert done.left_out == ("LYS A 5 (atoms at one place)", "LEU A 9")
+    assert done.residues == 10
+
+
+def test_hydrogens_and_deuteriums_of_the_file_say_the_state(tmp_path: Path) -> None:
+    lines = peptide("GHGDG")
+    x, y, z = place_of(lines, 2, "ND1")
+    hydrogen = atom_line("HD1", "HIS", "A", 2, (x, y, z + 1.0), "H", record="ATOM")
+    x, y, z = place_of(lines, 4, "OD2")
+    deuterium = atom_line("DD2", "ASP", "A", 4, (x, y, z + 1.0), "D", record="ATOM")
+    end = next(i for i, line in enumerate(lines) if int(line[22:26]) == 5)
+    start = next(i for i, line in enumerate(lines) if int(line[22:26]) == 3)
+    lines = [*lines[:start], hydrogen, *lines[start:end], deuterium, *lines[end:]]
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines), tmp_path / "out")
+    assert hydrogens(done.receptor, 2) == {"HD1"}
+    assert hydrogens(done.receptor, 4) == {"HD2"}
+
+
+def test_numbers_letters_and_insertions_are_those_of_the_file(tmp_path: Path) -> None:
+    lines = [*peptide("GALVKS", "7", first=-3), *peptide("GALVKS", "B", shift=40.0, first=9990)]
+    lines = [line[:22] + "   0A" + line[27:] if line[21:26] == "7   1" else line for line in lines]
+    done = prepare_receptor(write(tmp_path / "a.pdb", lines[:37], lines[37:]), tmp_path / "out")
+    labels = [line[21:27] for line in done.receptor.read_text().splitlines() if line.startswith("ATOM")]
+    assert list(dict.fromkeys(labels)) == [
+        *("7  -3 ", "7  -2 ", "7  -1 ", "7   0 ", "7   0A", "7   2 "),
+        *("B9990 ", "B9991 ", "B9992 ", "B9993 ", "B9994 ", "B9995 "),
+    ]
+
+
+def test_two_copies_under_one_letter_are_both_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pdb", peptide("GALVKS", " "), peptide("GALVKS", " ", shift=40.0))
+    done = prepare_receptor(path, tmp_path / "out", ligand="none")
+    assert done.residues == 12
+    assert done.lines()[0].endswith("chains '', 12 residues")
+
+
+def test_a_peptide_can_be_what_the_box_goes_around(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.pdb", peptide("GALVKSGALVKS"), peptide("SGALKS", "P", shift=8.0))
+    done = prepare_receptor(path, tmp_path / "out", ligand="P")
+    assert done.reference_ligand is not None
+    assert done.ligand == "peptide P 1"
+    assert {line[21] for line in done.receptor.read_text().splitlines() if line.startswith("ATOM")} == {"A"}
+
+
+def test_dna_and_protein_are_one_receptor(tmp_path: Path) -> None:
+    nucleic = Chem.MolFromSequence("ACGT", flavor=6)
+    assert rdDistGeom.EmbedMolecule(nucleic, randomSeed=1) == 0
+    lines = [
+        f"{line[:21]}D{line[22:30]}{float(line[30:38]) + 20:8.3f}{line[38:]}"
+        for line in Chem.MolToPDBBlock(nucleic).splitlines()
+        if line.startswith("ATOM")
+    ]
+    done = prepare_receptor(write(tmp_path / "a.pdb", peptide("GALVKS"), lines), tmp_path / "out")
+    assert done.chains == ("A", "D")
+    assert done.residues + len(done.left_out) == 10

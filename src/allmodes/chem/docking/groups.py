@@ -40,16 +40,7 @@ STATES = {
     "CYX": ("CYS", "CYX"),
     "CYM": ("CYS", "CYX"),
 }
-# Heavy atoms of these residues; another residue of the same name (HIP with a phosphate) is what it is.
-_HEAVY = {
-    "HIS": frozenset({"N", "CA", "C", "O", "OXT", "CB", "CG", "ND1", "CD2", "CE1", "NE2"}),
-    "ASP": frozenset({"N", "CA", "C", "O", "OXT", "CB", "CG", "OD1", "OD2"}),
-    "GLU": frozenset({"N", "CA", "C", "O", "OXT", "CB", "CG", "CD", "OE1", "OE2"}),
-    "LYS": frozenset({"N", "CA", "C", "O", "OXT", "CB", "CG", "CD", "CE", "NZ"}),
-    "CYS": frozenset({"N", "CA", "C", "O", "OXT", "CB", "SG"}),
-}
-_BACKBONE = ("N", "CA", "C")
-_SUGAR = ("C4'", "C3'", "C1'")
+BACKBONE = ("N", "CA", "C")
 _LINKS = (("C", "N", 2.0), ("O3'", "P", 2.3), ("O3*", "P", 2.3))  # atoms of two neighbours, longest bond in Å
 
 
@@ -121,31 +112,10 @@ def number_of(residue: gemmi.Residue) -> int:
 def is_amino_acid(residue: gemmi.Residue) -> bool:
     """Whether it is an amino acid, standard or not, by its name or its backbone."""
     return (
-        state_of(residue) is not None
+        residue.name in STATES
         or gemmi.find_tabulated_residue(residue.name).is_amino_acid()
-        or all(_atom(residue, name) is not None for name in _BACKBONE)
+        or all(_atom(residue, name) is not None for name in BACKBONE)
     )
-
-
-def state_of(residue: gemmi.Residue) -> tuple[str, str] | None:
-    """Residue and state of protonation that the name stands for, or None."""
-    state = STATES.get(residue.name)
-    if state is None or not {atom.name for atom in residue if not atom.is_hydrogen()} <= _HEAVY[state[0]]:
-        return None
-    return state
-
-
-def missing_backbone(residue: gemmi.Residue) -> list[str]:
-    """Atoms without which a monomer cannot be completed."""
-    known = gemmi.find_tabulated_residue(residue.name)
-    if is_amino_acid(residue):
-        needed = _BACKBONE
-    elif known.is_nucleic_acid():
-        needed = _SUGAR
-    else:
-        return []
-    names = {atom.name.replace("*", "'") for atom in residue}
-    return [name for name in needed if name not in names]
 
 
 def groups_of(model: gemmi.Model) -> list[Group]:
@@ -153,12 +123,14 @@ def groups_of(model: gemmi.Model) -> list[Group]:
 
     A residue is part of a polymer when it is bonded to its neighbour as monomers are; or when it is a known
     amino acid or nucleotide that is written as ATOM, or whose number lies between those of such. Chain
-    letters, TER and HETATM alone decide nothing, since programs write them as they please.
+    letters, TER and HETATM alone decide nothing, since programs write them as they please. Sets each
+    residue's `entity_type`.
     """
     found: list[Group] = []
     for chain, residues in _chains(model):
         run: list[gemmi.Residue] = []
         for residue, part in zip(residues, _parts_of_polymers(residues), strict=True):
+            residue.entity_type = gemmi.EntityType.Polymer if part else gemmi.EntityType.NonPolymer
             if not part and len(residue):
                 found.append(Group(chain, (residue,), is_polymer=False))
             if not part:
@@ -199,7 +171,7 @@ def _atom(residue: gemmi.Residue, name: str) -> gemmi.Atom | None:
 
 def _is_known(residue: gemmi.Residue) -> bool:
     known = gemmi.find_tabulated_residue(residue.name)
-    return known.is_amino_acid() or known.is_nucleic_acid() or state_of(residue) is not None
+    return known.is_amino_acid() or known.is_nucleic_acid() or residue.name in STATES
 
 
 def _are_linked(one: gemmi.Residue, other: gemmi.Residue) -> bool:

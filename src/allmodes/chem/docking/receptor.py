@@ -1,4 +1,4 @@
-"""From a PDB file as downloaded to what docking needs: a receptor, a reference ligand, a piece of TOML.
+"""From a PDB or mmCIF file as downloaded to what docking needs: receptor, reference ligand, a piece of TOML.
 
 gemmi reads the file and takes it apart; PDBFixer completes residues and adds hydrogens at a pH; meeko gives
 AutoDock's atom types and charges. Nothing is looked up on the network: only standard residues reach the two.
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, final
 
 import gemmi
+from rdkit import Chem
+from rdkit.Chem import rdDetermineBonds
 
 from allmodes.chem.docking.box import Box, ligand_center
+from allmodes.chem.docking.polymers import Monomer
 from allmodes.chem.docking.receptor_file import check_receptor
-from allmodes.chem.docking.receptor_parts import Monomer, Parts, split_structure
+from allmodes.chem.docking.receptor_parts import Parts, split_structure
 from allmodes.errors import InputError, one_line
 from allmodes.extras import require
 from allmodes.runs.files import write_text
@@ -79,13 +82,15 @@ def prepare_receptor(
 ) -> PreparedReceptor:
     """Write receptor.pdbqt, reference_ligand.pdb and docking.toml into the folder `out`.
 
-    ligand: the residue name of the co-crystallised ligand; needed when there are several. chains: those to
-    keep, all when empty; protein, nucleic acid, metal ions and ligand are taken from these. Of alternate
-    locations the best occupied is kept, of several models the first. Hydrogens follow each residue's usual
-    pKa at `ph`, histidines by their hydrogen bonds. The same input gives the same files.
+    ligand: residue name of the co-crystallised ligand, chain of a peptide, either with chain and number as
+    messages write them, or `none`; needed where there are several, or a cofactor or peptide alone. chains:
+    those whose protein and nucleic acid are kept, all when empty; ions and ligand follow by their distance.
+    Of alternate locations the best occupied is kept, of several models the first. Hydrogens follow each
+    residue's usual pKa at `ph`, or the state that its name says, histidines otherwise their hydrogen bonds.
+    The same structure gives the same files.
 
-    Raises `InputError` for a file that is missing or holds no protein, chains that are not there, a ligand
-    that is not there or not named among several, and a pH outside 0 to 14.
+    Raises `InputError` for a file that is missing, holds no protein or traces alone, chains that are not
+    there, a ligand that is not there or not named where it must be, and a pH outside 0 to 14.
     """
     if not 0 <= ph <= 14:
         raise InputError(f"`ph`: expected a pH from 0 to 14; got {ph:g}")
@@ -125,7 +130,7 @@ def prepare_receptor(
 
 
 def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]:
-    """PDB with all atoms and hydrogens; residues completed, residues replaced, residues nobody knows."""
+    """PDB with all atoms and hydrogens; residues completed, replaced, and those that meeko cannot type."""
     from openmm import Platform
     from openmm.app import Modeller, PDBFile
     from pdbfixer import PDBFixer
@@ -146,10 +151,10 @@ def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]
     try:
         fixer.replaceNonstandardResidues()
         fixer.findMissingAtoms()
-        completed = [
-            f"{_monomer(parts, residue)} ({' '.join(atom.name for atom in atoms)})"
+        completed = {
+            str(_monomer(parts, residue)): f"{_monomer(parts, residue)} ({' '.join(a.name for a in atoms)})"
             for residue, atoms in sorted(fixer.missingAtoms.items(), key=lambda item: item[0].index)
-        ]
+        }
         fixer.missingTerminals = {}  # where a file ends, the chain most often does not
         fixer.addMissingAtoms(seed=_SEED)
         modeller: Any = Modeller(fixer.topology, fixer.positions)
@@ -157,15 +162,42 @@ def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]
         modeller.addHydrogens(pH=ph, variants=states, platform=platform)
     finally:
         random.setstate(state)
-    # meeko would look these up on the network.
-    typed = _typed_names()
-    unknown = [residue for residue in modeller.topology.residues() if residue.name not in typed]
-    names = [str(_monomer(parts, residue)) for residue in unknown]
-    modeller.delete(unknown)
-    text = io.StringIO()
     places = _with_real_hydrogens(modeller.topology, modeller.positions)
-    PDBFile.writeFile(modeller.topology, places, text, keepIds=True)
-    return text.getvalue(), completed, replaced, names
+    modeller = Modeller(modeller.topology, places)
+    # meeko would look up unknown names on the network, and give up at atoms that are no molecule.
+    typed = _typed_names()
+    bad = [r for r in modeller.topology.residues() if r.name not in typed or not _is_molecule(r, places)]
+    untyped = [str(_monomer(parts, residue)) for residue in bad]
+    modeller.delete(bad)
+    text = io.StringIO()
+    PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
+    completed = [words for residue, words in completed.items() if residue not in untyped]
+    return text.getvalue(), completed, replaced, untyped
+
+
+def _is_molecule(residue: Any, places: Any) -> bool:
+    """Whether distances between a residue's atoms make bonds that a molecule can have."""
+    from openmm import unit
+
+    atoms = list(residue.atoms())
+    molecule = Chem.RWMol()
+    conformer = Chem.Conformer(len(atoms))
+    for index, atom in enumerate(atoms):
+        place = places[atom.index].value_in_unit(unit.angstrom)
+        if not all(map(math.isfinite, place)):
+            return False
+        molecule.AddAtom(Chem.Atom(atom.element.atomic_number))
+        conformer.SetAtomPosition(index, list(place))
+    molecule.AddConformer(conformer)
+    try:
+        rdDetermineBonds.DetermineConnectivity(molecule)
+        for atom in molecule.GetAtoms():
+            if atom.GetAtomicNum() == 7 and atom.GetDegree() == 4:
+                atom.SetFormalCharge(1)
+        Chem.SanitizeMol(molecule)
+    except ValueError:
+        return False
+    return True
 
 
 def _monomer(parts: Parts, residue: Any) -> Monomer:
@@ -190,7 +222,8 @@ def _with_real_hydrogens(topology: Any, positions: Any) -> Any:
             center = places[heavy.index]
             away = places[hydrogen.index] - center
             length = math.sqrt(away.x**2 + away.y**2 + away.z**2)
-            places[hydrogen.index] = center + away * (_BOND_LENGTHS[heavy.element.symbol] / length)
+            if length > 0:
+                places[hydrogen.index] = center + away * (_BOND_LENGTHS[heavy.element.symbol] / length)
     return unit.Quantity(places, unit.angstrom)
 
 

@@ -1,6 +1,5 @@
 """A structure split into polymers, the co-crystallised ligand, metal ions, and what nobody wants."""
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from allmodes.chem.docking.groups import (
     describe,
     distance,
     groups_of,
-    missing_backbone,
     named_chain,
-    state_of,
 )
 from allmodes.chem.docking.locations import keep_one_location
+from allmodes.chem.docking.polymers import Monomer, incomplete_residues, standard_polymers
 from allmodes.chem.docking.structure_file import missing_stretches, read_structure
 from allmodes.errors import InputError
 
@@ -31,22 +29,6 @@ REACH = 20.0
 MAX_PEPTIDE = 30
 # `--ligand none`: no reference ligand, whatever the file holds.
 NO_LIGAND = "none"
-_LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
-
-
-@final
-@dataclass(frozen=True)
-class Monomer:
-    """A residue of a kept polymer as the file has it, and the state of protonation that its name says."""
-
-    chain: str
-    seqid: gemmi.SeqId
-    name: str
-    state: str | None
-    parent: str | None
-
-    def __str__(self) -> str:
-        return f"{self.name} {named_chain(self.chain)} {self.seqid}"
 
 
 @final
@@ -56,7 +38,7 @@ class Parts:
 
     monomers: by the chain and number that residues have in `polymers`, where no two share them. incomplete:
     residues without a backbone, which are left out. peptides: short chains that are part of the receptor.
-    replaced: selenomethionines, which are methionines now. removed: everything that is in no other part.
+    replaced: residues that are standard ones now. removed: everything that is in no other part.
     missing: stretches without coordinates.
     """
 
@@ -77,10 +59,10 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
     """The parts of a PDB or mmCIF file; raises `InputError` for what `prepare_receptor` says."""
     structure, further_models = read_structure(file)
     model = structure[0]
-    missing = missing_stretches(structure)
     parents = {(m.chain_name, str(m.res_id.seqid)): m.parent_comp_id for m in structure.mod_residues}
     less_occupied = keep_one_location(model)
     groups = groups_of(model)
+    missing = missing_stretches(structure)
     kept, dropped = _kept_polymers(groups, chains, file)
     chosen = _choose(groups, kept, ligand, chains, file)
     if chosen is not None and chosen.is_polymer:
@@ -98,8 +80,8 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
         removed.append(f"chains {', '.join(dict.fromkeys(named_chain(group.chain) for group in dropped))}")
     if further_models:
         removed.append(f"models after the first ({further_models})")
-    incomplete = _incomplete(kept, file)
-    polymers, monomers = _polymers(kept, parents)
+    incomplete = incomplete_residues(kept, file)
+    polymers, monomers = standard_polymers(kept, parents)
     in_receptor = {polymer.chain for polymer in kept}
     return Parts(
         polymers=polymers,
@@ -110,7 +92,7 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
         metals=tuple(metals),
         peptides=tuple(f"{group.label} ({group.size})" for group in _peptides(kept)),
         incomplete=incomplete,
-        replaced=tuple(f"{monomer} by MET" for monomer in monomers.values() if monomer.name == "MSE"),
+        replaced=tuple(f"{m} by {m.replaced_by}" for m in monomers.values() if m.replaced_by is not None),
         removed=tuple(dict.fromkeys(removed)),
         missing=tuple(
             f"{count} residues of chain {named_chain(chain)}"
@@ -246,72 +228,6 @@ def _named(
             f"{', '.join(group.label for group in called)} is not"
         )
     return chosen
-
-
-def _incomplete(kept: list[Group], file: Path) -> tuple[str, ...]:
-    """Amino acids without a backbone, which nothing can complete; raises `InputError` where most are."""
-    residues = [(polymer.chain, residue) for polymer in kept for residue in polymer.residues]
-    lacking = [(chain, residue, missing_backbone(residue)) for chain, residue in residues]
-    lacking = [item for item in lacking if item[2]]
-    bare = [
-        residue
-        for _, residue in residues
-        if residue.name != "GLY" and {a.name for a in residue} <= {"N", "CA", "C", "O", "OXT", "H", "HA"}
-    ]
-    for count, what in ((len(lacking), "a backbone (N, CA, C)"), (len(bare), "side chains")):
-        if 2 * count > len(residues):
-            raise InputError(
-                f"{file}: expected a structure of all atoms; {count} of {len(residues)} residues lack {what}"
-            )
-    return tuple(f"{describe(chain, residue)} (no {' '.join(names)})" for chain, residue, names in lacking)
-
-
-def _polymers(
-    kept: list[Group], parents: dict[tuple[str, str], str]
-) -> tuple[str, dict[tuple[str, str], Monomer]]:
-    """Kept polymers as PDB under chains and numbers of our own, and what stands for what.
-
-    One letter would not hold mmCIF's chains, and copies under one letter would be one chain.
-    """
-    structure = gemmi.Structure()
-    structure.add_model(gemmi.Model(1))
-    numbers = dict.fromkeys(_LETTERS, 0)
-    monomers = {}
-    for index, polymer in enumerate(kept):
-        letter = _LETTERS[index % len(_LETTERS)]
-        chain = gemmi.Chain(letter)
-        for residue in polymer.residues:
-            if missing_backbone(residue):
-                continue
-            numbers[letter] += 1
-            state = state_of(residue)
-            seqid = residue.seqid
-            parent = parents.get((polymer.chain, str(seqid)))
-            monomers[letter, str(numbers[letter])] = Monomer(
-                polymer.chain, seqid, residue.name, None if state is None else state[1], parent
-            )
-            chain.add_residue(_standard(residue, numbers[letter]))
-        if len(chain):
-            structure[0].add_chain(chain)
-    return structure.make_pdb_string(gemmi.PdbWriteOptions(minimal=True)), monomers
-
-
-def _standard(residue: gemmi.Residue, number: int) -> gemmi.Residue:
-    """A copy under a number and a standard name; of selenomethionine, sulfur where selenium was."""
-    copy = residue.clone()
-    copy.seqid = gemmi.SeqId(number, " ")
-    copy.entity_type = gemmi.EntityType.Polymer
-    copy.het_flag = "A"
-    state = state_of(residue)
-    if state is not None:
-        copy.name = state[0]
-    if copy.name == "MSE":
-        copy.name = "MET"
-        for atom in copy:
-            if atom.element.name == "Se":
-                atom.name, atom.element = "SD", gemmi.Element("S")
-    copy.name = copy.name[:3]
-    return copy
 
 
 def _pdb_of(group: Group) -> str:

@@ -46,7 +46,10 @@ def read_structure(path: Path) -> tuple[gemmi.Structure, int]:
 
 
 def missing_stretches(structure: gemmi.Structure) -> list[tuple[str, int]]:
-    """Chain and length of each stretch of the sequence, as the file states it, that has no coordinates."""
+    """Chain and length of each stretch of the sequence, as the file states it, that has no coordinates.
+
+    Which residues are parts of polymers, their `entity_type` says.
+    """
     copy = structure.clone()
     copy.merge_chain_parts()
     copy.setup_entities()
@@ -78,18 +81,32 @@ def _from_cif(text: str) -> gemmi.Structure:
 
 
 def _from_pdb(text: str, path: Path) -> gemmi.Structure:
-    columns = _COLUMNS
+    columns, lines = _COLUMNS, []
+    chain, place = None, ""
+    seen: set[str] = set()
+    in_first = True
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.startswith("ENDMDL"):
-            break
-        if line.startswith(("ATOM  ", "HETATM")):
+        in_first = in_first and not line.startswith("ENDMDL")
+        if in_first and line.startswith(("ATOM  ", "HETATM")):
             # gemmi takes what is no number for 0.
             coordinates((line[30:38], line[38:46], line[46:54]), where=str(path), line=number)
             element = line[76:78].strip()
             if element and not element.isalpha():
                 columns = _OLD_COLUMNS
+            if line[20:22] != chain:
+                chain, place, seen = line[20:22], "", set()
+            if line[22:27] != place:
+                # gemmi would make one residue of those with one number in two copies.
+                if line[22:27] in seen and line[16] == " ":
+                    lines.append("TER")
+                    seen = set()
+                place = line[22:27]
+                seen.add(place)
+        elif line.startswith("TER"):
+            place, seen = "", set()
+        lines.append(line)
     # Copies of a chain under one letter are apart in what TER ends.
-    return gemmi.read_pdb_string(text, max_line_length=columns, split_chain_on_ter=True)
+    return gemmi.read_pdb_string("\n".join(lines), max_line_length=columns, split_chain_on_ter=True)
 
 
 def _check_place(atom: gemmi.Atom, residue: gemmi.Residue, chain: str, path: Path) -> None:
