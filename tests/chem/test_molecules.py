@@ -10,10 +10,10 @@ from allmodes.chem.molecules import (
     MAX_ATOMS,
     MAX_SMILES,
     MoleculeError,
-    can_be_drawn,
     canonical_smiles,
     fingerprints,
     murcko_scaffold,
+    not_drawn,
     parse_block,
     parse_smiles,
     random_smiles,
@@ -167,9 +167,10 @@ def test_rings_that_are_many_are_read_and_those_that_stall_rdkit_are_not() -> No
 
 
 def test_a_drawing_has_a_limit_of_its_own() -> None:
-    assert can_be_drawn(parse_smiles("C" * 200))
-    assert can_be_drawn(parse_smiles(FULLERENE))
-    assert not can_be_drawn(parse_smiles("C" * 201))
+    assert not_drawn(parse_smiles("C" * 200)) is None
+    assert not_drawn(parse_smiles(FULLERENE)) is None
+    assert not_drawn(parse_smiles("C" * 201)) == "not drawn: more than 200 atoms"
+    assert not_drawn(parse_smiles(necklace(12))) == "not drawn: RDKit takes too long over its rings"
 
 
 def test_a_molecule_that_would_end_the_process_ends_no_process() -> None:

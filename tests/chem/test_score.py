@@ -120,6 +120,33 @@ def test_scores_are_a_row_for_each_line_and_computed_once(tmp_path: Path) -> Non
     assert Counter(asked) == {"CCO": 3, "CCS": 1, "OCO": 1}
 
 
+def test_huge_molecules_cost_themselves_and_are_scored_or_named_but_not_drawn(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["C" * 20_000, "C" * 501, "C" * 250 + "O", "OCC", "C(" * 5_000]
+    out = tmp_path / "out"
+    report = score_file(written(tmp_path / "a.smi", "\n".join(lines)), program(tmp_path), screen=0.0, out=out)
+    rows = read_csv(out / "scores.csv")
+    assert [row["failure"] for row in rows] == [
+        "input: malformed: 20,000 characters, more than 4,000",
+        "input: malformed: 501 heavy atoms, more than 500",
+        "",
+        "",
+        "input: malformed: 10,000 characters, more than 4,000",
+    ]
+    assert [row["reward"] != "" for row in rows] == [False, False, True, True, False]
+    assert [line.split("\t")[0] for line in (out / "rejected.tsv").read_text().splitlines()[1:]] == [
+        "1",
+        "2",
+        "5",
+    ]
+    assert [Chem.MolToSmiles(molecule) for molecule in Chem.SDMolSupplier(str(out / "scores.sdf"))] == ["CCO"]
+    assert "1 molecule not in" in capfd.readouterr().err
+    page = report.read_text()
+    assert page.count("not drawn: more than 200 atoms") == 2  # its card and its page
+    assert page.count("<path class='bond-0") >= 2
+
+
 def test_the_same_command_again_computes_nothing_and_writes_the_same(tmp_path: Path) -> None:
     oracle, file, out = program(tmp_path), written(tmp_path / "a.smi", FILE), tmp_path / "out"
     names = ("scores.csv", "scores.sdf", "report.html", "rejected.tsv")

@@ -8,12 +8,15 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 
 from allmodes.chem.ledger import LedgerRow
+from allmodes.chem.molecules import MAX_DRAWN_ATOMS, not_drawn
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.pose_figures import read_poses
 from allmodes.chem.results import RunResult, find_hits
 from allmodes.runs.files import replacing
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.oracle_config import DockingSettings, OracleConfig, RetrosynthesisComponent
+from allmodes.runs.progress import console
+from allmodes.runs.words import plural
 
 Columns = Mapping[str, str]  # values by the heads of their columns, all as text; "" where there is none
 
@@ -52,9 +55,10 @@ def write_sdf(path: Path, oracle: OracleConfig, molecules: Iterable[tuple[str, E
     """Write molecules, each with a title and its columns as properties, to `path` whole.
 
     Where the oracle keeps poses: every pose, best first, of the molecules that have any, with the properties
-    that it was kept with. Else: a drawing of every molecule, in two dimensions. Raises `RunError` when the
-    file cannot be written.
+    that it was kept with. Else: a drawing of every molecule, in two dimensions, but of those that are too
+    large to draw; their number is printed. Raises `RunError` when the file cannot be written.
     """
+    left_out = 0
     docking = [c.name for c in oracle.components if isinstance(c, DockingSettings) and c.poses]
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for title, evaluation, columns in molecules:
@@ -65,10 +69,18 @@ def write_sdf(path: Path, oracle: OracleConfig, molecules: Iterable[tuple[str, E
                     for pose in read_poses(evaluation.details.get(name, {}).get("poses", ""))
                 ]
             else:
-                found = [("", _drawing(evaluation.smiles))]
+                drawing = _drawing(evaluation.smiles)
+                left_out += drawing is None
+                found = [] if drawing is None else [("", drawing)]
             for name, molecule in found:
                 properties = {**columns, **({"component": name} if len(docking) > 1 else {})}
                 handle.write(_record(molecule, title, properties))
+    if left_out:
+        console.print(
+            f"{plural(left_out, 'molecule')} not in {path}: too large to draw, for example more than "
+            f"{MAX_DRAWN_ATOMS} atoms",
+            markup=False,
+        )
 
 
 def write_hits(
@@ -120,8 +132,10 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _drawing(smiles: str) -> Chem.Mol:
+def _drawing(smiles: str) -> Chem.Mol | None:
     molecule = Chem.MolFromSmiles(smiles)
+    if not_drawn(molecule) is not None:
+        return None
     rdDepictor.Compute2DCoords(molecule)
     return molecule
 

@@ -14,7 +14,7 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from allmodes.chem.ledger import LedgerRow, reward_tensor
-from allmodes.chem.molecules import fingerprints
+from allmodes.chem.molecules import fingerprints, not_drawn
 from allmodes.chem.results import find_hits
 from allmodes.metrics import num_circles
 
@@ -187,9 +187,17 @@ def _label_ends(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]
 def draw_molecule(smiles: str, *, width: int = 240, height: int = 170, bond: int = 26) -> str:
     """A molecule as SVG with a viewBox and no size of its own. The SMILES must be one that RDKit reads.
 
-    bond: its length in pixels at most: a small molecule is not blown up.
+    bond: its length in pixels at most: a small molecule is not blown up. A molecule that is too large says so
+    instead, see `not_drawn`.
     """
-    molecule = rdMolDraw2D.PrepareMolForDrawing(Chem.MolFromSmiles(smiles))
+    whole = Chem.MolFromSmiles(smiles)
+    reason = not_drawn(whole)
+    if reason is not None:
+        return (
+            f'<svg viewBox="0 0 {width} {height}" role="img"><text x="{width / 2:g}" y="{height / 2:g}" '
+            f'text-anchor="middle" font-size="11" fill="{_INK}">{reason}</text></svg>'
+        )
+    molecule = rdMolDraw2D.PrepareMolForDrawing(whole)
     rdDepictor.StraightenDepiction(molecule)
     drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
     options = drawer.drawOptions()

@@ -103,11 +103,13 @@ def spelling(molecule: Chem.Mol) -> str:
     return Chem.MolToSmiles(again)
 
 
-def can_be_drawn(molecule: Chem.Mol) -> bool:
-    """Whether a drawing in two dimensions is legible and done in seconds."""
+def not_drawn(molecule: Chem.Mol) -> str | None:
+    """Why there is no drawing of a molecule in two dimensions; None where it is legible and done soon."""
     if molecule.GetNumAtoms() > MAX_DRAWN_ATOMS:
-        return False
-    return _num_rings(molecule) <= _SAFE_RINGS or _passes("draw", Chem.MolToSmiles(molecule))
+        return f"not drawn: more than {MAX_DRAWN_ATOMS} atoms"
+    if _num_rings(molecule) > _SAFE_RINGS and not _passes("draw", Chem.MolToSmiles(molecule)):
+        return "not drawn: RDKit takes too long over its rings"
+    return None
 
 
 def _check_size(rough: Chem.Mol | None, text: str, *, is_block: bool) -> None:
