@@ -3,6 +3,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdForceFieldHelpers
 
+from allmodes.chem.docking import ligand
 from allmodes.chem.docking.ligand import Ligand, Protonation, prepare_ligand
 from allmodes.chem.oracles.results import UnscorableError
 
@@ -106,6 +107,25 @@ def test_the_cap_on_torsions_is_inclusive() -> None:
     assert prepare("CCCCCC", max_torsions=3).torsions == 3
     with pytest.raises(UnscorableError, match="at most 2 rotatable bonds; got 3"):
         prepare("CCCCCC", max_torsions=2)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "words"),
+    [
+        ("CCCCCCCCCCCCCCCCCCCCC", "at most 15 rotatable bonds; got 18"),
+        ("C" * 600, "at most 15 rotatable bonds; got 597|too large"),
+    ],
+)
+def test_a_ligand_that_is_too_flexible_is_not_embedded(
+    smiles: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(*_: object) -> None:
+        raise AssertionError("it was embedded")
+
+    monkeypatch.setattr(ligand, "_embed", embed)
+    with pytest.raises(UnscorableError, match=words) as caught:
+        prepare(smiles, "as_written")
+    assert caught.value.kind == "unsuitable"
 
 
 def test_macrocycles_stay_closed() -> None:

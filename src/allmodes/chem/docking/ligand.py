@@ -56,12 +56,14 @@ def prepare_ligand(smiles: str, *, protonation: Protonation, max_torsions: int) 
     _check(molecule, smiles)
     docked_as = _protonated(Chem.MolToSmiles(molecule), protonation)
     molecule = Chem.AddHs(_parse(docked_as))
-    _embed(molecule, docked_as)
-    pdbqt, torsions = _pdbqt(molecule, docked_as)
+    # Before the embedding, which takes longest for those that are too flexible; bonds alone decide.
+    _, torsions = _pdbqt(_unfolded(molecule), docked_as)
     if torsions > max_torsions:
         raise UnscorableError(
             "unsuitable", f"expected at most {max_torsions} rotatable bonds; got {torsions} in {docked_as}"
         )
+    _embed(molecule, docked_as)
+    pdbqt, torsions = _pdbqt(molecule, docked_as)
     return Ligand(smiles, docked_as, pdbqt, torsions, molecule)
 
 
@@ -113,9 +115,21 @@ def _embed(molecule: Chem.Mol, smiles: str) -> None:
     rdForceFieldHelpers.UFFOptimizeMolecule(molecule)
 
 
+def _unfolded(molecule: Chem.Mol) -> Chem.Mol:
+    """A copy with a place for each atom, as meeko wants them, all the same."""
+    copy = Chem.Mol(molecule)
+    copy.AddConformer(Chem.Conformer(copy.GetNumAtoms()))
+    return copy
+
+
 def _pdbqt(molecule: Chem.Mol, smiles: str) -> tuple[str, int]:
-    setup = _PREPARATION.prepare(molecule)[0]
-    text, fine, message = meeko.PDBQTWriterLegacy.write_string(setup)
+    try:
+        setup = _PREPARATION.prepare(molecule)[0]
+        text, fine, message = meeko.PDBQTWriterLegacy.write_string(setup)
+    except RecursionError:  # a chain of some hundred bonds that turn
+        raise UnscorableError(
+            "unsuitable", f"meeko cannot type {molecule.GetNumAtoms()} atoms; too large"
+        ) from None
     if not fine:
         raise UnscorableError("unsuitable", f"meeko cannot type {smiles}: {' '.join(message.split())}")
     return text, int(text.rsplit("TORSDOF", 1)[1])
