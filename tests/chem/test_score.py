@@ -247,6 +247,9 @@ def test_a_file_that_the_oracle_reads_may_not_change(tmp_path: Path, monkeypatch
 
         def __exit__(self, *_: object) -> None: ...
         def probe(self) -> None: ...
+        def notes(self) -> list[str]:
+            return []
+
         def submit(self, smiles: list[str]) -> list[Any]:
             from concurrent.futures import Future
 

@@ -34,7 +34,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import progress_bar
+from allmodes.runs.progress import progress_bar, show_notes
 
 
 @final
@@ -70,7 +70,9 @@ def check_design(config: MoleculesConfig) -> None:
     with contextlib.ExitStack() as stack:
         if config.oracle.store is not None:
             stack.enter_context(ResultStore(config.oracle.store))
-        stack.enter_context(ComponentOracle(one)).probe()
+        oracle = stack.enter_context(ComponentOracle(one))
+        oracle.probe()
+        show_notes(oracle.notes())
 
 
 def new_design(config: MoleculesConfig, out: Path) -> Path:

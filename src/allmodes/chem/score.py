@@ -19,7 +19,7 @@ from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.oracle_config import OracleConfig
 from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import progress_bar
+from allmodes.runs.progress import progress_bar, show_notes
 from allmodes.runs.scoring_config import ScoringConfig
 
 # Who computes, who remembers, and what is called a hit: no number depends on these.
@@ -52,6 +52,7 @@ def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: P
         # Before anything is written: what cannot work leaves no folder behind.
         scorer = stack.enter_context(ComponentOracle(oracle, store=store))
         scorer.probe()
+        show_notes(scorer.notes())
         return begin(config, out, inputs=inputs, run=partial(_run, scorer, file.name, molecules))
 
 

@@ -257,7 +257,7 @@ class RetrosynthesisComponent(ComponentConfig):
     stock: InputPath | None = None
     """Purchasable molecules: SMILES, one a line; the stock that comes with allmodes if left out."""
     templates: InputPath | None = None
-    """Reactions, a TOML file; those that come with allmodes if left out."""
+    """Reactions, a TOML file or a CSV table; those that come with allmodes if left out."""
     model: SingleStepModelConfig | None = None
     """A trained single-step model instead of templates."""
     reactions: tuple[str, ...] = ()

@@ -1,5 +1,7 @@
 """One look for every progress bar."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -11,6 +13,12 @@ from rich.progress import (
 )
 
 console = Console(stderr=True)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print notes on standard error, a line each."""
+    for note in notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def progress_bar() -> Progress:

@@ -6,7 +6,7 @@ from rdkit.Chem import rdChemReactions
 from rdkit.Chem.EnumerateStereoisomers import EnumerateStereoisomers
 
 from allmodes.chem.retrosynthesis.stereo import is_chiral
-from allmodes.chem.retrosynthesis.templates import Template, TemplateSet
+from allmodes.chem.retrosynthesis.templates import TemplateSet, make_template, read_reaction
 
 VINYL_SUZUKI = "[c:1]-;!@[CX3:2]=[CX3:3]>>[c:1]Br.[C:2](=[C:3])B(O)O"
 SN2 = "[C@;X4:1]-[O:2]-[c:3]>>[C@@:1]Br.[O:2][c:3]"
@@ -29,13 +29,8 @@ def found(templates: TemplateSet, smiles: str) -> set[str]:
 
 
 def one(smarts: str) -> TemplateSet:
-    reaction = rdChemReactions.ReactionFromSmarts(smarts)
-    reaction.Initialize()
-    template = Template(
-        name="one", reaction_class="one", cost=1.0, smarts=smarts, product="", precursors=(),
-        reaction=reaction, unless=None,
-    )  # fmt: skip
-    return TemplateSet([template])
+    reaction = read_reaction(smarts)
+    return TemplateSet([make_template(reaction, name="", reaction_class="one", cost=1.0, smarts=smarts)])
 
 
 def isomers(smiles: str) -> list[str]:

@@ -121,4 +121,4 @@ def test_other_mistakes_are_named(write_templates: Write, tmp_path: Path, amide:
         write_templates(amide + "unless = '[Q'\n")
     )
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    assert "expected a TOML file of templates" in error_of(tmp_path / "binary.toml")
+    assert "expected a TOML file or a CSV table" in error_of(tmp_path / "binary.toml")

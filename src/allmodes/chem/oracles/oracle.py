@@ -91,6 +91,10 @@ class ComponentOracle:
         for worker in self._workers:
             worker.probe()
 
+    def notes(self) -> list[str]:
+        """What a user should know of the files that the components have read, a line each."""
+        return self._workers[0].notes()
+
     def submit(self, smiles: Sequence[str]) -> list[Future[Evaluation]]:
         """One future for each SMILES, first come, first served.
 

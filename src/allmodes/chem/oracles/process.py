@@ -49,6 +49,7 @@ class ScorerProcess:
         self._name, self._components = name, components
         self._time_limit, self._start_limit, self._handshake = time_limit, start_limit, handshake
         self._running: _Running | None = None
+        self.notes: list[str] = []  # what it said to its user when it started
 
     def start(self) -> None:
         """Start the program. Raises `ConfigError` when it is not there or says that it cannot work."""
@@ -66,10 +67,11 @@ class ScorerProcess:
             if isinstance(line, Failure):
                 self.stop()
                 raise ConfigError(f"component {self._name!r}: its worker did not start: {line.message}")
-            error = json.loads(line).get("error")
-            if error is not None:
+            first = json.loads(line)
+            if first.get("error") is not None:
                 self.stop()
-                raise ConfigError(error)
+                raise ConfigError(first["error"])
+            self.notes = first.get("notes", [])
             self._running.fresh = False
 
     def ask(self, smiles: str) -> list[Answer]:

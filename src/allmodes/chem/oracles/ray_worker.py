@@ -50,6 +50,9 @@ class _Remote:
             return str(error)
         return None
 
+    def notes(self) -> list[str]:
+        return self._worker.notes()
+
     def ask(self, group: int, smiles: str) -> list[Answer]:
         return self._worker.ask(group, smiles)
 
@@ -72,6 +75,10 @@ class RayWorker:
     def probe(self) -> None:
         """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
         self._call("probe")
+
+    def notes(self) -> list[str]:
+        """What its user should know of the files that it has read, a line each."""
+        return ray.get(self._actor.notes.remote(), timeout=self._start_limit)
 
     def _call(self, name: str) -> None:
         try:

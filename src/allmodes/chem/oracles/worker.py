@@ -31,7 +31,8 @@ def main() -> None:
         print(json.dumps({"error": str(error)}), file=answers, flush=True)
         return
     most = _memory() + _GROWTH
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    notes = [note for scorer in scorers for note in getattr(scorer, "notes", ())]
+    print(json.dumps({"ready": True, "notes": notes}), file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps([_answer(scorer, line.strip()) for scorer in scorers]), file=answers, flush=True)
         if _memory() > most:

@@ -27,6 +27,10 @@ class Worker(Protocol):
         """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
         ...
 
+    def notes(self) -> list[str]:
+        """What its user should know of the files that it has read, a line each."""
+        ...
+
     def ask(self, group: int, smiles: str) -> list[Answer]:
         """One answer for each component of a group."""
         ...
@@ -78,6 +82,10 @@ class LocalWorker:
                     f"component {first.name!r}: `command`: expected an answer to {_PROBE!r}; "
                     f"got {answer.kind}: {answer.message}"
                 )
+
+    def notes(self) -> list[str]:
+        """What its user should know of the files that it has read, a line each."""
+        return [note for process in self._processes for note in process.notes]
 
     def ask(self, group: int, smiles: str) -> list[Answer]:
         """One answer for each component of a group."""

@@ -1,8 +1,7 @@
 """Retrosynthesis as a component of the reward."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from rdkit import Chem
 from syntheseus.interface.models import BackwardReactionModel
@@ -13,30 +12,36 @@ from allmodes.chem.retrosynthesis.molecules import standard_smiles
 from allmodes.chem.retrosynthesis.search import find_route
 from allmodes.chem.retrosynthesis.stock import load_stock, shipped_stock
 from allmodes.chem.retrosynthesis.template_file import load_templates, shipped_templates
-from allmodes.chem.retrosynthesis.templates import UNCLASSIFIED
+from allmodes.chem.retrosynthesis.templates import UNCLASSIFIED, TemplateSet
 from allmodes.errors import ConfigError
+from allmodes.runs.words import plural
+
+_SHOWN = 60  # classes that a message lists
 
 
-def make_retrosynthesis_scorer(component: dict[str, Any]) -> Callable[[str], Scored]:
-    """The scorer of a retrosynthesis component: 1 when a route is found, else 0; the route in the details.
+@final
+class RetrosynthesisScorer:
+    """1 for a molecule with a route, else 0; the route is in the details.
 
-    The stock, the templates or the model, and the allowed reactions are read and checked here. Raises
-    `ConfigError` that names the component and what is wrong. The scorer takes a canonical SMILES, brings it
-    to its neutral form, and raises `UnscorableError` for one of several fragments.
+    notes: what a user should know of the stock and the templates, a line each.
     """
-    try:
-        return _make(component)
-    except ConfigError as error:
-        raise ConfigError(f"component {component['name']!r}: {error}") from error
 
+    def __init__(self, component: dict[str, Any]) -> None:
+        path, stock_path = component["templates"], component["stock"]
+        templates = load_templates(shipped_templates() if path is None else Path(path))
+        self._model = _model(component, templates)
+        self._stock = load_stock(shipped_stock() if stock_path is None else Path(stock_path))
+        self._max_steps, self._max_expansions = component["max_steps"], component["max_expansions"]
+        where = f"component {component['name']!r}"
+        self.notes = tuple(f"{where}: {note}" for note in templates.notes)
+        if self._stock.left_out:
+            lines = plural(self._stock.left_out, "line")
+            self.notes += (
+                f"{where}: `stock`: {stock_path}: {lines} left out, with valences unknown to RDKit",
+            )
 
-def _make(component: dict[str, Any]) -> Callable[[str], Scored]:
-    model = _model(component)
-    stock_path = component["stock"]
-    stock = load_stock(shipped_stock() if stock_path is None else Path(stock_path))
-    max_steps, max_expansions = component["max_steps"], component["max_expansions"]
-
-    def score(smiles: str) -> Scored:
+    def __call__(self, smiles: str) -> Scored:
+        """The answer for a canonical SMILES. Raises `UnscorableError` for one of several fragments."""
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None:
             raise UnscorableError("unsuitable", f"expected a molecule; got {smiles!r}")
@@ -44,7 +49,11 @@ def _make(component: dict[str, Any]) -> Callable[[str], Scored]:
         if fragments != 1:
             raise UnscorableError("unsuitable", f"expected one molecule; got {fragments} fragments")
         route = find_route(
-            standard_smiles(molecule), model, stock, max_steps=max_steps, max_expansions=max_expansions
+            standard_smiles(molecule),
+            self._model,
+            self._stock,
+            max_steps=self._max_steps,
+            max_expansions=self._max_expansions,
         )
         details = {
             "solved": route.solved,
@@ -54,18 +63,29 @@ def _make(component: dict[str, Any]) -> Callable[[str], Scored]:
         }
         return Scored(float(route.solved), details)
 
-    return score
+
+def make_retrosynthesis_scorer(component: dict[str, Any]) -> RetrosynthesisScorer:
+    """The scorer of a retrosynthesis component.
+
+    The stock, the templates or the model, and the allowed reactions are read and checked here. Raises
+    `ConfigError` that names the component and what is wrong.
+    """
+    try:
+        return RetrosynthesisScorer(component)
+    except ConfigError as error:
+        raise ConfigError(f"component {component['name']!r}: {error}") from error
 
 
-def _model(component: dict[str, Any]) -> BackwardReactionModel:
-    path = component["templates"]
-    templates = load_templates(shipped_templates() if path is None else Path(path))
+def _model(component: dict[str, Any], templates: TemplateSet) -> BackwardReactionModel:
     allowed = component["reactions"]
     trained = component["model"]
     known = templates.classes if trained is None else (*templates.classes, UNCLASSIFIED)
     for name in allowed:
         if name not in known:
-            raise ConfigError(f"`reactions`: expected classes out of {', '.join(known)}; got {name!r}")
+            shown = ", ".join(known[:_SHOWN]) + (
+                f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            )
+            raise ConfigError(f"`reactions`: expected classes out of {shown}; got {name!r}")
     if trained is None:
         return TemplateModel(templates.of_classes(allowed) if allowed else templates)
     model = load_single_step_model(trained["name"], Path(trained["checkpoint"]))

@@ -3,15 +3,16 @@
 import math
 import re
 import tomllib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rdkit import Chem
-from rdkit.Chem import rdChemReactions
 
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
-from allmodes.chem.retrosynthesis.templates import Template, TemplateSet
+from allmodes.chem.retrosynthesis.template_table import is_table, load_template_table
+from allmodes.chem.retrosynthesis.templates import Template, TemplateSet, make_template, read_reaction
 from allmodes.errors import ConfigError, one_line
 
 _KEYS = {"name": str, "class": str, "cost": float, "smarts": str, "product": str, "precursors": list}
@@ -26,17 +27,19 @@ def shipped_templates() -> Path:
 
 
 def load_templates(path: Path) -> TemplateSet:
-    """Read and check a TOML file of templates.
+    """Read and check a file of templates: our TOML, or a published table (.csv, .tsv, packed or not).
 
-    Each entry's test reaction is run: the template must take the product apart into the precursors. Raises
-    `ConfigError` that names the file, the line where the entry begins, and the entry.
+    Each test reaction of a TOML file is run: the template must take the product apart into the precursors.
+    Raises `ConfigError` that names the file, the line where the entry begins, and the entry.
     """
+    if is_table(path):
+        return load_template_table(path)
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
-            f"`templates`: expected a TOML file of templates; got {path}: {one_line(error)}"
+            f"`templates`: expected a TOML file or a CSV table of templates; got {path}: {one_line(error)}"
         ) from error
     unknown = sorted(set(values) - {"patterns", "forbidden", "templates"})
     if unknown:
@@ -127,28 +130,30 @@ def _pattern(entry: dict[str, Any], key: str, patterns: dict[str, str], where: s
 def _template(entry: dict[str, Any], patterns: dict[str, str], where: str) -> Template:
     named = _named(entry, where)
     smarts = _filled(entry["smarts"], patterns)
-    expected = f"{named}: `smarts`: expected product>>precursors as reaction SMARTS; got {smarts!r}"
-    try:
-        reaction = rdChemReactions.ReactionFromSmarts(smarts)
-        reaction.Initialize()
-    except (ValueError, RuntimeError) as error:  # RDKit's, for what does not parse and what makes no sense
-        raise ConfigError(expected) from error
-    if reaction.GetNumReactantTemplates() != 1 or reaction.GetNumProductTemplates() == 0:
-        raise ConfigError(expected)
     cost = float(entry["cost"])
     if not (math.isfinite(cost) and cost >= 0):
         raise ConfigError(f"{named}: `cost`: expected a finite number ≥ 0; got {cost}")
     if not entry["precursors"]:
         raise ConfigError(f"{named}: `precursors`: expected at least one SMILES; got none")
-    return Template(
-        name=entry["name"],
-        reaction_class=entry["class"],
-        cost=cost,
-        smarts=smarts,
+    try:
+        template = make_template(
+            read_reaction(smarts),
+            name=entry["name"],
+            reaction_class=entry["class"],
+            cost=cost,
+            smarts=smarts,
+            unless=_pattern(entry, "unless", patterns, where) if "unless" in entry else None,
+        )
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{named}: `smarts`: expected product>>precursors as reaction SMARTS; got {smarts!r}"
+        ) from error
+    return replace(
+        template,
         product=_read(entry["product"], "product", named),
         precursors=tuple(sorted(_read(smiles, "precursors", named) for smiles in entry["precursors"])),
-        reaction=reaction,
-        unless=_pattern(entry, "unless", patterns, where) if "unless" in entry else None,
     )
 
 
@@ -162,7 +167,7 @@ def _read(smiles: Any, key: str, named: str) -> str:
 def _check(template: Template, templates: TemplateSet, where: str) -> None:
     """Raises `ConfigError` when a template does not make of its product what it says."""
     alone = templates.only([template])
-    found = [disconnection.precursors for disconnection in alone.disconnect(template.product)]
+    found = [disconnection.precursors for disconnection in alone.disconnect(str(template.product))]
     if template.precursors not in found:
         got = " or ".join(".".join(precursors) for precursors in found) or "nothing"
         raise ConfigError(

@@ -2,42 +2,99 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import final
 
-from rdkit import Chem
+import numpy as np
+from rdkit import Chem, DataStructs
 from rdkit.Chem import rdChemReactions
 
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
 from allmodes.chem.retrosynthesis.stereo import TemplateStereo, carry_geometry, gives_stereo, has_stereo
 
 UNCLASSIFIED = "unclassified"  # the class of a reaction that no template makes
-_REMEMBERED = 5_000  # precursors that are kept as molecules: bounded, and never changes an answer
+# Precursors and reactions that are kept as RDKit's objects: bounded, and never changes an answer. A reaction
+# takes some 50 kB, so that those of a published set would not fit into a worker.
+_REMEMBERED, _COMPILED = 5_000, 2_000
+_PATTERN_BITS = 1024
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """One reaction backwards: product >> precursors.
+    """One reaction backwards: product >> precursors. `make_template` makes one.
 
     cost: ≥ 0, of one such step in Retro*'s search. unless: a precursor that matches it rules the reaction
-    out. product and precursors: an example, standard SMILES.
+    out. new_atoms: how many more heavy atoms the precursors have than the product. pattern: bits that every
+    molecule has on which the template can be run. product and precursors: an example, standard SMILES.
     """
 
     name: str
     reaction_class: str
     cost: float
     smarts: str
-    product: str
-    precursors: tuple[str, ...]
-    reaction: rdChemReactions.ChemicalReaction
-    unless: Chem.Mol | None
+    new_atoms: int
+    pattern: bytes
+    unless: Chem.Mol | None = None
+    product: str | None = None
+    precursors: tuple[str, ...] = ()
 
-    def new_atoms(self) -> int:
-        """How many more heavy atoms the precursors have than the product."""
-        sides = self.reaction.GetProducts(), self.reaction.GetReactants()
-        after, before = (sum(part.GetNumAtoms() for part in side) for side in sides)
-        return after - before
+    def at_cost(self, cost: float) -> "Template":
+        """The same at another cost."""
+        return replace(self, cost=cost)
+
+    def named(self, name: str) -> "Template":
+        """The same under another name."""
+        return replace(self, name=name)
+
+
+def read_reaction(smarts: str) -> rdChemReactions.ChemicalReaction:
+    """A reaction that can be run. Raises `ValueError` for what RDKit cannot read or makes no sense to it."""
+    try:
+        reaction = rdChemReactions.ReactionFromSmarts(smarts)
+        reaction.Initialize()
+    except RuntimeError as error:
+        raise ValueError(smarts) from error
+    return reaction
+
+
+def make_template(
+    reaction: rdChemReactions.ChemicalReaction,
+    *,
+    name: str,
+    reaction_class: str,
+    cost: float,
+    smarts: str,
+    unless: Chem.Mol | None = None,
+) -> Template:
+    """A template without an example. Raises `ValueError` for what has not one product and a precursor.
+
+    reaction: that of its `smarts`, product>>precursors, by `read_reaction`.
+    """
+    if reaction.GetNumReactantTemplates() != 1 or reaction.GetNumProductTemplates() == 0:
+        raise ValueError(smarts)
+    (query,) = reaction.GetReactants()
+    after = sum(part.GetNumAtoms() for part in reaction.GetProducts())
+    return Template(
+        name=name,
+        reaction_class=reaction_class,
+        cost=cost,
+        smarts=smarts,
+        new_atoms=after - query.GetNumAtoms(),
+        pattern=_pattern(query),
+        unless=unless,
+    )
+
+
+def _pattern(molecule: Chem.Mol) -> bytes:
+    return DataStructs.BitVectToBinaryText(Chem.PatternFingerprint(molecule, fpSize=_PATTERN_BITS))
+
+
+@lru_cache(maxsize=_COMPILED)
+def _compiled(smarts: str) -> tuple[rdChemReactions.ChemicalReaction, TemplateStereo]:
+    reaction = read_reaction(smarts)
+    return reaction, TemplateStereo.of(reaction)
 
 
 @final
@@ -51,12 +108,22 @@ class Disconnection:
 
 @final
 class TemplateSet:
-    """Templates in the order of their cost, and what no precursor may contain."""
+    """Templates in the order of their cost, and what no precursor may contain.
 
-    def __init__(self, templates: Sequence[Template], *, forbidden: Sequence[Chem.Mol] = ()) -> None:
+    notes: what a user should know of the file that they come from, a line each.
+    """
+
+    def __init__(
+        self,
+        templates: Sequence[Template],
+        *,
+        forbidden: Sequence[Chem.Mol] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
         self.templates = tuple(sorted(templates, key=lambda template: template.cost))
-        self._new_atoms = [template.new_atoms() for template in self.templates]
-        self._stereo = [TemplateStereo.of(template.reaction) for template in self.templates]
+        self.notes = tuple(notes)
+        patterns = np.frombuffer(b"".join(template.pattern for template in self.templates), dtype=np.uint64)
+        self._patterns = patterns.reshape(len(self.templates), -1 if self.templates else 0)
         self._forbidden = tuple(forbidden)
         # By the spelling that a template gives: standard SMILES and molecule, None for what cannot be.
         self._known: OrderedDict[str, tuple[str, Chem.Mol] | None] = OrderedDict()
@@ -87,8 +154,8 @@ class TemplateSet:
         """
         molecule = Chem.MolFromSmiles(smiles)
         found: dict[tuple[str, ...], Disconnection] = {}
-        for index, template in enumerate(self.templates):
-            for precursors in self._apply(index, molecule):
+        for template in self._candidates(molecule):
+            for precursors in self._apply(template, molecule):
                 if precursors not in found and smiles not in precursors:
                     found[precursors] = Disconnection(template=template, precursors=precursors)
         return list(found.values())
@@ -97,17 +164,23 @@ class TemplateSet:
         """The cheapest template that makes the product of exactly these precursors (standard SMILES)."""
         wanted = tuple(sorted(precursors))
         molecule = Chem.MolFromSmiles(product)
-        for index, template in enumerate(self.templates):
-            if wanted in self._apply(index, molecule):
+        for template in self._candidates(molecule):
+            if wanted in self._apply(template, molecule):
                 return template
         return None
 
-    def _apply(self, index: int, molecule: Chem.Mol) -> list[tuple[str, ...]]:
-        template = self.templates[index]
-        atoms = molecule.GetNumAtoms() + self._new_atoms[index]
+    def _candidates(self, molecule: Chem.Mol) -> list[Template]:
+        """The templates that may match a molecule, found without RDKit's much slower search."""
+        bits = np.frombuffer(_pattern(molecule), dtype=np.uint64)
+        lacking = (self._patterns & ~bits).any(axis=1)
+        return [self.templates[index] for index in np.flatnonzero(~lacking)]
+
+    def _apply(self, template: Template, molecule: Chem.Mol) -> list[tuple[str, ...]]:
+        reaction, stereo = _compiled(template.smarts)
+        atoms = molecule.GetNumAtoms() + template.new_atoms
         specified = has_stereo(molecule)
         results: dict[tuple[str, ...], None] = {}
-        for products in template.reaction.RunReactants((molecule,)):
+        for products in reaction.RunReactants((molecule,)):
             if sum(product.GetNumAtoms() for product in products) != atoms:
                 continue
             if specified:
@@ -120,8 +193,7 @@ class TemplateSet:
                 continue
             key = tuple(sorted(smiles for smiles, _ in whole))
             if key not in results and (
-                not specified
-                or gives_stereo(molecule, self._stereo[index], products, [part for _, part in whole])
+                not specified or gives_stereo(molecule, stereo, products, [part for _, part in whole])
             ):
                 results[key] = None
         return list(results)
