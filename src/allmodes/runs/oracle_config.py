@@ -129,7 +129,7 @@ class ComponentConfig(Config):
     shaping: Shaping = NoShaping()
     """How the raw value becomes a score between 0 and 1; unchanged if left out."""
     weight: PositiveFloat = 1.0
-    """Of its score in the aggregation."""
+    """Weight of its score in the aggregation."""
     time_limit: PositiveFloat = 30.0
     """Seconds for one molecule; a longer call is a failure."""
     start_limit: PositiveFloat = 120.0
