@@ -185,6 +185,10 @@ def score(smiles):
         return "a text"
     if smiles == "NON":
         return float("-inf")
+    if smiles == "NOO":
+        return 10**400
+    if smiles == "NSS":
+        return 1j
     if smiles == "NS":
         return [0.5]
     if smiles == "O":
@@ -211,10 +215,12 @@ def test_a_function_that_fails_in_every_way_costs_its_molecules_alone(user_folde
     failing = {
         "N": "raised",
         "NN": "not_finite",
-        "NNN": "raised",
-        "NO": "raised",
+        "NNN": "not_finite",
+        "NO": "malformed",
         "NON": "not_finite",
-        "NS": "raised",
+        "NOO": "not_finite",
+        "NSS": "malformed",
+        "NS": "malformed",
         "O": "timed_out",
         "OO": "died",
         "OOO": "died",

@@ -9,7 +9,8 @@ from typing import Any
 from rdkit import Chem, DataStructs, RDConfig
 from rdkit.Chem import QED, Descriptors, rdFingerprintGenerator, rdMolDescriptors
 
-from allmodes.chem.oracles.results import Scored
+from allmodes.chem.molecules import MoleculeError, parse_smiles
+from allmodes.chem.oracles.results import Scored, UnscorableError
 from allmodes.errors import ConfigError
 
 Scorer = Callable[[str], float | Scored]
@@ -70,10 +71,11 @@ def _similarity(component: dict[str, Any]) -> Scorer:
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
     references = []
     for text in component["references"]:
-        molecule = Chem.MolFromSmiles(text)
-        if molecule is None:
-            raise ConfigError(f"component {component['name']!r}: `references`: expected SMILES; got {text!r}")
-        references.append(generator.GetFingerprint(molecule))
+        try:
+            references.append(generator.GetFingerprint(parse_smiles(text)))
+        except MoleculeError as error:
+            where = f"component {component['name']!r}: `references`:"
+            raise ConfigError(f"{where} expected SMILES; got {text[:100]!r}: {error}") from error
 
     def score(smiles: str) -> float:
         fingerprint = generator.GetFingerprint(_molecule(smiles))
@@ -109,6 +111,13 @@ def _function(component: dict[str, Any]) -> Scorer:
 
     def score(smiles: str) -> float:
         value: Any = function(smiles)
-        return float(value)
+        if value is None:
+            raise UnscorableError("not_finite", "expected a number; got None")
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise UnscorableError("not_finite", "expected a finite number; got a larger integer") from error
+        except (TypeError, ValueError) as error:
+            raise UnscorableError("malformed", f"expected a number; got {type(value).__name__}") from error
 
     return score
