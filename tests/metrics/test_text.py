@@ -153,7 +153,11 @@ def test_semantic_diversity_of_too_few_and_of_wrong_embeddings() -> None:
         ("New York City", "New York", True),
         ("a b c d", "c d e f", True),  # 2 · 2 ≥ 4
         ("a b c d e", "d e f", False),
-        ("la la la", "la", True),  # sets, not bags
+        ("la la", "la", True),  # 2 · 1 ≥ 2
+        ("la la la", "la", False),  # 2 · 1 < 3: a word that is repeated is shared once
+        ("ha ha ha", "ha no", False),
+        ("ha no ha", "no ha", True),  # 2 · 2 ≥ 3
+        ("la la la", "La  la la", True),  # equal
         ("Paris", "Lyon", False),
         ("", "Paris", False),
         ("", " ", True),

@@ -102,8 +102,8 @@ def by_hand(rows: Sequence[Row], embed: Callable[[list[str]], torch.Tensor]) -> 
         columns["semantic_diversity"].append(semantic_diversity(embeddings))
         unit = embeddings / embeddings.norm(dim=1, keepdim=True)
         columns["vendi_score"].append(vendi_score(unit @ unit.T))
-        # an invalid answer is like nothing, and worth nothing
-        classes = partition([a if a is not None else f"!{i}" for i, a in enumerate(answers)], alike)
+        # an invalid answer is like nothing, and worth nothing; others are exact
+        classes = [a if a is not None else f"!{i}" for i, a in enumerate(answers)]
         columns["distinct_classes"].append(len({c for c, a in zip(classes, answers, strict=True) if a}))
         scores = [row["score"] if row["answer"] else 0 for row in own]
         columns["utility"].append(novelty_utility(classes, scores))
@@ -202,9 +202,31 @@ def test_what_a_row_lacks_is_left_out_of_that_metric_alone(tmp_path: Path) -> No
     assert "Prompts have 1 to 3 generations" in printed
 
 
+@pytest.mark.parametrize("ks", [(64,), (1, 64)])
+def test_a_k_that_no_prompt_has_samples_for_is_named(ks: tuple[int, ...], tmp_path: Path) -> None:
+    result, printed = evaluate(write(tmp_path / "g.jsonl", made_up(3, 16, seed=4)), ks=ks)
+    assert [row["metric"] for row in result["not_computed"]] == ["pass@64", "max@64"]
+    words_ = " ".join(printed.split())
+    for name in ("pass@64", "max@64"):
+        assert f"{name} not computed" in words_
+        assert f"not computed: {name}: needs 64 generations of a prompt with" in words_
+    assert "a prompt has at most 16" in words_
+    assert evaluate(tmp_path / "g.jsonl")[0]["not_computed"] == []
+
+
+def test_a_k_that_one_method_has_samples_for(tmp_path: Path) -> None:
+    rows = made_up(3, 16, seed=4, method="many") + made_up(3, 4, seed=5, method="few")
+    result, printed = evaluate(write(tmp_path / "g.jsonl", rows), ks=(8,))
+    assert {(row["metric"], row["method"]) for row in result["not_computed"]} == {
+        ("pass@8", "few"), ("max@8", "few"),
+    }  # fmt: skip
+    assert "not computed: pass@8, few: needs 8 generations" in " ".join(printed.split())
+
+
 def test_ks_of_ones_own(tmp_path: Path) -> None:
     path = write(tmp_path / "g.jsonl", made_up(3, 6, seed=4))
     result, _ = evaluate(path, ks=(5, 3, 3, 7))
+    assert [row["metric"] for row in result["not_computed"]] == ["pass@7", "max@7"]
     names = [name for name in result["methods"][0]["metrics"] if "@" in name]
     assert names == ["pass@3", "pass@5", "max@3", "max@5"]
     for ks in ((), (0,), (2, -1)):
@@ -221,6 +243,33 @@ WORDS = st.lists(st.sampled_from(["a", "A", "b", "c", "d", "e", "f"]), max_size=
 @given(answers=st.lists(WORDS, max_size=30))
 def test_the_classes_are_those_of_noveltybench_pair_by_pair(answers: list[str]) -> None:
     assert short_answer_classes(answers) == partition(answers, alike)
+
+
+def classes_of(answers: list[Any], tmp_path: Path, *, column: str = "answer") -> float:
+    rows = [{"prompt": "q", "response": f"text {i}", column: a} for i, a in enumerate(answers)]
+    result, _ = evaluate(write(tmp_path / "g.jsonl", rows))
+    return result["methods"][0]["metrics"]["distinct_classes"]["mean"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "count"),
+    [
+        (["x = 1", "x = 2", "x = 3"], 3),
+        (["New York", "York", "new york"], 3),
+        (["1/2", "1 / 2", "1/2"], 2),
+        (["a b c", "c b a"], 2),
+        (["3", "3", "03", None], 2),
+        (["the same", "the same"], 1),
+    ],
+)
+def test_answers_are_exact_and_free_text_is_not(answers: list[Any], count: int, tmp_path: Path) -> None:
+    assert classes_of(answers, tmp_path) == count
+
+
+def test_free_text_has_noveltybenchs_rule(tmp_path: Path) -> None:
+    assert classes_of(["New York", "York", "Lyon"], tmp_path, column="response") == 2
+    assert classes_of(["ha ha ha", "ha no"], tmp_path, column="response") == 2
+    assert classes_of(["ha ha ha", "Ha ha  ha"], tmp_path, column="response") == 1
 
 
 def test_words_are_runs_of_letters_and_single_marks() -> None:
@@ -242,15 +291,14 @@ def test_the_stand_in_sees_spellings(tmp_path: Path) -> None:
     assert "The embedder is a stand-in" in printed
 
 
-def test_an_embedder_that_is_not_installed_is_skipped_and_said_so(
+def test_an_embedder_that_is_not_installed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures.importlib.util, "find_spec", lambda name: None)
-    result, printed = evaluate(write(tmp_path / "g.jsonl", made_up(2, 2, seed=0)), embedder="some/model")
-    assert result["skipped"] == dict.fromkeys(
-        ("semantic_diversity", "vendi_score"), "sentence-transformers is not installed"
-    )
-    assert "sentence-transformers is not installed" in " ".join(printed.split())
+    path = write(tmp_path / "g.jsonl", made_up(2, 2, seed=0))
+    with pytest.raises(InputError, match="for 'some/model'; sentence-transformers is not installed"):
+        evaluate(path, embedder="some/model")
+    assert evaluate(path)[0]["skipped"]["vendi_score"] == "needs an embedder"
 
 
 def test_a_sentence_transformers_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,3 +493,109 @@ def test_out_that_cannot_be_written(tmp_path: Path) -> None:
     path = write(tmp_path / "g.jsonl", made_up(2, 2, seed=0))
     with pytest.raises(RunError, match="cannot write"):
         evaluate(path, out=path)
+
+
+# --- methods, p-values, extremes ------------------------------------------------------------------------
+
+
+def steady(method: str, level: float, *, prompts: int = 12) -> list[Row]:
+    """A reward for each prompt that hardly varies around a level."""
+    return [
+        {"prompt": i, "response": f"r{i}", "reward": level + 1e-9 * (i % 3), "method": method}
+        for i in range(prompts)
+    ]
+
+
+def reward_rows(printed: str) -> dict[str, list[str]]:
+    """Cells of the table's rows of `reward`, by method; a name without spaces."""
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("reward ")]
+    return {row[1]: row[2:] for row in rows}
+
+
+def test_a_baseline_by_name(tmp_path: Path) -> None:
+    rows = steady("first", 0.5) + steady("second", 0.7) + steady("third", 0.6)
+    path = write(tmp_path / "g.jsonl", rows)
+    result, printed = evaluate(path)
+    assert result["settings"]["baseline"] == "first"
+    assert "greater than that of first, the baseline" in " ".join(printed.split())
+    assert len(reward_rows(printed)["first"]) == 3  # no p of its own
+    result, printed = evaluate(path, baseline="third")
+    assert result["settings"]["baseline"] == "third"
+    assert "greater than that of third, the baseline" in " ".join(printed.split())
+    cells = reward_rows(printed)
+    assert len(cells["third"]) == 3
+    assert float(cells["first"][-1]) == 1
+    assert cells["second"][-2:] == ["<", "1e-16"]
+    with pytest.raises(InputError, match="first, second, third; got 'fourth'"):
+        evaluate(path, baseline="fourth")
+
+
+def test_no_p_value_is_zero(tmp_path: Path) -> None:
+    constant = [{**row, "reward": 1.0} for row in steady("constant", 1.0)]
+    _, printed = evaluate(write(tmp_path / "g.jsonl", steady("a", 0.5) + steady("b", 0.9) + constant))
+    for cells in list(reward_rows(printed).values())[1:]:
+        assert cells[-2:] == ["<", "1e-16"]
+
+
+def test_names_of_many_methods_stay_different(tmp_path: Path) -> None:
+    names = [
+        f"a-very-long-name-of-a-method-{i:02}-with-the-same-end-and-the-same-beginning" for i in range(24)
+    ]
+    rows = [row for name in names for row in steady(name, 0.5, prompts=2)]
+    path = write(tmp_path / "g.jsonl", rows)
+    for width in (80, 200):  # at 80 the table folds them
+        evaluate(path, console=Console(file=(out := io.StringIO()), width=width))
+        printed = out.getvalue()
+        shown = {line.split(":")[0] for line in printed.splitlines() if ": 2 generations" in line}
+        assert len(shown) == len(names)
+        assert width == 80 or set(reward_rows(printed)) == shown
+    short = [f"{method}-{temperature}" for method in ("vanilla", "mara", "ips") for temperature in range(8)]
+    rows = [row for name in short for row in steady(name, 0.5, prompts=2)]
+    evaluate(write(path, rows), console=Console(file=(out := io.StringIO()), width=80))
+    assert set(reward_rows(out.getvalue())) == set(short)
+
+
+def test_methods_of_one_name_on_the_screen_have_numbers(tmp_path: Path) -> None:
+    _, printed = evaluate(write(tmp_path / "g.jsonl", steady("a b", 0.5) + steady("a  b", 0.6)))
+    assert "a b [1]" in printed
+    assert "a b [2]" in printed
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200, 1.7e308])
+def test_huge_rewards_have_right_means_and_errors(size: float, tmp_path: Path) -> None:
+    shares = [1.0, 0.5, 0.25, 0.75, -0.5, 1.0]
+    rows = [
+        {"prompt": i // 2, "response": str(i), "reward": share, "score": share, "method": method}
+        for method, sign in (("a", 1), ("b", -1))
+        for i, share in enumerate(sign * share for share in shares)
+    ]
+    small, _ = evaluate(write(tmp_path / "small.jsonl", rows))
+    large, printed = evaluate(
+        write(
+            tmp_path / "large.jsonl",
+            [{**row, "reward": row["reward"] * size, "score": row["score"] * size} for row in rows],
+        )
+    )
+    for one, other in zip(small["methods"], large["methods"], strict=True):
+        for name in ("reward", "utility", "max@2"):
+            cell, huge = one["metrics"][name], other["metrics"][name]
+            assert huge["mean"] == pytest.approx(cell["mean"] * size, rel=1e-12)
+            assert huge["sem"] == pytest.approx(cell["sem"] * size, rel=1e-9)
+    p = [
+        next(c["p_second_greater"] for c in result["comparisons"] if c["metric"] == "reward")
+        for result in (small, large)
+    ]
+    assert p[0] == pytest.approx(p[1])
+    assert "nan" not in printed
+
+
+def test_infinite_rewards_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "g.jsonl"
+    lines = [json.dumps(row) for row in steady("a", 0.5)]
+    lines += [
+        f'{{"prompt": 1, "response": "r", "reward": {text}}}' for text in ("Infinity", "-Infinity", "1e999")
+    ]
+    path.write_text("\n".join(lines))
+    result, printed = evaluate(path)
+    assert sum(seen["count"] for seen in result["bad_lines"].values()) == 3
+    assert "3 bad lines left out" in printed

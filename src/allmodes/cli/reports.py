@@ -76,6 +76,7 @@ def evaluate(
     tokenizer: Path | None = None,
     embedder: str | None = None,
     vocabulary_size: int = 50257,
+    baseline: str | None = None,
 ) -> None:
     """Quality and diversity of generations, with errors over prompts, from a JSONL of any model's samples.
 
@@ -88,6 +89,7 @@ def evaluate(
         tokenizer: a tokenizer.json, or a folder that holds one, for the n-grams; words by default.
         embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed characters.
         vocabulary_size: V of the expectation-adjusted distinct n-grams.
+        baseline: the method that all others are compared with; the first of the file by default.
     """
     from rich.console import Console
 
@@ -100,5 +102,6 @@ def evaluate(
         tokenizer=tokenizer,
         embedder=embedder,
         vocabulary_size=vocabulary_size,
+        baseline=baseline,
         console=Console(),
     )

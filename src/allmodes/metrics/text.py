@@ -70,12 +70,14 @@ SHORT_ANSWER = 5  # words, up to which NoveltyBench compares answers by their wo
 
 
 def same_short_answer(one: str, other: str) -> bool:
-    """NoveltyBench's rule for answers of at most five words: 2 · shared unigrams ≥ the larger set.
+    """NoveltyBench's rule for answers of at most five words: 2 · distinct words shared ≥ words of the longer.
 
-    Words are lower-cased and split at white space. Source: Zhang et al. 2025.
+    A repeated word counts once among the shared ones, and each time in the length, as in the benchmark's own
+    program: "ha ha ha" and "ha no" are two classes. Equal texts are the same here, also where that program
+    would count "ha ha ha" twice. Words are lower-cased and split at white space. Source: Zhang et al. 2025.
     """
-    words, others = set(one.lower().split()), set(other.lower().split())
-    return 2 * len(words & others) >= max(len(words), len(others))
+    words, others = one.lower().split(), other.lower().split()
+    return words == others or 2 * len({*words} & {*others}) >= max(len(words), len(others))
 
 
 def partition(responses: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
@@ -114,10 +116,11 @@ def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, pat
         raise InputError(f"`patience` must lie in (0, 1]; got {patience}")
     seen: set[Hashable] = set()
     gained: list[float] = []
+    total = math.fsum(patience**index for index in range(len(classes)))
     for index, (which, score) in enumerate(zip(classes, scores, strict=True)):
-        gained.append(0.0 if which in seen else patience**index * score)
+        gained.append(0.0 if which in seen else patience**index / total * score)  # no sum above the largest
         seen.add(which)
-    return math.fsum(gained) / math.fsum(patience**index for index in range(len(classes)))
+    return math.fsum(gained)
 
 
 def answer_entropy(answers: Sequence[Hashable | None]) -> float:

@@ -26,11 +26,19 @@ def summarise(values: Sequence[float]) -> Summary:
     """Mean and standard deviation over seeds. Raises InputError for no values."""
     if len(values) == 0:
         raise InputError("`values` must hold at least one number; got none")
-    mean = math.fsum(values) / len(values)
+    scale = _power_of_two(values)
+    scaled = [value / scale for value in values]
+    mean = math.fsum(scaled) / len(scaled)
     if len(values) == 1:
-        return Summary(mean=mean, std=math.nan, count=1)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Summary(mean=mean, std=math.sqrt(variance), count=len(values))
+        return Summary(mean=mean * scale, std=math.nan, count=1)
+    variance = math.fsum((value - mean) ** 2 for value in scaled) / (len(scaled) - 1)
+    return Summary(mean=mean * scale, std=math.sqrt(variance) * scale, count=len(values))
+
+
+def _power_of_two(values: Sequence[float]) -> float:
+    """What to divide by for sums of squares to stay finite: exact, and 1 for numbers of usual size."""
+    largest = max(map(abs, values))
+    return 2.0 ** (math.frexp(largest)[1] - 1) if 1e100 < largest < math.inf else 1.0
 
 
 def bootstrap_sem(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> float:
@@ -42,6 +50,8 @@ def bootstrap_sem(values: Sequence[float], *, resamples: int = 10_000, seed: int
     """
     data = torch.as_tensor(values, dtype=torch.float64)
     check_finite("values", data)
+    scale = _power_of_two([float(data.abs().max())]) if len(data) else 1.0
+    data = data / scale
     if resamples < 2:
         raise InputError(f"`resamples` must be at least 2; got {resamples}")
     if len(data) < 2:
@@ -52,7 +62,7 @@ def bootstrap_sem(values: Sequence[float], *, resamples: int = 10_000, seed: int
     for start in range(0, resamples, block):
         shape = (min(block, resamples - start), len(data))
         means.append(data[torch.randint(len(data), shape, generator=generator)].mean(1))
-    return float(torch.cat(means).std())
+    return float(torch.cat(means).std()) * scale
 
 
 def welch_test(greater: Sequence[float], lesser: Sequence[float]) -> float:
@@ -65,7 +75,8 @@ def welch_test(greater: Sequence[float], lesser: Sequence[float]) -> float:
     """
     if min(len(greater), len(lesser)) < 2:
         return math.nan
-    one, two = summarise(greater), summarise(lesser)
+    scale = _power_of_two([*greater, *lesser])  # of which t and ν do not depend
+    one, two = (summarise([value / scale for value in side]) for side in (greater, lesser))
     errors = [side.std / math.sqrt(side.count) for side in (one, two)]
     error = math.hypot(*errors)
     if error == 0:

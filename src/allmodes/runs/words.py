@@ -33,6 +33,11 @@ def p_relation(p: float) -> str:
     return f"={NBSP}{p:.3f}" if min(p, 1 - p) < 0.1 else f"={NBSP}{p:.2f}"
 
 
+def p_in_digits(p: float) -> str:
+    """A p-value in two digits, never as 0: `0.042`, `3e-09`, `< 1e-16`."""
+    return f"<{NBSP}1e-16" if p < 1e-16 else f"{p:.2g}"
+
+
 def is_clear(p: float) -> bool:
     """Whether a one-sided p-value is near enough to 0 or 1 to call a difference clear, at most .05 away."""
     return p <= _CLEAR or p >= 1 - _CLEAR

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from allmodes.errors import InputError
@@ -33,9 +31,9 @@ from allmodes.metrics import (
 )
 from allmodes.metrics.text import SHORT_ANSWER, words
 from allmodes.runs.files import write_text
-from allmodes.runs.lines import bad_in_words
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.words import shown_name
+from allmodes.text.evaluation_table import NEEDS, place, print_evaluation, shown_method
 from allmodes.text.generations import Generation, Index, index_file, read_prompts
 from allmodes.text.measures import (
     STAND_IN,
@@ -47,19 +45,6 @@ from allmodes.text.measures import (
 )
 
 _MOST_EMBEDDED = 2048  # generations of a prompt: eigenvalues take the cube of it
-_NEEDS = {
-    "reward": "`reward`",
-    "ead": "a response with tokens",
-    "semantic_diversity": "an embedder and two generations of a prompt",
-    "vendi_score": "an embedder",
-    "distinct_classes": "an answer or response",
-    "utility": "`score`",
-    "valid_answers": "`answer`",
-    "answer_entropy": "`answer`",
-    "pass@k": "`correct`, and k generations of a prompt",
-    "max@k": "`reward`, and k generations of a prompt",
-}
-
 Values = dict[str, float]
 
 
@@ -83,6 +68,7 @@ def evaluate_file(
     embedder: str | None,
     vocabulary_size: int,
     console: Console,
+    baseline: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate generations, print the table, write evaluation.json below `out` unless that is None.
 
@@ -93,6 +79,7 @@ def evaluate_file(
 
     ks: of pass@k and max@k; None is powers of two. tokenizer: tokenizer.json for EAD, or its folder; None
     takes words and punctuation marks. embedder: sentence-transformers model, "stand-in", or None for none.
+    baseline: the method that the table compares all others with; None is the first of the file.
 
     Every metric is computed per prompt, then averaged over prompts; sem is the bootstrap's over prompts.
     Returns what evaluation.json holds; NaN is None. Raises InputError for wrong arguments or a file without a
@@ -103,13 +90,19 @@ def evaluate_file(
     if vocabulary_size < 2:
         raise InputError(f"`vocabulary_size` must be at least 2; got {vocabulary_size}")
     embed = None if embedder is None else load_embedder(embedder)
+    if isinstance(embed, str):
+        raise InputError(
+            f"`embedder`: expected one that can be loaded, for {embedder!r}; {embed}: install it, or take "
+            f"{STAND_IN!r}"
+        )
     measures = Measures(
         tokenise=words if tokenizer is None else load_tokeniser(tokenizer),
         vocabulary_size=vocabulary_size,
-        embed=None if isinstance(embed, str) else embed,
+        embed=embed,
         ks=None if ks is None else tuple(sorted(set(ks))),
     )
     index, columns = _measure_file(path, measures)
+    reference = _baseline(baseline, list(columns))
     methods = {
         method: {name: _mean(values) for name, values in column.items()} for method, column in columns.items()
     }
@@ -125,8 +118,10 @@ def evaluate_file(
             for method, metrics in methods.items()
         ],
         "comparisons": list(_comparisons(columns)),
-        "skipped": _skipped(columns, embed if isinstance(embed, str) else None),
+        "skipped": _skipped(columns),
+        "not_computed": _not_computed(index, columns, measures.ks),
         "settings": {
+            "baseline": reference,
             "ks": None if ks is None else list(ks),
             "tokenizer": "words and punctuation" if tokenizer is None else str(tokenizer),
             "vocabulary_size": vocabulary_size,
@@ -134,7 +129,7 @@ def evaluate_file(
         },
         "notes": _notes(index, embedder if measures.embed is not None else None),
     }
-    _print(result, index, console)
+    print_evaluation(result, index.bad, console)
     if out is not None:
         file = out / "evaluation.json"
         write_text(file, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -151,7 +146,7 @@ def measure_prompt(rows: Sequence[Generation], measures: Measures) -> Values:
     values: Values = {}
     rewards = [row.reward for row in rows if row.reward is not None]
     if rewards:
-        values["reward"] = math.fsum(rewards) / len(rewards)
+        values["reward"] = summarise(rewards).mean
     tokens = [measures.tokenise(row.response) for row in rows]
     values["ead"] = ead(tokens, vocabulary_size=measures.vocabulary_size)
     if measures.embed is not None:
@@ -175,14 +170,14 @@ def measure_prompt(rows: Sequence[Generation], measures: Measures) -> Values:
 def _classes(rows: Sequence[Generation]) -> Values:
     """distinct_classes and utility: of answers where any line has one, else of responses.
 
-    An invalid answer is in no class and of no use, but takes its turn.
+    Answers are exact: two are alike only if they are equal. NoveltyBench's rule is for free text. An invalid
+    answer is in no class and of no use, but takes its turn.
     """
+    classes: Sequence[str | int | None]
     if any(row.has_answer for row in rows):
-        texts = [row.answer for row in rows]
+        classes = [row.answer for row in rows]
     else:
-        texts = [row.response for row in rows]
-    found = iter(short_answer_classes(text for text in texts if text is not None))
-    classes = [None if text is None else next(found) for text in texts]
+        classes = short_answer_classes(row.response for row in rows)
     values: Values = {"distinct_classes": distinct_k([which for which in classes if which is not None])}
     scored = [
         (which, 0.0 if which is None else row.score)
@@ -223,12 +218,7 @@ def _measure_file(
 
 
 def _in_order(column: dict[str, "array[float]"]) -> dict[str, "array[float]"]:
-    """Metrics in the order of `_NEEDS`, each family by k."""
-
-    def place(name: str) -> tuple[int, int]:
-        family, _, k = name.partition("@")
-        return list(_NEEDS).index(f"{family}@k" if k else family), int(k or 0)
-
+    """Metrics in the order of `NEEDS`, each family by k."""
     return {name: column[name] for name in sorted(column, key=place)}
 
 
@@ -252,15 +242,38 @@ def _comparisons(columns: dict[str | None, dict[str, "array[float]"]]) -> Iterat
                 }
 
 
-def _skipped(columns: dict[str | None, dict[str, "array[float]"]], no_embedder: str | None) -> dict[str, str]:
+def _baseline(name: str | None, methods: Sequence[str | None]) -> str | None:
+    """The method that others are compared with. Raises InputError for one that the file does not have."""
+    if name is None:
+        return methods[0]
+    if name not in methods:
+        names = ", ".join(shown_method(method) for method in methods)
+        raise InputError(f"`baseline`: expected one of the methods of the file, {names}; got {name!r}")
+    return name
+
+
+def _not_computed(
+    index: Index, columns: dict[str | None, dict[str, "array[float]"]], ks: tuple[int, ...] | None
+) -> list[dict[str, Any]]:
+    """The k that were asked for and that a method has no prompt for, with the reason."""
+    found: list[dict[str, Any]] = []
+    for method, column in columns.items():
+        most = _counts(index, method)["most_generations_of_a_prompt"]
+        families = {name.partition("@")[0] for name in column if "@" in name}
+        wanted = [("pass", "`correct`"), ("max", "`reward`")]
+        for family, needs in wanted:
+            for k in ks or ():
+                is_known = family in families or (family == "max" and "reward" in column)
+                if f"{family}@{k}" not in column and (is_known or most < k):
+                    why = f"needs {k} generations of a prompt with {needs}; a prompt has at most {most}"
+                    found.append({"method": method, "metric": f"{family}@{k}", "why": why})
+    return found
+
+
+def _skipped(columns: dict[str | None, dict[str, "array[float]"]]) -> dict[str, str]:
     """Metrics that no method has, and what they want."""
     found = {name.partition("@")[0] for column in columns.values() for name in column}
-    skipped = {
-        name: f"needs {needs}" for name, needs in _NEEDS.items() if name.partition("@")[0] not in found
-    }
-    if no_embedder is not None:
-        skipped |= dict.fromkeys(("semantic_diversity", "vendi_score"), no_embedder)
-    return skipped
+    return {name: f"needs {needs}" for name, needs in NEEDS.items() if name.partition("@")[0] not in found}
 
 
 def _counts(index: Index, method: str | None) -> dict[str, int]:
@@ -275,9 +288,13 @@ def _counts(index: Index, method: str | None) -> dict[str, int]:
 
 def _notes(index: Index, embedder: str | None) -> list[str]:
     notes = [
-        f"Classes are NoveltyBench's for short texts: two of at most {SHORT_ANSWER} words are alike if they "
-        "share half of the larger one's words, longer ones only if all words are equal. They are classes of "
-        "`answer` where a prompt has any, else of `response`.",
+        "Classes are those of `answer` where a prompt has any, which are alike only if they are equal. Else "
+        "they "
+        f"are those of `response` by NoveltyBench's rule for short texts: two of at most {SHORT_ANSWER} "
+        "words are "
+        "alike if they share half as many distinct words as the longer one has words, longer ones only if "
+        "all "
+        "words are equal.",
     ]
     if embedder == STAND_IN:
         notes.append(
@@ -293,62 +310,6 @@ def _notes(index: Index, embedder: str | None) -> list[str]:
     if embedder is not None and max(sizes) > _MOST_EMBEDDED:
         notes.append(f"Only the first {_MOST_EMBEDDED} generations of a prompt are embedded.")
     return notes
-
-
-def _print(result: dict[str, Any], index: Index, console: Console) -> None:
-    methods = result["methods"]
-    for row in methods:
-        name = f"{_shown(row['method'])}: " if len(methods) > 1 else ""
-        console.print(
-            Text(f"{name}{row['generations']:,} generations of {row['prompts']:,} prompts"), soft_wrap=True
-        )
-    if index.bad:
-        number = sum(seen.count for seen in index.bad.values())
-        words_ = f"{number:,} bad line{'s' * (number > 1)} left out: {bad_in_words(index.bad)}"
-        console.print(Text(words_, style="yellow"), soft_wrap=True)
-    console.print(_table(result))
-    if result["skipped"]:
-        skipped = "; ".join(f"{name} ({why})" for name, why in result["skipped"].items())
-        console.print(Text(f"skipped: {skipped}"), soft_wrap=True)
-    for note in result["notes"]:
-        console.print(Text(note))
-
-
-def _table(result: dict[str, Any]) -> Table:
-    """One line a metric and method; p tests a method against the file's first."""
-    methods = result["methods"]
-    p_values = {
-        (row["metric"], row["second"]): row["p_second_greater"]
-        for row in result["comparisons"]
-        if row["first"] == methods[0]["method"]
-    }
-    several = len(methods) > 1
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("metric", no_wrap=True)
-    if several:
-        table.add_column("method")
-    for name in ("mean", "± SEM", "prompts"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if several:
-        table.add_column("p, greater than the first", justify="right")
-    names = list(dict.fromkeys(name for row in methods for name in row["metrics"]))
-    for metric in names:
-        for row in methods:
-            if metric not in row["metrics"]:
-                continue
-            cell = row["metrics"][metric]
-            sem = "" if cell["sem"] is None else f"{cell['sem']:.2g}"
-            cells = [metric, f"{cell['mean']:.4g}", sem, f"{cell['prompts']:,}"]
-            if several:
-                p = p_values.get((metric, row["method"]))
-                cells.insert(1, Text(_shown(row["method"])))
-                cells.append("" if p is None else f"{p:.2g}")
-            table.add_row(*cells)
-    return table
-
-
-def _shown(method: str | None) -> str:
-    return "(no method)" if method is None else shown_name(method)
 
 
 def _plain(value: float) -> float | None:

@@ -97,17 +97,16 @@ def short_answer_classes(answers: Iterable[str]) -> list[int]:
     classes: list[int] = []
     count = 0
     for answer in answers:
-        parts = answer.lower().split()
-        unique = frozenset(parts)
-        is_short = len(parts) <= SHORT_ANSWER
-        key = unique if is_short else tuple(parts)
+        key = tuple(answer.lower().split())
+        unique = frozenset(key)
+        is_short = len(key) <= SHORT_ANSWER
         if key not in known:
             shared = Counter(which for word in unique for which in holders[word]) if is_short else {}
-            same = [which for which, n in shared.items() if 2 * n >= max(len(unique), sizes[which])]
+            same = [which for which, n in shared.items() if 2 * n >= max(len(key), sizes[which])]
             known[key] = min(same, default=count)
             if not same:
                 if is_short:
-                    sizes[count] = len(unique)
+                    sizes[count] = len(key)
                     for word in unique:
                         holders[word].append(count)
                 count += 1
