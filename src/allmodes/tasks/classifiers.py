@@ -11,6 +11,7 @@ import torch
 
 from allmodes.errors import ConfigError, one_line
 from allmodes.extras import require
+from allmodes.runs.hub import reach_hub
 from allmodes.runs.weights import refuse_pickled_weights
 
 
@@ -42,6 +43,9 @@ def load_classifier(
     """
     require(f"the model {str(name)!r} needs", "transformers", extras="text")
     refuse_pickled_weights(name)
+    reach_hub(name)
+    if tokenizer is not None:
+        reach_hub(tokenizer)
     transformers: Any = importlib.import_module("transformers")
     expected = (
         "two outputs or more" if outputs is None else "one output" if outputs == 1 else f"{outputs} outputs"

@@ -14,6 +14,7 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.extras import require
 from allmodes.metrics.text import SHORT_ANSWER
+from allmodes.runs.hub import reach_hub
 from allmodes.runs.weights import refuse_pickled_weights
 
 STAND_IN = "stand-in"
@@ -57,6 +58,8 @@ def load_embedder(name: str) -> Embed | str:
     if importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers is not installed"
     refuse_pickled_weights(name)
+    if "/" in name:  # a name without one is looked for under sentence-transformers/
+        reach_hub(name)
     library: Any = importlib.import_module("sentence_transformers")
     try:
         model = library.SentenceTransformer(

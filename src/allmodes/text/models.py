@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from allmodes.errors import ConfigError, one_line
+from allmodes.runs.hub import reach_hub
 from allmodes.runs.weights import refuse_pickled_weights
 
 
@@ -44,6 +45,7 @@ def load_tokenizer(model: str, *, needs_template: bool = True) -> Any:
     Without a padding token the end of a sequence pads, as in TRL. Raises ConfigError for what cannot be
     loaded, or lacks a chat template that is needed: a base model's tokenizer may need one beside it.
     """
+    reach_hub(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
     except Exception as error:  # whatever a hub, a disk or a file raises
@@ -62,6 +64,7 @@ def load_model(model: str) -> Any:
     lack: they would be random.
     """
     refuse_pickled_weights(model)
+    reach_hub(model)
     try:
         result: Any = AutoModelForCausalLM.from_pretrained(
             model,
