@@ -55,13 +55,13 @@ def test_arms_are_all_combinations_but_rloo_with_a_kl_that_is_not_reverse(make_t
 def test_trl_gets_the_settings_of_the_configuration(make_text_config: Make, tmp_path: Path) -> None:
     config = make_text_config(
         trainer=["grpo"],
-        kl=["forward"],
+        kl=["token-forward"],
         prompts_per_step=2,
         updates_per_step=3,
         micro_batch=2,
         temperature=0.7,
     )
-    trainer = build(config, arm(trainer="grpo", kl="forward"), tmp_path)
+    trainer = build(config, arm(trainer="grpo", kl="token-forward"), tmp_path)
     assert isinstance(trainer, GRPOTrainer)
     args = trainer.args
     # 2 prompts of 6 responses: three updates of 4, each of two micro-batches.
@@ -196,7 +196,7 @@ def test_every_sample_is_kept_for_an_audit(
     assert AuditConfig.model_validate(settings) == AuditConfig(
         trainer="trl",
         beta=0.1,
-        kl="k1-in-reward" if trainer == "rloo" else "k3-in-loss-corrected",
+        kl="k1-in-reward",
         scale_rewards="none",
         transform="mara",
         threshold=0.5,
