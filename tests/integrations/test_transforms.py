@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -76,11 +77,34 @@ def test_a_reward_equal_to_the_threshold_is_good_in_any_precision() -> None:
 @pytest.mark.parametrize("threshold", [BatchQuantile(0.9), GroupQuantile(0.9), 0.5])
 def test_nothing_good_leaves_rewards_alone_and_is_counted(threshold: Any) -> None:
     samples = batch([0.2] * 8)
-    result = MARA(threshold=threshold)(samples, beta=0.1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = MARA(threshold=threshold)(samples, beta=0.1)
+    is_unknown = threshold != 0.5
+    assert len(caught) == is_unknown
+    assert all(str(w.message).startswith("MARA left this batch as it was: all rewards") for w in caught)
+    assert result.metrics["groups_without_threshold"] == is_unknown
     assert torch.equal(result.rewards, samples.rewards)
     assert result.metrics["augmented"] == 0
     assert result.metrics["groups_without_anchor"] == 1
     assert result.metrics["bonus_max"] != result.metrics["bonus_max"]  # no bonus: not 0, but no figure
+
+
+@pytest.mark.parametrize("threshold", [BatchQuantile(0.9), GroupQuantile(0.9)])
+def test_a_batch_of_successes_alone_is_augmented_once_a_failure_was_seen(threshold: Any) -> None:
+    mara, names = MARA(threshold=threshold), ["p"] * 4 + ["q"] * 4
+    first = mara(batch([0, 0, 1, 1] * 2, prompts=names), beta=0.1)
+    assert (mara.has_state, mara.needs_prompts) == (True, isinstance(threshold, GroupQuantile))
+    second = mara(batch([1] * 8, prompts=names[::-1]), beta=0.1, state=first.state)
+    assert second.metrics["augmented"] == 1
+    assert second.metrics["threshold"] == 1
+    assert second.metrics["groups_without_threshold"] == 0
+    assert same(second.rewards, torch.tensor([1, 1.1, 1.2, 1.3] * 2))
+    assert second.state == first.state
+    assert (MARA(threshold=0.5).has_state, MARA(threshold=0.5)(batch([1] * 4), beta=0.1).state) == (
+        False,
+        None,
+    )
 
 
 def test_empty_completions_are_neither_anchors_nor_augmented() -> None:

@@ -415,6 +415,8 @@ def test_logged_rewards_are_what_trl_logs_and_nothing_is_added_but_the_transform
             "gap_bonus_max",
             "anchor_ref_logprob",
             "groups_without_anchor",
+            "groups_without_threshold",
+            "threshold",
             "empty",
             "unscorable",
         )
@@ -649,6 +651,56 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     )
 
 
+class _Successes:
+    """Rewards: of the first batch one in each group, of later ones all."""
+
+    __name__ = "successes"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, completions: list[Any], **_: Any) -> list[float]:
+        self.calls += 1
+        return [float(self.calls > 1 or row % 4 == 0) for row in range(len(completions))]
+
+
+@pytest.mark.parametrize("threshold", [BatchQuantile(0.9), GroupQuantile(0.9)])
+def test_a_quantile_is_remembered_when_every_sample_has_succeeded(
+    threshold: Any, kind: str, build: Callable[..., Any], tmp_path: Path
+) -> None:
+    settings = {"max_steps": 4, "save_steps": 1, "save_strategy": "steps", "shuffle_dataset": False}
+    data = Dataset.from_dict({"prompt": PROMPTS})  # each prompt in every step
+    arguments = {"transform": MARA(threshold=threshold), "train_dataset": data, "eval_dataset": data}
+
+    def run(name: str, reward: _Successes) -> Any:
+        return build(
+            OURS[kind], {**settings, "output_dir": str(tmp_path / name)}, reward_funcs=reward, **arguments
+        )
+
+    whole = run("whole", _Successes())
+    whole.train()
+    logged = [entry["transform/augmented"] for entry in whole.state.log_history[:4]]
+    assert logged == [0.25, 1, 1, 1]
+    # A new trainer knows nothing of it but from the checkpoint; the first call's batch is not its own.
+    later = _Successes()
+    later.calls = 1
+    rest = run("rest", later)
+    rest.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert all(torch.equal(v, parameters(rest)[name]) for name, v in parameters(whole).items())
+
+
+@pytest.mark.filterwarnings("ignore:MARA left this batch as it was")
+def test_evaluation_teaches_a_threshold_nothing(kind: str, build: Callable[..., Any], inputs: Inputs) -> None:
+    """One evaluation with both rewards, then a training batch of successes alone."""
+    data = Dataset.from_dict({"prompt": PROMPTS})
+    reward, mara = _Successes(), MARA(threshold=BatchQuantile(0.9))
+    trainer = build(OURS[kind], reward_funcs=reward, transform=mara, eval_dataset=data)
+    trainer.evaluate()
+    assert trainer.state.log_history[-1]["eval_transform/augmented"] > 0
+    score(trainer, inputs)
+    assert last(trainer, "transform/groups_without_threshold") == 1
+
+
 # --- Wrong configurations, before any model is loaded ---
 
 
@@ -799,6 +851,7 @@ def test_a_batch_without_any_reward_moves_nothing(
     assert last(trainer, "transform/groups_without_anchor") == 1
 
 
+@pytest.mark.filterwarnings("ignore:MARA left this batch as it was")
 @pytest.mark.parametrize(
     ("value", "threshold"), [(1.0, BatchQuantile(0.9)), (0.2, 0.5)], ids=["all equal", "none good"]
 )

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ from allmodes.objectives import (
     mara_rewards,
     policy_gradient_loss,
     reinvent_loss,
+    remembered_threshold,
     reverse_kl_loss,
 )
+from allmodes.objectives.thresholds import ThresholdState
 from allmodes.runs.checkpoint import adam_state, restore_adam_state
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 
@@ -39,6 +41,7 @@ class Learner:
         self._config, self._algorithm, self._outcomes = config, algorithm, outcomes
         self.agent, self.tokenizer = load_policy(prior_path(config.prior), precision=config.precision)
         self._prior = copy.deepcopy(self.agent).requires_grad_(requires_grad=False)
+        self._seen: ThresholdState = {}  # of MARA's threshold, where it is a quantile
         self._optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, fused=True)
 
     @property
@@ -54,8 +57,14 @@ class Learner:
         """What a checkpoint must hold."""
         return {**self.agent.state_dict(), **adam_state(self._optimizer)}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave, from among others."""
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold besides, plain data."""
+        return {"threshold": {key: list(seen) for key, seen in self._seen.items()}}
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
+        """Put back what `tensors` gave, from among others, and `state`, which older checkpoints lack."""
+        seen = {} if state is None else state["threshold"]
+        self._seen = {key: (tau, smallest) for key, (tau, smallest) in seen.items()}
         self.agent.load_state_dict({name: tensors[name] for name in self.agent.state_dict()})
         restore_adam_state(self._optimizer, tensors)
 
@@ -129,11 +138,12 @@ class Learner:
         if self._algorithm == "reinvent":
             return batch.rewards, dict(_NOTHING_AUGMENTED)
         settings = self._config.mara
+        tau, self._seen = remembered_threshold(settings.make_threshold(), batch.rewards, state=self._seen)
         result = mara_rewards(
             batch.rewards,
             batch.ref_logprobs,
             beta=1 / self._config.sigma,
-            threshold=settings.make_threshold()(batch.rewards),
+            threshold=tau,
             anchor=settings.anchor,
             max_gap_bonus=settings.max_gap_bonus,
         )

@@ -333,6 +333,7 @@ class DesignLoop:
             "filter": None if self._filter is None else self._filter.state(),
             "collapse": self._collapse.state(),
             "outcomes": self._outcomes.state(),
+            "learner": self._learner.state(),
         }
         save_checkpoint(self._folder.checkpoint_path, tensors, state)
 
@@ -342,7 +343,7 @@ class DesignLoop:
             self._folder.keep_metrics(lambda _: False)
             return {"calls": 0, "hits": 0}, []
         tensors, state = load_checkpoint(self._folder.checkpoint_path)
-        self._learner.restore(tensors)
+        self._learner.restore(tensors, state.get("learner"))
         self._generator.set_state(tensors["generator"])
         self._step = state["step"]
         self._replay.restore(state["replay"])

@@ -1,8 +1,10 @@
 """Rewards in, rewards out: what stands between the reward functions and the advantages of a trainer."""
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -16,7 +18,14 @@ from allmodes.objectives.groups import group_max, group_size, make_groups
 from allmodes.objectives.ips import ips_rewards
 from allmodes.objectives.mara import Anchor, mara_rewards
 from allmodes.objectives.outcomes import outcome_ref_logprobs
-from allmodes.objectives.thresholds import Constant, Threshold
+from allmodes.objectives.thresholds import (
+    Constant,
+    GroupQuantile,
+    Threshold,
+    ThresholdState,
+    is_quantile,
+    remembered_threshold,
+)
 from allmodes.objectives.unlikeliness import unlikeliness_rewards
 
 
@@ -29,7 +38,8 @@ class TransformBatch:
     share a prompt. lengths: tokens that the model wrote and that count; 0 is an empty completion.
     ref_logprobs, logprobs: log π_ref(y) and log π_θ(y) of those tokens, nats, float64; None unless the
     transform needs them. outcome_ids: samples with one id are the same outcome, −1 where the outcome key gave
-    None; None for a transform without a key.
+    None; None for a transform without a key. prompts: a name of each sample's prompt, the same in every batch
+    (`group_ids` may mean other prompts in another); None unless the transform needs them.
     """
 
     rewards: Tensor
@@ -38,6 +48,7 @@ class TransformBatch:
     ref_logprobs: Tensor | None = None
     logprobs: Tensor | None = None
     outcome_ids: Tensor | None = None
+    prompts: Sequence[str] | None = None
 
 
 @final
@@ -45,11 +56,13 @@ class TransformBatch:
 class TransformResult:
     """The new rewards, (N,), NaN where the old ones are and nowhere else; and figures to log.
 
-    A figure that has no meaning in this batch, such as the mean over no samples, is NaN.
+    A figure that has no meaning in this batch, such as the mean over no samples, is NaN. state: what the
+    transform has to be handed with the next batch, plain data for a checkpoint; None if it remembers nothing.
     """
 
     rewards: Tensor
     metrics: dict[str, float]
+    state: dict[str, Any] | None = None
 
 
 class RewardTransform(ABC):
@@ -94,6 +107,16 @@ class RewardTransform(ABC):
         """What turns the text of a completion into its outcome."""
         return None
 
+    @property
+    def has_state(self) -> bool:
+        """Whether a call takes `state=`, what the result of the batch before had; evaluation leaves it."""
+        return False
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether prompts must be known again in later batches."""
+        return False
+
     @abstractmethod
     def __call__(self, batch: TransformBatch, *, beta: float) -> TransformResult:
         """The new rewards of a batch, under a KL penalty of strength β."""
@@ -104,13 +127,16 @@ class RewardTransform(ABC):
 class MARA(RewardTransform):
     """Mode-anchored reward augmentation: above the threshold all samples become equally likely.
 
-    threshold: what counts as good; a number is the same τ for all. anchor, max_gap_bonus: as in
+    threshold: what counts as good; a number is the same τ for all, and the right choice where rewards are 0
+    and 1. A quantile is remembered from batch to batch (`remembered_threshold`). anchor, max_gap_bonus: as in
     `mara_rewards`; under a trainer's baseline "group", the paper's, is the better anchor. outcome_key: with
     one, all good *outcomes* become equally likely, not all good strings; a completion with key None is
     neither anchor nor augmented.
 
     An empty completion is neither anchor nor augmented. Where no sample of a group reaches τ, its rewards
-    stay, and `groups_without_anchor` counts it. Source: MARA, Algorithm 1.
+    stay, and `groups_without_anchor` counts it; `groups_without_threshold` counts those for which a quantile
+    names no τ yet, all rewards so far being equal, and one warning says when that left all samples alone.
+    Source: MARA, Algorithm 1.
     """
 
     threshold: Threshold | float
@@ -150,7 +176,19 @@ class MARA(RewardTransform):
         """Outcomes, where they are not the strings themselves."""
         return self.outcome_key
 
-    def __call__(self, batch: TransformBatch, *, beta: float) -> TransformResult:
+    @property
+    def has_state(self) -> bool:
+        """For a quantile, which one batch may not tell."""
+        return is_quantile(self.threshold)
+
+    @property
+    def needs_prompts(self) -> bool:
+        """For the quantile of each prompt."""
+        return isinstance(self.threshold, GroupQuantile)
+
+    def __call__(
+        self, batch: TransformBatch, *, beta: float, state: ThresholdState | None = None
+    ) -> TransformResult:
         """The augmented rewards r̄. Raises InputError for β ≤ 0, or log π_ref not finite at a good sample."""
         rewards = batch.rewards
         ref_logprobs = _supplied("ref_logprobs", batch.ref_logprobs)
@@ -167,7 +205,9 @@ class MARA(RewardTransform):
             )
         threshold = self.threshold if callable(self.threshold) else Constant(self.threshold)
         # τ in the precision of the rewards: as a float64, .9 is above the float32 that a reward of .9 became.
-        tau = threshold(rewards, batch.group_ids)
+        tau, state = remembered_threshold(
+            threshold, rewards, batch.group_ids, keys=batch.prompts, state=state
+        )
         result = mara_rewards(
             rewards.double(),
             ref_logprobs.double(),
@@ -182,6 +222,14 @@ class MARA(RewardTransform):
         groups = make_groups(batch.group_ids, rewards)
         anchored = group_max(augmented.float(), groups)[group_size(groups) > 0] > 0
         gap = (result.ref_logprobs - ref_logprobs)[augmented]
+        has_tau = group_max(tau.isfinite().float(), groups)[group_size(groups) > 0] > 0
+        scored = rewards[~rewards.isnan()]
+        if is_quantile(self.threshold) and len(scored) and not bool(has_tau.any()):
+            warnings.warn(
+                f"MARA left this batch as it was: all rewards so far are equal ({float(scored[0]):g}), and "
+                f"{self.threshold} names no threshold. Where the range of rewards is known, give a number",
+                stacklevel=2,
+            )
         return TransformResult(
             rewards=(rewards + result.bonus).to(rewards.dtype),
             metrics={
@@ -191,7 +239,10 @@ class MARA(RewardTransform):
                 "gap_bonus_max": _max(beta * gap),
                 "anchor_ref_logprob": _mean(ref_logprobs[result.anchor_index[augmented]]),
                 "groups_without_anchor": _mean(~anchored),
+                "groups_without_threshold": _mean(~has_tau),
+                "threshold": _mean(tau[tau.isfinite()]),
             },
+            state=dict(state) if self.has_state else None,
         )
 
 

@@ -16,9 +16,11 @@ response enters the reward, and none is left in the loss. All log-probabilities 
 temperature.
 """
 
+import hashlib
 import inspect
+import json
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ from allmodes.extras import how_to_install
 
 try:
     from accelerate.utils import gather_object
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import ExportableState
     from trl.models.utils import disable_gradient_checkpointing
     from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer as _RLOOTrainer
@@ -55,6 +59,24 @@ from allmodes.runs.messages import completion_text
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
 
 
+@final
+class TransformState(TrainerCallback, ExportableState):
+    """What a transform remembers from batch to batch, kept in the trainer_state.json of checkpoints."""
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Plain data, as transformers writes it."""
+        return {"args": {}, "attributes": {"value": self.value}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take what the checkpoint has; older ones have none."""
+        saved = (state.stateful_callbacks or {}).get(type(self).__name__)
+        if saved is not None:
+            self.value = saved["attributes"]["value"]
+
+
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
 _Base: Any = object
 
@@ -73,6 +95,7 @@ class _TransformMixin(_Base):
     num_generations_eval: int
     _metrics: dict[str, dict[str, list[float]]]
     _logs: dict[str, Any]
+    callback_handler: Any
 
     def __init__(
         self,
@@ -98,6 +121,8 @@ class _TransformMixin(_Base):
         if transform is not None:
             # The weight of the column that `_calculate_rewards` adds.
             self.reward_weights = torch.cat([self.reward_weights, self.reward_weights.new_ones(1)])
+            if transform.has_state:
+                self.add_callback(TransformState())
 
     def _check_config(self, config: Any, kl: KL | None) -> None:
         check_settings(config, transform=self.transform, kl=kl, outcome_key=self.outcome_key)
@@ -142,8 +167,8 @@ class _TransformMixin(_Base):
             )
         if self.outcome_key is not None:  # the answers that were logged are not the transform's
             answers = self._answers(self.transform.key, completions)
-        batch = self._batch(self.transform, raw, answers, completion_ids_list)
-        result = self.transform(batch, beta=self.beta)
+        batch = self._batch(self.transform, raw, answers, completion_ids_list, prompts)
+        result = self._transform(self.transform, batch)
         self._check_result(result, raw)
         self._raw, self._transformed = raw, result.rewards
         self._log_transform(batch, result)
@@ -151,6 +176,17 @@ class _TransformMixin(_Base):
         if self.has_kl_in_reward:
             added = added - self.beta * self._log_ratio(batch).to(raw.dtype)
         return torch.cat([rewards_per_func, added.unsqueeze(1)], dim=1)
+
+    def _transform(self, transform: Any, batch: TransformBatch) -> TransformResult:
+        """The new rewards; what a transform remembers changes in training alone, the same on each process."""
+        if not transform.has_state:
+            return transform(batch, beta=self.beta)
+        # transformers may have replaced the callback by one with the state of a checkpoint.
+        memory = next(c for c in self.callback_handler.callbacks if isinstance(c, TransformState))
+        result = transform(batch, beta=self.beta, state=memory.value)
+        if self.model.training:
+            memory.value = result.state
+        return result
 
     def _log_ratio(self, batch: TransformBatch) -> Tensor:
         """Log-ratio of policy and reference of each whole response, (N,), nats.
@@ -175,6 +211,7 @@ class _TransformMixin(_Base):
         rewards: Tensor,
         answers: Sequence[Hashable | None] | None,
         completion_ids: Any,
+        prompts: Sequence[Any],
     ) -> TransformBatch:
         """The global batch: what each process has, gathered in TRL's order."""
         gather = self.accelerator.gather
@@ -194,6 +231,7 @@ class _TransformMixin(_Base):
             outcome_ids=None
             if answers is None
             else torch.tensor(number_answers(answers), device=rewards.device),
+            prompts=gather_object([_digest(p) for p in prompts]) if transform.needs_prompts else None,
         )
 
     def _group_size(self) -> int:
@@ -271,6 +309,12 @@ class _TransformMixin(_Base):
 
     def _baseline(self, grouped: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def _digest(prompt: Any) -> str:
+    """A short name of a prompt, text or messages, that is the same in every batch and process."""
+    text = json.dumps(prompt, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):

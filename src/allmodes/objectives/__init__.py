@@ -23,7 +23,13 @@ from allmodes.objectives.losses import (
 from allmodes.objectives.mara import MaraResult, mara_rewards
 from allmodes.objectives.outcomes import outcome_ref_logprobs
 from allmodes.objectives.target import target_rewards
-from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile, Threshold
+from allmodes.objectives.thresholds import (
+    BatchQuantile,
+    Constant,
+    GroupQuantile,
+    Threshold,
+    remembered_threshold,
+)
 from allmodes.objectives.unlikeliness import unlikeliness_rewards
 
 __all__ = [
@@ -49,6 +55,7 @@ __all__ = [
     "outcome_ref_logprobs",
     "policy_gradient_loss",
     "reinvent_loss",
+    "remembered_threshold",
     "reverse_kl_loss",
     "reverse_kl_weighted_loss",
     "target_rewards",

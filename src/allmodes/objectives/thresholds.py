@@ -2,16 +2,30 @@
 
 Each threshold is called with rewards (N,) and group ids (N,) or None and gives τ for every sample, (N,).
 τ = +inf means that no sample of that group counts as good.
+
+A quantile of one batch cannot tell "all samples are equally good" from "no sample is good": in both all
+rewards are equal. A training therefore hands what it has seen to the next call, in a loop of one's own by
+
+    tau = None
+    for rewards in batches:
+        tau = BatchQuantile(0.9)(rewards, last=tau)
+
+and wherever it must be saved by `remembered_threshold`.
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
 import torch
 from torch import Tensor
 
-from allmodes.checks import check_fraction, check_vector
-from allmodes.objectives.groups import group_min, group_quantile, make_groups
+from allmodes.checks import check_fraction, check_same_shape, check_vector
+from allmodes.errors import InputError
+from allmodes.objectives.groups import group_first, group_min, group_quantile, make_groups
+
+ThresholdState = Mapping[str, tuple[float | None, float]]
 
 
 class Threshold(Protocol):
@@ -40,8 +54,10 @@ class Constant:
 class GroupQuantile:
     """The q-quantile of the rewards of a sample's own group.
 
-    Where the quantile is not above the group's smallest reward, nothing counts as good: on binary rewards
-    with few successes a 90th percentile is the reward of a failure.
+    Where the quantile is not above the group's smallest reward, it tells nothing: on binary rewards with few
+    successes a 90th percentile is the reward of a failure, which all samples reach, and with successes alone
+    it is the smallest reward, too. Then the τ that held before stays. Where none did, τ is the smallest
+    reward of the group above the smallest that was ever seen; where there is none, nothing counts as good.
     """
 
     q: float
@@ -49,13 +65,29 @@ class GroupQuantile:
     def __post_init__(self) -> None:
         check_fraction("q", self.q)
 
-    def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
-        """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
+    def __call__(
+        self,
+        rewards: Tensor,
+        group_ids: Tensor | None = None,
+        *,
+        last: Tensor | float | None = None,
+        smallest: Tensor | float | None = None,
+    ) -> Tensor:
+        """τ of each sample, (N,).
+
+        last: τ that held before, and smallest: the smallest reward that was seen before; numbers, or those of
+        each sample's group, (N,); not finite or None where there was none. Raises InputError for rewards that
+        are not (N,) floats, and for other shapes of `last` and `smallest`.
+        """
         check_vector("rewards", rewards)
         groups = make_groups(group_ids, rewards)
-        quantile = group_quantile(rewards, groups, q=self.q)
-        smallest = group_min(torch.where(rewards.isnan(), torch.inf, rewards), groups)
-        return torch.where(quantile > smallest, quantile, torch.inf)[groups.index]
+        known = torch.where(rewards.isnan(), torch.inf, rewards)
+        own_smallest = group_min(known, groups)[groups.index]
+        quantile = group_quantile(rewards, groups, q=self.q)[groups.index]
+        seen = torch.minimum(own_smallest, _before("smallest", smallest, rewards))
+        above = group_min(torch.where(known > seen, known, torch.inf), groups)[groups.index]
+        before = _before("last", last, rewards)
+        return torch.where(quantile > own_smallest, quantile, torch.where(before.isfinite(), before, above))
 
 
 @final
@@ -63,7 +95,7 @@ class GroupQuantile:
 class BatchQuantile:
     """The q-quantile of all rewards of the batch (MARA, section 6.2: q = 0.9).
 
-    Where the quantile is not above the batch's smallest reward, nothing counts as good.
+    Where the quantile is not above the batch's smallest reward, what GroupQuantile says holds for the batch.
     """
 
     q: float
@@ -71,6 +103,77 @@ class BatchQuantile:
     def __post_init__(self) -> None:
         check_fraction("q", self.q)
 
-    def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
-        """τ of each sample, (N,). Raises InputError for rewards that are not (N,) floats."""
-        return GroupQuantile(self.q)(rewards)  # the whole batch as one group
+    def __call__(
+        self,
+        rewards: Tensor,
+        group_ids: Tensor | None = None,
+        *,
+        last: Tensor | float | None = None,
+        smallest: float | None = None,
+    ) -> Tensor:
+        """τ of each sample, (N,), the same for all.
+
+        last: τ that held before, a number, or what the call for an earlier batch gave, of whatever size; not
+        finite or None where there was none. smallest: the smallest reward that was seen before. Raises
+        InputError for rewards that are not (N,) floats.
+        """
+        if last is not None:
+            values = torch.as_tensor(last).flatten()
+            values = values[values.isfinite()]
+            last = float(values[0]) if len(values) else None
+        return GroupQuantile(self.q)(rewards, last=last, smallest=smallest)  # the whole batch as one group
+
+
+def is_quantile(threshold: object) -> bool:
+    """Whether τ depends on what a batch holds, so that a training has to remember it."""
+    return isinstance(threshold, BatchQuantile | GroupQuantile)
+
+
+def remembered_threshold(
+    threshold: Threshold,
+    rewards: Tensor,
+    group_ids: Tensor | None = None,
+    *,
+    keys: Sequence[str] | None = None,
+    state: ThresholdState | None = None,
+) -> tuple[Tensor, ThresholdState]:
+    """τ of each sample, (N,), by what earlier batches have shown, and what is known after this one.
+
+    keys: a name of each sample's prompt, (N,), the same in every batch; without them a GroupQuantile
+    remembers nothing, for the ids of its groups may mean other prompts in another batch. state: what the
+    last call gave, None before the first: for each prompt, or "" for the whole batch, the last finite τ and
+    the smallest reward; plain data, for a checkpoint. Raises InputError for keys of another number.
+    """
+    before: ThresholdState = {} if state is None else state
+    if isinstance(threshold, BatchQuantile):
+        names, group_ids = [""] * len(rewards), None  # the whole batch as one group
+        quantile = GroupQuantile(threshold.q)
+    elif isinstance(threshold, GroupQuantile) and keys is not None:
+        names, quantile = keys, threshold
+        if len(names) != len(rewards):
+            raise InputError(f"`keys` must have {len(rewards)} entries like `rewards`; got {len(names)}")
+    else:
+        return threshold(rewards, group_ids), before
+    known = [before.get(name, (None, math.inf)) for name in names]
+    last = rewards.new_tensor([math.inf if tau is None else tau for tau, _ in known])
+    seen = rewards.new_tensor([smallest for _, smallest in known])
+    found = quantile(rewards, group_ids, last=last, smallest=seen)
+    groups = make_groups(group_ids, rewards)
+    least = group_min(torch.where(rewards.isnan(), torch.inf, rewards), groups)[groups.index]
+    after = dict(before)
+    first = group_first(groups)
+    for row in [int(row) for row in first[first < len(names)]]:
+        tau, smallest = float(found[row]), float(torch.minimum(least[row], seen[row]))
+        if math.isfinite(smallest):
+            after[names[row]] = (tau if math.isfinite(tau) else None, smallest)
+    return found, after
+
+
+def _before(name: str, value: Tensor | float | None, rewards: Tensor) -> Tensor:
+    """What held before, a number or (N,); +inf for None."""
+    if value is None:
+        return rewards.new_tensor(torch.inf)
+    before = torch.as_tensor(value, dtype=rewards.dtype, device=rewards.device)
+    if before.ndim > 0:
+        check_same_shape(name, before, "rewards", rewards)
+    return before
