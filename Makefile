@@ -3,14 +3,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE := recipes/molecules.toml
 STAMP := $(VENV)/.installed
+ACTIVATE = echo "To use allmodes in your shell: source $(BIN)/activate   (or call $(BIN)/allmodes)"
 
 .PHONY: demo test check bench clean
 
 demo: $(STAMP)
 	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
+	@$(ACTIVATE)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25 tests
+	@$(ACTIVATE)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
