@@ -21,7 +21,7 @@ class RunError(AllmodesError, RuntimeError):
     """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
 
 
-def one_line(error: Exception, *, width: int = 1000) -> str:
+def one_line(error: Exception | str, *, width: int = 1000) -> str:
     """What an error says, on one line of at most `width` characters; its kind where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= width else f"{text[: width * 3 // 4]} ... {text[-(width // 4 - 5) :]}"

@@ -43,14 +43,14 @@ def _exit_code(arguments: list[str]) -> int | str | None:
     except SystemExit as left:  # of the parser, after a help text or an error
         return left.code
     except AllmodesError as error:
-        _say(one_line(error))
+        _say(str(error))
         return 2 if isinstance(error, InputError) else 1
     except OSError as error:  # a name that is too long, a folder that may not be read: at any of many places
         named = error.filename is not None
-        _say(f"cannot use {error.filename}: {error.strerror}" if named else one_line(error))
+        _say(f"cannot use {error.filename}: {error.strerror}" if named else str(error))
         return 2 if named else 1
     except MemoryError as error:
-        _say(f"not enough memory: {one_line(error)}")
+        _say(f"not enough memory: {error}")
         return 1
     except KeyboardInterrupt as interrupt:
         _say("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
@@ -60,8 +60,7 @@ def _exit_code(arguments: list[str]) -> int | str | None:
 
 def _say(message: str) -> None:
     """One line, whatever a user's module or a file had to say; no control characters for the terminal."""
-    line = " ".join(message.split())
-    print("allmodes:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    print("allmodes:", "".join(c if c.isprintable() else "?" for c in one_line(message)), file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> None:
