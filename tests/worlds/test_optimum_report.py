@@ -360,6 +360,8 @@ def test_one_good_outcome_is_named_as_such() -> None:
         ({"betas": [0.1, -0.5]}, "`beta` must be a finite number above 0; got -0.5"),
         ({"betas": [0.0]}, "`beta` must be a finite number above 0; got 0.0"),
         ({"betas": [math.nan]}, "`beta` must be a finite number above 0; got nan"),
+        ({"betas": [1e308]}, "`beta` must lie between 1e-30 and 1e+30; got 1e+308"),
+        ({"betas": [1e-320]}, "`beta` must lie between 1e-30 and 1e+30; got 9.99989e-321"),
         ({"betas": [math.inf]}, "`beta` must be a finite number above 0; got inf"),
         ({"threshold": 1.7}, "`threshold` must not exceed the best reward, 1.6; got 1.7"),
         ({"threshold": math.nan}, "`threshold` must not exceed the best reward, 1.6; got nan"),

@@ -35,6 +35,7 @@ _OBJECTIVES: dict[KL, tuple[Objective, ...]] = {
 }
 _EVEN = 1e-9  # nats by which rounding may part what is equally likely
 _CANDIDATES = 5  # outcomes of each kind whose flip betas are reported: at most 45 pairs
+_SMALLEST_BETA = 1e-30  # and 1 over it the largest: β times or over what it weighs stays finite
 
 
 @final
@@ -91,7 +92,7 @@ def explain_optimum(
     Objectives are "plain", with a threshold "mara" (equation 11) and, under forward KL, where the optimum of
     that is not uniform, "corrected" (`forward_kl_mara_rewards`). tolerance: nats, of Definition 3.5.
 
-    Raises InputError for no β, a β that is not a finite number above 0, a threshold that is above every
+    Raises InputError for no β, a β that is not between 1e-30 and 1e30, a threshold that is above every
     reward or is reached outside the reference's support only, or a negative tolerance.
     """
     check_choice("kl", kl, ("reverse", "forward", "both"))
@@ -99,6 +100,10 @@ def explain_optimum(
         raise InputError("`betas` must hold at least one number; got none")
     for beta in betas:
         check_positive("beta", beta)
+        if not _SMALLEST_BETA <= beta <= 1 / _SMALLEST_BETA:
+            raise InputError(
+                f"`beta` must lie between {_SMALLEST_BETA:g} and {1 / _SMALLEST_BETA:g}; got {beta:g}"
+            )
     if not tolerance >= 0:
         raise InputError(f"`tolerance` must not be negative; got {tolerance}")
     tau = good_threshold(table, threshold)
