@@ -21,9 +21,14 @@ class RunError(AllmodesError, RuntimeError):
     """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
 
 
+def printable(text: str) -> str:
+    """Text from outside on one line, without the characters that a terminal obeys, such as escapes."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def one_line(error: Exception | str, *, width: int = 1000) -> str:
     """What an error says, on one line of at most `width` characters; its kind where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(str(error)) or type(error).__name__
     return text if len(text) <= width else f"{text[: width * 3 // 4]} ... {text[-(width // 4 - 5) :]}"
 
 

@@ -302,6 +302,8 @@ def test_a_folder_with_a_run_is_not_written_over(tiny_prior: Path, tmp_path: Pat
 class _FixedOracle:
     """Scores from a table, for the arithmetic of one update."""
 
+    def finish(self) -> None: ...
+
     def submit(self, smiles: Any) -> Any:
         futures = []
         for line in smiles:

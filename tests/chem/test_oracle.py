@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -365,7 +366,6 @@ SAYS = "print({!r}, flush=True); continue"
         pytest.param("print('1' + '0' * 400, flush=True); continue", "not_finite", "", id="huge number"),
         pytest.param("print('[' * 100000, flush=True); continue", "malformed", "", id="deep nesting"),
         pytest.param("os.write(1, b'\\xff\\xfe\\n'); continue", "malformed", "", id="not UTF-8"),
-        pytest.param("os.write(1, b'0.1\\n0.2\\n'); continue", "malformed", "more", id="two lines"),
         pytest.param("os._exit(3)", "died", "exit code 3", id="dies"),
         pytest.param("os.write(2, b'a\\nlast words\\n'); os._exit(3)", "died", "last words", id="last words"),
         pytest.param("os.abort()", "died", "signal 6", id="aborts"),
@@ -474,6 +474,73 @@ open({str(pids)!r}, "a").write(f"{{os.getpid()}} {{child.pid}}\\n")
         assert all(is_alive(pid) for pid in running)
     assert [kind_of(e) for e in got] == [None, "died", None]
     assert all(ends_soon(pid) for pid in running)
+
+
+DAEMON = """
+import os, subprocess, sys
+def daemon():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:  # and nobody is its parent any more
+            open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
+            os.close(0); os.close(1); os.close(2)
+            os.execvp("sleep", ["sleep", "60"])
+        os._exit(0)
+    os.wait()
+own = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, start_new_session=True, close_fds=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+open({pids!r}, "a").write(f"{{own.pid}}\\n")
+daemon()
+"""
+
+
+@pytest.mark.parametrize("behaviour", ["pass", "os._exit(1)", "time.sleep(60)"])
+def test_children_in_sessions_of_their_own_end_with_a_program(behaviour: str, tmp_path: Path) -> None:
+    pids = tmp_path / "pids.txt"
+    source = DAEMON.format(pids=str(pids)) + PROGRAM
+    with ComponentOracle(oracle_config(program(tmp_path, behaviour, source))) as oracle:
+        list(oracle.evaluate(["C", "BAD"]))
+    found = [int(pid) for pid in pids.read_text().split()]
+    assert len(found) >= 2
+    assert all(ends_soon(pid) for pid in found)
+
+
+def test_children_in_sessions_of_their_own_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids.txt"
+    config = oracle_config(program(tmp_path, "pass", DAEMON.format(pids=str(pids)) + PROGRAM))
+    script = RUN.replace('["C", "O"]', '["C"] * 100000')
+    run = subprocess.Popen([sys.executable, "-c", script, config.model_dump_json()], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    run.stdout.readline()
+    found = [int(pid) for pid in pids.read_text().split()]
+    assert len(found) == 2
+    assert all(is_alive(pid) for pid in found)
+    run.kill()
+    run.communicate(timeout=10)
+    assert all(ends_soon(pid) for pid in found)
+
+
+def test_what_a_program_says_on_standard_error_takes_no_memory_and_no_disk(tmp_path: Path) -> None:
+    """400 MB of it were kept in a hidden file, and read whole when the program died."""
+    flood = "[os.write(2, b'x' * (1 << 20)) for _ in range(64)]; os.write(2, b'\\nlast words\\n')"
+    component = {**program(tmp_path, f"{flood}; os._exit(3)"), "time_limit": 20.0}
+    tracemalloc.start()
+    try:
+        (got,) = evaluate(oracle_config(component), ["BAD"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert got.failure == "mine: died: exit code 3: last words"
+    assert peak < 8 << 20
+
+
+def test_a_program_that_prints_without_end_before_it_is_asked_is_refused(tmp_path: Path) -> None:
+    source = "import os\nwhile True: os.write(1, b'0.5\\n' * 1000)\n"
+    with (
+        ComponentOracle(oracle_config(program(tmp_path, "", source))) as oracle,
+        pytest.raises(ConfigError, match="expected one line for each SMILES"),
+    ):
+        oracle.probe()
 
 
 def test_nothing_is_left_after_an_error_in_the_block(user_folder: Path) -> None:

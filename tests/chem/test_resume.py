@@ -36,14 +36,18 @@ scaffold_filter = {{ min_reward = 0.4, bucket_size = 2 }}
 [[oracle.components]]
 kind = "process"
 command = ["{python}", "{oracle}"]
+protocol = "json"
 """
 
 ORACLE = """
-import sys, time
+import json, sys, time
 for line in sys.stdin:
+    request = json.loads(line)
+    smiles = request["smiles"]
     time.sleep(0.01)
-    open("{calls}", "a").write(line)
-    print(min(1.0, line.count("O") / 4 + 0.05 * line.count("N")), flush=True)
+    open("{calls}", "a").write(smiles + "\\n")
+    value = min(1.0, smiles.count("O") / 4 + 0.05 * smiles.count("N"))
+    print(json.dumps({{"id": request["id"], "value": value}}), flush=True)
 """
 
 
@@ -195,10 +199,10 @@ def test_a_hanging_program_ends_with_a_killed_run(module_prior: Path, tmp_path: 
     recipe = write_recipe(tmp_path / "task", module_prior)
     pid_file = tmp_path / "pid"
     (tmp_path / "task" / "oracle.py").write_text(
-        "import os, sys, time\n"
+        "import json, os, sys, time\n"
         "for line in sys.stdin:\n"
-        "    if line.strip() == 'CCO':\n"
-        "        print(0.5, flush=True)\n"
+        "    if json.loads(line)['smiles'] == 'CCO':\n"
+        "        print(json.dumps({'id': json.loads(line)['id'], 'value': 0.5}), flush=True)\n"
         "    else:\n"
         f"        open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
         "        time.sleep(1000)\n"

@@ -30,12 +30,14 @@ from allmodes.runs.scoring_config import ScoringConfig
 
 # Answers with the share of oxygens, fails for sulfur, and writes down what it was asked.
 PROGRAM = """
-import sys, time
+import json, sys, time
 for line in sys.stdin:
-    open("{calls}", "a").write(line)
-    time.sleep({seconds})
-    text = line.strip()
-    print('{{"error": "no sulfur, please"}}' if "S" in text else text.count("O") / len(text), flush=True)
+    request = json.loads(line)
+    text = request["smiles"]
+    open("{calls}", "a").write(text + "\\n")
+    time.sleep(float(open("{seconds}").read()))
+    said = {{"error": "no sulfur, please"}} if "S" in text else {{"value": text.count("O") / len(text)}}
+    print(json.dumps({{"id": request["id"], **said}}), flush=True)
 """
 FILE = """\
 OCC ethanol, absolute
@@ -49,9 +51,11 @@ CHAINS = [f"{'C' * (n % 9 + 1)}{'O' * (n // 9 + 1)}" for n in range(45)]
 
 
 def program(folder: Path, *, seconds: float = 0.0, **rest: Any) -> OracleConfig:
-    text = PROGRAM.format(calls=folder / "calls.txt", seconds=seconds)
+    (folder / "seconds").write_text(str(seconds))
+    text = PROGRAM.format(calls=folder / "calls.txt", seconds=folder / "seconds")
     (folder / "oracle.py").write_text(text)
-    component = {"kind": "process", "name": "oxygen", "command": [sys.executable, str(folder / "oracle.py")]}
+    command = [sys.executable, str(folder / "oracle.py")]
+    component = {"kind": "process", "name": "oxygen", "protocol": "json", "command": command}
     return build_config(OracleConfig, {"components": [component], **rest}, source="test")
 
 
@@ -250,6 +254,7 @@ def test_a_file_that_the_oracle_reads_may_not_change(tmp_path: Path, monkeypatch
         def notes(self) -> list[str]:
             return []
 
+        def finish(self) -> None: ...
         def submit(self, smiles: list[str]) -> list[Any]:
             from concurrent.futures import Future
 

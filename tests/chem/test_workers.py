@@ -25,15 +25,17 @@ from allmodes.runs.oracle_config import OracleConfig
 
 # Molecules take unequal time, so that results come out of order.
 PROGRAM = """
-import os, sys, time
+import json, os, sys, time
 for line in sys.stdin:
-    smiles = line.strip()
+    request = json.loads(line)
+    smiles = request["smiles"]
     with open("{log}", "a") as log:
         log.write(f"{{os.getpid()}} {{smiles}}\\n")
     time.sleep(sum(map(ord, smiles)) % 7 / 500)
     while smiles in ("SLOW", "HOLD") and not os.path.exists("{folder}/" + smiles):
         time.sleep(0.01)
-    print(min(1.0, smiles.count("O") / 4 + 0.05 * smiles.count("N")), flush=True)
+    value = min(1.0, smiles.count("O") / 4 + 0.05 * smiles.count("N"))
+    print(json.dumps({{"id": request["id"], "value": value}}), flush=True)
 """
 
 
@@ -47,7 +49,7 @@ def log(tmp_path: Path) -> Path:
 
 def component(log: Path, **rest: Any) -> dict[str, Any]:
     command = [sys.executable, "-S", "-E", str(log.with_name("program.py"))]
-    return {"name": "mine", "kind": "process", "command": command, **rest}
+    return {"name": "mine", "kind": "process", "protocol": "json", "command": command, **rest}
 
 
 def oracle_config(*components: dict[str, Any], **rest: Any) -> OracleConfig:

@@ -47,10 +47,11 @@ class Ledger:
 
     A call gets its number when it begins, and its result is committed as soon as it is known, in whatever
     order. A resumed run continues from `calls` of its checkpoint; results beyond that are kept and used again
-    when their molecule comes up, so none is computed twice.
+    when their molecule comes up, so none is computed twice. trusted_steps: the last step whose results beyond
+    the checkpoint are used again; None for all.
     """
 
-    def __init__(self, path: Path, *, calls: int = 0) -> None:
+    def __init__(self, path: Path, *, calls: int = 0, trusted_steps: int | None = None) -> None:
         try:
             # Results are recorded in the threads of the oracle's workers.
             self._database = sqlite3.connect(path, check_same_thread=False)
@@ -65,7 +66,11 @@ class Ledger:
         self._begun: dict[str, tuple[int, int]] = {}  # call and step
         rows = read_ledger(path)
         self._known = {row.evaluation.smiles: row for row in rows if row.call <= calls}
-        self._recovered = {row.evaluation.smiles: row.evaluation for row in rows if row.call > calls}
+        self._recovered = {
+            row.evaluation.smiles: row.evaluation
+            for row in rows
+            if row.call > calls and (trusted_steps is None or row.step <= trusted_steps)
+        }
         if len(self._known) != calls:
             raise RunError(
                 f"ledger {path}: expected {calls} calls up to the checkpoint; got {len(self._known)}"

@@ -16,6 +16,7 @@ from allmodes.chem.learner import Learner
 from allmodes.chem.ledger import Ledger
 from allmodes.chem.molecules import canonical_smiles, random_smiles
 from allmodes.chem.oracles.oracle import Oracle
+from allmodes.chem.oracles.results import StrayLineError
 from allmodes.chem.outcomes import OutcomeFrequencies
 from allmodes.chem.policy import Samples, pad_tokens, save_policy
 from allmodes.chem.replay import Remembered, ReplayBuffer
@@ -25,6 +26,7 @@ from allmodes.errors import RunError, UnknownTokenError
 from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
+from allmodes.runs.oracle_config import has_plain_program
 from allmodes.runs.sample_log import SampleLog, sample_line
 
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
@@ -97,38 +99,63 @@ class DesignLoop:
         self._samples = SampleLog(folder.path / "samples.jsonl")
         self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
         self._step, self._sampling_seconds = 0, 0.0
+        # A program without ids may have been a line behind in the batch in which the run was killed.
+        trusted = None
+        if has_plain_program(config.oracle.components):
+            trusted = max((row["step"] for row in folder.read_metrics()), default=0)
         state, ahead = self._restore()
+        self._saved_calls: int = state["calls"]
         self._samples.begin(step=self._step + 1, overwrite=True)
-        self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"])
+        self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"], trusted_steps=trusted)
         self._calls = OracleCalls(config, oracle, self._ledger, hits=state["hits"])
         self._rounds: deque[_Round] = deque()
         for samples in ahead:
             self._rounds.append(self._ask(samples))
 
     def run(self, on_step: Callable[[Progress], None]) -> StopReason:
-        """Train until the budget is spent or a stop rule holds; returns which."""
+        """Train until the budget is spent or a stop rule holds; returns which.
+
+        Raises `StrayLineError` where answers may belong to other molecules, and then keeps no result that is
+        younger than the last checkpoint; at the very end, where a program without ids has turned out to have
+        said too much, none at all.
+        """
         with self._ledger:
-            while (reason := self._fill()) is None or self._rounds:
-                self._step += 1
-                row, times = self._train_step(self._rounds.popleft())
-                self._folder.append_metrics(row)
-                self._folder.append_timing({"step": self._step, **times})
-                if self._step % self._config.checkpoint_every == 0:
-                    self._save()
-                on_step(
-                    Progress(
-                        step=self._step,
-                        calls=row["calls"],
-                        hits=self._calls.hits,
-                        mean_reward=row["mean_reward"],
-                        collapsed=self._collapse.collapsed,
-                    )
-                )
+            try:
+                reason = self._train(on_step)
+            except StrayLineError:
+                self._calls.give_up(after=self._saved_calls)
+                raise
+            try:
+                self._oracle.finish()
+            except StrayLineError:
+                self._calls.give_up(after=0)
+                self._folder.checkpoint_path.unlink(missing_ok=True)
+                raise
             self._ledger.finish()
             self._save()
             agent = self._folder.path / "agent.safetensors"
             save_policy(agent, self._learner.agent, self._learner.tokenizer, half=True)
             return reason
+
+    def _train(self, on_step: Callable[[Progress], None]) -> StopReason:
+        """Every step up to the last; returns why it is the last."""
+        while (reason := self._fill()) is None or self._rounds:
+            self._step += 1
+            row, times = self._train_step(self._rounds.popleft())
+            self._folder.append_metrics(row)
+            self._folder.append_timing({"step": self._step, **times})
+            if self._step % self._config.checkpoint_every == 0:
+                self._save()
+            on_step(
+                Progress(
+                    step=self._step,
+                    calls=row["calls"],
+                    hits=self._calls.hits,
+                    mean_reward=row["mean_reward"],
+                    collapsed=self._collapse.collapsed,
+                )
+            )
+        return reason
 
     def _fill(self) -> StopReason | None:
         """Have as many batches with the oracle as there shall be; returns why no more are sampled, if so."""
@@ -336,6 +363,7 @@ class DesignLoop:
             "learner": self._learner.state(),
         }
         save_checkpoint(self._folder.checkpoint_path, tensors, state)
+        self._saved_calls = state["calls"]
 
     def _restore(self) -> tuple[dict[str, Any], list[Samples]]:
         """Put back the last checkpoint, if there is one; returns its state and the batches ahead."""

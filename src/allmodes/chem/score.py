@@ -11,19 +11,20 @@ from allmodes.chem.ledger import Ledger, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
 from allmodes.chem.oracles.inputs import oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
-from allmodes.chem.oracles.results import Evaluation
+from allmodes.chem.oracles.results import Evaluation, StrayLineError
 from allmodes.chem.oracles.store import ResultStore
 from allmodes.chem.score_report import write_score_report
 from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.oracle_config import OracleConfig
+from allmodes.runs.oracle_config import OracleConfig, has_plain_program
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar, show_notes
 from allmodes.runs.scoring_config import ScoringConfig
 
 # Who computes, who remembers, and what is called a hit: no number depends on these.
 _WITHOUT_EFFECT = ("oracle.workers", "oracle.ray", "oracle.store", "screen")
+_PART = 64  # molecules for each worker
 _NOT_READ = Evaluation(smiles="", raw={}, shaped={}, reward=None, failure=None)
 
 
@@ -72,8 +73,14 @@ def _run(
     ]
     write_rejected(out / "rejected.tsv", rejected)
     distinct = list(dict.fromkeys(molecule.smiles for molecule in molecules if molecule.smiles is not None))
-    with Ledger(out / "ledger.sqlite") as ledger:
-        _score_all(oracle, ledger, distinct)
+    size, trusted = len(distinct), None
+    if has_plain_program(config.oracle.components):
+        # In parts: one is complete when its answers are known to be those of its molecules.
+        size = _PART * config.oracle.workers
+        trusted = None if (out / "scores.csv").exists() else _parts_done(out / "ledger.sqlite")
+    parts = [distinct[start : start + size] for start in range(0, len(distinct), size)]
+    with Ledger(out / "ledger.sqlite", trusted_steps=trusted) as ledger:
+        _score_all(oracle, ledger, parts)
         ledger.finish()
     rows = read_ledger(out / "ledger.sqlite")
     scored = {row.evaluation.smiles: row.evaluation for row in rows}
@@ -98,30 +105,51 @@ def _run(
     return report
 
 
-def _score_all(oracle: Oracle, ledger: Ledger, smiles: Sequence[str]) -> None:
-    """Commit a result for each molecule, whichever is known first; what a killed scoring had is kept."""
-    missing, failed, best = [], 0, None
-    for line in smiles:
-        ledger.begin(line, step=1)
-        known = ledger.recovered(line)
-        if known is None:
-            missing.append(line)
-        else:
-            ledger.record(known)
+def _parts_done(path: Path) -> int:
+    """The last part of an interrupted scoring that is complete for certain: the next has begun."""
+    return max((row.step for row in read_ledger(path)), default=1) - 1 if path.exists() else 0
+
+
+def _score_all(oracle: Oracle, ledger: Ledger, parts: Sequence[Sequence[str]]) -> None:
+    """Commit a result for each molecule, whichever is known first; what a killed scoring had is kept.
+
+    Raises `StrayLineError` where answers may belong to other molecules, and then keeps no result of that
+    part; where that turns out at the very end, none at all.
+    """
     with progress_bar() as progress:
-        before = len(smiles) - len(missing)
-        note = f"{before:,} scored before" if before else ""
-        task = progress.add_task("scoring", total=len(smiles), completed=before, note=note)
-        for future in as_completed(oracle.submit(missing)):
-            evaluation = future.result()
-            ledger.record(evaluation)
-            if evaluation.reward is None:
-                failed += 1
-            elif best is None or evaluation.reward > best:
-                best = evaluation.reward
-            note = f"best reward {best:.3f}" if best is not None else ""
-            note += f"{', ' if note else ''}{failed:,} without a score" if failed else ""
-            progress.update(task, advance=1, note=note)
+        task = progress.add_task("scoring", total=sum(map(len, parts)), note="")
+        before, failed, best = 0, 0, None
+        for step, part in enumerate(parts, start=1):
+            calls_before, missing = ledger.calls, []
+            for line in part:
+                ledger.begin(line, step=step)
+                known = ledger.recovered(line)
+                if known is None:
+                    missing.append(line)
+                else:
+                    ledger.record(known)
+            before += len(part) - len(missing)
+            progress.update(task, advance=len(part) - len(missing))
+            try:
+                for future in as_completed(oracle.submit(missing)):
+                    evaluation = future.result()
+                    ledger.record(evaluation)
+                    if evaluation.reward is None:
+                        failed += 1
+                    elif best is None or evaluation.reward > best:
+                        best = evaluation.reward
+                    notes = [f"{before:,} scored before"] if before else []
+                    notes += [] if best is None else [f"best reward {best:.3f}"]
+                    notes += [f"{failed:,} without a score"] if failed else []
+                    progress.update(task, advance=1, note=", ".join(notes))
+            except StrayLineError:
+                ledger.forget(after=calls_before)
+                raise
+        try:
+            oracle.finish()
+        except StrayLineError:
+            ledger.forget(after=0)
+            raise
 
 
 def _columns(oracle: OracleConfig, molecule: InputMolecule, evaluation: Evaluation) -> Columns:

@@ -1,6 +1,7 @@
 """How a molecule is scored: the components of the reward, their shaping, and who computes them."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -178,10 +179,15 @@ class FunctionComponent(ComponentConfig):
 
 
 class ProcessComponent(ComponentConfig):
-    """A user's program: reads one SMILES a line on stdin, writes one JSON line for each on stdout."""
+    """A user's program: reads one request a line on stdin, writes one JSON line for each on stdout.
+
+    protocol: "json" requests have an id that the answer repeats; a "plain" one is a SMILES alone.
+    """
 
     kind: Literal["process"]
     """A user's program."""
+    protocol: Literal["plain", "json"] = "plain"
+    """"json": requests have an id, which the answer repeats; "plain": a request is a SMILES alone."""
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """The program and its arguments."""
 
@@ -339,6 +345,11 @@ class OracleConfig(Config):
         if twice is not None:
             raise ValueError(f"a different name for each component; {twice!r} comes twice")
         return components
+
+
+def has_plain_program(components: Iterable[ComponentConfig]) -> bool:
+    """Whether any component is a program whose answers have no ids."""
+    return any(isinstance(one, ProcessComponent) and one.protocol == "plain" for one in components)
 
 
 def input_files(oracle: OracleConfig) -> dict[str, Path]:

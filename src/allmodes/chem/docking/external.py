@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import IO, cast, final
 
 from rdkit import Chem
 
@@ -18,6 +18,7 @@ from allmodes.chem.docking.box import Box
 from allmodes.chem.docking.ligand import Ligand
 from allmodes.chem.docking.poses import Pose, read_pdbqt, read_sdf
 from allmodes.chem.oracles.results import FailureKind, UnscorableError
+from allmodes.chem.oracles.running import Tail
 from allmodes.errors import ConfigError
 
 # What a command may read the ligand from, and where it may write the poses to.
@@ -87,21 +88,22 @@ class ExternalEngine:
         return poses
 
     def _run(self, command: list[str], folder: Path) -> str:
-        """What the program said. It stays in this process's group, and so ends with the oracle's worker."""
+        """The end of what the program said. It ends with the oracle's worker, whose group it is in."""
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,  # the worker's own input holds the next molecules
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                check=False,
             )
         except OSError as error:
             raise UnscorableError("died", f"{self._program} cannot be started; {error.strerror}") from error
-        words = done.stdout.decode("utf-8", errors="replace")
-        if done.returncode != 0:
-            code = done.returncode
+        tail = Tail(cast("IO[bytes]", process.stdout))
+        code = process.wait()
+        words = tail.text(wait=1.0).decode("utf-8", errors="replace")
+        tail.close()
+        if code != 0:
             ended = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise self._failure("died", f"ended with {ended}", words)
         return words

@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,10 @@ from allmodes.chem.oracles.shaping import aggregate, shape
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
 from allmodes.extras import require
-from allmodes.runs.oracle_config import Component, OracleConfig
+from allmodes.runs.oracle_config import Component, OracleConfig, has_plain_program
 
 _FIRST = -1  # batch number of the request to end: before every molecule
+_LAST = sys.maxsize  # ... or after all of them
 _LOOK = 0.1  # seconds between two looks at threads that shall end
 
 
@@ -25,6 +27,10 @@ class Oracle(Protocol):
 
     def submit(self, smiles: Sequence[str]) -> list[Future[Evaluation]]:
         """One future for each SMILES."""
+        ...
+
+    def finish(self) -> None:
+        """All that was wanted is known. Raises `StrayLineError` where it cannot be trusted."""
         ...
 
 
@@ -87,7 +93,7 @@ class ComponentOracle:
         return dict(self._keys)
 
     def probe(self) -> None:
-        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles."""
+        """Ask each user's program about ethanol. Raises `ConfigError` when it gives no valid answer."""
         for worker in self._workers:
             worker.probe()
 
@@ -129,17 +135,47 @@ class ComponentOracle:
         times = self.busy_times()
         return sum(times["busy"].values()) / (len(self._workers) * times["seconds"])
 
+    def finish(self) -> None:
+        """Wait for all that was submitted and end the programs; to be called when no more will be asked.
+
+        Raises `StrayLineError` where a program without ids has said more than it was asked. Nothing happens
+        where there is no such program.
+        """
+        if not has_plain_program(self._config.components):
+            return
+        for _ in self._threads:
+            self._waiting.put((_LAST, 0, next(self._numbers), "", None))
+        for thread in self._threads:
+            thread.join()
+        for worker in self._workers:
+            worker.finish()
+
     def _serve(self, worker: Worker) -> None:
-        while True:
-            *_, smiles, future = self._waiting.get()
-            if future is None:
-                return
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(self._evaluate(worker, smiles))
-            except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
-                future.set_exception(error)
+        """Take molecules until there are no more.
+
+        A worker gives the last result that it has of a batch when its programs have been silent for a while,
+        so that no batch is complete before each of its answers is known to belong to its molecule.
+        """
+        batch, _, _, smiles, future = self._waiting.get()
+        while future is not None:
+            waiting = None
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = self._evaluate(worker, smiles)
+                    waiting = self._next()
+                    if waiting is None or waiting[0] != batch:
+                        worker.settle()
+                    future.set_result(result)
+                except Exception as error:  # noqa: BLE001 - raised again where the result is asked for
+                    future.set_exception(error)
+            batch, _, _, smiles, future = self._waiting.get() if waiting is None else waiting
+
+    def _next(self) -> tuple[int, int, int, str, Future[Evaluation] | None] | None:
+        """What waits for a worker now, if anything does."""
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            return None
 
     def _evaluate(self, worker: Worker, smiles: str) -> Evaluation:
         answers: dict[str, Answer] = {}

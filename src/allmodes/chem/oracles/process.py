@@ -1,37 +1,38 @@
 """A program that scores molecules, one line in and one line out, kept at arm's length."""
 
-import contextlib
 import json
 import math
-import os
-import selectors
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from typing import IO, Any, cast, final, get_args
+from typing import Any, Literal, cast, final, get_args
 
-from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored
-from allmodes.errors import ConfigError
+from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored, StrayLineError
+from allmodes.chem.oracles.running import LEFT, RunningProgram, shorten
+from allmodes.errors import ConfigError, printable
 
-_LEASH = (sys.executable, "-m", "allmodes.chem.oracles.leash")
-_LEFT = Failure("died", "ended without an answer (exit code 0)")
-_LONGEST_LINE = 1 << 22  # bytes; no honest answer is longer, twenty poses of a large ligand included
+_WATCHDOG = (sys.executable, "-m", "allmodes.chem.oracles.watchdog")
 _KINDS = get_args(FailureKind)
+_QUIET = 0.02  # seconds, at least, in which a program that owes nothing must say nothing
+_SLOWER = 1.25  # a line may take so much longer than the slowest one so far
+_FIRST = 1.0  # seconds, at most, for the first answer to count: the program was still loading
+_GOODBYE = 1.0  # seconds, at least, for a program whose input has ended to end
+
+Protocol = Literal["plain", "json"]
 
 
 @final
 class ScorerProcess:
-    """A child process that answers each SMILES line with one JSON line.
+    """A child process that answers each request with one line of JSON.
 
-    The answer is a number, `{"value": number, "details": {...}}`, `{"error": text, "kind": kind}`, or for
-    several components a list of these; details and kind may be left out.
-    A process that dies, hangs over its time limit or answers nonsense is ended, costs that molecule alone,
-    and is started anew for the next. It ends when this process does, however that ends. `handshake`: the
-    program's first line says that it is ready.
+    protocol "plain": a request is a SMILES. The answer is a number, `{"value": number, "details": {...}}`, or
+    `{"error": text, "kind": kind}`; details and kind may be left out. "json": a request is
+    `{"id": number, "smiles": text}`, and the answer an object like these with the same `id`; for several
+    components it has a list of them as `answers`.
+
+    A process that dies, hangs over its time limit or prints invalid output is ended, costs that molecule
+    alone, and is started anew for the next. It ends when this process does, however that ends. `handshake`:
+    the program's first line says that it is ready.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class ScorerProcess:
         time_limit: float,
         start_limit: float,
         handshake: bool,
+        protocol: Protocol,
     ) -> None:
-        self._command = [*_LEASH, *command]
+        self._command = [*_WATCHDOG, *command]
         self._program = command[0]
-        self._name, self._components = name, components
+        self._name, self._components, self._protocol = name, components, protocol
         self._time_limit, self._start_limit, self._handshake = time_limit, start_limit, handshake
-        self._running: _Running | None = None
+        self._running: RunningProgram | None = None
+        self._requests = 0
+        self._last = ""  # the molecule of the last answer
         self.notes: list[str] = []  # what it said to its user when it started
 
     def start(self) -> None:
@@ -59,7 +63,7 @@ class ScorerProcess:
                 f"got {self._program!r}"
             )
         try:
-            self._running = _Running(self._command)
+            self._running = RunningProgram(self._command)
         except OSError as error:
             raise ConfigError(f"component {self._name!r}: cannot be started; {error}") from error
         if self._handshake:
@@ -70,23 +74,66 @@ class ScorerProcess:
             first = json.loads(line)
             if first.get("error") is not None:
                 self.stop()
-                raise ConfigError(first["error"])
+                raise ConfigError(printable(first["error"]))
             self.notes = first.get("notes", [])
             self._running.fresh = False
 
     def ask(self, smiles: str) -> list[Answer]:
-        """One answer a component for a SMILES; all the same failure when the process is at fault."""
+        """One answer a component for a SMILES; all the same failure when the process is at fault.
+
+        Raises `StrayLineError` where a plain program has written a line that answers no request.
+        """
         if self._running is not None and self._running.has_ended():  # after its last answer, not in one
+            self._refuse_output(wait=0)
             self.stop()
         used = self._running is not None
         answers = self._try(smiles)
-        if used and answers == _LEFT:  # it had answered before and left in peace: it wants a new start
+        if used and answers == LEFT:  # it had answered before and left in peace: it wants a new start
             self.stop()
             answers = self._try(smiles)
         if isinstance(answers, Failure):
             self.stop()
             return [answers] * self._components
         return answers
+
+    def settle(self) -> None:
+        """Listen until a line beyond the answers would have come.
+
+        A plain program that has once said too much answers each request with the line of an earlier one, and
+        is always a line behind: that line comes within the time that an answer takes. Raises
+        `StrayLineError` for one. With ids there is nothing to listen for.
+        """
+        running = self._running
+        if self._protocol == "plain" and running is not None:
+            known = min(running.first, _FIRST) if running.slowest is None else running.slowest
+            self._refuse_output(wait=min(max(_QUIET, _SLOWER * known), self._time_limit))
+
+    def finish(self) -> None:
+        """End the program's input, and listen until it has ended. Raises `StrayLineError` as `settle` does.
+
+        A last line that could be no answer, such as "done", is no sign of that.
+        """
+        running = self._running
+        if self._protocol == "plain" and running is not None:
+            running.end_input()
+            running.read_rest(max(_GOODBYE, 2 * (running.slowest or 0.0)))
+            if any(_is_answer(line) for line in running.unread().splitlines()):
+                self._refuse_output(wait=0)
+        self.stop()
+
+    def _refuse_output(self, *, wait: float) -> None:
+        """Raise StrayLineError where a plain program says something within `wait` seconds."""
+        running = self._running
+        if self._protocol != "plain" or running is None or not running.has_output(wait):
+            return
+        said = running.unread()
+        self.stop()
+        where = f"after the answer for {self._last!r}" if self._last else "before it was asked anything"
+        raise StrayLineError(
+            f"component {self._name!r}: expected one line for each SMILES; got one more {where}: "
+            f"{shorten(said)!r}; which answer belongs to which molecule is not known from there on. "
+            'Print nothing else to standard output, or use `protocol = "json"`, whose answers have ids'
+        )
 
     def _try(self, smiles: str) -> list[Answer] | Failure:
         try:
@@ -100,21 +147,32 @@ class ScorerProcess:
         running = self._running
         if running is None:
             return Failure("died", "could not be started")
-        if not running.fresh and running.has_output():  # said after its last answer was taken
-            return Failure("malformed", "expected one line for each SMILES; got more")
-        if not running.write_line(smiles):
+        if not running.fresh:  # said after its last answer was taken
+            self._refuse_output(wait=0)
+            if running.has_output(0):
+                said = shorten(running.unread())
+                return Failure("malformed", f"expected one line for each request; got one more: {said!r}")
+        self._requests += 1
+        is_json = self._protocol == "json"
+        request = json.dumps({"id": self._requests, "smiles": smiles}) if is_json else smiles
+        if not running.write_line(request):
             return running.death()
         # A program without a handshake may still be loading when it is asked for the first time.
         line = running.read_line(self._time_limit + (self._start_limit if running.fresh else 0))
         if isinstance(line, Failure):
             return line
-        if running.has_output():
-            return Failure("malformed", "expected one line for each SMILES; got more")
-        running.fresh = False
+        running.note_answer()
+        self._last = smiles
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
-            return Failure("malformed", f"expected one line of JSON; got {_shorten(line)!r}")
+            return Failure("malformed", f"expected one line of JSON; got {shorten(line)!r}")
+        self._refuse_output(wait=0)
+        if is_json:
+            number = answer.get("id") if isinstance(answer, dict) else None
+            if type(number) is not int or number != self._requests:
+                return Failure("malformed", f"expected `id` {self._requests}; got {shorten(line)!r}")
+            answer = answer.get("answers", answer)
         items = answer if isinstance(answer, list) else [answer]
         if len(items) != self._components:
             return Failure("malformed", f"expected {self._components} answers; got {len(items)}")
@@ -133,94 +191,18 @@ class ScorerProcess:
             self._running = None
 
 
-class _Running:
-    """A started program: its pipes, and what it has written but nobody has read."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `kill`
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            bufsize=0,
-            start_new_session=True,  # so that its own children end with it
-        )
-        self._stdin = cast("IO[bytes]", self._process.stdin)
-        self._stdout = cast("IO[bytes]", self._process.stdout)
-        self._buffer = b""
-        self.fresh = True  # until its first answer
-
-    def has_ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def has_output(self) -> bool:
-        """Whether something lies unread; the end of the output is nothing."""
-        if not self._buffer and self._readable(0):
-            self._buffer = os.read(self._stdout.fileno(), 65536)
-        return bool(self._buffer)
-
-    def write_line(self, text: str) -> bool:
-        """Whether the program could be told."""
-        try:
-            self._stdin.write(text.encode() + b"\n")
-        except BrokenPipeError:
-            return False
-        return True
-
-    def read_line(self, limit: float) -> bytes | Failure:
-        """The next line, or why there is none within `limit` seconds."""
-        deadline = time.monotonic() + limit
-        while b"\n" not in self._buffer:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or not self._readable(remaining):
-                hint = "; does the program flush its output after each line?" if self.fresh else ""
-                return Failure("timed_out", f"no answer within {limit:g} s{hint}")
-            part = os.read(self._stdout.fileno(), 65536)
-            if not part:
-                return self.death()
-            self._buffer += part
-            if len(self._buffer) > _LONGEST_LINE:
-                return Failure("malformed", f"expected one line of JSON; got {len(self._buffer)} bytes")
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
-
-    def death(self) -> Failure:
-        """How the program ended, and its last words."""
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return Failure("died", "closed its output")
-        if code == 0:
-            return _LEFT
-        self._stderr.seek(0)
-        words = self._stderr.read().strip().splitlines()
-        last = f": {_shorten(words[-1])}" if words else ""
-        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Failure("died", f"{ended}{last}")
-
-    def signal(self) -> None:
-        if self._process.returncode is None:  # else its number may be another's by now
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._stdin, self._stdout, self._stderr):
-            stream.close()
-
-    def _readable(self, seconds: float) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._stdout, selectors.EVENT_READ)
-            return bool(selector.select(seconds))
+def _is_answer(line: bytes) -> bool:
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return not isinstance(answer, str | bool)
 
 
 def _parse(item: Any) -> Answer:
     if isinstance(item, dict) and item.get("error") is not None:
         kind = item.get("kind") if item.get("kind") in _KINDS else "raised"
-        return Failure(cast("FailureKind", kind), _printable(str(item["error"]))[:500])
+        return Failure(cast("FailureKind", kind), str(item["error"])[:500])
     value = item.get("value", item) if isinstance(item, dict) else item
     details = item.get("details", {}) if isinstance(item, dict) else {}
     if value is None:
@@ -234,12 +216,3 @@ def _parse(item: Any) -> Answer:
     if not math.isfinite(number):
         return Failure("not_finite", f"expected a finite number; got {number}")
     return Scored(number, details)
-
-
-def _printable(text: str) -> str:
-    """The text without what no file can hold: half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _shorten(text: bytes) -> str:
-    return text.decode("utf-8", errors="replace")[:300]

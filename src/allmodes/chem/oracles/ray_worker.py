@@ -8,10 +8,10 @@ from typing import Any, final
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
-from allmodes.chem.oracles.results import Answer, Failure
+from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.chem.oracles.workers import LocalWorker
 from allmodes.errors import ConfigError, RunError, one_line
-from allmodes.runs.oracle_config import Component
+from allmodes.runs.oracle_config import Component, has_plain_program
 
 _RETRIES = 1  # when Ray's process dies: the machine may be at fault rather than the molecule
 _REACH = 10  # seconds for a cluster's address to answer
@@ -43,18 +43,22 @@ class _Remote:
         self._worker = LocalWorker(groups)
 
     def call(self, name: str) -> str | None:
-        """Start or probe; returns what is wrong with the configuration."""
+        """Start, probe, settle or finish; returns what is wrong."""
         try:
             getattr(self._worker, name)()
-        except ConfigError as error:
+        except (ConfigError, StrayLineError) as error:
             return str(error)
         return None
 
     def notes(self) -> list[str]:
         return self._worker.notes()
 
-    def ask(self, group: int, smiles: str) -> list[Answer]:
-        return self._worker.ask(group, smiles)
+    def ask(self, group: int, smiles: str) -> list[Answer] | str:
+        """The answers, or what is wrong with all that the program says."""
+        try:
+            return self._worker.ask(group, smiles)
+        except StrayLineError as error:
+            return str(error)
 
 
 @final
@@ -100,7 +104,7 @@ class RayWorker:
         try:
             while self._is_wanted:
                 if ray.wait([reference], timeout=_LOOK)[0]:
-                    return ray.get(reference)
+                    return self._trusted(ray.get(reference))
                 if time.monotonic() > deadline:  # its process keeps the limits, unless its machine is gone
                     raise RunError(f"Ray: no answer within {patience:g} s; is the cluster still there?")
         except (RayActorError, OutOfMemoryError) as error:
@@ -108,6 +112,31 @@ class RayWorker:
         except RayError as error:
             raise RunError(f"Ray: {one_line(error)[:300]}") from error
         return [Failure("died", f"Ray: {message}")] * len(self._groups[group])
+
+    def settle(self) -> None:
+        """Listen whether a program says more than it was asked. Raises `StrayLineError`."""
+        self._listen("settle")
+
+    def finish(self) -> None:
+        """End the programs, whose last answers have been taken. Raises `StrayLineError` as `settle` does."""
+        self._listen("finish")
+
+    def _listen(self, name: str) -> None:
+        if not has_plain_program(component for group in self._groups for component in group):
+            return  # and so no time for the way to another machine
+        reference = self._actor.call.remote(name)
+        try:
+            while self._is_wanted:
+                if ray.wait([reference], timeout=_LOOK)[0]:
+                    self._trusted(ray.get(reference))
+                    return
+        except RayError as error:
+            raise RunError(f"Ray: {one_line(error)[:300]}") from error
+
+    def _trusted(self, answer: Any) -> Any:
+        if isinstance(answer, str):
+            raise StrayLineError(answer)
+        return answer
 
     def kill(self) -> None:
         """Give up what is being computed, from another thread."""

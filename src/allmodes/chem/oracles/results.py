@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
+from allmodes.errors import RunError, printable
+
 FailureKind = Literal[
     "raised",
     "not_finite",
@@ -24,6 +26,11 @@ class UnscorableError(Exception):
 
 
 @final
+class StrayLineError(RunError):
+    """A program wrote a line that answers no request: its answers may belong to other molecules."""
+
+
+@final
 @dataclass(frozen=True)
 class Scored:
     """A component's raw value, and what else it has to show: JSON, such as a pose or a route."""
@@ -35,10 +42,14 @@ class Scored:
 @final
 @dataclass(frozen=True)
 class Failure:
-    """A component gave no score: what happened, and its own words."""
+    """A component gave no score: what happened, and its own words, without control characters."""
 
     kind: FailureKind
     message: str
+
+    def __post_init__(self) -> None:
+        # It goes to pages, tables and terminals, whoever wrote it.
+        object.__setattr__(self, "message", printable(self.message))
 
 
 Answer = Scored | Failure

@@ -1,4 +1,4 @@
-"""The oracle's worker process: SMILES lines in, JSON lines out.
+"""The oracle's worker process: a line of JSON in for each molecule, a line of JSON out.
 
 Its own process, so that a component that hangs or crashes costs one molecule and not the run. The first line
 out says that it is ready, or what is wrong with the configuration.
@@ -34,7 +34,9 @@ def main() -> None:
     notes = [note for scorer in scorers for note in getattr(scorer, "notes", ())]
     print(json.dumps({"ready": True, "notes": notes}), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps([_answer(scorer, line.strip()) for scorer in scorers]), file=answers, flush=True)
+        request = json.loads(line)
+        found = [_answer(scorer, request["smiles"]) for scorer in scorers]
+        print(json.dumps({"id": request["id"], "answers": found}), file=answers, flush=True)
         if _memory() > most:
             return  # in peace: another process takes its place when the next molecule comes
 

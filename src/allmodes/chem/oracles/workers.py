@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, final
 
 from allmodes.chem.oracles.process import ScorerProcess
-from allmodes.chem.oracles.results import Answer, Failure
+from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.errors import ConfigError
 from allmodes.runs.oracle_config import Component, ProcessComponent
 
@@ -33,6 +33,14 @@ class Worker(Protocol):
 
     def ask(self, group: int, smiles: str) -> list[Answer]:
         """One answer for each component of a group."""
+        ...
+
+    def settle(self) -> None:
+        """Listen whether a program says more than it was asked. Raises `StrayLineError`."""
+        ...
+
+    def finish(self) -> None:
+        """End the programs, whose last answers have been taken. Raises `StrayLineError` as `settle` does."""
         ...
 
     def kill(self) -> None:
@@ -69,14 +77,18 @@ class LocalWorker:
             raise
 
     def probe(self) -> None:
-        """Ask each user's program about ethanol; raises `ConfigError` when it ends, hangs or babbles.
+        """Ask each user's program about ethanol. Raises `ConfigError` when it gives no valid answer.
 
         The other components need none: they say when they start that they can work.
         """
         for (first, *_), process in zip(self._groups, self._processes, strict=True):
             if not isinstance(first, ProcessComponent):
                 continue
-            (answer,) = process.ask(_PROBE)
+            try:
+                (answer,) = process.ask(_PROBE)
+                process.settle()
+            except StrayLineError as error:
+                raise ConfigError(str(error)) from error
             if isinstance(answer, Failure) and answer.kind in ("died", "timed_out", "malformed"):
                 raise ConfigError(
                     f"component {first.name!r}: `command`: expected an answer to {_PROBE!r}; "
@@ -90,6 +102,16 @@ class LocalWorker:
     def ask(self, group: int, smiles: str) -> list[Answer]:
         """One answer for each component of a group."""
         return self._processes[group].ask(smiles)
+
+    def settle(self) -> None:
+        """Listen whether a program says more than it was asked. Raises `StrayLineError`."""
+        for process in self._processes:
+            process.settle()
+
+    def finish(self) -> None:
+        """End the programs, whose last answers have been taken. Raises `StrayLineError` as `settle` does."""
+        for process in self._processes:
+            process.finish()
 
     def kill(self) -> None:
         """End the processes from another thread."""
@@ -105,8 +127,9 @@ class LocalWorker:
 def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
     first = group[0]
     if isinstance(first, ProcessComponent):
-        command = list(first.command)
+        command, protocol = list(first.command), first.protocol
     else:
+        protocol = "json"
         configs = json.dumps([component.model_dump(mode="json") for component in group])
         command = [sys.executable, "-m", "allmodes.chem.oracles.worker", configs]
     return ScorerProcess(
@@ -116,4 +139,5 @@ def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
         time_limit=max(component.time_limit for component in group),
         start_limit=max(component.start_limit for component in group),
         handshake=not isinstance(first, ProcessComponent),
+        protocol=protocol,
     )
