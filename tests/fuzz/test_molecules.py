@@ -140,7 +140,7 @@ def test_damaged_receptors(tmp_path: Path) -> None:
     pytest.importorskip("gemmi")
     from allmodes.chem.docking.box import Box, ligand_center
     from allmodes.chem.docking.receptor_file import check_receptor
-    from allmodes.chem.docking.receptor_parts import take_apart
+    from allmodes.chem.docking.receptor_parts import split_structure
 
     box = Box(center=(5.0, 1.0, 2.0), size=(20.0, 20.0, 20.0))
     block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO"))
@@ -160,7 +160,10 @@ def test_damaged_receptors(tmp_path: Path) -> None:
         path.write_bytes(data)
         if suffix == ".pdb":
             check_call(
-                take_apart, path, ligand=rng.choice([None, "LIG", "XXX"]), chains=pick(rng, ["A", "Z"], 1)
+                split_structure,
+                path,
+                ligand=rng.choice([None, "LIG", "XXX"]),
+                chains=pick(rng, ["A", "Z"], 1),
             )
         if suffix == ".pdbqt":
             check_call(check_receptor, path, box, where="`receptor`")

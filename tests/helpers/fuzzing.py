@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.errors import AllmodesError, one_line
+from allmodes.errors import AllmodesError
 
 _CASES = int(os.environ.get("ALLMODES_FUZZ_CASES", "0"))
 _SEED = os.environ.get("ALLMODES_FUZZ_SEED", "1")
@@ -96,12 +96,12 @@ def check_command(command: Callable[..., tuple[int, str, str]], *arguments: obje
 
 
 def check_call(function: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-    """Call a function that reads a file: it returns, or raises our error, whose message is one line."""
+    """Call a function that reads a file: it returns, or raises our error, which the command line shortens."""
     try:
         function(*arguments, **named)
     except AllmodesError as error:
-        if not str(error) or len(str(error)) > _LONGEST:
-            raise AssertionError(f"an error of {len(str(error)):,} characters: {one_line(error)}") from error
+        if not str(error):
+            raise AssertionError("an error without a word") from error
 
 
 def shorten(text: str, width: int = 300) -> str:

@@ -129,7 +129,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
             data = handle.read(_MOST_BYTES + 1)
         text = data.decode("utf-8-sig")  # editors of Windows put a byte-order mark in front
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read configuration {path}: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise ConfigError(f"cannot read configuration {path}: {reason}") from error
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{path}: expected a configuration of at most {_MOST_BYTES:,} bytes; got more")
     try:
