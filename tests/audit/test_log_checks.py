@@ -60,7 +60,7 @@ def test_a_stretch_that_is_there_twice(answers: int, again: int, state: str) -> 
     copied = rows[:200] + rows[200 - again : 200] + rows[200:]
     found = repeated_stretches(evidence(copied))
     assert (found.state, found.numbers["rows"]) == (state, again)
-    assert f"begins at record 201 and repeats what begins at record {201 - again}." in found.summary
+    assert f"begins at record 201 and repeats the rows from record {201 - again} on." in found.summary
 
 
 def test_prompts_with_one_sample_each() -> None:
@@ -156,7 +156,7 @@ def test_where_nobody_says_who_drew_the_samples() -> None:
     with pytest.raises(MissingError, match="`step`"):
         drawn_from_the_reference(evidence(reference(None)))
     responses = [{"response": str(i), "reward": float(i % 2), "ref_logprob": -3.0} for i in range(9)]
-    with pytest.raises(NotApplicableError, match="whoever drew"):
+    with pytest.raises(NotApplicableError, match="does not matter which policy drew them"):
         drawn_from_the_reference(evidence(responses))
 
 

@@ -45,7 +45,7 @@ _FIRST = 1000  # rows in which columns are looked for
 # Codes are stable: a new check takes a new one, and none is used again.
 CHECKS = (
     Check("AM001", "Usable rows", log_checks.usable_rows),
-    Check("AM002", "Rows that are there twice", log_checks.repeated_stretches),
+    Check("AM002", "Parts of the log that are written twice", log_checks.repeated_stretches),
     Check("AM003", "Samples of the reference", log_checks.drawn_from_the_reference),
     Check("AM010", "Good samples at the optimum", optimum_checks.evenness_of_the_optimum),
     Check("AM011", "Equal rewards under the reference", optimum_checks.spread_of_equal_rewards),
@@ -66,7 +66,7 @@ CHECKS = (
     Check("AM051", "Different outcomes over training", training_checks.falling_distinct),
     Check("AM052", "Distinct n-grams over training", training_checks.falling_ngrams),
     Check("AM053", "Repeated responses over training", training_checks.rising_repeats),
-    Check("AM060", "Quality and diversity in the end", quality_checks.quality_and_diversity),
+    Check("AM060", "Quality and diversity at the end", quality_checks.quality_and_diversity),
 )
 
 

@@ -11,6 +11,7 @@ from allmodes.audit.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.logs.log import Log
 from allmodes.audit.windows import error_of_mean
 from allmodes.objectives.groups import Groups, group_first, group_size
+from allmodes.runs.words import plural
 
 _MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
 _CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
@@ -18,8 +19,9 @@ _WINDOW, _LONG = 8, 64  # rows
 _WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their number
 _SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that samples show; nats of a weight
 _OTHER_SAMPLES = (
-    "What is said of the optimum stands on these samples: give a log that begins with the base model's, or "
-    "compare with one (`--compare`)."
+    "AM010 to AM030 use these samples in place of the reference's. Give a log that begins with samples of "
+    "the "
+    "base model, or compare with such a log (`--compare BASE TRAINED`)."
 )
 
 
@@ -38,7 +40,7 @@ def usable_rows(evidence: Evidence) -> Answer:
             if left_out
             else f"All {log.rows:,} rows can be used."
         ),
-        remedy="See to what writes them: what is left out may not be like the rest." if left_out else "",
+        remedy="Repair what writes these rows: those left out may differ from the rest." if left_out else "",
         numbers={
             "rows": log.rows,
             "left_out": left_out,
@@ -48,7 +50,7 @@ def usable_rows(evidence: Evidence) -> Answer:
 
 
 def repeated_stretches(evidence: Evidence) -> Answer:
-    """Whether stretches of rows are there twice, as when a resumed run writes again what it had written.
+    """Whether parts of the log are written twice, as when a resumed run writes again what it had written.
 
     Equal rows alone prove nothing: short answers come again and again. A stretch is one of at least 8 rows
     that all equal those at one distance before it. It counts as a copy where chance would not bring that
@@ -65,18 +67,22 @@ def repeated_stretches(evidence: Evidence) -> Answer:
     if rows == 0:
         return Answer(
             state="passed",
-            summary=f"No stretch of rows is there twice; {equal:,} rows equal an earlier one.",
+            summary=(
+                f"No part of the log is written twice. {equal:,} single rows equal an earlier row, as short "
+                "answers do."
+            ),
             numbers={"rows": 0, "equal_rows": equal},
         )
     start = int(starts[0])
     return Answer(
         state="issue" if rows > _MANY * len(digests) else "tip",
         summary=(
-            f"{rows:,} rows repeat earlier ones in the same order. The first of {len(starts):,} "
-            f"begins at {log.place_name(start)} and repeats what begins at "
-            f"{log.place_name(int(source[start]))}."
+            f"{rows:,} rows repeat earlier rows in the same order, in {plural(len(starts), 'place')}. The "
+            "first "
+            f"of these begins at {log.place_name(start)} and repeats the rows from "
+            f"{log.place_name(int(source[start]))} on."
         ),
-        remedy="Take them out, for they count twice: a resumed run may have written its samples again.",
+        remedy="Delete the copies, which count twice. A resumed run may have written its samples again.",
         numbers={"rows": rows, "equal_rows": equal},
     )
 
@@ -89,7 +95,11 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     where the policy draws all that the reference does: what is less is mass that the samples do not show.
     """
     if evidence.kind == "response":
-        raise NotApplicableError("log-probabilities under the reference are known, whoever drew the samples")
+        raise NotApplicableError(
+            "responses are compared by their log-probabilities under the reference, so it does not matter "
+            "which "
+            "policy drew them"
+        )
     rows, gaps = evidence.reference_rows, evidence.gaps
     if gaps is not None and not bool(gaps[rows].isnan().any()):
         weights = evidence.weights[rows]
@@ -99,9 +109,11 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
         return Answer(
             state="issue" if worth < _WORTHLESS else "tip" if is_poor else "passed",
             summary=(
-                f"The policy that drew {len(rows):,} samples for the reference is {gap} nats away from it; "
-                f"weighted with π_ref/π they are worth {worth:.0%} of their number, and show {seen} of the "
-                "reference's mass."
+                f"{len(rows):,} samples stand for the reference. The policy that drew them is {gap} nats "
+                "(KL) away "
+                f"from it. Reweighted by π_ref/π they are worth {worth:.0%} as many samples of the "
+                "reference, and "
+                f"they cover {seen} of its mass."
             ),
             remedy=_OTHER_SAMPLES if is_poor else "",
             numbers={"kl": gap, "worth": worth, "seen": seen},
@@ -111,7 +123,7 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     first = int(evidence.log.steps[rows].min())
     return Answer(
         state="tip" if first > 1 else "passed",
-        summary=f"The first step of the log is {first:,}: its samples stand for the reference's.",
+        summary=f"The log begins at step {first:,}. The samples of that step stand for the reference's.",
         remedy=_OTHER_SAMPLES if first > 1 else "",
         numbers={"first_step": first},
     )
