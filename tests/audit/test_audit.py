@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from allmodes.audit import CHECKS, run
-from allmodes.audit.audit import audit_source, merged_row
+from allmodes.audit.audit import audit_source
 from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
 from allmodes.metrics import ead

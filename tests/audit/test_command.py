@@ -127,7 +127,7 @@ BAD = [
     (["log.jsonl", "--outcome-pattern", "("], "`outcome_pattern`: expected a regular expression"),
     (["log.jsonl", "--outcome-pattern", "x"], "`outcome_pattern`: expected a log with responses"),
     (["empty.jsonl"], "expected at least one sample; got an empty log"),
-    (["broken.jsonl"], "expected samples; got none that can be used: not JSON: 2, first on line 1"),
+    (["broken.jsonl"], "expected samples; got none that can be used: not JSON: 2, first at line 1"),
     (["log.txt"], "expected a file of one of the kinds"),
 ]  # fmt: skip
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from allmodes.audit.audit import audit_source, merged_row
+from allmodes.audit.audit import audit_source
 from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, fill
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.scored import scored_file
 from allmodes.audit.logs.sources import RecordSource, Source, open_source
 from allmodes.errors import InputError, RunError
@@ -81,7 +82,9 @@ def rows_of(source: Source) -> list[Any]:
 
 def log_of(source: FilledSource, **settings: Any) -> Log:
     columns = {**settings.pop("columns", {}), **source.columns}
-    return read_log(source, map_columns(merged_row(source), columns=columns, **settings).convert)
+    return read_log(
+        source, map_columns(merged_row(source), columns=columns, needs_reward=False, **settings).convert
+    )
 
 
 def numbers(column: Any) -> list[float | None]:
@@ -92,11 +95,11 @@ def numbers(column: Any) -> list[float | None]:
 ROWS: list[dict[str, Any]] = [
     {"prompt": "ab", "response": "abc", "reward": 1.0, "truncated": False},
     {"prompt": "ab", "response": "abcd", "reward": 0.5, "truncated": True},
-    {"prompt": None, "response": "x\ny", "reward": 0.0, "truncated": None},
+    {"prompt": "a", "response": "x\ny", "reward": 0.0, "truncated": None},
     {"prompt": "ab", "response": None, "reward": 0.0, "truncated": False},
     {"prompt": "abcd", "response": "abc", "reward": 1.0, "truncated": False},
 ]
-EXPECTED = [-5.0, -7.5, -4.5, None, -5.5]
+EXPECTED = [-5.0, -7.5, -4.75, None, -5.5]
 
 
 def jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Source:
@@ -164,7 +167,7 @@ def test_names_places_and_size_are_the_logs_own(tmp_path: Path) -> None:
     assert [place for place, _ in found.rows(advance=lambda read: None)] == places
     assert [found.name(place) for place in places] == [source.name(place) for place in places]
     read: list[int] = []
-    (wanted,) = found.rows(wanted={(1, 3)}, advance=read.append)
+    (wanted,) = found.rows(wanted={(1, 3, 0)}, advance=read.append)
     assert wanted[1] == {**ROWS[4], "ref_logprob": -5.5, "num_tokens": 3}
     assert sum(read) == found.size
 
@@ -209,7 +212,9 @@ def test_values_of_a_column_by_another_name_are_kept(tmp_path: Path) -> None:
     rows = [{"text": "a", "lp": -4.0, "ref_logprob": -8.0}, {"text": "b", "lp": None, "ref_logprob": -8.0}]
     columns = {"response": "text", "ref_logprob": "lp"}
     source = RecordSource(rows)
-    found = filled(source, tmp_path / "ref.jsonl", mapped=map_columns(rows[0], columns=columns))
+    found = filled(
+        source, tmp_path / "ref.jsonl", mapped=map_columns(rows[0], columns=columns, needs_reward=False)
+    )
     assert numbers(log_of(found, columns=columns).ref_logprobs) == [-4.0, -1.5]
 
 
@@ -250,7 +255,7 @@ def test_bad_rows_stay_what_they_are(tmp_path: Path) -> None:
     found = filled(open_source(path), tmp_path / "ref.jsonl")
     log = log_of(found)
     assert log.bad == before.bad
-    assert log.bad_places == before.bad_places
+    assert log.first_places == before.first_places
     assert numbers(log.ref_logprobs) == [-3.0, -3.0]
     assert sum(isinstance(row, BadLineError) for row in rows_of(found)) == 3
 

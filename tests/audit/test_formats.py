@@ -11,12 +11,13 @@ import pytest
 
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
 
 
 def read(rows: list[dict[str, Any]], **settings: Any) -> tuple[Mapped, Log]:
-    mapped = map_columns(rows[0], **settings)
+    mapped = map_columns(rows[0], rows=rows, **settings)
     return mapped, read_log(RecordSource(list(rows)), mapped.convert)
 
 
@@ -54,19 +55,17 @@ def test_names_that_are_not_there() -> None:
         InputError, match=r"`columns\.reward`: expected a column of the log \(response\); got 'points'"
     ):
         map_columns({"response": "r"}, columns={"reward": "points"})
-    with pytest.raises(InputError, match=r"`columns`: expected one of prompt, response, .*; got 'score'"):
-        map_columns({"response": "r"}, columns={"score": "response"})
-    with pytest.raises(InputError, match=r"`rewards`: expected a log of TRL.*got format 'allmodes'"):
-        map_columns({"response": "r"}, rewards={"response": 1.0})
+    with pytest.raises(InputError, match=r"`columns`: expected one of prompt, response, .*; got 'points'"):
+        map_columns({"response": "r"}, columns={"points": "response"})
     with pytest.raises(InputError, match=r"`rewards`: expected a column of the log .*; got 'gone'"):
         map_columns({"prompt": "p", "completion": "c"}, rewards={"gone": 1.0})
 
 
 TRL = [
     {"step": 3, "prompt": "user\n2+2?\nassistant\n", "completion": "4", "accuracy": 1.0, "format": None,
-     "advantage": 0.7},
-    {"step": 3, "prompt": "user\n2+2?\nassistant\n", "completion": "5", "accuracy": 0.0, "format": 1.0,
-     "advantage": -0.7},
+     "advantage": 0.3},
+    {"step": 3, "prompt": "user\n2+2?\nassistant\n", "completion": "5", "accuracy": 0.0, "format": 0.4,
+     "advantage": -0.3},
     {"step": 3, "prompt": "user\n2+2?\nassistant\n", "completion": "6", "accuracy": math.nan, "format": None,
      "advantage": 0.0},
 ]  # fmt: skip
@@ -76,14 +75,14 @@ def test_trl_sums_its_reward_functions() -> None:
     mapped, log = read(TRL)
     assert mapped.format == "trl"
     assert mapped.sources["reward"] == "accuracy + format"
-    assert values(log.rewards) == [1.0, 1.0, None]
+    assert values(log.rewards) == [1.0, 0.4, None]
     assert log.bad == {}
 
 
 def test_trl_with_weights_leaves_other_columns_out() -> None:
     mapped, log = read(TRL, rewards={"accuracy": 1.0, "format": 0.25})
     assert mapped.sources["reward"] == "accuracy + 0.25 × format"
-    assert values(log.rewards) == [1.0, 0.25, None]
+    assert values(log.rewards) == [1.0, 0.1, None]
     assert values(read(TRL, rewards={"accuracy": 2.0})[1].rewards) == [2.0, 0.0, None]
 
 
@@ -94,7 +93,7 @@ def test_trl_conversations() -> None:
         "accuracy": 1.0, "advantage": 0.0,
     }  # fmt: skip
     same = {**row, "completion": "4"}
-    bad = {**row, "completion": [4]}
+    bad = {**row, "completion": ["4"]}
     _, log = read([row, same, bad])
     assert log.responses is not None
     assert log.responses[0] == log.responses[1]
@@ -110,12 +109,10 @@ def test_trl_files_on_disk(tmp_path: Path) -> None:
         rows = [{**row, "step": step} for row in TRL]
         parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / f"completions_{step:05d}.parquet")
     source = open_source(tmp_path)
-    first = next(source.rows(advance=lambda _: None))[1]
-    assert isinstance(first, dict)
-    log = read_log(source, map_columns(first).convert)
+    log = read_log(source, Reading().mapped(source).convert)
     assert log.steps is not None
     assert log.steps.tolist() == [1, 1, 1, 2, 2, 2]
-    assert values(log.rewards) == [1.0, 1.0, None] * 2
+    assert values(log.rewards) == [1.0, 0.4, None] * 2
 
 
 def test_verl() -> None:
@@ -148,8 +145,18 @@ def test_a_log_of_ones_own_in_the_names_of_trl() -> None:
     assert {"reward", "ref_logprob", "num_tokens"} <= set(mapped.sources.values())
     assert (values(log.rewards), values(log.ref_logprobs)) == ([0.5], [-3.0])
     # Of TRL's own files any function may be the reward, also one of this name.
-    own = {"prompt": "p", "completion": "c", "reward": 0.5, "format": 1.0, "advantage": 0.0, "step": 3}
-    assert read([own])[0].sources["reward"] == "reward + format"
+    own = {"prompt": "p", "completion": "c", "step": 3}
+    rows = [
+        {**own, "reward": 0.5, "format": 1.0, "advantage": 0.25},
+        {**own, "reward": 0.0, "format": 1.0, "advantage": -0.25},
+        {**own, "reward": 0.5, "format": 0.5, "advantage": 0.0},
+    ]
+    assert (
+        read([{**row, "advantage": a} for row, a in zip(rows, (0.5, 0.0, -0.5), strict=True)])[0].sources[
+            "reward"
+        ]
+        == "reward"
+    )
 
 
 HEAD = {"Agent": "20.6034", "Prior": "20.6034", "Target": "-18.8154", "Score": "0.0139693",
@@ -202,4 +209,6 @@ def test_a_format_can_be_demanded() -> None:
     row = {"input": "p", "output": "r", "score": 0.5, "reward": 0.25, "step": 1}
     assert map_columns(row).format == "verl"
     assert map_columns(row, format="openrlhf").format == "openrlhf"
-    assert map_columns(row, format="allmodes").sources == {"reward": "reward", "step": "step"}
+    assert map_columns(row, format="allmodes").sources == {
+        "prompt": "input", "response": "output", "reward": "reward", "score": "score", "step": "step"
+    }  # fmt: skip

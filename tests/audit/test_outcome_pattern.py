@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.audit.logs import formats
+from allmodes.audit.logs import fields
 from allmodes.audit.logs.formats import map_columns
 from allmodes.errors import InputError
 
@@ -32,7 +32,7 @@ def test_what_a_pattern_finds(pattern: str, response: str, found: str | None) ->
 
 @pytest.mark.parametrize("pattern", [r"(a|aa)+$", r"(.*a){20}c"])
 def test_a_match_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
-    monkeypatch.setattr(formats, "_PATTERN_SECONDS", 0.05)
+    monkeypatch.setattr(fields, "_PATTERN_SECONDS", 0.05)
     with pytest.raises(
         InputError, match=r"`outcome_pattern`: expected a pattern that is done .* 4,001 characters"
     ):

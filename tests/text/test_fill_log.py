@@ -12,10 +12,11 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from allmodes.audit.audit import audit_source, merged_row
+from allmodes.audit.audit import audit_source
 from allmodes.audit.logs.filling import Column, FilledSource
 from allmodes.audit.logs.formats import map_columns
 from allmodes.audit.logs.log import read_log
+from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.chem.policy import load_policy, save_policy
 from allmodes.chem.prior import shipped_prior

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import Any, final
 
 from allmodes.audit import (
@@ -19,8 +18,9 @@ from allmodes.audit import (
 )
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
-from allmodes.audit.logs.formats import Mapped, map_columns
-from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.formats import Mapped
+from allmodes.audit.logs.log import Log
+from allmodes.audit.logs.reading import Reading, read_samples
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
 from allmodes.audit.overview import counts_in_words, html_summary, lead, verdict
 from allmodes.audit.prediction import Prediction, predict_within
@@ -41,7 +41,6 @@ class Check:
     ask: Callable[[Evidence], Answer]
 
 
-_FIRST = 1000  # rows in which columns are looked for
 # Codes are stable: a new check takes a new one, and none is used again.
 CHECKS = (
     Check("AM001", "Usable rows", log_checks.usable_rows),
@@ -149,14 +148,9 @@ def run(
     format, columns, rewards, outcome_pattern: as `map_columns` has them. Raises InputError for no usable
     sample.
     """
-    source = RecordSource(list(records))
-    mapped = map_columns(
-        merged_row(source),
-        format=format,
-        columns=columns,
-        rewards=rewards,
-        outcome_pattern=outcome_pattern,
-    )
+    reading = Reading(format=format, columns=columns or {}, rewards=rewards, outcome_pattern=outcome_pattern)
+    source = reading.split(RecordSource(list(records)))
+    mapped = reading.mapped(source)
     return audit_source(source, mapped, config or AuditConfig())
 
 
@@ -172,7 +166,9 @@ def audit_source(
 
     knows_sampler: whether `policy_logprob` is of the policy that drew the samples.
     """
-    log = read_log(source, mapped.convert, advance=advance)
+    log = read_samples(source, mapped, advance=advance)
+    if config.trainer is None and mapped.trainer is not None:
+        config = config.model_copy(update={"trainer": mapped.trainer})
 
     def texts(rows: Sequence[int]) -> list[str]:
         places = {log.place(row) for row in rows}
@@ -195,20 +191,6 @@ def audit_source(
         columns=mapped,
         evidence=evidence,
     )
-
-
-def merged_row(source: Source) -> Mapping[str, Any]:
-    """The first thousand rows that can be read as one, by which columns are known; {} where none can be.
-
-    Of each column the first value that is not null: what a sample has not, programs leave out of its row.
-    """
-    found: dict[str, Any] = {}
-    rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
-    for row in islice(rows, _FIRST):
-        for name, value in row.items():
-            if found.get(name) is None:
-                found[name] = value
-    return found
 
 
 def _finding(check: Check, evidence: Evidence) -> Finding:

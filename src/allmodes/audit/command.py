@@ -1,59 +1,30 @@
 """`allmodes audit`: a log or two from disk, a page, a record, and one screen of a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 from rich.console import Console
 
-from allmodes.audit.audit import CHECKS, Audit, audit_source, merged_row
+from allmodes.audit.audit import CHECKS, Audit, audit_source
 from allmodes.audit.compare import (
     Comparison,
     comparison_record,
     print_comparison,
     write_comparison,
 )
-from allmodes.audit.logs.filling import FilledSource
-from allmodes.audit.logs.formats import Mapped, map_columns
-from allmodes.audit.logs.sources import SAMPLES, SETTINGS, Source, open_source
+from allmodes.audit.logs.reading import Reading
+from allmodes.audit.logs.sources import SAMPLES, SETTINGS
 from allmodes.audit.overview import STATE_NAMES
 from allmodes.audit.record import audit_record
 from allmodes.audit.report import write_record, write_report
 from allmodes.audit.summary import print_summary
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.runs.audit_choices import Format
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.config import build_config, read_config_file
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.words import shown_name
-
-Fill = Callable[[Source, Mapped, Path], FilledSource]
-"""A log, how its rows are read, a folder to write to → the log with log-probabilities that it lacked."""
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How rows are read, as `map_columns` has it, and what computes missing log-probabilities."""
-
-    format: Format | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    rewards: Mapping[str, float] | None = None
-    outcome_pattern: str | None = None
-    fill: Fill | None = None
-
-    def mapped(self, source: Source) -> Mapped:
-        """The columns of a log, with those that were added."""
-        added = source.columns if isinstance(source, FilledSource) else {}
-        return map_columns(
-            merged_row(source),
-            format=self.format,
-            columns={**self.columns, **added},
-            rewards=self.rewards,
-            outcome_pattern=self.outcome_pattern,
-        )
 
 
 def audit_path(
@@ -152,7 +123,7 @@ def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
 
 
 def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder: Path) -> Audit:
-    source = open_source(path)
+    source = reading.open(path)
     config = _config(path, settings)
     mapped = reading.mapped(source)
     knows_sampler = True

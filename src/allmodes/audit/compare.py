@@ -106,6 +106,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         remarks=[
             *(lead(audit, name=name) for audit, name in audits),
             "Errors are one standard error, by the bootstrap over groups.",
+            *_remarks(comparison),
         ],
         names=comparison.names,
         differences=[_cells(difference) for difference in comparison.differences.values()],
@@ -141,6 +142,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for audit, name in _named(comparison):
         console.print(Text(shown_name(f"{name}: {verdict_line(audit)}", 2 * OF_LOG), style="bold"))
         console.print(Text(lead(audit, name=name)))
+    for remark in _remarks(comparison):
+        console.print(Text(shown_name(remark, 2000), style="dim"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for heading in ("the last window", *comparison.names, "p, the second larger"):
         table.add_column(Text(heading))
@@ -161,6 +164,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console.print(prediction_line(prediction))
     else:
         console.print(Text(f"No prediction: {prediction}.", style="dim"))
+
+
+def _remarks(comparison: Comparison) -> list[str]:
+    """How both logs were read, once where it is the same for both."""
+    one, other = (audit.log.remarks for audit in (comparison.first, comparison.second))
+    if one == other:
+        return [" ".join(one)]
+    return [f"{name}: {' '.join(own)}" for name, own in zip(comparison.names, (one, other), strict=True)]
 
 
 def _states(first: Finding, second: Finding) -> dict[str, str]:

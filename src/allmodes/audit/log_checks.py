@@ -8,7 +8,8 @@ from torch import Tensor
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError
-from allmodes.audit.logs.log import Log
+from allmodes.audit.logs.aside import mixed
+from allmodes.audit.logs.columns import row_digests
 from allmodes.audit.windows import error_of_mean
 from allmodes.objectives.groups import Groups, group_first, group_size
 from allmodes.runs.words import plural
@@ -28,15 +29,12 @@ _OTHER_SAMPLES = (
 def usable_rows(evidence: Evidence) -> Answer:
     """How many rows were left out, and why."""
     log = evidence.log
-    left_out = log.rows - len(log)
-    kinds = "; ".join(
-        f"{kind}: {bad.count}, first at {log.bad_places[kind]}" for kind, bad in log.bad.items()
-    )
+    left_out = sum(bad.count for bad in log.bad.values())
     share = left_out / log.rows
     return Answer(
         state="issue" if share > _MANY else "tip" if left_out else "passed",
         summary=(
-            f"{left_out:,} of {log.rows:,} rows were left out: {kinds}."
+            f"{left_out:,} of {log.rows:,} rows were left out: {log.in_words(log.bad)}."
             if left_out
             else f"All {log.rows:,} rows can be used."
         ),
@@ -58,7 +56,7 @@ def repeated_stretches(evidence: Evidence) -> Answer:
     least 64 rows of which no 8 in a row hold two alike: of prompts with one sample each f says nothing.
     """
     log = evidence.log
-    digests = _row_digests(log)
+    digests = row_digests(log)
     same = _equal(digests)
     shares = group_size(same)[same.index].double() / group_size(evidence.updates)[evidence.updates.index]
     is_copy, source, starts = _copies(digests, -shares.log())
@@ -143,7 +141,7 @@ def _copies(digests: Tensor, surprise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows = digests.unfold(0, _WINDOW, 1)
     windows = torch.zeros(len(rows), dtype=torch.long)
     for column in rows.T:
-        windows = _mixed(windows, column)
+        windows = mixed(windows, column)
     is_varied = (rows.sort(dim=1).values.diff(dim=1) != 0).all(1)
     place = torch.arange(len(rows))
     same = _equal(windows)
@@ -173,30 +171,3 @@ def _equal(values: Tensor) -> Groups:
     """Equal values as groups."""
     distinct, index = torch.unique(values, return_inverse=True)
     return Groups(index=index, count=len(distinct))
-
-
-def _row_digests(log: Log) -> Tensor:
-    """A number for each row, (N,), equal for rows that are equal in all columns."""
-    columns = [
-        log.prompts,
-        log.responses,
-        log.outcomes,
-        log.rewards,
-        log.ref_logprobs,
-        log.policy_logprobs,
-        log.steps,
-        log.num_tokens,
-        log.truncated,
-    ]
-    digest = torch.zeros(len(log), dtype=torch.long)
-    for column in columns:
-        if column is not None:
-            bits = column.view(torch.long) if column.dtype == torch.float64 else column.long()
-            digest = _mixed(digest, bits)
-    return digest
-
-
-def _mixed(digest: Tensor, bits: Tensor) -> Tensor:
-    """One more number in a digest of 64 bits, which wrap around."""
-    product = (digest ^ bits) * 0x9E3779B97F4A7C15  # odd: no two products are the same
-    return product ^ (product >> 29)

@@ -25,8 +25,13 @@ def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
             "rows": log.rows,
             "samples": len(log),
             "left_out": {
-                kind: {"count": bad.count, "first": log.bad_places[kind]} for kind, bad in log.bad.items()
+                kind: {"count": bad.count, "first": log.first_places[kind]} for kind, bad in log.bad.items()
             },
+            "set_aside": {
+                kind: {"count": seen.count, "first": log.first_places[kind]}
+                for kind, seen in log.set_aside.items()
+            },
+            "remarks": list(log.remarks),
         },
         "settings": audit.config.model_dump(exclude_none=True),
         "verdict": {"answer": answer, "reason": reason},

@@ -9,7 +9,7 @@ from typing import Any
 from allmodes.audit.audit import Audit
 from allmodes.audit.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
 from allmodes.audit.findings import STATES, Finding, MissingError, NotApplicableError, State
-from allmodes.audit.logs.log import COLUMNS
+from allmodes.audit.logs.vocabulary import COLUMNS
 from allmodes.audit.overview import (
     QUESTION,
     STATE_NAMES,
@@ -78,6 +78,7 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
             f"{listing([*raised_counts(audit), *other_counts(audit)])}.",
             "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
             "Errors are one standard error, by the bootstrap.",
+            *audit.log.remarks,
         ],
         raised=[_row(finding) for finding in raised(audit)],
         sections=_sections(audit),

@@ -26,12 +26,14 @@ STATE_STYLES: dict[State, str] = {
     "not applicable": "dim",
     "skipped": "dim",
 }
+_REMARKS = 2000  # characters of what is said of the reading
 
 
 def print_summary(audit: Audit, console: Console, *, name: str) -> None:
     """The answer, issues and tips in full, the prediction, and the names of all other checks."""
     console.print(Text(shown_name(verdict_line(audit), 2 * OF_LOG), style="bold"))
     console.print(Text(lead(audit, name=name)))
+    console.print(Text(shown_name(" ".join(audit.log.remarks), _REMARKS), style="dim"))
     for finding in raised(audit):
         console.print()
         state = Text(STATE_NAMES[finding.state], style=STATE_STYLES[finding.state])

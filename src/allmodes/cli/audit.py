@@ -20,13 +20,17 @@ class Columns:
 
     prompt: Names = None
     response: Names = None
+    outcome: Names = None
     reward: Names = None
+    score: Names = None
+    correct: Names = None
+    method: Names = None
     ref_logprob: Names = None
     policy_logprob: Names = None
     step: Names = None
-    outcome: Names = None
     num_tokens: Names = None
     truncated: Names = None
+    evaluation: Names = None
 
 
 def audit(
@@ -56,9 +60,9 @@ def audit(
 ) -> None:
     """Diagnose an objective and its training from a log of samples: will it collapse, and has it?
 
-    A log is JSON Lines, CSV or Parquet with a row a sample, a folder of such files, or a run's folder. Logs
-    of TRL, verl, OpenRLHF, REINVENT, Saturn and allmodes are recognised. What is not known of the training is
-    not tested, and named.
+    A log is JSON Lines, JSON, CSV or Parquet with a row a sample or a prompt, a folder of such files, or a
+    run's folder. Logs of TRL, verl, OpenRLHF, open-instruct, prime-rl, NoveltyBench, REINVENT, Saturn and
+    allmodes are recognised. What is not known of the training is not tested, and named.
 
     Args:
         log: the file or folder.
@@ -79,7 +83,7 @@ def audit(
         max_tokens: the limit of a response.
         format: whose log it is; recognised by its columns by default.
         columns: what the log calls our columns.
-        rewards: of a TRL log, the columns of the reward functions with their weights: NAME WEIGHT ...
+        rewards: the columns that the reward is the sum of, with their weights: NAME WEIGHT ...; none without.
         outcome_pattern: regular expression (of the package regex: Python's and more) whose first group in a
             response is its outcome; it has 5 seconds for each.
         model: the reference, to compute ref_logprob with: a Hugging Face name or folder, or a policy over

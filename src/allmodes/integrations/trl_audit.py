@@ -26,8 +26,8 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl_audit needs `{how_to_install('text')}`; {error}") from error
 
-from allmodes.audit.audit import audit_source, merged_row
-from allmodes.audit.logs.formats import map_columns
+from allmodes.audit.audit import audit_source
+from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS, open_source
 from allmodes.errors import ConfigError, InputError, RunError, one_line
 from allmodes.integrations.answers import OutcomeKey, answer_name, answers_of
@@ -111,7 +111,7 @@ class AuditLog(TrainerCallback):
         try:
             config = build_config(AuditConfig, audit_settings(self._trainer), source="the trainer's settings")
             source = open_source(self._log.path)
-            audit = audit_source(source, map_columns(merged_row(source), format="allmodes"), config)
+            audit = audit_source(source, Reading(format="allmodes").mapped(source), config)
         except InputError as error:  # as of a log that has nothing to say yet: no reason to stop training
             _LOGGER.debug("no audit at this step: %s", error)
             return

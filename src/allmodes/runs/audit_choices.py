@@ -15,4 +15,15 @@ KLForm = Literal[
 ]
 Scaling = Literal["group", "batch", "none"]
 Transform = Literal["none", "mara", "ips", "entropy", "unlikeliness", "best-of-n", "other"]
-Format = Literal["allmodes", "trl", "verl", "openrlhf", "reinvent", "saturn", "ledger"]
+Format = Literal[
+    "allmodes",
+    "trl",
+    "verl",
+    "openrlhf",
+    "open-instruct",
+    "prime-rl",
+    "noveltybench",
+    "reinvent",
+    "saturn",
+    "ledger",
+]

@@ -2,12 +2,13 @@
 
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from allmodes.errors import InputError
+from allmodes.errors import InputError, one_line
 
 
 class BadLineError(Exception):
@@ -53,12 +54,13 @@ def open_seekable(path: Path) -> BinaryIO:
 
 
 def lines_of(path: Path, handle: BinaryIO) -> Iterator[bytes]:
-    """The lines of an open file. Raises InputError where the disk fails."""
+    """The lines of an open file. Raises InputError where the disk fails, or what is packed is broken."""
     try:
         for line in handle:  # noqa: UP028 - `yield from` closes the file of a caller that leaves early
             yield line
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise InputError(f"cannot read {path}: {reason}") from error
 
 
 def json_object(line: bytes, *, is_first: bool) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
-from allmodes.audit.logs.formats import Mapped, known
-from allmodes.audit.logs.log import truth_or_none
+from allmodes.audit.logs.fields import known
+from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.scored import Scored, ScoredRows, scored_file
-from allmodes.audit.logs.sources import Advance, Place, Row, Source
+from allmodes.audit.logs.sources import Advance, Place, Places, Row, Source
+from allmodes.audit.logs.values import truth_or_none
 from allmodes.errors import InputError
 from allmodes.runs.lines import BadLineError, whole_text
 from allmodes.runs.progress import progress_bar
@@ -62,9 +63,10 @@ def fill(
     identity: what the results depend on besides the log, such as the model. Of equal requests in a batch one
     is scored.
 
-    Raises InputError for a file of another model or log, or a log that has our name for another of our
-    columns; RunError for a file that cannot be written.
+    Raises InputError for a file of another model or log, a log that has our name for another of our columns,
+    or one of token ids; RunError for a file that cannot be written.
     """
+    _check_texts(mapped)
     for name in (column, _TOKENS):
         for ours, theirs in mapped.sources.items():
             if theirs == name != ours:
@@ -94,6 +96,13 @@ def fill(
             return FilledSource(source, mapped, column, file.rows)
 
 
+def _check_texts(mapped: Mapped) -> None:
+    if mapped.has_tokens:
+        raise InputError(
+            f"`{mapped.sources['response']}`: expected responses as texts for a model to read; got token ids"
+        )
+
+
 @final
 class FilledSource:
     """A log whose rows have computed columns by our own names.
@@ -115,7 +124,12 @@ class FilledSource:
         """The log's own."""
         return self._source.size
 
-    def rows(self, *, wanted: Container[tuple[int, int]] | None = None, advance: Advance) -> Iterator[Row]:
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The log's own."""
+        return self._source.remarks
+
+    def rows(self, *, wanted: Places | None = None, advance: Advance) -> Iterator[Row]:
         """The log's rows; all that can be read have the added columns, with None for what is not known."""
         for place, row in self._source.rows(wanted=wanted, advance=advance):
             yield place, row if isinstance(row, BadLineError) else self._filled(place, row)
@@ -150,7 +164,8 @@ def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Colu
         return None
     try:
         truncated = truth_or_none(ours.get("truncated"), "truncated")
-    except BadLineError:  # said again by whoever reads the row
+        json.dumps(prompt, default=str)
+    except (BadLineError, ValueError, RecursionError):  # said again by whoever reads the row
         return None
     return Request(prompt=prompt, response=whole_text(response), truncated=truncated)
 
@@ -163,7 +178,8 @@ def _survey(requests: Iterable[tuple[Place, Request]]) -> tuple[int, str]:
     """How many there are, and a digest of all."""
     digest, count = hashlib.blake2b(digest_size=16), 0
     for place, request in requests:
-        digest.update(f"{place.file} {place.line} {_text(request)}\n".encode())
+        part = f".{place.part}" if place.part else ""
+        digest.update(f"{place.file} {place.line}{part} {_text(request)}\n".encode())
         count += 1
     return count, digest.hexdigest()
 

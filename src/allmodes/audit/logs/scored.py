@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from allmodes.audit.logs.columns import place_number
 from allmodes.audit.logs.sources import Place
 from allmodes.errors import InputError, RunError
 from allmodes.runs.lines import BadLineError, json_object, lines_of, number_or_none
@@ -53,7 +54,7 @@ class ScoredRows:
 
     def add(self, place: Place, scored: Scored | None) -> None:
         """One more result. Raises ValueError for a place that does not come after the last."""
-        key = _key(place)
+        key = place_number(place)
         if self._keys and key <= self._keys[-1]:
             raise ValueError(f"expected a place after the last; got {place}")
         self._keys.append(key)
@@ -63,13 +64,9 @@ class ScoredRows:
         self.as_they_stand += scored is not None and scored.as_it_stands
 
     def _index(self, place: Place) -> int | None:
-        key = _key(place)
+        key = place_number(place)
         index = bisect_left(self._keys, key)
         return index if index < len(self._keys) and self._keys[index] == key else None
-
-
-def _key(place: Place) -> int:
-    return place.file << 40 | place.line
 
 
 @final
@@ -142,6 +139,7 @@ def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, str]) -> 
 
 def _line(place: Place, scored: Scored | None) -> dict[str, Any]:
     row: dict[str, Any] = {"file": place.file, "line": place.line, "logprob": None, "num_tokens": None}
+    row |= {"part": place.part} if place.part else {}
     if scored is not None:
         row |= {"logprob": scored.logprob, "num_tokens": scored.num_tokens}
         row |= {"as_it_stands": True} if scored.as_it_stands else {}
@@ -149,7 +147,7 @@ def _line(place: Place, scored: Scored | None) -> dict[str, Any]:
 
 
 def _result(row: dict[str, Any]) -> tuple[Place, Scored | None]:
-    place, logprob = Place(row["file"], row["line"]), number_or_none(row, "logprob")
+    place, logprob = Place(row["file"], row["line"], row.get("part", 0)), number_or_none(row, "logprob")
     if logprob is None:
         return place, None
     return place, Scored(

@@ -1,0 +1,98 @@
+"""One of our columns as it is read from a row of somebody's log."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import regex
+
+from allmodes.errors import InputError, one_line, shown
+from allmodes.runs.lines import BadLineError
+from allmodes.runs.messages import answer_text, trajectory_text
+
+_PATTERN_SECONDS = 5.0  # for one response; an honest pattern takes microseconds
+
+Read = Callable[[Mapping[str, Any]], Any]
+
+
+@final
+@dataclass(frozen=True)
+class Field:
+    """source: whose value it is, in words. read: the value of a row. column: of the log, where it is one."""
+
+    source: str
+    read: Read
+    column: str | None = None
+
+    def as_text(self) -> "Field":
+        """A response: a text, all that the model wrote in a conversation, or the numbers of its tokens."""
+        return Field(
+            self.source, lambda row: _text_of(self.read(row), self.source, trajectory_text), self.column
+        )
+
+
+def plain(name: str) -> Field:
+    """A column as it stands."""
+    return Field(name, lambda row: row.get(name), name)
+
+
+def read_with(field: Field, change: Callable[[Any], Any]) -> Field:
+    """A field whose values are changed."""
+    return Field(field.source, lambda row: change(field.read(row)), field.column)
+
+
+def matched(pattern: str, response: Field | None) -> Field:
+    """What a regular expression finds in a response: of several turns, in the model's answer.
+
+    Its first group, or else all that it matches; None without a match. The engine gives up on a match
+    without end: Python's own cannot be stopped, and one that does not backtrack knows neither look-around nor
+    references back, which patterns for answers use. Raises InputError for what is no regular expression,
+    without responses, and from `read` for a pattern that takes too long.
+    """
+    try:
+        compiled = regex.compile(pattern)
+    except Exception as error:  # of the package's own kind, and whatever nested brackets make of it
+        raise InputError(f"`outcome_pattern`: expected a regular expression; {one_line(error)}") from error
+    if response is None:
+        raise InputError("`outcome_pattern`: expected a log with responses; got none")
+
+    def read(row: Mapping[str, Any]) -> str | None:
+        text = _text_of(response.read(row), response.source, answer_text)
+        if text is None:
+            return None
+        try:
+            found = compiled.search(text, timeout=_PATTERN_SECONDS)
+        except TimeoutError as error:
+            raise InputError(
+                f"`outcome_pattern`: expected a pattern that is done with a response within "
+                f"{_PATTERN_SECONDS:g} s; {shown(pattern)} was not with one of {len(text):,} characters; "
+                "nested repeats such as (a+)+ try every way to divide a text"
+            ) from error
+        return None if found is None else found[1 if compiled.groups else 0]
+
+    return Field(f"{pattern} in {response.source}", read)
+
+
+def is_nan(value: Any) -> bool:
+    """Whether a value is NaN, also as a text."""
+    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
+def known(value: Any) -> Any:
+    """A value, None where it is NaN."""
+    return None if is_nan(value) else value
+
+
+def _text_of(value: Any, name: str, text: Callable[[Any], str | None]) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if hasattr(value, "tolist"):  # NumPy's
+        value = value.tolist()
+    if isinstance(value, list) and value and all(type(one) is int for one in value):
+        return " ".join(map(str, value))
+    try:
+        if not isinstance(value, list):
+            raise TypeError(f"expected messages; got {type(value).__name__}")
+        return text(value)
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError) as error:
+        raise BadLineError(f"`{name}` is neither a text nor a conversation") from error

@@ -1,0 +1,130 @@
+"""How a log is opened and its columns are found: what `allmodes audit` and `allmodes evaluate` share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, final
+
+from allmodes.audit.logs.filling import FilledSource
+from allmodes.audit.logs.formats import Mapped, map_columns
+from allmodes.audit.logs.log import Log, read_log
+from allmodes.audit.logs.sources import Advance, Source, SplitSource, holds_responses, open_source
+from allmodes.audit.logs.vocabulary import WHOLE, column_of
+from allmodes.runs.audit_choices import Format
+from allmodes.runs.lines import BadLineError
+from allmodes.runs.words import plural
+
+_FIRST = 1000  # rows in which columns are looked for
+_STRETCH, _STRETCHES = 256, 64  # rows side by side, from all over the log, by which a reward is found
+
+Fill = Callable[[Source, Mapped, Path], FilledSource]
+"""A log, how its rows are read, a folder to write to → the log with log-probabilities that it lacked."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How rows are read, as `map_columns` has it, and what computes missing log-probabilities."""
+
+    format: Format | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rewards: Mapping[str, float] | None = None
+    outcome_pattern: str | None = None
+    fill: Fill | None = None
+
+    def open(self, path: Path) -> Source:
+        """The log at a path, one row a response. Raises InputError as `open_source` does."""
+        return self.split(open_source(path))
+
+    def split(self, source: Source) -> Source:
+        """A log, one row a response."""
+        first = merged_row(source)
+        response = self.columns.get("response") or column_of("response", first)
+        if response is None or not holds_responses(first.get(response)):
+            return source
+        whole = frozenset((*WHOLE, self.columns.get("prompt", column_of("prompt", first) or "prompt")))
+        return SplitSource(source, response, whole=whole)
+
+    def mapped(self, source: Source, *, needs_reward: bool = True) -> Mapped:
+        """The columns of a log, with those that were added. Raises InputError as `map_columns` does."""
+        added = source.columns if isinstance(source, FilledSource) else {}
+        first = merged_row(source)
+        return map_columns(
+            first,
+            rows=rows_from_all_over(source) if "advantage" in first else first_rows(source),
+            format=self.format,
+            columns={**self.columns, **added},
+            rewards=self.rewards,
+            outcome_pattern=self.outcome_pattern,
+            needs_reward=needs_reward and not added,
+        )
+
+
+def read_samples(
+    source: Source,
+    mapped: Mapped,
+    *,
+    convert: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    kept: Callable[[Mapping[str, Any]], object] = lambda row: None,
+    advance: Advance = lambda done: None,
+) -> Log:
+    """A log in columns, as `read_log` has it; its remarks say how it was read, from the reward on.
+
+    convert: of `mapped`, or one that looks at more of a row.
+    """
+    log = read_log(
+        source,
+        convert or mapped.convert,
+        kept=kept,
+        is_trls=mapped.format == "trl",
+        has_advantages=mapped.has_advantages,
+        outcome=mapped.outcome,
+        advance=advance,
+    )
+    aside = [
+        f"{plural(seen.count, 'row')} set aside, each {kind}; the first on {log.first_places[kind]}."
+        for kind, seen in log.set_aside.items()
+    ]
+    unknown = [
+        f"{plural(seen.count, 'reward')} not known, the first on {log.first_places[why]}: {why}."
+        for why, seen in log.notes.items()
+    ]
+    return replace(log, remarks=(*mapped.remarks, *aside, *unknown, *log.remarks, *source.remarks))
+
+
+def merged_row(source: Source) -> Mapping[str, Any]:
+    """The first thousand rows that can be read as one, by which columns are known; {} where none can be.
+
+    Of each column the first value that is not null: what a sample has not, programs leave out of its row.
+    """
+    found: dict[str, Any] = {}
+    for row in first_rows(source):
+        for name, value in row.items():
+            if found.get(name) is None:
+                found[name] = value
+    return found
+
+
+def first_rows(source: Source) -> list[Mapping[str, Any]]:
+    """The first thousand rows that can be read."""
+    rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
+    return list(islice(rows, _FIRST))
+
+
+def rows_from_all_over(source: Source) -> list[Mapping[str, Any]]:
+    """At most 16,384 rows that can be read, in stretches of 256 that lie evenly over the log."""
+    kept: list[list[Mapping[str, Any]]] = []
+    spacing = 1
+    for number, (_, row) in enumerate(source.rows(advance=lambda done: None)):
+        stretch, at = divmod(number, _STRETCH)
+        if stretch % spacing or isinstance(row, BadLineError):
+            continue
+        if at == 0 or not kept:
+            if len(kept) == _STRETCHES:
+                kept, spacing = kept[::2], 2 * spacing
+                if stretch % spacing:
+                    continue
+            kept.append([])
+        kept[-1].append(row)
+    return [row for stretch in kept for row in stretch]

@@ -1,0 +1,190 @@
+"""Which columns of a log are its reward: named, or told by TRL's advantages, and never just all numbers."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import combinations, groupby
+from typing import Any
+
+import numpy as np
+
+from allmodes.audit.logs.values import LARGEST, key_of, reward_of
+from allmodes.runs.lines import BadLineError
+from allmodes.runs.words import listing
+
+_INDEX = re.compile(r"|\.\d+|index|Unnamed: \d+|__index_level_\d+__")  # as pandas and W&B name a row's number
+_MOST = 12  # columns of numbers whose sums are tried
+_CLOSE = 5e-3  # of a group's advantages, for advantages that a table has rounded
+_ALMOST_ALL = 0.95  # of the groups, for two groups of one prompt may look like one
+
+
+def number_columns(rows: Sequence[Mapping[str, Any]], taken: Collection[str]) -> list[str]:
+    """Columns that hold numbers or truth values alone, and are not `taken` or the rows' own numbers.
+
+    A number as a text counts where a log has nothing but texts, as in CSV.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    is_table = all(value is None or isinstance(value, str) for row in rows for value in row.values())
+    return [
+        name
+        for name in names
+        if name not in taken and not _INDEX.fullmatch(name) and _holds_numbers(name, rows, is_table=is_table)
+    ]
+
+
+def _holds_numbers(name: str, rows: Sequence[Mapping[str, Any]], *, is_table: bool) -> bool:
+    values = [value for row in rows if (value := row.get(name)) is not None]
+    if not values or (not is_table and any(isinstance(value, str) for value in values)):
+        return False
+    try:
+        for value in values:
+            if not isinstance(value, float) and not isinstance(value, list):
+                reward_of(value, name)
+    except (BadLineError, TypeError):
+        return False
+    return all(_is_list_of_numbers(value) for value in values if isinstance(value, list))
+
+
+def _is_list_of_numbers(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, int | float) for value in values)
+
+
+def explained_by(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The sums of columns that explain TRL's column `advantage`; none without advantages that differ.
+
+    A sum s explains it where in each group of a prompt's samples A = f (s − mean s) with a factor f > 0 of
+    the group's own: 1 without scaling, 1/σ with it, G/(G − 1) with the others' mean as the baseline. Columns
+    that are the same for all samples of each prompt tell nothing, and are in no sum. If several sums explain
+    the advantages, those remain whose factor is 1, or G/(G − 1), in all groups, if there are any.
+
+    rows: in the order of the log. Source: TRL's GRPOTrainer and RLOOTrainer.
+    """
+    groups = [group for group in _groups(rows, columns) if group[0].size > 1]
+    varying = [at for at in range(len(columns)) if any(_varies(values[:, at]) for _, values in groups)]
+    if not 0 < len(varying) <= _MOST:
+        return []
+    found: dict[tuple[str, ...], bool] = {}
+    for count in range(1, len(varying) + 1):
+        for chosen in combinations(varying, count):
+            factors = [factor for group in groups if (factor := _factor(group, chosen)) is not None]
+            explained = [factor for factor in factors if factor > 0]
+            if explained and len(explained) >= _ALMOST_ALL * len(factors):
+                names = tuple(columns[at] for at in chosen)
+                found[names] = _is_unscaled(explained, [advantages.size for advantages, _ in groups])
+    exact = [names for names, is_exact in found.items() if is_exact]
+    return exact or list(found)
+
+
+def advantages_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the samples of any prompt have different advantages."""
+    return any(np.ptp(np.nan_to_num(advantages)) > 1e-6 for advantages, _ in _groups(rows, []))
+
+
+def same_in_groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Columns that are the same for all samples of each prompt."""
+    groups = list(_groups(rows, columns))
+    return [
+        name for at, name in enumerate(columns) if not any(_varies(values[:, at]) for _, values in groups)
+    ]
+
+
+def ask(columns: Sequence[str], why: str) -> str:
+    """What to say where the reward is not known."""
+    names = listing([f"`{name}`" for name in columns[:8]] or ["none"])
+    more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
+    return (
+        f"`reward`: {why}; columns of numbers: {names}{more}. Name it with `--columns.reward NAME`, or "
+        "what it is the sum of with `--rewards NAME WEIGHT ...`; `--rewards` alone where there is none"
+    )
+
+
+def total_of(row: Mapping[str, Any], weights: Mapping[str, float]) -> float | None:
+    """Σ w R over the columns that a row has; None where it has none. Raises BadLineError for no number."""
+    there = [
+        (reward_of(value, name), weight)
+        for name, weight in weights.items()
+        if (value := row.get(name)) is not None and not _is_nan(value)
+    ]
+    return math.fsum(value * weight for value, weight in there) if there else None
+
+
+def _is_nan(value: Any) -> bool:
+    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
+Group = tuple[np.ndarray, np.ndarray]
+
+
+def _groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[Group]:
+    """Advantages, (G,), and columns, (G, K), of each group: runs of one prompt in one step, or all its rows.
+
+    A run that is a multiple of the commonest length is as many groups.
+    """
+    names = [_group_of(row) for row in rows]
+    runs = [[at for at, _ in run] for _, run in groupby(enumerate(names), key=lambda pair: pair[1])]
+    size = Counter(map(len, runs)).most_common(1)[0][0] if runs else 1
+    if size == 1:  # the rows of a prompt are not side by side
+        by_name: dict[Any, list[int]] = {}
+        for at, name in enumerate(names):
+            by_name.setdefault(name, []).append(at)
+        runs, size = list(by_name.values()), 1
+    for run in runs:
+        step = size if size > 1 and len(run) % size == 0 else len(run)
+        for start in range(0, len(run), step):
+            own = [rows[at] for at in run[start : start + step]]
+            values = np.array([[_float(row.get(name)) for name in columns] for row in own])
+            yield (
+                np.array([_float(row.get("advantage")) for row in own]),
+                values.reshape(len(own), len(columns)),
+            )
+
+
+def _group_of(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    try:
+        key = key_of(row.get("prompt"), "prompt")
+    except BadLineError:
+        key = None
+    return row.get("step"), key and key.digest
+
+
+def _float(value: Any) -> float:
+    try:
+        number = reward_of(value, "")
+    except BadLineError:
+        return math.nan
+    return number if abs(number) < LARGEST else math.nan
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Whether a column differs within a group; a sample that a function gave nothing counts as 0."""
+    return bool(np.ptp(np.nan_to_num(values)) > 0)
+
+
+def _factor(group: Group, chosen: Sequence[int]) -> float | None:
+    """A/(s − mean s) of a group; None where neither differs between its samples, 0 where it is no factor."""
+    advantages, values = group[0], group[1][:, list(chosen)]
+    has_any = ~np.isnan(values).all(axis=1) & ~np.isnan(advantages)
+    if has_any.sum() < 2:
+        return None
+    a = advantages[has_any] - advantages[has_any].mean()
+    s = np.nansum(values[has_any], axis=1)
+    s = s - s.mean()
+    scale_a, scale_s = float(np.abs(a).max()), float(np.abs(s).max())
+    is_flat_a, is_flat_s = (
+        scale_a < 1e-6,
+        scale_s <= 1e-9 * max(1.0, float(np.nanmax(np.abs(values[has_any])))),
+    )
+    if is_flat_a or is_flat_s:
+        return None if is_flat_a and is_flat_s else 0.0
+    factor = float((a / scale_a) @ (s / scale_s) / ((s / scale_s) @ (s / scale_s))) * scale_a / scale_s
+    return factor if np.abs(a - factor * s).max() <= _CLOSE * scale_a else 0.0
+
+
+def _is_unscaled(factors: Sequence[float], sizes: Sequence[int]) -> bool:
+    """Whether advantages were divided by nothing: the factor is 1, or that of a leave-one-out baseline."""
+    size = Counter(sizes).most_common(1)[0][0]
+    return any(
+        all(abs(factor - expected) <= _CLOSE * expected for factor in factors)
+        for expected in (1.0, size / (size - 1) if size > 1 else 1.0)
+    )
