@@ -133,7 +133,7 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
         # A policy that was named computes what it thinks of samples that another may have drawn.
         knows_sampler = "policy_logprob" not in source.columns
     with progress_bar() as progress:
-        task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="")
+        task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="", unit="bytes")
         return audit_source(
             source,
             mapped,

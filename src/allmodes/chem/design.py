@@ -126,7 +126,7 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
 
         def show(job: Job, seen: Progress) -> None:
             mean = "" if seen.mean_reward is None else f", mean reward {seen.mean_reward:.2f}"
-            alarm = "  [yellow]few new molecules[/yellow]" if seen.collapsed else ""
+            alarm = ", few new molecules" if seen.collapsed else ""
             busy = f", workers {100 * share:.0f} % busy" if (share := seen.busy) is not None else ""
             progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{busy}{alarm}")
 

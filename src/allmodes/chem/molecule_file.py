@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from rich.progress import track
-
 from allmodes.chem.molecule_records import MoleculeRecord, read_records
 from allmodes.chem.molecules import NO_SMILES, MoleculeError, spelling
 from allmodes.errors import InputError
 from allmodes.runs.files import write_text
-from allmodes.runs.progress import console
+from allmodes.runs.progress import console, tracked
 from allmodes.runs.words import plural
 
 _REJECTED = "line\treason\ttext\n"  # the head of the table
@@ -64,7 +62,7 @@ def read_molecules(path: Path) -> list[InputMolecule]:
     Raises `InputError` when the file cannot be read, is of another kind, or holds no molecule; a molecule
     that cannot be read, or that is too large, is never fatal.
     """
-    records = track(read_records(path), "reading molecules", console=console)
+    records = tracked(read_records(path), "reading molecules")
     found = [_molecule(record) for record in records]
     if not any(molecule.smiles for molecule in found):
         raise InputError(f"{path}: expected {EXPECTED}; got {no_molecule(found)}")

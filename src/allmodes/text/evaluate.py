@@ -12,7 +12,6 @@ from typing import Any, final
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from allmodes.errors import InputError
@@ -204,12 +203,12 @@ def _measure_file(
     columns: dict[str | None, dict[str, array[float]]] = {}
     with progress_bar() as progress:
         size = path.stat().st_size if path.is_file() else None
-        reading = progress.add_task("reading", total=size, note="bytes")
+        reading = progress.add_task("reading", total=size, note="", unit="bytes")
         index = index_file(path, advance=lambda read: progress.advance(reading, read))
-        measuring = progress.add_task("measuring", total=index.good_bytes, note="")
+        measuring = progress.add_task("measuring", total=index.good_bytes, note="", unit="bytes")
         for method, prompts in index.offsets.items():
             column = columns.setdefault(method, defaultdict(lambda: array("d")))
-            note = "" if method is None else escape(shown_name(method))
+            note = "" if method is None else shown_name(method)
             progress.update(measuring, note=note)
             for rows in read_prompts(path, prompts, advance=lambda read: progress.advance(measuring, read)):
                 for name, value in measure_prompt(rows, measures).items():

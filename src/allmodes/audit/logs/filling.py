@@ -79,7 +79,7 @@ def fill(
                 yield place, request
 
     with progress_bar() as progress:
-        reading = progress.add_task("reading", total=source.size, note="")
+        reading = progress.add_task("reading", total=source.size, note="", unit="bytes")
         count, digest = _survey(requests(lambda read: progress.advance(reading, read)))
         if count == 0:
             return FilledSource(source, mapped, column, ScoredRows())
