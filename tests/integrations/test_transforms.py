@@ -150,6 +150,12 @@ def test_ips_is_ips_rewards() -> None:
     assert result.metrics["clipped"] == pytest.approx(3 / 8)
 
 
+def test_ips_refuses_negative_rewards() -> None:
+    samples = batch([1, 0.5, -0.25, NAN], outcome_ids=torch.tensor([0, 0, 1, 2]))
+    with pytest.raises(InputError, match=r"^rewards must not be negative for IPS, .*; got -0.25. Clip them"):
+        IPS(outcome_key=str)(samples, beta=0.1)
+
+
 @pytest.mark.parametrize(("k", "times"), [(1, 1), (2, 2), (None, 4)])
 def test_best_of_n_is_k_times_what_is_added_to_the_maximum(k: int | None, times: int) -> None:
     samples = batch([1, 0, 0.5, 0.25, 0, 0, 1, 1])

@@ -165,13 +165,11 @@ class Evidence:
         return self._quantile(_SUGGESTED) if config.good is None else config.good
 
     def _quantile(self, q: float) -> float:
-        """A quantile of the reference's rewards, the largest of them where that is the smallest, too."""
+        """A quantile of the reference's rewards, as MARA's threshold takes it from a batch."""
         rewards = self.rewards[self.reference_rows]
-        largest = float(rewards.max())
-        if largest == float(rewards.min()):
+        if float(rewards.max()) == float(rewards.min()):
             raise MissingError("all samples have the same reward: none is better than another")
-        quantile = float(BatchQuantile(q)(rewards)[0])
-        return largest if math.isinf(quantile) else quantile
+        return float(BatchQuantile(q)(rewards)[0])
 
     @cached_property
     def kind(self) -> Literal["outcome", "response"]:

@@ -10,8 +10,14 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import Answer, MissingError, NotApplicableError, State
 from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS
 from allmodes.audit.words import option
-from allmodes.objectives.groups import Groups, group_max, group_min, group_size, pair_groups
-from allmodes.objectives.thresholds import GroupQuantile
+from allmodes.objectives.groups import (
+    Groups,
+    group_max,
+    group_min,
+    group_quantile,
+    group_size,
+    pair_groups,
+)
 from allmodes.runs.audit_choices import KLForm
 from allmodes.runs.words import listing, plural
 
@@ -183,15 +189,14 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
         raise MissingError("no sample of a step has a reward")
     one = Groups(index=torch.zeros(int(known.sum()), dtype=torch.long), count=1)
     batches = one if steps is None else pair_groups(steps[known], one)
-    tau = GroupQuantile(q)(rewards[known], batches.index)  # +inf where it is the smallest
-    tied = group_max(tau.isinf().double(), batches)
-    share = float(tied.mean())
+    tied = group_quantile(rewards[known], batches, q=q) <= group_min(rewards[known], batches)
+    share = float(tied.double().mean())
     is_tied = share > _TIED
     return Answer(
         state="issue" if is_tied else "passed",
         summary=(
             f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward. Every "
-            "sample is at or above it, the wrong ones, too; allmodes' own thresholds then call none good."
+            "sample is at or above it, the wrong ones, too. Thresholds of allmodes keep an earlier τ there."
         ),
         remedy="Give τ as a number above the reward of a failure." if is_tied else "",
         numbers={"share": share, "batches": batches.count},

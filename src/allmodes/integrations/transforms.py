@@ -252,7 +252,8 @@ class IPS(RewardTransform):
     """Inverse probability scaling: each reward divided by how often its outcome came up in its group.
 
     outcome_key: the outcome of a completion; those with None count as one outcome of their own.
-    min_probability: smallest frequency to divide by; 0 is no clipping. Source: IPS, equation 9.
+    min_probability: smallest frequency to divide by; 0 is no clipping. Rewards must not be negative: the
+    division would punish rare outcomes most, until none is left. Source: IPS, equation 9.
     """
 
     outcome_key: OutcomeKey
@@ -267,8 +268,14 @@ class IPS(RewardTransform):
         return self.outcome_key
 
     def __call__(self, batch: TransformBatch, *, beta: float) -> TransformResult:
-        """Each reward over p̂ of its outcome; β plays no part."""
+        """Each reward over p̂ of its outcome; β plays no part. Raises InputError for a negative reward."""
         del beta
+        if bool((batch.rewards < 0).any()):
+            lowest = float(batch.rewards[batch.rewards < 0].min())
+            raise InputError(
+                f"rewards must not be negative for IPS, which would punish rare outcomes most; got "
+                f"{lowest:g}. Clip them at 0, or take their exponential: a shift would change the optimum"
+            )
         outcome_ids = _supplied("outcome_ids", batch.outcome_ids)
         result = ips_rewards(
             batch.rewards,

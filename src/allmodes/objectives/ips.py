@@ -38,6 +38,7 @@ def ips_rewards(
     group_ids: (N,) integers; one outcome has one id across groups. min_probability: p_min, which bounds the
     scale; 0 is no clipping. With exact probabilities the optimum is p ∝ r; with the frequencies of G samples
     it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before scaling: a constant changes the optimum.
+    Outcomes with negative rewards go extinct, the rare ones first; `integrations.IPS` refuses them.
 
     Raises InputError for shapes that disagree or p_min outside [0, 1]. Source: IPS, equation 9.
     """
