@@ -55,6 +55,28 @@ def test_what_is_wrong_is_said_without_running_anything(
     assert words in err
 
 
+@pytest.mark.filterwarnings("always::allmodes.errors.AllmodesWarning")
+@pytest.mark.parametrize("kind", ["docking", "external_docking"])
+def test_a_box_that_cannot_hold_its_own_ligand_is_warned_of(
+    kind: str, tmp_path: Path, command: Command
+) -> None:
+    atom = "HETATM    1  C   LIG A   1       0.000   0.000{z:8.3f}  1.00  0.00           C\n"
+    (tmp_path / "rod.pdb").write_text(atom.format(z=-15.0) + atom.format(z=15.0))
+    (tmp_path / "receptor.pdbqt").write_text("")
+    component = f'kind = "{kind}"\nreceptor = "receptor.pdbqt"\nbox.reference_ligand = "rod.pdb"\n'
+    component += 'command = ["echo", "{receptor}", "{ligand}", "{out}"]' if kind == "external_docking" else ""
+    path = recipe(tmp_path, component)
+    code, out, err = command("run", path, "--dry-run", "--no-execute")
+    assert code == 0
+    assert json.loads(out)["budget"] == 20
+    assert err.startswith(f"allmodes: warning: component '{kind}': `box.size`: the reference ligand ")
+    assert err.endswith("rod.pdb juts out of its box by 5.0 Å; [20, 20, 38] holds it\n")
+    assert err.count("\n") == 1
+    path.write_text(path.read_text().replace(component, component + "\nbox.size = [20, 20, 38]"))
+    code, _, err = command("run", path, "--dry-run", "--no-execute")
+    assert (code, err) == (0, "")
+
+
 def test_a_language_models_recipe_is_checked_without_its_models(tmp_path: Path, command: Command) -> None:
     pytest.importorskip("trl")
     path = tmp_path / "recipe.toml"

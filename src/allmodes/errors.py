@@ -21,6 +21,10 @@ class RunError(AllmodesError, RuntimeError):
     """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
 
 
+class AllmodesWarning(UserWarning):
+    """Something that works and is probably not what was meant; one line that says what to do."""
+
+
 def printable(text: str) -> str:
     """Text from outside on one line, without the characters that a terminal obeys, such as escapes."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

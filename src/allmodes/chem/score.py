@@ -9,7 +9,7 @@ from pathlib import Path
 from allmodes.chem.export import Columns, evaluation_columns, write_csv, write_sdf
 from allmodes.chem.ledger import Ledger, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
-from allmodes.chem.oracles.inputs import oracle_inputs
+from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation, StrayLineError
 from allmodes.chem.oracles.store import ResultStore
@@ -48,6 +48,7 @@ def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: P
         begin = resume_experiment
     molecules = read_molecules(file)
     inputs = {"file": file, **oracle_inputs(oracle)}
+    check_oracle_files(oracle)
     with ExitStack() as stack:
         store = None if oracle.store is None else stack.enter_context(ResultStore(oracle.store))
         # Before anything is written: what cannot work leaves no folder behind.

@@ -1,6 +1,8 @@
 """The command line. Every command imports what it needs when it runs, so `--help` answers at once."""
 
 import sys
+import warnings
+from typing import TextIO
 
 import tyro
 
@@ -11,7 +13,7 @@ from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, help_on, run, split_flags
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
-from allmodes.errors import AllmodesError, InputError, one_line
+from allmodes.errors import AllmodesError, AllmodesWarning, InputError, one_line
 
 app = tyro.extras.SubcommandApp()
 app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pretrain.")
@@ -25,6 +27,7 @@ app.command(name="audit")(audit)
 def main() -> None:
     """Entry point: exit code 2 for wrong input, 1 for a run that failed, 130 after Ctrl-C."""
     prepare_streams()
+    warnings.showwarning = _show_warning
     try:
         code = _exit_code(sys.argv[1:])
         sys.stdout.flush()
@@ -61,6 +64,21 @@ def _exit_code(arguments: list[str]) -> int | str | None:
 def _say(message: str) -> None:
     """One line, whatever a user's module or a file had to say; no control characters for the terminal."""
     print("allmodes:", "".join(c if c.isprintable() else "?" for c in one_line(message)), file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours as one line; others as Python shows them."""
+    if issubclass(category, AllmodesWarning):
+        _say(f"warning: {message}")
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _dispatch(arguments: list[str]) -> None:

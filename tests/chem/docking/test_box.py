@@ -1,8 +1,10 @@
+import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from allmodes.chem.docking.box import Box, ligand_center, make_box
+from allmodes.chem.docking.box import Box, box_warning, ligand_center, make_box
 from allmodes.errors import ConfigError
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -112,11 +114,52 @@ def test_a_missing_reference_and_one_that_is_no_text_are_named(tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"expected a file; got no .*gone\.pdb"):
         ligand_center(tmp_path / "gone.pdb", where="here")
     (tmp_path / "a.pdb").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    with pytest.raises(ConfigError, match="expected UTF-16-LE"):
         ligand_center(tmp_path / "a.pdb", where="here")
     (tmp_path / "b.pdb").mkdir()
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"cannot read .*b\.pdb"):
         ligand_center(tmp_path / "b.pdb", where="here")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_reference_may_be_in_any_encoding_and_packed(name: str, tmp_path: Path) -> None:
+    text = FILES[name].replace("ligand", "Müller")
+    path = tmp_path / name
+    for data in (
+        b"\xef\xbb\xbf" + text.encode(),
+        text.encode("latin-1"),
+        text.encode("utf-16"),
+        text.replace("\n", "\r").encode(),
+        text.replace("\n", "\r\n").encode(),
+        gzip.compress(text.encode()),
+    ):
+        path.write_bytes(data)
+        assert ligand_center(path, where="here") == pytest.approx((2.0, 3.0, 4.0), abs=1e-9)
+    packed = path.with_name(name + ".gz")
+    packed.write_bytes(gzip.compress(text.encode()))
+    assert ligand_center(packed, where="here") == pytest.approx((2.0, 3.0, 4.0), abs=1e-9)
+
+
+def _rod(path: Path, length: float) -> dict[str, Any]:
+    """A box of 20 Å around two atoms, `length` apart along y."""
+    ends = [("C", (1.0, 2.0 - length / 2, 3.0)), ("N", (1.0, 2.0 + length / 2, 3.0)), ("H", (99.0, 2.0, 3.0))]
+    path.write_text(pdb(ends))
+    return {"reference_ligand": str(path), "center": None, "size": 20.0}
+
+
+def test_a_box_that_cannot_hold_its_own_ligand_is_warned_of(tmp_path: Path) -> None:
+    assert box_warning(_rod(tmp_path / "a.pdb", 20.0), where="`box") is None
+    warning = box_warning(_rod(tmp_path / "a.pdb", 25.0), where="component 'docking': `box")
+    assert warning is not None
+    assert warning.startswith("component 'docking': `box.size`: the reference ligand ")
+    assert warning.endswith("juts out of its box by 2.5 Å; [20, 33, 20] holds it")
+    offered = {**_rod(tmp_path / "a.pdb", 25.0), "size": [20, 33, 20]}
+    assert box_warning(offered, where="`box") is None
+    narrow = {**_rod(tmp_path / "a.pdb", 8.0), "size": [20, 7.5, 30]}
+    assert str(box_warning(narrow, where="`box")).endswith("by 0.2 Å; [20, 16, 30] holds it")
+    longest = str(box_warning(_rod(tmp_path / "a.pdb", 80.0), where="`box"))
+    assert longest.endswith("no box of at most 60 Å around its centre holds it")
+    assert box_warning({"reference_ligand": None, "center": [1, 2, 3], "size": 1.0}, where="`box") is None
 
 
 def test_a_box_has_three_sides_and_a_distance() -> None:

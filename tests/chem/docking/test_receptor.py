@@ -8,7 +8,7 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from allmodes.chem.docking.box import ligand_center
+from allmodes.chem.docking.box import box_warning, ligand_center
 from allmodes.chem.docking.receptor import PreparedReceptor, prepare_receptor
 from allmodes.chem.docking.scorer import make_docking_scorer
 from allmodes.errors import InputError
@@ -383,3 +383,25 @@ def test_dna_and_protein_are_one_receptor(tmp_path: Path) -> None:
     done = prepare_receptor(write(tmp_path / "a.pdb", peptide("GALVKS"), lines), tmp_path / "out")
     assert done.chains == ("A", "D")
     assert done.residues + len(done.left_out) == 10
+
+
+def test_a_ligand_that_is_too_long_for_the_usual_box_gets_one_that_holds_it(
+    prepare: Callable[..., PreparedReceptor], complex_lines: Lines
+) -> None:
+    usual = prepare(complex_lines, chains=["A"])
+    assert usual.box_size == (20.0, 20.0, 20.0)
+    assert not any(line.startswith("warning") for line in usual.lines())
+    x, y, z = LIGAND_CENTER
+    rod = [atom_line(f"C{i}", "ROD", "A", 301, (x, y, z + 1.5 * (i - 9)), "C") for i in range(19)]
+    done = prepare([*(line for line in complex_lines[:-1] if line[17:20] != "XYZ"), *rod], chains=["A"])
+    assert done.box_size == (20.0, 20.0, 35.0)  # 27 Å, and 4 Å on both sides
+    assert (
+        "warning: a box of 20 Å does not hold the reference ligand; box.size = [20, 20, 35] does, "
+        "with 4 Å around it, and is in the component"
+    ) in done.lines()
+    (values,) = tomllib.loads(done.component.read_text())["oracle"]["components"]
+    component = DockingComponent(**values)
+    assert component.box.size == (20.0, 20.0, 35.0)
+    box = component.box.model_dump(mode="json")
+    assert box_warning(box, where="`box") is None
+    assert box_warning({**box, "size": 20.0}, where="`box") is not None

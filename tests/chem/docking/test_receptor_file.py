@@ -1,3 +1,4 @@
+import gzip
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,3 +78,29 @@ def test_vina_takes_every_atom_type_that_passes(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: b"\xef\xbb\xbf" + data,
+        lambda data: data.decode().encode("utf-16"),
+        lambda data: data.replace(b"\n", b"\r"),
+        gzip.compress,
+    ],
+    ids=["BOM", "UTF-16", "CR", "gzip"],
+)
+def test_what_an_engine_would_read_otherwise_is_refused(
+    change: Callable[[bytes], bytes], pocket: Path
+) -> None:
+    pocket.write_bytes(change(pocket.read_bytes()))
+    with pytest.raises(
+        ConfigError, match=r"here: .*pocket\.pdbqt: expected plain text, not packed"
+    ) as caught:
+        check_receptor(pocket, BOX, where="here")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_remark_in_latin_1_harms_nobody(pocket: Path) -> None:
+    pocket.write_bytes("REMARK  Müller\r\n".encode("latin-1") + pocket.read_bytes())
+    assert len(check_receptor(pocket, BOX, where="here")) == 40

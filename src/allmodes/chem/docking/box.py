@@ -1,18 +1,21 @@
 """The docking box: where to look for poses, in ångström."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, InputError
+from allmodes.runs.files import read_text
 
 Vector = tuple[float, float, float]
 _Atom = tuple[str, Vector]  # element, coordinates
 
 # Vina's own warning comes at 30 Å; beyond this the maps alone would take gigabytes.
 MAX_SIDE = 60.0
+# Å around a reference ligand in a box that is offered, so that it can move and turn.
+PADDING = 4.0
 # A reference ligand larger than this is a protein, most likely the whole complex.
 MAX_REFERENCE_ATOMS = 250
 
@@ -49,6 +52,39 @@ def make_box(box: dict[str, Any], *, where: str) -> Box:
     return Box(center, (float(width), float(depth), float(height)))
 
 
+def box_warning(box: dict[str, Any], *, where: str) -> str | None:
+    """What is wrong with a box that cannot hold its own reference ligand, and a size that can; None if fine.
+
+    Arguments and errors as for `make_box`.
+    """
+    made = make_box(box, where=where)
+    if box["reference_ligand"] is None:
+        return None
+    ligand = _heavy(Path(box["reference_ligand"]), where=f"{where}.reference_ligand`")
+    beyond = max(map(made.distance, ligand))
+    if beyond == 0:
+        return None
+    sides = size_for(ligand, made)
+    offer = (
+        f"[{', '.join(f'{side:g}' for side in sides)}] holds it"
+        if max(sides) <= MAX_SIDE
+        else f"no box of at most {MAX_SIDE:g} Å around its centre holds it"
+    )
+    return (
+        f"{where}.size`: the reference ligand {box['reference_ligand']} juts out of its box "
+        f"by {beyond:.1f} Å; {offer}"
+    )
+
+
+def size_for(atoms: Iterable[Vector], box: Box) -> Vector:
+    """Sides of a box around the same centre that holds atoms and 4 Å around them, none below those it has."""
+    x, y, z = (
+        max(side, math.ceil(2 * (max(abs(place - middle) for place in axis) + PADDING)))
+        for axis, middle, side in zip(zip(*atoms, strict=True), box.center, box.size, strict=True)
+    )
+    return x, y, z
+
+
 def ligand_center(path: Path, *, where: str) -> Vector:
     """Centroid of a ligand's heavy atoms, in Å: the mean of their coordinates, each atom counted once.
 
@@ -56,6 +92,12 @@ def ligand_center(path: Path, *, where: str) -> Vector:
     alternate locations the first. Raises `ConfigError` for a file that is missing, malformed (with the
     line), flat, without heavy atoms, or far too large for a ligand.
     """
+    heavy = _heavy(path, where=where)
+    x, y, z = (math.fsum(axis) / len(heavy) for axis in zip(*heavy, strict=True))
+    return x, y, z
+
+
+def _heavy(path: Path, *, where: str) -> list[Vector]:
     heavy = [xyz for element, xyz in _read(path, where) if element not in ("H", "D")]
     if not heavy:
         raise ConfigError(f"{where}: {path}: expected the atoms of a ligand; got no heavy atom")
@@ -64,27 +106,25 @@ def ligand_center(path: Path, *, where: str) -> Vector:
             f"{where}: {path}: expected a ligand alone, of at most {MAX_REFERENCE_ATOMS} heavy atoms; "
             f"got {len(heavy)}"
         )
-    x, y, z = (math.fsum(axis) / len(heavy) for axis in zip(*heavy, strict=True))
-    return x, y, z
+    return heavy
 
 
 def _read(path: Path, where: str) -> list[_Atom]:
-    reader = _READERS.get(path.suffix.lower())
+    packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
+    reader = _READERS.get(path.with_suffix("").suffix.lower() if packed else path.suffix.lower())
     if reader is None:
         raise ConfigError(f"{where}: expected a file that ends with .pdb, .sdf, .mol2 or .pdbqt; got {path}")
     return list(reader(read_lines(path, where=where), f"{where}: {path}"))
 
 
 def read_lines(path: Path, *, where: str) -> list[str]:
-    """The lines of a text file; raises `ConfigError` when it is missing or no text."""
+    """The lines of a text file in any encoding; raises `ConfigError` when it is missing or no text."""
+    if not path.exists():
+        raise ConfigError(f"{where}: expected a file; got no {path}")
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise ConfigError(f"{where}: expected a file; got no {path}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: {path}: expected text; got bytes that are not UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{where}: {path}: cannot be read; {error.strerror}") from error
+        return read_text(path).removesuffix("\n").split("\n")
+    except InputError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def coordinates(fields: tuple[str, str, str], *, where: str, line: int) -> Vector:
@@ -162,6 +202,7 @@ def _mol2(lines: list[str], where: str) -> Iterator[_Atom]:
 
 _READERS: dict[str, Callable[[list[str], str], Iterator[_Atom]]] = {
     ".pdb": _pdb,
+    ".ent": _pdb,
     ".pdbqt": _pdb,
     ".sdf": _sdf,
     ".mol": _sdf,

@@ -16,7 +16,7 @@ import gemmi
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
-from allmodes.chem.docking.box import Box, ligand_center
+from allmodes.chem.docking.box import MAX_SIDE, PADDING, Box, Vector, ligand_center, size_for
 from allmodes.chem.docking.polymers import Monomer
 from allmodes.chem.docking.receptor_file import check_receptor
 from allmodes.chem.docking.receptor_parts import Parts, split_structure
@@ -34,17 +34,18 @@ _SEED = 1  # of the places where missing atoms start before they are relaxed
 class PreparedReceptor:
     """What was written, and what was done to get there.
 
-    receptor, reference_ligand (None when the file holds none), component: the files. chains, residues: what
-    the receptor is made of. ligand: what the box goes around. completed: residues that lacked atoms
-    (a chain's ends are left open).
-    replaced: residues that became standard ones. metals: ions that were kept. peptides: short chains that are
-    part of the receptor. removed: other groups, and waters as one entry. left_out: residues without a
-    backbone, and those that meeko could not type. missing: stretches without coordinates, which stay so.
+    receptor, reference_ligand (None when the file holds none), component: the files. box_size: sides in Å,
+    infinite without a ligand. chains, residues: what the receptor is made of. ligand: what the box goes
+    around. completed: residues that lacked atoms (a chain's ends are left open). replaced: residues that
+    became standard ones. metals: ions that were kept. peptides: short chains that are part of the receptor.
+    removed: other groups, and waters as one entry. left_out: residues that cannot be completed, and those
+    that meeko could not type. missing: stretches without coordinates, which stay so.
     """
 
     receptor: Path
     reference_ligand: Path | None
     component: Path
+    box_size: Vector
     chains: tuple[str, ...]
     residues: int
     ligand: str | None
@@ -72,9 +73,22 @@ class PreparedReceptor:
             f"reference ligand: {self.reference_ligand}, {self.ligand}"
             if self.ligand
             else "reference ligand: none in the file; give the box a centre",
+            *self._box_lines(),
             *(f"{what}: {', '.join(items)}" for what, items in listed.items() if items),
             f"component for a recipe: {self.component}",
         ]
+
+    def _box_lines(self) -> list[str]:
+        """What is to be said about a box that is larger than usual."""
+        if self.ligand is None or max(self.box_size) <= BOX_SIDE:
+            return []
+        sides = ", ".join(f"{side:g}" for side in self.box_size)
+        advice = (
+            f"box.size = [{sides}] does, with {PADDING:g} Å around it, and is in the component"
+            if max(self.box_size) <= MAX_SIDE
+            else f"it would need [{sides}], and {MAX_SIDE:g} Å is the most: give box.center and box.size"
+        )
+        return [f"warning: a box of {BOX_SIDE:g} Å does not hold the reference ligand; {advice}"]
 
 
 def prepare_receptor(
@@ -110,12 +124,14 @@ def prepare_receptor(
     if parts.ligand is not None:
         reference = out / "reference_ligand.pdb"
         write_text(reference, parts.ligand_pdb)
-    _check(receptor, reference)
-    write_text(component, _toml(receptor, reference))
+    box = _box(parts, reference)
+    check_receptor(receptor, box, where="receptor")
+    write_text(component, _toml(receptor, reference, box.size))
     return PreparedReceptor(
         receptor=receptor,
         reference_ligand=reference,
         component=component,
+        box_size=box.size,
         chains=parts.chains,
         residues=residues,
         ligand=None if parts.ligand is None else parts.ligand.label,
@@ -270,15 +286,17 @@ def _metal_lines(parts: Parts) -> str:
     )
 
 
-def _check(receptor: Path, reference: Path | None) -> None:
-    center = (0.0, 0.0, 0.0)
-    side = math.inf
-    if reference is not None:
-        center, side = ligand_center(reference, where="`--ligand`"), BOX_SIDE
-    check_receptor(receptor, Box(center, (side, side, side)), where="receptor")
+def _box(parts: Parts, reference: Path | None) -> Box:
+    """The usual box around the reference ligand, or one that holds it; without one, everywhere."""
+    if parts.ligand is None or reference is None:
+        return Box((0.0, 0.0, 0.0), (math.inf, math.inf, math.inf))
+    box = Box(ligand_center(reference, where="`--ligand`"), (BOX_SIDE, BOX_SIDE, BOX_SIDE))
+    places = [(atom.pos.x, atom.pos.y, atom.pos.z) for atom in parts.ligand.heavy]
+    return box if max(map(box.distance, places)) == 0 else Box(box.center, size_for(places, box))
 
 
-def _toml(receptor: Path, reference: Path | None) -> str:
+def _toml(receptor: Path, reference: Path | None, size: Vector) -> str:
+    sides = list(size) if BOX_SIDE < max(size) <= MAX_SIDE else BOX_SIDE
     place = (
         "# box.center = [x, y, z]: no ligand in the file; say where to dock\n"
         if reference is None
@@ -289,7 +307,7 @@ def _toml(receptor: Path, reference: Path | None) -> str:
         'kind = "docking"\n'
         f"receptor = {_quoted(receptor)}\n"
         f"{place}"
-        f"box.size = {BOX_SIDE}  # Å\n"
+        f"box.size = {sides}  # Å\n"
         "exhaustiveness = 8\nposes = 3  # kept as SDF; 0 keeps none\n"
         'shaping = { kind = "reverse_sigmoid", low = -16.0, high = 0.0, k = 0.15 }\n'
     )

@@ -3,6 +3,7 @@
 Engines end the whole process, or score nonsense, on much of what is refused here.
 """
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -38,9 +39,11 @@ def check_receptor(path: Path, box: Box, *, where: str) -> list[ReceptorAtom]:
     """
     if path.suffix != ".pdbqt":
         raise ConfigError(f"{where}: expected a PDBQT file; got {path} (`allmodes chem receptor` makes one)")
+    lines = read_lines(path, where=where)
+    _check_plain(path, where=where)
     atoms = [
         _atom(line, where=f"{where}: {path}", number=number)
-        for number, line in enumerate(read_lines(path, where=where), start=1)
+        for number, line in enumerate(lines, start=1)
         if _is_atom(line, where=f"{where}: {path}", number=number)
     ]
     if not any(atom.kind not in ("H", "HD") for atom in atoms):
@@ -52,6 +55,16 @@ def check_receptor(path: Path, box: Box, *, where: str) -> list[ReceptorAtom]:
             f"({', '.join(f'{x:.3f}' for x in box.center)}); the nearest is {nearest:.1f} Å away"
         )
     return atoms
+
+
+def _check_plain(path: Path, *, where: str) -> None:
+    """Refuse what engines, which open the file themselves, would read otherwise than we do."""
+    data = path.read_bytes()
+    if data.startswith(codecs.BOM_UTF8) or b"\0" in data or b"\r" in data.replace(b"\r\n", b"\n"):
+        raise ConfigError(
+            f"{where}: {path}: expected plain text, not packed, without a byte order mark, in lines that end "
+            "with LF, since engines read no other"
+        )
 
 
 def _is_atom(line: str, *, where: str, number: int) -> bool:

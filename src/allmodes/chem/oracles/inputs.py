@@ -1,12 +1,15 @@
 """The files that decide what an oracle says."""
 
 import shutil
+import warnings
 from pathlib import Path
 
+from allmodes.chem.docking.box import box_warning
 from allmodes.chem.oracles.components import make_scorer
 from allmodes.chem.surrogate import shipped_surrogate
-from allmodes.errors import ConfigError, shown
+from allmodes.errors import AllmodesWarning, ConfigError, shown
 from allmodes.runs.oracle_config import (
+    DockingComponent,
     ExternalDockingComponent,
     OracleConfig,
     ProcessComponent,
@@ -38,14 +41,18 @@ def oracle_inputs(oracle: OracleConfig) -> dict[str, Path]:
 def check_oracle_files(oracle: OracleConfig) -> None:
     """Check an oracle as far as that runs no program and imports no module that it names.
 
-    Files must be there, programs must be found, patterns and references must be readable. Raises
-    `ConfigError`.
+    Files must be there, programs must be found, patterns, references and reference ligands must be readable.
+    Warns of a box that cannot hold its own reference ligand. Raises `ConfigError`.
     """
     for component in oracle.components:
         where = f"component {component.name!r}"
         for key, path in input_paths(component).items():
             if not path.exists():
                 raise ConfigError(f"{where}: `{key}`: expected a file; got {path}, which does not exist")
+        if isinstance(component, DockingComponent | ExternalDockingComponent):
+            warning = box_warning(component.box.model_dump(mode="json"), where=f"{where}: `box")
+            if warning is not None:
+                warnings.warn(warning, AllmodesWarning, stacklevel=2)
         if isinstance(component, SimilarityComponent | SmartsComponent):
             make_scorer(component.model_dump(mode="json"))
         if isinstance(component, ProcessComponent | ExternalDockingComponent):
