@@ -46,6 +46,7 @@ def _forgotten() -> Iterator[None]:
 def use(monkeypatch: pytest.MonkeyPatch, **settings: bool) -> Hub:
     found = Hub(**settings)
     monkeypatch.setitem(sys.modules, "huggingface_hub", found)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", found.constants)  # type: ignore[arg-type]
     return found
 
 

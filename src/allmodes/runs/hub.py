@@ -20,11 +20,12 @@ def reach_hub(name: str | Path) -> None:
     if not _NAME.fullmatch(str(name)) or Path(name).exists() or (reason := _unreachable()) is None:
         return
     hub: Any = importlib.import_module("huggingface_hub")
-    hub.constants.HF_HUB_OFFLINE = True
+    constants = _constants()
+    constants.HF_HUB_OFFLINE = True
     if not isinstance(hub.try_to_load_from_cache(str(name), "config.json"), str):
         raise ConfigError(
             f"the model {str(name)!r}: expected a folder, a cached model, or a model hub that answers; "
-            f"got none from {hub.constants.ENDPOINT} ({reason})"
+            f"got none from {constants.ENDPOINT} ({reason})"
         )
 
 
@@ -32,10 +33,15 @@ def reach_hub(name: str | Path) -> None:
 def _unreachable() -> str | None:
     """Why the hub cannot be asked; None where it answers, whatever it says, or is not to be asked."""
     hub: Any = importlib.import_module("huggingface_hub")
-    if hub.constants.HF_HUB_OFFLINE:  # so the library asks nobody, and says so
+    constants = _constants()
+    if constants.HF_HUB_OFFLINE:  # so the library asks nobody, and says so
         return None
     try:
-        hub.get_session().head(hub.constants.ENDPOINT, timeout=_SECONDS)
+        hub.get_session().head(constants.ENDPOINT, timeout=_SECONDS)
     except Exception as error:  # noqa: BLE001  whatever the network or its library raises
         return one_line(error, width=200)
     return None
+
+
+def _constants() -> Any:
+    return importlib.import_module("huggingface_hub.constants")
