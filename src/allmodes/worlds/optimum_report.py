@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 from warnings import catch_warnings, filterwarnings
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from allmodes.runs.files import write_text
 from allmodes.runs.plotting import house_style, save_figure
+from allmodes.runs.tables import print_table
 from allmodes.runs.words import shown_name
 from allmodes.targets import mara_beta_bound
 from allmodes.worlds.optimum_figure import draw_report
@@ -27,6 +27,8 @@ from allmodes.worlds.outcome_optima import (
     good_threshold,
 )
 from allmodes.worlds.outcome_table import OutcomeTable, read_outcomes
+
+_LONGEST = 200  # characters of a name that are printed
 
 FORMULAS = {
     "reverse": "E[R] - beta KL(policy || reference)",
@@ -85,7 +87,7 @@ def print_report(
     tolerance: float,
     console: Console,
 ) -> None:
-    """Print the optima, the flip betas, MARA's bound and the warnings, for 100 columns."""
+    """Print the optima, the flip betas, MARA's bound and the warnings, at any width."""
     tau = good_threshold(table, threshold)
     good = int((table.rewards >= tau).sum())
     lost = good - int(good_in_reach(table, tau).sum())
@@ -95,7 +97,7 @@ def print_report(
     reference = explain_reference(table, threshold=threshold, tolerance=tolerance)
     for kl in dict.fromkeys(o.kl for o in optima):
         console.print(Text(f"\nOptimum under {kl} KL: {FORMULAS[kl]}", style="bold"))
-        console.print(_optima_table(table, [o for o in optima if o.kl == kl], reference, good))
+        _print_optima(table, [o for o in optima if o.kl == kl], reference, good, console)
     has_reverse = any(o.kl == "reverse" for o in optima)
     if has_reverse:
         _print_flips(table, threshold, console)
@@ -113,7 +115,9 @@ def _yes_or_no(holds: bool) -> Text:
     return Text("yes", style="green") if holds else Text("no", style="red")
 
 
-def _optima_table(table: OutcomeTable, optima: Sequence[Optimum], reference: Optimum, number: int) -> Table:
+def _print_optima(
+    table: OutcomeTable, optima: Sequence[Optimum], reference: Optimum, number: int, console: Console
+) -> None:
     columns = (
         "beta",
         "objective",
@@ -125,21 +129,24 @@ def _optima_table(table: OutcomeTable, optima: Sequence[Optimum], reference: Opt
         "max/min",
         "multimodal",
     )
-    shown = _table(columns, left=("objective", "likeliest", "multimodal"))
+    rows = []
     for row in (reference, *optima):
         is_reference = row is reference
-        shown.add_row(
-            f"{row.beta:g}" if row.objective == "plain" and not is_reference else "",
-            "reference" if is_reference else {"mara": "MARA"}.get(row.objective, row.objective),
-            f"{row.effective_modes:.1f}",
-            f"{row.good_modes:.1f} of {number}",
-            percent(row.good_mass),
-            _cell(table, row.top),
-            percent(row.top_share),
-            factor(row.good_log_ratio),
-            Text("n/a") if number < 2 else _yes_or_no(row.is_multimodal),
+        rows.append(
+            (
+                f"{row.beta:g}" if not is_reference else "",
+                "reference" if is_reference else {"mara": "MARA"}.get(row.objective, row.objective),
+                f"{row.effective_modes:.1f}",
+                f"{row.good_modes:.1f} of {number}",
+                percent(row.good_mass),
+                shown_name(table.names[row.top], _LONGEST),
+                percent(row.top_share),
+                factor(row.good_log_ratio),
+                "n/a" if number < 2 else _yes_or_no(row.is_multimodal),
+            )
         )
-    return shown
+    print_table(console, columns, rows, texts=("objective", "likeliest", "multimodal"))
+    console.print()
 
 
 def _print_flips(table: OutcomeTable, threshold: float | None, console: Console) -> None:
@@ -147,30 +154,19 @@ def _print_flips(table: OutcomeTable, threshold: float | None, console: Console)
     if not flips:
         return
     console.print(Text("Flips under plain reverse KL: below beta the better outcome leads", style="bold"))
-    columns = ("beta", "better", "reward", "likelier in the reference", "reward")
-    shown = _table(columns, left=("better", "likelier in the reference"))
+    rows = []
     for flip in flips[:MOST_LISTED]:
         cells = [
             cell
             for i in (flip.better, flip.likelier)
-            for cell in (_cell(table, i), f"{float(table.rewards[i]):g}")
+            for cell in (shown_name(table.names[i], _LONGEST), f"{float(table.rewards[i]):g}")
         ]
-        shown.add_row(f"{flip.beta:.4g}", *cells)
-    console.print(shown)
+        rows.append((f"{flip.beta:.4g}", *cells))
+    names = ("better", "likelier in the reference")
+    print_table(console, ("beta", names[0], "reward", names[1], "reward"), rows, texts=names)
+    console.print()
     if len(flips) > MOST_LISTED:
         console.print(Text(f"and {len(flips) - MOST_LISTED} pairs of smaller beta\n"))
-
-
-def _table(columns: Sequence[str], *, left: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in columns:
-        # Rich narrows first what may wrap: here the names of outcomes.
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=name not in left)
-    return table
-
-
-def _cell(table: OutcomeTable, i: int) -> Text:
-    return Text(shown_name(table.names[i], 28), no_wrap=True, overflow="ellipsis")
 
 
 def report_json(
