@@ -129,20 +129,24 @@ def evaluations(blocks: Blocks, prompts: Tensor) -> Tensor:
         by_last.setdefault(int(prompts[blocks.of(block)[-1]]), []).append(block)
     if not by_last:
         return torch.zeros(len(prompts), dtype=torch.bool)
-    tails = [tail for which in by_last.values() if (tail := _common_tail(blocks, prompts, which)) is not None]
     found = torch.zeros(len(prompts), dtype=torch.bool)
-    for rows in tails if len(tails) == 1 else _of_another_size(blocks, prompts) if not tails else []:
+    alike = [which for which in by_last.values() if _common_tail(blocks, prompts, which) is not None]
+    if not alike:
+        tails = _of_another_size(blocks, prompts)
+    else:
+        tail = _common_tail(blocks, prompts, alike[0])
+        steps = [blocks.steps[block] for block in alike[0]]
+        spacing = min(later - earlier for earlier, later in pairwise(steps))
+        is_regular = len(alike) == 1 and not any(step % spacing for step in steps)
+        tails = [tail] if tail is not None and is_regular else []
+    for rows in tails:
         found[rows] = True
     return found
 
 
 def _common_tail(blocks: Blocks, prompts: Tensor, which: list[int]) -> Tensor | None:
-    """The last rows of some blocks, as far as their prompts agree; None if they are no evaluation's."""
+    """The last rows of some blocks, as far as their prompts agree and no other row has them; else None."""
     if len(which) < 2:
-        return None
-    steps = [blocks.steps[block] for block in which]
-    spacing = min(later - earlier for earlier, later in pairwise(steps))
-    if any(step % spacing for step in steps):
         return None
     own = [prompts[blocks.of(block)].flip(0) for block in which]
     shortest = min(map(len, own))

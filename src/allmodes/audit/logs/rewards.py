@@ -15,8 +15,11 @@ from allmodes.runs.words import listing
 
 _INDEX = re.compile(r"|\.\d+|index|Unnamed: \d+|__index_level_\d+__")  # as pandas and W&B name a row's number
 _MOST = 12  # columns of numbers whose sums are tried
+_SOME = 200  # groups, evenly over the log, on which most sums fail
 _CLOSE = 5e-3  # of a group's advantages, for advantages that a table has rounded
 _ALMOST_ALL = 0.95  # of the groups, for two groups of one prompt may look like one
+
+Group = tuple[np.ndarray, np.ndarray]
 
 
 def number_columns(rows: Sequence[Mapping[str, Any]], taken: Collection[str]) -> list[str]:
@@ -58,22 +61,37 @@ def explained_by(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> l
     that are the same for all samples of each prompt tell nothing, and are in no sum. If several sums explain
     the advantages, those remain whose factor is 1, or G/(G − 1), in all groups, if there are any.
 
-    rows: in the order of the log. Source: TRL's GRPOTrainer and RLOOTrainer.
+    rows: in the order of the log. Sums that explain fewer groups than another are left out.
+    Source: TRL's GRPOTrainer and RLOOTrainer.
     """
     groups = [group for group in _groups(rows, columns) if group[0].size > 1]
     varying = [at for at in range(len(columns)) if any(_varies(values[:, at]) for _, values in groups)]
-    if not 0 < len(varying) <= _MOST:
+    if len(varying) > _MOST:
         return []
-    found: dict[tuple[str, ...], bool] = {}
-    for count in range(1, len(varying) + 1):
-        for chosen in combinations(varying, count):
-            factors = [factor for group in groups if (factor := _factor(group, chosen)) is not None]
-            explained = [factor for factor in factors if factor > 0]
-            if explained and len(explained) >= _ALMOST_ALL * len(factors):
-                names = tuple(columns[at] for at in chosen)
-                found[names] = _is_unscaled(explained, [advantages.size for advantages, _ in groups])
-    exact = [names for names, is_exact in found.items() if is_exact]
-    return exact or list(found)
+    some = groups[:: max(1, len(groups) // _SOME)]
+    tried = (sum_ for count in range(1, len(varying) + 1) for sum_ in combinations(varying, count))
+    left = [sum_ for sum_ in tried if _factors(some, sum_) is not None]
+    factors = {sum_: found for sum_ in left if (found := _factors(groups, sum_)) is not None}
+    most = max(map(len, factors.values()), default=0)
+    factors = {sum_: found for sum_, found in factors.items() if len(found) == most}
+    sizes = [advantages.size for advantages, _ in groups]
+    exact = [sum_ for sum_, found in factors.items() if _is_unscaled(found, sizes)]
+    return [tuple(columns[at] for at in sum_) for sum_ in exact or factors]
+
+
+def _factors(groups: Sequence[Group], chosen: Sequence[int]) -> list[float] | None:
+    """The factors of the groups that a sum explains; None where these are not almost all."""
+    found: list[float] = []
+    missed = 0
+    for group in groups:
+        factor = _factor(group, chosen)
+        if factor is not None and factor > 0:
+            found.append(factor)
+        elif factor is not None:
+            missed += 1
+            if missed > (1 - _ALMOST_ALL) * len(groups):
+                return None
+    return found if found and missed <= (1 - _ALMOST_ALL) * (len(found) + missed) else None
 
 
 def advantages_differ(rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -111,9 +129,6 @@ def total_of(row: Mapping[str, Any], weights: Mapping[str, float]) -> float | No
 
 def _is_nan(value: Any) -> bool:
     return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
-
-
-Group = tuple[np.ndarray, np.ndarray]
 
 
 def _groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[Group]:
