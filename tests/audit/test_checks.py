@@ -319,7 +319,7 @@ LACKS = [
     (ONE_TWO, {}, "give `--beta`"),
     ([{"response": "a", "reward": 1.0}] * 3, {"beta": 0.1}, "all samples have the same reward"),
     ([{"response": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "no column `outcome`"),
-    ([{"outcome": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "hardly come twice"),
+    ([{"outcome": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "rarely repeat"),
     (ONE_TWO, {"beta": 0.1, "transform": "other"}, "'other' is not known"),
     (ONE_TWO, {"beta": 0.1, "transform": "best-of-n"}, "'best-of-n' is not known"),
     (ONE_TWO, {"beta": 0.1, "kl": "k3-in-reward"}, "gradient of neither KL"),

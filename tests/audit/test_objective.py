@@ -172,6 +172,7 @@ def test_no_advice_combines_mara_with_a_kl_per_token(trainer: str | None, form: 
             if "MARA" in finding.remedy or "mara" in finding.remedy:
                 whole = (
                     "whole responses",
+                    "RLOOTrainer",
                     "use_kl_in_reward",
                     "--algo.kl.estimator k1",
                     'kl = "reverse"',

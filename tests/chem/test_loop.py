@@ -269,6 +269,8 @@ def test_samples_are_kept_as_they_were_drawn(algorithm: str, tiny_prior: Path, t
     config = AuditConfig.model_validate_json((out / "audit.json").read_text())
     assert (config.trainer, config.beta) == ("allmodes", 1 / settings(tiny_prior).sigma)
     assert config.transform == {"mara": "mara", "ips-grpo": "ips"}.get(algorithm, "none")
+    # A KL of whole molecules, under which the audit's optima hold.
+    assert config.kl == ("sequence-k2-in-loss" if "grpo" in algorithm else "reinvent-loss")
 
 
 def test_processes_and_one_process_give_the_same_results(tiny_prior: Path, tmp_path: Path) -> None:

@@ -188,8 +188,8 @@ class Evidence:
                 return "outcome"
         if log.responses is not None and log.ref_logprobs is not None:
             return "response"
-        lacks = "no column `outcome`" if log.outcomes is None else "outcomes that hardly come twice"
-        raise MissingError(f"the log has {lacks}, and no column `ref_logprob`, which `--model` computes")
+        lacks = "has no column `outcome`" if log.outcomes is None else "has outcomes that rarely repeat"
+        raise MissingError(f"the log {lacks}, and no column `ref_logprob`, which `--model` computes")
 
     @cached_property
     def _counts_strings(self) -> bool:

@@ -16,7 +16,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
     Source: IPS, equation 9; the fixed point is `allmodes.targets.ips_target`.
     """
     if evidence.kind != "outcome":
-        raise MissingError("the log has no column `outcome` with outcomes that come again")
+        raise MissingError("the log has no column `outcome` with outcomes that repeat")
     size = evidence.group_size
     used = evidence.config.transform == "ips"
     rewards = evidence.rewards[evidence.unit_rows]

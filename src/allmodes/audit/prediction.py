@@ -89,7 +89,7 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
     """
     if before.kind == "response":
         raise MissingError(
-            "both logs need outcomes that come again; responses are compared within one log that has both "
+            "both logs need outcomes that repeat; responses are compared within one log that has both "
             "`ref_logprob` and `policy_logprob`, which `--policy` computes"
         )
     last = _last_rows(after)
@@ -116,7 +116,7 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
 
 def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     if after.kind != "outcome":
-        raise MissingError("the samples after training have no outcomes that come again")
+        raise MissingError("the samples after training have no outcomes that repeat")
     units, others = before.units, after.units
     keys = before.log.prompt_keys, after.log.prompt_keys
     shared = torch.isin(keys[0], keys[1][group_size(others.prompts) > 0]) & (group_size(units.prompts) > 0)
