@@ -155,6 +155,40 @@ def test_resumed_run_knows_its_calls_and_recovers_later_ones(killed: Path) -> No
     ]  # fmt: skip
 
 
+def docked(smiles: str) -> Evaluation:
+    return replace(scored(smiles, 0.5), details={"docking": {"poses": smiles * 3}})
+
+
+def test_details_stay_in_the_file_and_are_those_of_their_molecule(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        for smiles in ("C", "CC", "CCC"):
+            record(ledger, docked(smiles), step=1)
+        found = ledger.evaluation("CC")
+        assert found == docked("CC")
+        assert found is not None
+        assert not isinstance(found.details, dict)
+    rows = read_ledger(path)
+    assert [row.evaluation for row in rows] == [docked(smiles) for smiles in ("C", "CC", "CCC")]
+    assert not any(isinstance(row.evaluation.details, dict) for row in rows)
+
+
+def test_a_recovered_molecule_keeps_its_details_whatever_comes_in_its_place(tmp_path: Path) -> None:
+    """The resumed run asks in another order, so that new rows go over old ones."""
+    path = tmp_path / "ledger.sqlite"
+    order = ["C", "CC", "CCC", "CCCC"]
+    with Ledger(path) as ledger:
+        for smiles in order:
+            record(ledger, docked(smiles), step=1)
+    with Ledger(path, calls=0) as ledger:
+        for smiles in ("O", *reversed(order)):
+            known = ledger.recovered(smiles)
+            record(ledger, docked(smiles) if known is None else known, step=1)
+        ledger.finish()
+    found = [row.evaluation for row in read_ledger(path)]
+    assert found == [docked(smiles) for smiles in ("O", *reversed(order))]
+
+
 def test_finish_drops_what_the_killed_run_had_beyond(killed: Path) -> None:
     with Ledger(killed, calls=2) as ledger:
         record(ledger, scored("N", 0.5), step=3)

@@ -3,11 +3,11 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS evaluations (
     details TEXT NOT NULL           -- JSON: what components have to show, such as a pose or a route
 )
 """
+_ALL = """
+SELECT call, step, smiles, raw, shaped, reward, penalised_reward, failure, details = '{}'
+FROM evaluations ORDER BY call
+"""
 
 
 @final
@@ -39,6 +43,28 @@ class LedgerRow:
     step: int
     evaluation: Evaluation
     penalised_reward: float | None
+
+
+@final
+class _StoredDetails(Mapping[str, dict[str, Any]]):
+    """The details of a call, read whenever they are asked for: the poses of all calls fill no memory."""
+
+    def __init__(self, path: Path, call: int) -> None:
+        self._path, self._call = path, call
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self._read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        query = "SELECT details FROM evaluations WHERE call = ?"
+        (row,) = _select(self._path, query, self._call) or [("{}",)]
+        return json.loads(row[0])
 
 
 @final
@@ -71,6 +97,7 @@ class Ledger:
             for row in rows
             if row.call > calls and (trusted_steps is None or row.step <= trusted_steps)
         }
+        self._recovered_at = {row.call: row.evaluation.smiles for row in rows if row.call > calls}
         if len(self._known) != calls:
             raise RunError(
                 f"ledger {path}: expected {calls} calls up to the checkpoint; got {len(self._known)}"
@@ -117,13 +144,23 @@ class Ledger:
             evaluation.reward,
             None,
             evaluation.failure,
-            json.dumps(evaluation.details),
+            json.dumps(dict(evaluation.details)),
         )
+        if evaluation.details:
+            evaluation = replace(evaluation, details=_StoredDetails(self._path, call))
         row = LedgerRow(call=call, step=step, evaluation=evaluation, penalised_reward=None)
         with self._lock:
+            self._keep_recovered(call, evaluation.smiles)
             self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
             self._known[evaluation.smiles] = row
             del self._begun[evaluation.smiles]
+
+    def _keep_recovered(self, call: int, smiles: str) -> None:
+        """Take the details of a recovered molecule into memory before its row is written over by another."""
+        other = self._recovered_at.pop(call, smiles)
+        if other != smiles and other in self._recovered:
+            found = self._recovered[other]
+            self._recovered[other] = replace(found, details=dict(found.details))
 
     def record_penalised(self, rewards: Iterable[tuple[str, float | None]]) -> None:
         """Add the penalised rewards of molecules that were recorded in this step."""
@@ -161,15 +198,11 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> list[LedgerRow]:
-    """All rows of a ledger in the order of the calls. Raises `RunError` when it cannot be read."""
-    try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            rows = database.execute("SELECT * FROM evaluations ORDER BY call").fetchall()
-        finally:
-            database.close()
-    except sqlite3.Error as error:
-        raise RunError(f"cannot read ledger {path}: {error}") from error
+    """All rows of a ledger in the order of the calls. Raises `RunError` when it cannot be read.
+
+    Details stay in the file and are read when they are asked for.
+    """
+    rows = _select(path, _ALL)
     return [
         LedgerRow(
             call=call,
@@ -180,12 +213,23 @@ def read_ledger(path: Path) -> list[LedgerRow]:
                 shaped=json.loads(shaped),
                 reward=reward,
                 failure=failure,
-                details=json.loads(details),
+                details={} if is_bare else _StoredDetails(path, call),
             ),
             penalised_reward=penalised,
         )
-        for call, step, smiles, raw, shaped, reward, penalised, failure, details in rows
+        for call, step, smiles, raw, shaped, reward, penalised, failure, is_bare in rows
     ]
+
+
+def _select(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return database.execute(query, values).fetchall()
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise RunError(f"cannot read ledger {path}: {error}") from error
 
 
 def reward_tensor(rows: Iterable[LedgerRow]) -> Tensor:

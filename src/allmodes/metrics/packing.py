@@ -9,7 +9,7 @@ from torch import Tensor
 from allmodes.checks import check_fraction
 from allmodes.errors import InputError
 
-_CHUNK = 2048  # rows of the similarity matrix that exist at a time
+_CHUNK = 2048  # rows and columns of the similarity matrix that exist at a time
 
 
 def tanimoto(left: Tensor, right: Tensor) -> Tensor:
@@ -40,9 +40,12 @@ def internal_diversity(fingerprints: Tensor) -> float:
     count = len(fingerprints)
     if count == 0:
         return math.nan
-    rows = fingerprints.float()
-    parts = torch.split(rows, _CHUNK)
-    total = sum(float(tanimoto_distance(part, rows).sum(dtype=torch.float64)) for part in parts)
+    parts = torch.split(fingerprints, _CHUNK)
+    total = 0.0
+    for index, part in enumerate(parts):
+        total += float(tanimoto_distance(part, part).sum(dtype=torch.float64))
+        for other in parts[index + 1 :]:
+            total += 2 * float(tanimoto_distance(part, other).sum(dtype=torch.float64))
     return total / count**2
 
 
@@ -59,7 +62,7 @@ def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Gener
     check_fraction("distance", distance)
     count = len(fingerprints)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    rows = fingerprints.float().cpu()  # the greedy pass is sequential
+    rows = fingerprints.cpu()  # the greedy pass is sequential
     kept: list[int] = []
     for block in torch.split(order, _CHUNK):
         far = _farther(rows[block], rows[kept], distance).all(1)

@@ -1,5 +1,6 @@
 """What an oracle says of a molecule."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
@@ -70,4 +71,4 @@ class Evaluation:
     shaped: dict[str, float]
     reward: float | None
     failure: str | None
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    details: Mapping[str, dict[str, Any]] = field(default_factory=dict)
