@@ -140,7 +140,7 @@ def damage_tree(rng: random.Random, tree: Any) -> Any:
         parent, key = rng.choice(_places(copy["tree"], copy, "tree"))
         match rng.randrange(6):
             case 0 | 1 | 2:
-                parent[key] = rng.choice(VALUES)
+                parent[key] = _copy(rng.choice(VALUES))
             case 3 if isinstance(parent, dict) and parent is not copy:
                 parent[rng.choice(["x", "", "kind", "name", "trust_remote_code", f"{key}s"])] = parent[key]
             case 4 if parent is not copy:

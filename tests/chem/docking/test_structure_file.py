@@ -56,6 +56,16 @@ def test_the_content_says_which_format_a_file_is(tmp_path: Path) -> None:
     assert atoms(tmp_path / "named_wrong.pdb") == expected
 
 
+@pytest.mark.parametrize("column", [12, 16, 17, 21, 26, 76])
+def test_a_name_that_is_not_ascii_names_its_line(column: int, tmp_path: Path) -> None:
+    lines = peptide("AGS")
+    lines[1] = f"{lines[1][:column]}§{lines[1][column + 1 :]}"
+    with pytest.raises(InputError, match="line 2: expected ASCII; got '§'"):
+        read_structure(write(tmp_path / "a.pdb", lines))
+    lines[1] = f"{peptide('AGS')[1]:<80}§ a note behind all columns"
+    assert len(atoms(write(tmp_path / "a.pdb", lines))) == ATOMS
+
+
 @pytest.mark.parametrize("field", ["     nan", "     inf", "    -inf", "********", "   1e999", "        "])
 def test_a_coordinate_that_is_no_number_names_its_line(field: str, tmp_path: Path) -> None:
     lines = PLAIN.splitlines()

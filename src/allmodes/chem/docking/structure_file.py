@@ -1,18 +1,20 @@
 """PDB and mmCIF files, read into the first model of a gemmi structure."""
 
+import re
 from itertools import groupby
 from pathlib import Path
 
 import gemmi
 
 from allmodes.chem.docking.box import coordinates
-from allmodes.errors import InputError, one_line
+from allmodes.errors import InputError, one_line, shown
 from allmodes.runs.files import read_text
 
 # Columns of PDB that are read: charges beyond them are not used and may be malformed.
 _COLUMNS = 78
 # Columns 73 to 80 of files from before 1996 hold the entry's name and the line's number.
 _OLD_COLUMNS = 72
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def read_structure(path: Path) -> tuple[gemmi.Structure, int]:
@@ -73,7 +75,7 @@ def _is_cif(text: str) -> bool:
 
 
 def _from_cif(text: str) -> gemmi.Structure:
-    document = gemmi.cif.read_string(text)
+    document = gemmi.cif.read_string(_NOT_ASCII.sub("?", text))  # names of authors
     block = next((block for block in document if block.find_loop("_atom_site.Cartn_x")), None)
     if block is None:
         return gemmi.Structure()
@@ -87,6 +89,12 @@ def _from_pdb(text: str, path: Path) -> gemmi.Structure:
     in_first = True
     for number, line in enumerate(text.split("\n"), start=1):
         in_first = in_first and not line.startswith("ENDMDL")
+        if not line.isascii():  # columns are bytes to gemmi; remarks may say what they like
+            if line.startswith(("ATOM  ", "HETATM", "TER")) and not line[:_COLUMNS].isascii():
+                raise InputError(
+                    f"{path}: line {number}: expected ASCII; got {shown(_NOT_ASCII.findall(line)[0])}"
+                )
+            line = _NOT_ASCII.sub("?", line)
         if in_first and line.startswith(("ATOM  ", "HETATM")):
             # gemmi takes what is no number for 0.
             coordinates((line[30:38], line[38:46], line[46:54]), where=str(path), line=number)
