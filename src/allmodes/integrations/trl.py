@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl needs `{how_to_install('text')}`; {error}") from error
 
-from allmodes.errors import InputError, RunError
+from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations.answers import (
     OutcomeKey,
     answer_figures,
@@ -341,6 +341,15 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     def _check_config(self, config: Any, kl: KL | None) -> None:
         super()._check_config(config, kl)
         check_grpo_settings(config, transform=self.transform, kl=kl)
+        if (
+            has_sequence_kl(config, transform=self.transform, kl=kl)
+            and config.use_liger_kernel
+            and hasattr(_GRPOTrainer, "compute_liger_loss")  # of TRL before it became a kernel of models
+        ):
+            raise ConfigError(
+                f"`use_liger_kernel` must be False for {type(self.transform).__name__} with TRL "
+                f"{trl_version}, whose fused loss would have a second KL, per token; got True"
+            )
 
     def _set_kl(self, kl: KL | None) -> None:
         self.has_kl_in_reward = has_sequence_kl(self.args, transform=self.transform, kl=kl)
