@@ -5,7 +5,7 @@ RECIPE := recipes/molecules.toml
 STAMP := $(VENV)/.installed
 ACTIVATE = echo "To use allmodes in your shell: source $(BIN)/activate   (or call $(BIN)/allmodes)"
 
-.PHONY: demo test check bench clean
+.PHONY: demo test fuzz check bench clean
 
 demo: $(STAMP)
 	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
@@ -14,6 +14,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25 tests
 	@$(ACTIVATE)
+
+# Random damage to files and flags: CASES of each kind, with SEED.
+fuzz: $(STAMP)
+	ALLMODES_FUZZ_CASES=$(or $(CASES),1000) ALLMODES_FUZZ_SEED=$(or $(SEED),1) OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -q tests/fuzz
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

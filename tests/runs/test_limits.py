@@ -103,6 +103,21 @@ def test_the_range_of_a_reward_model_is_unknown_and_its_threshold_free() -> None
     assert build_config(TextConfig, values, source="recipe").mara.threshold == -12.5
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 10**30}, "`batch_size`: expected less than or equal to 1,000,000; got 1"),
+        ({"seeds": [10**30]}, "`seeds.0`: expected less than 2,147,483,648; got 1"),
+        (
+            {"oracle": {"components": [{"kind": "qed", "shaping": {"kind": "step", "low": -1e31}}]}},
+            "to -1e+30; got -1e+31",
+        ),
+    ],
+)
+def test_a_limit_is_written_as_people_read_it(changes: dict[str, Any], words: str) -> None:
+    assert words in refused(MoleculesConfig, {**MOLECULES, **changes})
+
+
 # Files
 
 

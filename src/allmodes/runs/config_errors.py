@@ -1,6 +1,7 @@
 """What is wrong with a configuration, in one line that names the key, what was expected and what was got."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
@@ -10,6 +11,7 @@ from allmodes.errors import shown
 from allmodes.runs.flag_lists import FORMS, FlagText
 
 _EXPECTED = {"model_type": "a table", "dict_type": "a table", "path_type": "a path"}  # pydantic is terse
+_LONG_NUMBER = re.compile(r"(?<![\d.])\d{5,}(?![\d.])")
 
 
 def first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
@@ -104,9 +106,14 @@ def explain(problem: Any, model: type[BaseModel], values: dict[str, Any]) -> str
     expected = _EXPECTED.get(kind) or problem["msg"].removeprefix("Value error, ").removeprefix(
         "Input should be "
     )
-    expected = expected[:1].lower() + expected[1:]
+    expected = _LONG_NUMBER.sub(_short_number, expected[:1].lower() + expected[1:])
     if not problem["loc"]:  # of several keys together: the message says which, and what they are
         return f"expected {expected}"
     is_entry = isinstance(problem["input"], FlagText) and isinstance(problem["loc"][-1], int)
     forms = f"; {FORMS}" if is_entry else ""
     return f"`{path}`: expected {expected}; got {shown(problem['input'])}{forms}"
+
+
+def _short_number(found: re.Match[str]) -> str:
+    """1000000 as 1,000,000, and a number with many more digits as 1e+30."""
+    return f"{int(found[0]):,}" if len(found[0]) <= 12 else f"{int(found[0]):g}"
