@@ -215,11 +215,63 @@ def test_fewer_rows_than_the_checkpoint_names(killed: Path, calls: int) -> None:
 
 def test_the_same_molecule_twice_is_a_mismatch(killed: Path) -> None:
     database = sqlite3.connect(killed)
-    database.execute("UPDATE evaluations SET smiles = 'C' WHERE call = 2")
+    database.execute("UPDATE evaluations SET smiles = 'C', digest = NULL WHERE call = 2")
     database.commit()
     database.close()
     with pytest.raises(RunError, match="expected 5 calls"):
         Ledger(killed, calls=5)
+
+
+CHANGES = {
+    "call": "call + 100",
+    "step": "step + 1",
+    "smiles": "smiles || 'O'",
+    "raw": "'{}'",
+    "shaped": "'[]'",
+    "reward": "0.25",
+    "penalised_reward": "0.25",
+    "failure": "'mine: raised: x'",
+    "details": "'{'",
+    "digest": "'0123456789abcdef'",
+}
+
+
+@pytest.mark.parametrize("column", list(CHANGES))
+def test_a_changed_value_in_a_row_is_noticed(killed: Path, column: str) -> None:
+    database = sqlite3.connect(killed)
+    database.execute(f"UPDATE evaluations SET {column} = {CHANGES[column]} WHERE call = 2")
+    database.commit()
+    database.close()
+    for read in (lambda: read_ledger(killed), lambda: Ledger(killed, calls=5)):
+        with pytest.raises(RunError, match=r"is damaged: call (10)?2 has another checksum"):
+            read()
+
+
+def test_a_lost_row_is_noticed_where_their_number_is_known(killed: Path) -> None:
+    database = sqlite3.connect(killed)
+    database.execute("DELETE FROM evaluations WHERE call = 3")
+    database.commit()
+    database.close()
+    with pytest.raises(RunError, match="expected the calls 1 to 5; got 4 rows"):
+        read_ledger(killed, calls=5)
+
+
+def test_a_ledger_of_an_older_version_is_read_and_gone_on_with(killed: Path) -> None:
+    rows = read_ledger(killed)
+    database = sqlite3.connect(killed)
+    columns = "call, step, smiles, raw, shaped, reward, penalised_reward, failure, details"
+    database.executescript(
+        f"CREATE TABLE old ({columns.replace('call', 'call INTEGER PRIMARY KEY')});"
+        f"INSERT INTO old SELECT {columns} FROM evaluations;"
+        "DROP TABLE evaluations; ALTER TABLE old RENAME TO evaluations;"
+    )
+    database.close()
+    assert read_ledger(killed) == rows
+    with Ledger(killed, calls=5) as ledger:
+        record(ledger, scored("CO", 0.5), step=9)
+        ledger.finish()
+    assert read_ledger(killed)[:5] == rows
+    assert len(read_ledger(killed, calls=6)) == 6
 
 
 def test_reading_a_missing_ledger_makes_none(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar, show_notes
+from allmodes.runs.seals import (
+    check_last_line,
+    read_sealed_json,
+    restoring,
+    seal_json,
+    seal_last_line,
+)
 
 
 @final
@@ -90,15 +97,17 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
     return start_experiment(config, out, inputs=run_inputs(config), run=_run_jobs)
 
 
-def resume_design(path: Path) -> Path:
+def resume_design(path: Path, *, accept_changes: bool = False) -> Path:
     """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
 
-    Raises `ConfigError` when the folder holds no run, and `RunError` when the prior is another one: another
-    reference policy would be another run.
+    Raises `ConfigError` when the folder holds no run, and `RunError` when a setting or a file that decides
+    what the run does is another than when it began, unless such changes are accepted; they are recorded.
     """
     config = saved_config(MoleculesConfig, path)
     check_design(config)
-    return resume_experiment(config, path, inputs=run_inputs(config), run=_run_jobs)
+    return resume_experiment(
+        config, path, inputs=run_inputs(config), run=_run_jobs, accept_changes=accept_changes
+    )
 
 
 def run_inputs(config: MoleculesConfig) -> dict[str, Path]:
@@ -131,8 +140,11 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
             progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{busy}{alarm}")
 
         run_jobs(partial(run_job, config), unfinished, workers=config.workers, show=show)
-    results = [_read_result(job) for job in jobs]
-    ledgers = {(job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite") for job in jobs}
+    results = [read_result(job.path / "result.json") for job in jobs]
+    ledgers = {
+        (job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite", calls=result.calls)
+        for job, result in zip(jobs, results, strict=True)
+    }
     summary = json.dumps([result.as_json() for result in results], indent=2)
     write_text(folder.path / "results.json", summary + "\n")
     report = folder.path / "report.html"
@@ -156,7 +168,10 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
         reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
         folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
-        rows = read_ledger(job.path / "ledger.sqlite")
+        seal_last_line(
+            job.path / "timing.jsonl"
+        )  # which no result.json can vouch for: no two runs have the same
+        rows = read_ledger(job.path / "ledger.sqlite", calls=loop.calls)
         hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
         metrics = folder.read_metrics()
         result = result_of(
@@ -169,7 +184,10 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
             collapsed_at_step=next((row["step"] for row in metrics if row["collapsed"]), None),
             screen=config.screen,
         )
-        write_text(job.path / "result.json", json.dumps(result.as_json(), indent=2) + "\n")
+        files = [
+            job.path / name for name in ("metrics.jsonl", "samples.jsonl", "agent.safetensors", "audit.json")
+        ]
+        seal_json(job.path / "result.json", result.as_json(), files=files)
         folder.checkpoint_path.unlink(missing_ok=True)
 
 
@@ -180,5 +198,9 @@ def _store_url(config: MoleculesConfig, job: Job) -> str | None:
     return config.oracle.store or str(job.path.parent / "evaluations.sqlite")
 
 
-def _read_result(job: Job) -> RunResult:
-    return RunResult(**json.loads((job.path / "result.json").read_text(encoding="utf-8")))
+def read_result(path: Path) -> RunResult:
+    """The result of a finished job. Raises RunError where it, or a file that it vouches for, is damaged."""
+    found = read_sealed_json(path)
+    check_last_line(path.with_name("timing.jsonl"))
+    with restoring(path):
+        return RunResult(**found)

@@ -1,19 +1,23 @@
 """The ledger: every oracle call of a run, one row each, in SQLite."""
 
+import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
 
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.errors import RunError
+from allmodes.runs.seals import REMEDY, restoring
+
+_Made = TypeVar("_Made")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
@@ -25,12 +29,14 @@ CREATE TABLE IF NOT EXISTS evaluations (
     reward REAL,                    -- NULL when a component failed
     penalised_reward REAL,          -- after the scaffold filter, as first used for training
     failure TEXT,                   -- what failed, or NULL
-    details TEXT NOT NULL           -- JSON: what components have to show, such as a pose or a route
+    details TEXT NOT NULL,          -- JSON: what components have to show, such as a pose or a route
+    digest TEXT                     -- checksum of all but the penalised reward, and of that; NULL of old
 )
 """
-_ALL = """
-SELECT call, step, smiles, raw, shaped, reward, penalised_reward, failure, details = '{}'
-FROM evaluations ORDER BY call
+_DIGEST_LENGTH = 16
+_PUT = "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PENALISE = f"""
+UPDATE evaluations SET penalised_reward = ?, digest = substr(digest, 1, {_DIGEST_LENGTH}) || ? WHERE call = ?
 """
 
 
@@ -63,8 +69,9 @@ class _StoredDetails(Mapping[str, dict[str, Any]]):
 
     def _read(self) -> dict[str, dict[str, Any]]:
         query = "SELECT details FROM evaluations WHERE call = ?"
-        (row,) = _select(self._path, query, self._call) or [("{}",)]
-        return json.loads(row[0])
+        (details,) = _select(self._path, query, lambda _, row: row[0], self._call) or ["{}"]
+        with restoring(self._path):
+            return json.loads(details)
 
 
 @final
@@ -85,6 +92,9 @@ class Ledger:
             # A commit then survives the end of this process at once, and the loss of power after `flush`.
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(_SCHEMA)
+            columns = self._database.execute("PRAGMA table_info(evaluations)").fetchall()
+            if "digest" not in (column[1] for column in columns):  # of an older version
+                self._database.execute("ALTER TABLE evaluations ADD COLUMN digest TEXT")
         except sqlite3.Error as error:
             raise RunError(f"cannot open ledger {path}: {error}") from error
         self._path, self._lock = path, threading.RLock()
@@ -100,7 +110,8 @@ class Ledger:
         self._recovered_at = {row.call: row.evaluation.smiles for row in rows if row.call > calls}
         if len(self._known) != calls:
             raise RunError(
-                f"ledger {path}: expected {calls} calls up to the checkpoint; got {len(self._known)}"
+                f"ledger {path} is damaged: expected {calls} calls up to the checkpoint; "
+                f"got {len(self._known)}; {REMEDY}"
             )
 
     def __enter__(self) -> "Ledger":
@@ -141,7 +152,7 @@ class Ledger:
             evaluation.smiles,
             json.dumps(evaluation.raw),
             json.dumps(evaluation.shaped),
-            evaluation.reward,
+            None if evaluation.reward is None else float(evaluation.reward),  # as the table gives it back
             None,
             evaluation.failure,
             json.dumps(dict(evaluation.details)),
@@ -151,7 +162,7 @@ class Ledger:
         row = LedgerRow(call=call, step=step, evaluation=evaluation, penalised_reward=None)
         with self._lock:
             self._keep_recovered(call, evaluation.smiles)
-            self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [values])
+            self._write(_PUT, [(*values, _digest(values))])
             self._known[evaluation.smiles] = row
             del self._begun[evaluation.smiles]
 
@@ -164,8 +175,11 @@ class Ledger:
 
     def record_penalised(self, rewards: Iterable[tuple[str, float | None]]) -> None:
         """Add the penalised rewards of molecules that were recorded in this step."""
-        rows = [(reward, self._known[smiles].call) for smiles, reward in rewards]
-        self._write("UPDATE evaluations SET penalised_reward = ? WHERE call = ?", rows)
+        rows = []
+        for smiles, reward in rewards:
+            call, value = self._known[smiles].call, None if reward is None else float(reward)
+            rows.append((value, _hash(call, value), call))
+        self._write(_PENALISE, rows)
 
     def forget(self, *, after: int) -> None:
         """Drop the calls after number `after`: a broken oracle's answers are not worth keeping."""
@@ -197,14 +211,39 @@ class Ledger:
             raise RunError(f"cannot write ledger {self._path}: {error}") from error
 
 
-def read_ledger(path: Path) -> list[LedgerRow]:
-    """All rows of a ledger in the order of the calls. Raises `RunError` when it cannot be read.
+def _digest(values: Sequence[Any]) -> str:
+    """The checksum of a row's columns."""
+    call, *_, penalised, _, _ = values
+    return _hash(*values[:6], *values[7:]) + _hash(call, penalised)
 
-    Details stay in the file and are read when they are asked for.
+
+def _hash(*values: Any) -> str:
+    text = json.dumps(values).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=_DIGEST_LENGTH // 2).hexdigest()
+
+
+def read_ledger(path: Path, *, calls: int | None = None) -> list[LedgerRow]:
+    """All rows of a ledger in the order of the calls. Details are read again when they are asked for.
+
+    calls: how many there must be, all from the first one on. Raises `RunError` when the ledger cannot be
+    read, and when a row is missing or not as it was written.
     """
-    rows = _select(path, _ALL)
-    return [
-        LedgerRow(
+    found = _select(path, "SELECT * FROM evaluations ORDER BY call", _make_row)
+    if calls is not None and [row.call for row in found] != list(range(1, calls + 1)):
+        raise RunError(
+            f"ledger {path} is damaged: expected the calls 1 to {calls}; got {len(found)} rows; {REMEDY}"
+        )
+    return found
+
+
+def _make_row(path: Path, columns: Sequence[Any]) -> LedgerRow:
+    """A row as it is in the table; an older version wrote no checksum."""
+    *values, digest = columns if len(columns) == 10 else (*columns, None)
+    call, step, smiles, raw, shaped, reward, penalised, failure, details = values
+    if digest is not None and digest != _digest(values):
+        raise RunError(f"ledger {path} is damaged: call {call} has another checksum than it says; {REMEDY}")
+    with restoring(path):
+        return LedgerRow(
             call=call,
             step=step,
             evaluation=Evaluation(
@@ -213,23 +252,24 @@ def read_ledger(path: Path) -> list[LedgerRow]:
                 shaped=json.loads(shaped),
                 reward=reward,
                 failure=failure,
-                details={} if is_bare else _StoredDetails(path, call),
+                details={} if details == "{}" else _StoredDetails(path, call),
             ),
             penalised_reward=penalised,
         )
-        for call, step, smiles, raw, shaped, reward, penalised, failure, is_bare in rows
-    ]
 
 
-def _select(path: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
+def _select(
+    path: Path, query: str, make: Callable[[Path, Sequence[Any]], _Made], *values: object
+) -> list[_Made]:
+    """What `make` makes of each row, one at a time: not all details fit into memory."""
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            return database.execute(query, values).fetchall()
+            return [make(path, row) for row in database.execute(query, values)]
         finally:
             database.close()
     except sqlite3.Error as error:
-        raise RunError(f"cannot read ledger {path}: {error}") from error
+        raise RunError(f"cannot read ledger {path}: {error}; {REMEDY}") from error
 
 
 def reward_tensor(rows: Iterable[LedgerRow]) -> Tensor:

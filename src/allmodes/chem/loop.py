@@ -23,11 +23,12 @@ from allmodes.chem.replay import Remembered, ReplayBuffer
 from allmodes.chem.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.chem.tokenizer import PAD
 from allmodes.errors import RunError, UnknownTokenError
-from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
+from allmodes.runs.checkpoint import AFRESH, load_checkpoint, save_checkpoint
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.molecules_config import Algorithm, MoleculesConfig
 from allmodes.runs.oracle_config import has_plain_program
 from allmodes.runs.sample_log import SampleLog, sample_line
+from allmodes.runs.seals import restoring, say_unverified
 
 StopReason = Literal["budget", "hits", "collapse", "max_steps"]
 
@@ -100,17 +101,20 @@ class DesignLoop:
         self._collapse = CollapseMonitor(window=config.collapse.window, min_new=config.collapse.min_new)
         self._step, self._sampling_seconds = 0, 0.0
         # A program without ids may have been a line behind in the batch in which the run was killed.
-        trusted = None
-        if has_plain_program(config.oracle.components):
-            trusted = max((row["step"] for row in folder.read_metrics()), default=0)
-        state, ahead = self._restore()
+        trusted = _last_step(folder) if has_plain_program(config.oracle.components) else None
+        with restoring(folder.checkpoint_path, remedy=AFRESH):
+            state, ahead = self._restore()
         self._saved_calls: int = state["calls"]
-        self._samples.begin(step=self._step + 1, overwrite=True)
         self._ledger = Ledger(folder.path / "ledger.sqlite", calls=state["calls"], trusted_steps=trusted)
         self._calls = OracleCalls(config, oracle, self._ledger, hits=state["hits"])
         self._rounds: deque[_Round] = deque()
         for samples in ahead:
             self._rounds.append(self._ask(samples))
+
+    @property
+    def calls(self) -> int:
+        """Oracle calls so far."""
+        return self._ledger.calls
 
     def run(self, on_step: Callable[[Progress], None]) -> StopReason:
         """Train until the budget is spent or a stop rule holds; returns which.
@@ -360,6 +364,7 @@ class DesignLoop:
             "filter": None if self._filter is None else self._filter.state(),
             "collapse": self._collapse.state(),
             "outcomes": self._outcomes.state(),
+            "files": self._folder.mark_logs(),
             "learner": self._learner.state(),
         }
         save_checkpoint(self._folder.checkpoint_path, tensors, state)
@@ -368,7 +373,7 @@ class DesignLoop:
     def _restore(self) -> tuple[dict[str, Any], list[Samples]]:
         """Put back the last checkpoint, if there is one; returns its state and the batches ahead."""
         if not self._folder.checkpoint_path.exists():
-            self._folder.keep_metrics(lambda _: False)
+            self._folder.restore_logs({})
             return {"calls": 0, "hits": 0}, []
         tensors, state = load_checkpoint(self._folder.checkpoint_path)
         self._learner.restore(tensors, state.get("learner"))
@@ -379,11 +384,24 @@ class DesignLoop:
             self._filter.restore(state["filter"])
         self._collapse.restore(state["collapse"])
         self._outcomes.restore(state["outcomes"])
-        self._folder.keep_metrics(lambda row: row["step"] <= self._step)
+        if "files" in state:
+            self._folder.restore_logs(state["files"])
+        else:
+            say_unverified(self._folder.checkpoint_path)
+            self._folder.keep_metrics(lambda row: row["step"] <= self._step)
+            self._samples.begin(step=self._step + 1, overwrite=True)
         return state, [
             Samples(**{name: tensors[f"ahead.{number}.{name}"] for name in _OF_SAMPLES})
             for number in range(state["ahead"])
         ]
+
+
+def _last_step(folder: RunFolder) -> int:
+    """The last step that was done before the run was interrupted, as far as its metrics can be read."""
+    try:
+        return max((row["step"] for row in folder.read_metrics()), default=0)
+    except (RunError, KeyError, TypeError):
+        return 0
 
 
 def _per_sample(smiles: Sequence[str | None], rewards: dict[str, float]) -> Tensor:

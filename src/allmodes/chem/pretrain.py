@@ -22,6 +22,7 @@ from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.progress import console, progress_bar
 from allmodes.runs.provenance import file_sha256, provenance
+from allmodes.runs.seals import restoring, say_unverified
 
 BATCHES_PER_POOL = 50  # batches that are formed together, by length, out of shuffled sequences
 
@@ -263,13 +264,23 @@ class _Pretraining:
 
     def _save(self) -> None:
         tensors = {**self.policy.state_dict(), **adam_state(self.optimizer)}
-        state = {"identity": self.identity, "step": self.step, "recent_nlls": self.recent_nlls}
+        state = {
+            "identity": self.identity,
+            "step": self.step,
+            "recent_nlls": self.recent_nlls,
+            "files": self.folder.mark_logs(),
+        }
         save_checkpoint(self.folder.checkpoint_path, tensors, state)
 
     def _resume(self) -> None:
         if not self.folder.checkpoint_path.exists():
-            self.folder.keep_metrics(lambda _: False)
+            self.folder.restore_logs({})
             return
+        with restoring(self.folder.checkpoint_path):
+            self._restore()
+        console.print(f"resuming {self.folder.path} at step {self.step}", markup=False)
+
+    def _restore(self) -> None:
         tensors, state = load_checkpoint(self.folder.checkpoint_path)
         for key, value in self.identity.items():
             if state["identity"].get(key) != value:
@@ -280,8 +291,11 @@ class _Pretraining:
         self.policy.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
         restore_adam_state(self.optimizer, tensors)
         self.step, self.recent_nlls = state["step"], state["recent_nlls"]
-        self.folder.keep_metrics(lambda row: row["step"] <= self.step)
-        console.print(f"resuming {self.folder.path} at step {self.step}", markup=False)
+        if "files" in state:
+            self.folder.restore_logs(state["files"])
+        else:
+            say_unverified(self.folder.checkpoint_path)
+            self.folder.keep_metrics(lambda row: row["step"] <= self.step)
 
     def _finish(self, facts: dict[str, Any]) -> dict[str, Any]:
         # What is shipped is measured: the weights after rounding to half precision.

@@ -45,7 +45,7 @@ def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: P
     if (out / "config.json").exists():
         then = saved_config(ScoringConfig, out).model_dump(mode="json")
         refuse_other_settings(out, then=then, now=config.model_dump(mode="json"), ignored=_WITHOUT_EFFECT)
-        begin = resume_experiment
+        begin = partial(resume_experiment, free=_WITHOUT_EFFECT)
     molecules = read_molecules(file)
     inputs = {"file": file, **oracle_inputs(oracle)}
     check_oracle_files(oracle)

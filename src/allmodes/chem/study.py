@@ -13,7 +13,6 @@ once. All runs of a folder share one store, so that no molecule is docked or tak
 Source: MARA, section 6.3, appendix C.5, Tables 2, 6 and 7; IPS, section 5.3, appendix B.2, Table 3.
 """
 
-import json
 import math
 import os
 import re
@@ -23,18 +22,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.chem.design import Job, check_design, run_inputs, run_job
+from allmodes.chem.design import Job, check_design, read_result, run_inputs, run_job
 from allmodes.chem.ledger import read_ledger
 from allmodes.chem.results import RunResult, find_hits, result_of
 from allmodes.chem.study_settings import Arm, Settings, run_config
 from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
 from allmodes.metrics import Summary, summarise, welch_test
 from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
-from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.molecules_config import MoleculesConfig
 from allmodes.runs.oracle_config import SurrogateComponent
+from allmodes.runs.seals import read_sealed_json, seal_json
 
 METRICS = ("hits", "ob100", "intdiv1", "circles")  # of a RunResult
 _FEWER_IS_BETTER = ("ob100",)
@@ -200,8 +199,8 @@ def _run_cell(settings: Settings, cell: _Cell, on_step: Callable[[Any], None]) -
 
 def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
     """Write the figures at each screen, all from the same ledger."""
-    finished = RunResult(**_read(cell.job.path / "result.json"))
-    ledger = read_ledger(cell.job.path / "ledger.sqlite")
+    finished = read_result(cell.job.path / "result.json")
+    ledger = read_ledger(cell.job.path / "ledger.sqlite", calls=finished.calls)
     found = _measured(cell)
     for screen in settings.screens:
         if _key(screen) not in found:
@@ -216,7 +215,7 @@ def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
                 collapsed_at_step=finished.collapsed_at_step,
                 screen=screen,
             ).as_json()
-    write_text(cell.screens_path, json.dumps(found, indent=1) + "\n")
+    seal_json(cell.screens_path, found)
 
 
 def _key(screen: float) -> str:
@@ -224,15 +223,11 @@ def _key(screen: float) -> str:
 
 
 def _measured(cell: _Cell) -> dict[str, Any]:
-    return _read(cell.screens_path) if cell.screens_path.exists() else {}
+    return read_sealed_json(cell.screens_path) if cell.screens_path.exists() else {}
 
 
 def _is_measured(settings: Settings, cell: _Cell) -> bool:
     return {_key(screen) for screen in settings.screens} <= set(_measured(cell))
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rows(settings: Settings, cells: list[_Cell]) -> list[Row]:

@@ -33,6 +33,8 @@ class Run:
             starts its programs, imports its modules and loads its models.
         no_execute: with --dry-run: check keys, values and files alone; nothing that the recipe names is run.
         resume: folder of an interrupted run.
+        accept_changes: with --resume: go on although settings, or files that the run reads, are others than
+            when it began; provenance.json in the folder records the change.
         scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
     """
 
@@ -42,6 +44,7 @@ class Run:
     dry_run: bool = False
     no_execute: tyro.conf.FlagCreatePairsOff[bool] = False
     resume: Path | None = None
+    accept_changes: tyro.conf.FlagCreatePairsOff[bool] = False
 
 
 def help_on(arguments: Sequence[str]) -> None:
@@ -60,14 +63,20 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     if arguments.resume is not None:
         others = (arguments.recipe, arguments.out, arguments.scale)
         if any(other is not None for other in others) or flags or arguments.dry_run or arguments.no_execute:
-            raise InputError("--resume takes a run folder and nothing else: its configuration is saved there")
+            raise InputError(
+                "--resume takes a run folder, --accept-changes and nothing else: "
+                "its configuration is saved there"
+            )
         with say_how_to_continue(partial(how_to_resume, arguments.resume)):
-            report = _kind_of_run(arguments.resume).resume(arguments.resume)
+            kind = _kind_of_run(arguments.resume)
+            report = kind.resume(arguments.resume, accept_changes=arguments.accept_changes)
         print(f"report: {report}")
         return
     if arguments.recipe is None:
         print("Recipes that come with allmodes:", *list_recipes(), sep="\n")
         raise InputError("expected a recipe, by name or file, or --resume FOLDER; got neither")
+    if arguments.accept_changes:
+        raise InputError("--accept-changes: expected --resume with it: a new run has changed nothing")
     if arguments.no_execute and not arguments.dry_run:
         raise InputError("--no-execute: expected --dry-run with it: a run executes what its recipe names")
     from allmodes.runs.config import apply_flags, apply_scale, build_config, check_scales, read_config_file
@@ -101,7 +110,7 @@ class _Experiment:
     check_files: Callable[[Any], None]
     check: Callable[[Any], None]
     new: Callable[[Any, Path], Path]
-    resume: Callable[[Path], Path]
+    resume: Callable[..., Path]
 
 
 @final
@@ -178,7 +187,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             own.append(argument)
             if not equals and rest and not rest[0].startswith("--"):
                 own.append(rest.pop(0))
-        elif argument in ("--dry-run", "--no-execute", "--help", "-h"):
+        elif argument in ("--accept-changes", "--dry-run", "--no-execute", "--help", "-h"):
             own.append(argument)
         else:
             flags.append(argument)

@@ -3,6 +3,7 @@
 safetensors and JSON only: nothing is unpickled, so a checkpoint from elsewhere cannot run code.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +17,21 @@ from torch import Tensor
 from allmodes.errors import RunError
 from allmodes.runs.files import replacing
 
+_OWN = "sha256"  # of tensors and state, in the state; an older version wrote none
+AFRESH = "remove it to begin this run again; scores that its ledger holds are not computed again"
+
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-serialisable state into one file, atomically."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    # In one entry: safetensors writes several in any order, and the same checkpoint shall be the same file.
+    text = json.dumps({**state, _OWN: _digest(contiguous, state)})
     with replacing(path) as temporary:
-        temporary.write_bytes(save(contiguous, metadata={"state": json.dumps(state)}))
+        temporary.write_bytes(save(contiguous, metadata={"state": text}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote. Raises `RunError` when the file is missing or malformed."""
+    """Read what `save_checkpoint` wrote. Raises `RunError` when the file is missing, malformed or damaged."""
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -33,9 +39,21 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = json.loads(metadata["state"])
         if not isinstance(state, dict):
             raise ValueError(f"its state is a {type(state).__name__}, no table")
-        return tensors, state
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: expected a safetensors file of allmodes; {error}") from error
+    own = state.pop(_OWN, None)
+    if own is not None and own != _digest(tensors, state):
+        raise RunError(f"{path} is damaged: its content has another checksum than it says; {AFRESH}")
+    return tensors, state
+
+
+def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(state).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        if tensor.numel():
+            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from allmodes.runs.config import ConfigT, build_config, read_config_file
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.provenance import file_sha256, provenance
+from allmodes.runs.seals import REMEDY, read_sealed_json, seal_json
 
 Inputs = Mapping[str, Path]  # files by the key that they came from; another content would be another run
 
 
 # What every experiment writes; a new one neither overwrites a user's file nor takes up another run's rest.
-_OUTPUTS = ("provenance.json", "results.json", "report.html")
+_PROVENANCE = "provenance.json"
+_OUTPUTS = (_PROVENANCE, "results.json", "report.html")
 
 
 def refuse_old_folder(out: Path) -> None:
@@ -48,9 +51,10 @@ def start_experiment(
     Raises RunError for what cannot be written.
     """
     with RunFolder(out) as folder:
-        facts = {**provenance(), "inputs": {key: file_sha256(path) for key, path in inputs.items()}}
-        write_text(out / "provenance.json", json.dumps(facts, indent=2) + "\n")
-        write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")
+        settings = json.loads(config.model_dump_json())
+        facts = {**provenance(), "config": settings, "inputs": _digests(inputs)}
+        seal_json(out / _PROVENANCE, facts)
+        write_text(out / "config.json", json.dumps(settings, indent=2) + "\n")
         return run(config, folder)
 
 
@@ -66,15 +70,21 @@ def refuse_other_settings(path: Path, *, then: Any, now: Any, ignored: Sequence[
     then, now: settings as JSON has them. ignored: dotted keys, with all that is below them, that no result
     depends on.
     """
+    for key, (old, new) in _differences(then, now, ignored=ignored).items():
+        raise RunError(
+            f"{path} holds results of other settings: `{key}`: expected {json.dumps(old)}; "
+            f"got {json.dumps(new)}; choose another folder"
+        )
+
+
+def _differences(then: Any, now: Any, *, ignored: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """By dotted key, old and new value of each setting that differs, None where there is none."""
     old, new = dict(_leaves(then)), dict(_leaves(now))
-    for key in [*old, *new]:
-        if any(f"{key}.".startswith(f"{name}.") for name in ignored):
-            continue
-        if old.get(key) != new.get(key):
-            raise RunError(
-                f"{path} holds results of other settings: `{key}`: expected {json.dumps(old.get(key))}; "
-                f"got {json.dumps(new.get(key))}; choose another folder"
-            )
+    return {
+        key: (old.get(key), new.get(key))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in ignored)
+    }
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -89,30 +99,74 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def resume_experiment(
-    config: ConfigT, path: Path, *, inputs: Inputs, run: Callable[[ConfigT, RunFolder], Path]
+    config: ConfigT,
+    path: Path,
+    *,
+    inputs: Inputs,
+    run: Callable[[ConfigT, RunFolder], Path],
+    free: Sequence[str] = (),
+    accept_changes: bool | None = None,
 ) -> Path:
     """Run on in the folder of an interrupted run.
 
-    Raises RunError where an input has changed since it began.
+    free: dotted keys of settings that may change. accept_changes: whether others, and other inputs, are taken
+    and recorded in provenance.json; None where nobody can be asked. Raises RunError that names the first
+    change where they are not.
     """
     with RunFolder(path) as folder:
-        _check_same(inputs, path / "provenance.json")
+        _check_same(path, inputs, free=free, accept_changes=accept_changes)
         return run(config, folder)
 
 
-def _check_same(inputs: Inputs, provenance_path: Path) -> None:
-    try:
-        expected = json.loads(provenance_path.read_text(encoding="utf-8"))["inputs"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"cannot read {provenance_path}: expected `inputs`; {error}") from error
-    if set(expected) != set(inputs):
+def _check_same(path: Path, inputs: Inputs, *, free: Sequence[str], accept_changes: bool | None) -> None:
+    facts = read_sealed_json(path / _PROVENANCE)
+    then, now = facts.get("config"), read_config_file(path / "config.json")
+    files = facts.get("inputs")
+    if not isinstance(files, dict):
+        raise RunError(f"{path / _PROVENANCE} is damaged: expected `inputs`; got none; {REMEDY}")
+    digests = _digests(inputs)
+    if then is None:  # of an older version, which noted fewer inputs, and no settings
+        digests = {key: digest for key, digest in digests.items() if key in files}
+    settings = {} if then is None else _differences(then, now, ignored=free)
+    others = _differences(files, digests, ignored=())
+    if not settings and not others:
+        return
+    if accept_changes:
+        change = {
+            "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            "settings": settings,
+            "inputs": others,
+        }
+        known = {} if then is None else {"config": now}
+        changes = [*facts.get("changes", ()), change]
+        seal_json(path / _PROVENANCE, {**facts, **known, "inputs": digests, "changes": changes})
+        return
+    hint = "" if accept_changes is None else "; --accept-changes resumes nevertheless, and records the change"
+    for key, (old, new) in settings.items():
         raise RunError(
-            f"inputs have changed since the run began: expected {', '.join(sorted(expected)) or 'none'}; "
-            f"got {', '.join(sorted(inputs)) or 'none'}"
+            f"{path / 'config.json'} has changed since the run began: `{key}`: expected {json.dumps(old)}; "
+            f"got {json.dumps(new)}{hint}"
         )
+    key, (old, new) = next(iter(others.items()))
+    if old is None or new is None:
+        raise RunError(
+            f"inputs have changed since the run began: `{key}`: expected {_file(old)}; got {_file(new)} "
+            f"(files are looked for in the folder that the run is resumed from){hint}"
+        )
+    raise RunError(
+        f"`{key}`: {inputs[key]} has changed since the run began: expected SHA-256 {old}; got {new}{hint}"
+    )
+
+
+def _file(digest: str | None) -> str:
+    return "no file" if digest is None else f"a file with SHA-256 {digest}"
+
+
+def _digests(inputs: Inputs) -> dict[str, str]:
+    found = {}
     for key, path in inputs.items():
-        if (got := file_sha256(path)) != expected[key]:
-            raise RunError(
-                f"`{key}`: {path} has changed since the run began: expected SHA-256 {expected[key]}; "
-                f"got {got}"
-            )
+        try:
+            found[key] = file_sha256(path)
+        except OSError as error:
+            raise RunError(f"`{key}`: cannot read {path}: {error.strerror or error}") from error
+    return found

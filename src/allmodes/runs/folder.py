@@ -9,6 +9,8 @@ from typing import Any, final
 
 from allmodes.errors import RunError
 from allmodes.runs.files import remove_temporary_files, write_text
+from allmodes.runs.lines import BadLineError, json_object
+from allmodes.runs.seals import REMEDY, GrowingFiles, Mark
 
 
 @final
@@ -22,10 +24,12 @@ class RunFolder:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoint_path = path / "checkpoint.safetensors"
+        self._logs = GrowingFiles(path, ("metrics.jsonl", "timing.jsonl", "samples.jsonl"))
+        self._is_ours = False
 
     def __enter__(self) -> "RunFolder":
         lock = self.path / ".lock"
-        is_ours = lock.exists()
+        self._is_ours = lock.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
@@ -36,7 +40,7 @@ class RunFolder:
         except OSError as error:
             os.close(self._lock)
             raise RunError(f"run folder {self.path} is in use by another process") from error
-        if is_ours:
+        if self._is_ours:
             remove_temporary_files(self.path)
         return self
 
@@ -59,16 +63,40 @@ class RunFolder:
             raise RunError(f"cannot write {path}: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut off is left out."""
+        """The rows of metrics.jsonl; a last line that a kill cut off is left out.
+
+        Raises RunError for any other line that is no row.
+        """
         if not self.metrics_path.exists():
             return []
+        try:
+            lines = self.metrics_path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise RunError(f"cannot read {self.metrics_path}: {error.strerror or error}") from error
         rows = []
-        for line in self.metrics_path.read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break  # only the last line can be cut off: lines are appended in order
+                rows.append(json_object(line, is_first=False))
+            except BadLineError as error:
+                if number < len(lines):
+                    what = f"line {number} is {error}; expected an object of JSON"
+                    raise RunError(f"{self.metrics_path} is damaged: {what}; {REMEDY}") from error
+                break
         return rows
+
+    def mark_logs(self) -> dict[str, Mark]:
+        """Force metrics, timings and samples to disk; their sizes and checksums, for a checkpoint to hold."""
+        return self._logs.mark()
+
+    def restore_logs(self, marks: Mapping[str, Mark]) -> None:
+        """Check that metrics, timings and samples begin as a checkpoint says, and cut the rest.
+
+        marks: {} for a run without a checkpoint, which begins again. Raises RunError for damage, and for
+        files of these names in a folder that no run has used yet.
+        """
+        if not self._is_ours and (found := self._logs.existing()):
+            raise RunError(f"{found[0]} is no file of this run: choose another folder")
+        self._logs.restore(marks)
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Rewrite metrics.jsonl with the rows that `keep` accepts: a resumed run repeats the others."""

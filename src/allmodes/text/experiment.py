@@ -98,15 +98,15 @@ def new_training(config: TextConfig, out: Path) -> Path:
     return start_experiment(config, out, inputs=_inputs(config), run=_run)
 
 
-def resume_training(path: Path) -> Path:
+def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
     """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
 
-    Raises `ConfigError` when the folder holds no run, and `RunError` when a local model or the prompts are
-    others than they were: another base, another judge or another task would be another run.
+    Raises `ConfigError` when the folder holds no run, and `RunError` when a setting, a local model or the
+    prompts are others than they were, unless such changes are accepted; they are recorded.
     """
     config = saved_config(TextConfig, path)
     check_training(config)
-    return resume_experiment(config, path, inputs=_inputs(config), run=_run)
+    return resume_experiment(config, path, inputs=_inputs(config), run=_run, accept_changes=accept_changes)
 
 
 def _resolved(model: str) -> str:

@@ -1,6 +1,7 @@
 """The files that decide what an oracle says."""
 
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from allmodes.errors import AllmodesWarning, ConfigError, shown
 from allmodes.runs.oracle_config import (
     DockingComponent,
     ExternalDockingComponent,
+    FunctionComponent,
     OracleConfig,
     ProcessComponent,
     RetrosynthesisComponent,
@@ -35,7 +37,48 @@ def oracle_inputs(oracle: OracleConfig) -> dict[str, Path]:
 
             found.setdefault(f"{component.name}.stock", shipped_stock())
             found.setdefault(f"{component.name}.templates", shipped_templates())
+        elif isinstance(component, FunctionComponent):
+            module = component.function.partition(":")[0]
+            found |= {f"{component.name}.function/{name}": file for name, file in _module_files(module)}
+        elif isinstance(component, ProcessComponent | ExternalDockingComponent):
+            found |= {
+                f"{component.name}.command.{number}": file
+                for number, word in enumerate(component.command)
+                if (file := _command_file(word, is_program=number == 0)) is not None
+            }
     return found
+
+
+def _command_file(word: str, *, is_program: bool) -> Path | None:
+    """The file that a word of a command names, if any: an interpreter that the shell finds is none."""
+    path = Path(word)
+    if is_program and path.name == word:
+        return None
+    try:
+        return path.absolute() if path.is_file() else None
+    except (OSError, ValueError):  # too long for a path, or with a zero byte
+        return None
+
+
+def _module_files(module: str) -> list[tuple[str, Path]]:
+    """The source of a user's module, and of all modules of the package that it is in.
+
+    It is looked for where the oracle's worker imports it from, and not imported here.
+    """
+    top, *rest = module.split(".")
+    for folder in ("", *sys.path):
+        root = Path(folder).absolute()
+        if (root / top / "__init__.py").is_file():
+            installed = {"site-packages", "dist-packages"} & set(root.parts)
+            files = [_source(root.joinpath(top, *rest))] if installed else sorted((root / top).rglob("*.py"))
+            return [(file.relative_to(root).as_posix(), file) for file in files if file.is_file()]
+        if (root / f"{top}.py").is_file():
+            return [(f"{top}.py", root / f"{top}.py")]
+    return []  # compiled, packed, or not there at all, which its import says
+
+
+def _source(module: Path) -> Path:
+    return module / "__init__.py" if module.is_dir() else module.with_name(f"{module.name}.py")
 
 
 def check_oracle_files(oracle: OracleConfig) -> None:
