@@ -33,10 +33,9 @@ CREATE TABLE IF NOT EXISTS evaluations (
     digest TEXT                     -- checksum of all but the penalised reward, and of that; NULL of old
 )
 """
-_DIGEST_LENGTH = 16
 _PUT = "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_PENALISE = f"""
-UPDATE evaluations SET penalised_reward = ?, digest = substr(digest, 1, {_DIGEST_LENGTH}) || ? WHERE call = ?
+_PENALISE = """
+UPDATE evaluations SET penalised_reward = ?, digest = substr(digest, 1, 16) || ? WHERE call = ?
 """
 
 
@@ -219,7 +218,7 @@ def _digest(values: Sequence[Any]) -> str:
 
 def _hash(*values: Any) -> str:
     text = json.dumps(values).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=_DIGEST_LENGTH // 2).hexdigest()
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def read_ledger(path: Path, *, calls: int | None = None) -> list[LedgerRow]:
