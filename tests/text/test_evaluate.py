@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from allmodes.audit.logs.reading import Reading
 from allmodes.errors import InputError, RunError
 from allmodes.metrics import (
     answer_entropy,
@@ -36,7 +37,7 @@ from allmodes.metrics import (
 from allmodes.metrics.text import words
 from allmodes.text import measures
 from allmodes.text.evaluate import evaluate_file
-from allmodes.text.generations import index_file, read_prompts
+from allmodes.text.generations import samples_of
 from allmodes.text.measures import load_tokeniser, short_answer_classes, stand_in_embeddings
 
 Row = dict[str, Any]
@@ -372,23 +373,24 @@ def test_bad_lines_are_counted_by_kind_with_the_first_of_each(tmp_path: Path) ->
         ("not JSON", b'{"prompt": ' + b"9" * 5000 + b"}"),
         ("not an object", b"[1, 2]"),
         ("not UTF-8", b'{"prompt": "\xff"}'),
-        ("`prompt` is missing", b'{"response": "r"}'),
-        ("`prompt` is missing", b'{"prompt": null, "response": "r"}'),
-        ("`prompt` is not a string or a whole number", b'{"prompt": true, "response": "r"}'),
+        ("`prompt` is NaN", b'{"prompt": NaN, "response": "r"}'),
+        (
+            "`prompt` is neither a text nor a number",
+            b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b', "response": "r"}',
+        ),
         ("`response` is missing", b'{"prompt": 1}'),
-        ("`response` is not a string", b'{"prompt": 1, "response": 3}'),
+        ("`response` is neither a text nor a conversation", b'{"prompt": 1, "response": 3}'),
         ("`reward` is NaN or infinite", b'{"prompt": 1, "response": "r", "reward": NaN}'),
         ("`reward` is NaN or infinite", b'{"prompt": 1, "response": "r", "reward": -Infinity}'),
         (
             "`reward` is NaN or infinite",
             b'{"prompt": 1, "response": "r", "reward": 1' + b"0" * 400 + b"}",
         ),
-        ("`reward` is not a number", b'{"prompt": 1, "response": "r", "reward": "1"}'),
-        ("`reward` is not a number", b'{"prompt": 1, "response": "r", "reward": true}'),
+        ("`reward` is not a number", b'{"prompt": 1, "response": "r", "reward": "high"}'),
         ("`score` is not a number", b'{"prompt": 1, "response": "r", "score": []}'),
-        ("`answer` is neither a string nor null", b'{"prompt": 1, "response": "r", "answer": 4}'),
-        ("`correct` is neither true, false nor null", b'{"prompt": 1, "response": "r", "correct": 1}'),
-        ("`method` is neither a string nor null", b'{"prompt": 1, "response": "r", "method": 1}'),
+        ("`correct` is neither true nor false", b'{"prompt": 1, "response": "r", "correct": 0.5}'),
+        ("`prompt` is missing", b'{"response": "r"}'),
+        ("`prompt` is missing", b'{"prompt": null, "response": "r"}'),
     ]
     lines = [GOOD.encode(), b"", *[line for _, line in bad], b"  ", GOOD.encode()]
     path = tmp_path / "g.jsonl"
@@ -400,7 +402,26 @@ def test_bad_lines_are_counted_by_kind_with_the_first_of_each(tmp_path: Path) ->
     assert result["bad_lines"] == expected
     assert result["generations"] == 2
     assert result["lines"] == len(bad) + 2
-    assert f"{len(bad)} bad lines left out: not JSON: 3, first on line 3; not an object: 1, first" in printed
+    assert f"{len(bad)} samples left out: not JSON: 3, first at line 3; not an object: 1, first" in printed
+
+
+def test_what_used_to_be_left_out_is_read(tmp_path: Path) -> None:
+    """Truth values as rewards, whole numbers as answers and methods, 1.0 for true, and messages."""
+    rows: list[Row] = [
+        {"prompt": [{"role": "user", "content": "q"}], "response": "a", "reward": True, "outcome": 4,
+         "correct": 1.0, "method": 1},
+        {"prompt": "q", "completion": [{"role": "assistant", "content": "b"}], "reward": False, "outcome": 5,
+         "correct": 0, "method": 1},
+    ]  # fmt: skip
+    result, _ = evaluate(write(tmp_path / "g.jsonl", rows[:1]))
+    assert (result["generations"], result["bad_lines"]) == (1, {})
+    rows[1]["response"] = rows[1].pop("completion")
+    result, _ = evaluate(write(tmp_path / "g.jsonl", rows))
+    (method,) = result["methods"]
+    assert (method["method"], method["prompts"], method["generations"]) == ("1", 1, 2)
+    means = {name: cell["mean"] for name, cell in method["metrics"].items()}
+    assert (means["reward"], means["pass@1"], means["distinct_classes"]) == (0.5, 0.5, 2)
+    assert means["answer_entropy"] == pytest.approx(math.log(2))
 
 
 def test_a_line_that_is_cut_off(tmp_path: Path) -> None:
@@ -420,36 +441,27 @@ def test_files_without_a_good_line(tmp_path: Path) -> None:
     path = tmp_path / "g.jsonl"
     for empty in ("", "\n \n"):
         path.write_text(empty)
-        with pytest.raises(InputError, match="expected at least one generation; got an empty file"):
+        with pytest.raises(InputError, match="expected at least one sample; got an empty log"):
             evaluate(path)
     path.write_text("x\n\n{}\ny\n")
     with pytest.raises(InputError) as caught:
         evaluate(path)
     assert str(caught.value) == (
-        f"{path}: expected lines with `prompt` and `response`; got none: "
-        "not JSON: 2, first on line 1; `prompt` is missing: 1, first on line 3"
+        "expected samples; got none that can be used: not JSON: 2, first at line 1; "
+        "`response` is missing: 1, first at line 3"
     )
-    for missing in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(InputError, match="cannot read"):
-            evaluate(missing)
+    with pytest.raises(InputError, match=r"none\.jsonl is not there"):
+        evaluate(tmp_path / "none.jsonl")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="expected files of one of the kinds"):
+        evaluate(tmp_path / "empty")
 
 
 def test_too_many_methods(tmp_path: Path) -> None:
     rows = [{"prompt": 1, "response": "r", "method": f"m{i}"} for i in range(101)]
     assert len(evaluate(write(tmp_path / "g.jsonl", rows[:100]))[0]["methods"]) == 100
-    with pytest.raises(InputError, match="line 101: expected at most 100 methods"):
+    with pytest.raises(InputError, match="expected at most 100 methods; got another, 'm100'"):
         evaluate(write(tmp_path / "g.jsonl", rows))
-
-
-def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
-    path = write(tmp_path / "g.jsonl", made_up(2, 3, seed=0))
-    prompts = index_file(path, advance=lambda read: None).offsets[None]
-    with path.open("a") as file:
-        file.write("{")  # more lines are no harm
-    assert sum(len(rows) for rows in read_prompts(path, prompts, advance=lambda read: None)) == 6
-    path.write_text("\n" + path.read_text()[:200])
-    with pytest.raises(InputError, match="the file changed while it was read, at byte"):
-        list(read_prompts(path, prompts, advance=lambda read: None))
 
 
 def test_memory_holds_one_prompt_and_offsets(tmp_path: Path) -> None:
@@ -461,15 +473,15 @@ def test_memory_holds_one_prompt_and_offsets(tmp_path: Path) -> None:
     size = path.stat().st_size
     read: list[int] = []
     tracemalloc.start()
-    index = index_file(path, advance=read.append)
-    for rows in read_prompts(path, index.offsets[None], advance=read.append):
-        assert len(rows) == 20
-        del rows
+    with samples_of(path, Reading(), advance=read.append) as samples:
+        assert sum(read) == size  # what the progress bars count
+        for rows in samples.prompts(None, advance=read.append):
+            assert len(rows) == 20
+            del rows
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert sum(read) == 2 * size  # what the progress bars count
-    assert index.good_bytes == size
-    assert peak < size / 20
+    assert sum(read) == size + samples.index.good_bytes
+    assert peak < size / 8
 
 
 def test_names_cannot_paint_the_terminal(tmp_path: Path) -> None:
@@ -598,4 +610,4 @@ def test_infinite_rewards_are_left_out_and_counted(tmp_path: Path) -> None:
     path.write_text("\n".join(lines))
     result, printed = evaluate(path)
     assert sum(seen["count"] for seen in result["bad_lines"].values()) == 3
-    assert "3 bad lines left out" in printed
+    assert "3 samples left out" in printed

@@ -33,6 +33,14 @@ class Columns:
     evaluation: Names = None
 
 
+BY_NAME = Columns()
+
+
+def given_columns(columns: Columns) -> dict[str, str]:
+    """Our columns that are named, and theirs."""
+    return {name: value for name, value in vars(columns).items() if value is not None}
+
+
 def audit(
     log: tyro.conf.Positional[Path | None] = None,
     *,
@@ -51,7 +59,7 @@ def audit(
     group_size: int | None = None,
     max_tokens: int | None = None,
     format: Format | None = None,  # noqa: A002
-    columns: Columns = Columns(),
+    columns: Columns = BY_NAME,
     rewards: dict[str, float] | None = None,
     outcome_pattern: str | None = None,
     model: str | None = None,
@@ -118,7 +126,7 @@ def audit(
     settings = {name: value for name, value in given.items() if value is not None}
     reading = Reading(
         format=format,
-        columns={name: value for name, value in vars(columns).items() if value is not None},
+        columns=given_columns(columns),
         rewards=rewards,
         outcome_pattern=outcome_pattern,
         fill=None

@@ -5,6 +5,9 @@ from typing import Literal
 
 import tyro
 
+from allmodes.cli.audit import BY_NAME, Columns, given_columns
+from allmodes.runs.audit_choices import Format
+
 
 def target(
     file: tyro.conf.Positional[Path],
@@ -77,22 +80,34 @@ def evaluate(
     embedder: str | None = None,
     vocabulary_size: int = 50257,
     baseline: str | None = None,
+    format: Format | None = None,  # noqa: A002
+    columns: Columns = BY_NAME,
+    rewards: dict[str, float] | None = None,
+    outcome_pattern: str | None = None,
 ) -> None:
-    """Quality and diversity of generations, with errors over prompts, from a JSONL of any model's samples.
+    """Quality and diversity of generations, with errors over prompts, from anybody's file of samples.
 
-    A line holds prompt and response, and where known reward, score, answer (null: invalid), correct, method.
+    A file is JSON Lines, JSON, CSV or Parquet with a row a sample or a prompt, or a folder of such files, in
+    the columns that `allmodes audit` reads: prompt and response, and where known reward, score, outcome
+    (null: invalid), correct, method.
 
     Args:
-        file: the JSONL file.
+        file: the file or folder.
         out: folder for evaluation.json; without it the report is printed alone.
         k: the k of pass@k and max@k; powers of two by default.
         tokenizer: a tokenizer.json, or a folder that holds one, for the n-grams; words by default.
         embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed characters.
         vocabulary_size: V of the expectation-adjusted distinct n-grams.
         baseline: the method that all others are compared with; the first of the file by default.
+        format: whose file it is; recognised by its columns by default.
+        columns: what the file calls our columns.
+        rewards: the columns that the reward is the sum of, with their weights: NAME WEIGHT ...; none without.
+        outcome_pattern: regular expression whose first group in a response is its outcome; it has 5 seconds
+            for each.
     """
     from rich.console import Console
 
+    from allmodes.audit.logs.reading import Reading
     from allmodes.text.evaluate import evaluate_file
 
     evaluate_file(
@@ -103,5 +118,8 @@ def evaluate(
         embedder=embedder,
         vocabulary_size=vocabulary_size,
         baseline=baseline,
+        reading=Reading(
+            format=format, columns=given_columns(columns), rewards=rewards, outcome_pattern=outcome_pattern
+        ),
         console=Console(),
     )

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from allmodes.audit.logs.reading import Reading
 from allmodes.errors import InputError
 from allmodes.metrics import (
     answer_entropy,
@@ -33,7 +34,7 @@ from allmodes.runs.files import write_text
 from allmodes.runs.progress import progress_bar
 from allmodes.runs.words import shown_name
 from allmodes.text.evaluation_table import NEEDS, place, print_evaluation, shown_method
-from allmodes.text.generations import Generation, Index, index_file, read_prompts
+from allmodes.text.generations import Generation, Index, samples_of
 from allmodes.text.measures import (
     STAND_IN,
     Embed,
@@ -43,6 +44,7 @@ from allmodes.text.measures import (
     short_answer_classes,
 )
 
+_READING = Reading()
 _MOST_EMBEDDED = 2048  # generations of a prompt: eigenvalues take the cube of it
 Values = dict[str, float]
 
@@ -68,21 +70,22 @@ def evaluate_file(
     vocabulary_size: int,
     console: Console,
     baseline: str | None = None,
+    reading: Reading = _READING,
 ) -> dict[str, Any]:
     """Evaluate generations, print the table, write evaluation.json below `out` unless that is None.
 
-    path: JSON Lines, one object a generation. `prompt` (string or whole number) and `response` (string) are
-    needed; `reward` and `score` (numbers), `answer` (string, or null where none could be parsed), `correct`
-    (bool) and `method` (string) may be there. The lines of a prompt need not be adjacent: the file is read
-    twice, and memory holds byte offsets and the lines of one prompt. Bad lines are counted and left out.
+    path: a file or folder of samples, as `allmodes audit` reads it; `reading` says how. `response` is needed;
+    `prompt`, `reward`, `score`, `outcome` (null where none could be parsed), `correct` and `method` may be
+    there. The samples of a prompt need not be adjacent: memory holds a few numbers of each, and the samples
+    of one prompt. What cannot be used is counted and left out.
 
     ks: of pass@k and max@k; None is powers of two. tokenizer: tokenizer.json for EAD, or its folder; None
     takes words and punctuation marks. embedder: sentence-transformers model, "stand-in", or None for none.
     baseline: the method that the table compares all others with; None is the first of the file.
 
     Every metric is computed per prompt, then averaged over prompts; sem is the bootstrap's over prompts.
-    Returns what evaluation.json holds; NaN is None. Raises InputError for wrong arguments or a file without a
-    good line, and RunError where `out` cannot be written.
+    Returns what evaluation.json holds; NaN is None. Raises InputError for wrong arguments or a log without a
+    sample, and RunError where `out` cannot be written.
     """
     if ks is not None and (not ks or min(ks) < 1):
         raise InputError(f"`ks` must be whole numbers from 1; got {list(ks)}")
@@ -100,7 +103,7 @@ def evaluate_file(
         embed=embed,
         ks=None if ks is None else tuple(sorted(set(ks))),
     )
-    index, columns = _measure_file(path, measures)
+    index, columns = _measure_file(path, reading, measures)
     reference = _baseline(baseline, list(columns))
     methods = {
         method: {name: _mean(values) for name, values in column.items()} for method, column in columns.items()
@@ -112,6 +115,7 @@ def evaluate_file(
         "bad_lines": {
             kind: {"count": seen.count, "first_line": seen.first_line} for kind, seen in index.bad.items()
         },
+        "remarks": list(index.remarks),
         "methods": [
             {"method": method, **_counts(index, method), "metrics": metrics}
             for method, metrics in methods.items()
@@ -128,7 +132,7 @@ def evaluate_file(
         },
         "notes": _notes(index, embedder if measures.embed is not None else None),
     }
-    print_evaluation(result, index.bad, console)
+    print_evaluation(result, index.left_out, console)
     if out is not None:
         file = out / "evaluation.json"
         write_text(file, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -197,22 +201,22 @@ def _ks(count: int, ks: tuple[int, ...] | None) -> list[int]:
 
 
 def _measure_file(
-    path: Path, measures: Measures
+    path: Path, reading: Reading, measures: Measures
 ) -> tuple[Index, dict[str | None, dict[str, "array[float]"]]]:
     """The index, and one value a prompt of every metric, by method."""
     columns: dict[str | None, dict[str, array[float]]] = {}
     with progress_bar() as progress:
         size = path.stat().st_size if path.is_file() else None
-        reading = progress.add_task("reading", total=size, note="", unit="bytes")
-        index = index_file(path, advance=lambda read: progress.advance(reading, read))
-        measuring = progress.add_task("measuring", total=index.good_bytes, note="", unit="bytes")
-        for method, prompts in index.offsets.items():
-            column = columns.setdefault(method, defaultdict(lambda: array("d")))
-            note = "" if method is None else shown_name(method)
-            progress.update(measuring, note=note)
-            for rows in read_prompts(path, prompts, advance=lambda read: progress.advance(measuring, read)):
-                for name, value in measure_prompt(rows, measures).items():
-                    column[name].append(value)
+        first = progress.add_task("reading", total=size, note="", unit="bytes")
+        with samples_of(path, reading, advance=lambda read: progress.advance(first, read)) as samples:
+            index = samples.index
+            measuring = progress.add_task("measuring", total=index.good_bytes, note="", unit="bytes")
+            for method in index.offsets:
+                column = columns.setdefault(method, defaultdict(lambda: array("d")))
+                progress.update(measuring, note="" if method is None else shown_name(method))
+                for rows in samples.prompts(method, advance=lambda read: progress.advance(measuring, read)):
+                    for name, value in measure_prompt(rows, measures).items():
+                        column[name].append(value)
     return index, {method: _in_order(column) for method, column in columns.items()}
 
 

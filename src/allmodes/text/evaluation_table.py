@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from allmodes.runs.lines import BadLines, bad_in_words
-from allmodes.runs.words import p_in_digits, shown_name
+from allmodes.runs.words import p_in_digits, plural, shown_name
 
 NEEDS = {
     "reward": "`reward`",
@@ -31,7 +30,7 @@ def place(name: str) -> tuple[int, int]:
     return list(NEEDS).index(f"{family}@k" if k else family), int(k or 0)
 
 
-def print_evaluation(result: dict[str, Any], bad: dict[str, BadLines], console: Console) -> None:
+def print_evaluation(result: dict[str, Any], left_out: str, console: Console) -> None:
     """How much was read and left out, the table, and what is to be known of it."""
     methods = result["methods"]
     shown = _distinct([row["method"] for row in methods])
@@ -40,9 +39,12 @@ def print_evaluation(result: dict[str, Any], bad: dict[str, BadLines], console: 
         console.print(
             Text(f"{name}{row['generations']:,} generations of {row['prompts']:,} prompts"), soft_wrap=True
         )
-    if bad:
-        number = sum(seen.count for seen in bad.values())
-        words_ = f"{number:,} bad line{'s' * (number > 1)} left out: {bad_in_words(bad)}"
+    console.print(
+        Text(shown_name(f"Read as: {' '.join(result['remarks'])}", 2000), style="dim"), soft_wrap=True
+    )
+    if left_out:
+        number = sum(kind["count"] for kind in result["bad_lines"].values())
+        words_ = f"{plural(number, 'sample')} left out: {left_out}"
         console.print(Text(words_, style="yellow"), soft_wrap=True)
     console.print(_table(result, shown))
     if len(methods) > 1:

@@ -1,27 +1,21 @@
-"""A file of generations, JSON Lines of any length: indexed once, then read one prompt at a time."""
+"""The samples of a log, one prompt at a time: read once, and kept in a temporary file."""
 
-import hashlib
 import json
+import math
+import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, cast, final
 
-from allmodes.errors import InputError
-from allmodes.runs.lines import (
-    BadLineError,
-    BadLines,
-    bad_in_words,
-    count_bad,
-    json_object,
-    kind_of,
-    lines_of,
-    number_or_none,
-    open_seekable,
-    string_or_none,
-    whole_text,
-)
+from allmodes.audit.logs.columns import Log
+from allmodes.audit.logs.formats import Mapped
+from allmodes.audit.logs.reading import Reading, read_samples
+from allmodes.audit.logs.values import key_of, number_of, reward_of, text_of, truth_or_none
+from allmodes.errors import InputError, RunError
+from allmodes.runs.lines import BadLineError, BadLines, whole_text
 
 MOST_METHODS = 100
 
@@ -29,7 +23,7 @@ MOST_METHODS = 100
 @final
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """One line; None stands for what it does not give. With `has_answer` an `answer` of None is invalid."""
+    """One sample; None stands for what it does not give. With `has_answer` an `answer` of None is invalid."""
 
     response: str
     reward: float | None
@@ -42,114 +36,144 @@ class Generation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Where the lines of each prompt stand.
+    """Where the samples of each prompt stand.
 
-    offsets: for each method (None: lines without one) and prompt (a digest) the byte offsets of its lines,
-    methods and prompts in the order of their first line. lines: all that are not blank. good_bytes: of the
-    lines that `offsets` has.
+    offsets: for each method (None: samples without one) and prompt (a number) the places of its samples in
+    the temporary file; methods and prompts in the order of their first sample. lines: all samples that were
+    read. bad: those that were left out, by kind; left_out: the same in words. good_bytes: of the samples that
+    `offsets` has. remarks: on how the log was read.
     """
 
-    offsets: dict[str | None, dict[bytes, "array[int]"]]
+    offsets: dict[str | None, dict[int, "array[int]"]]
     bad: dict[str, BadLines]
+    left_out: str
     lines: int
     good_bytes: int
+    remarks: tuple[str, ...]
 
 
-def index_file(path: Path, *, advance: Callable[[int], object]) -> Index:
-    """Read every line once; keep byte offsets, not text.
+@final
+class Samples:
+    """All samples of a log in a temporary file. index: where those of each prompt stand."""
 
-    `advance` is given the bytes that were read since its last call. Bad lines are counted by kind and left
-    out. Raises InputError for a file that cannot be read or sought in, that holds no good line, or more than
-    100 methods.
-    """
-    offsets: dict[str | None, dict[bytes, array[int]]] = {}
-    bad: dict[str, BadLines] = {}
-    lines = position = told = good_bytes = 0
-    with open_seekable(path) as handle:
-        for number, line in enumerate(lines_of(path, handle), start=1):
-            start, position = position, position + len(line)
-            if position - told >= 2**20:
-                advance(position - told)
-                told = position
-            if not line.strip():
-                continue
-            lines += 1
-            try:
-                row = json_object(line, is_first=start == 0)
-                key, method = _key(row), string_or_none(row, "method")
-                _generation(row)
-            except BadLineError as error:
-                count_bad(bad, kind_of(error, line), number)
-                continue
-            offsets.setdefault(method, {}).setdefault(key, array("q")).append(start)
-            good_bytes += len(line)
-            if len(offsets) > MOST_METHODS:
-                raise InputError(
-                    f"{path}, line {number}: expected at most {MOST_METHODS} methods; got another; "
-                    "does `method` name one?"
-                )
-    advance(position - told)
-    if lines == 0:
-        raise InputError(f"{path}: expected at least one generation; got an empty file")
-    if not offsets:
-        raise InputError(
-            f"{path}: expected lines with `prompt` and `response`; got none: {bad_in_words(bad)}"
+    def __init__(self, index: Index, handle: BinaryIO, *, has_answers: bool) -> None:
+        self.index, self._handle, self._has_answers = index, handle, has_answers
+
+    def prompts(self, method: str | None, *, advance: Callable[[int], object]) -> Iterator[list[Generation]]:
+        """The samples of one prompt of a method after another, each in the order of the log.
+
+        advance: told the bytes of a prompt when it is done with.
+        """
+        for offsets in self.index.offsets[method].values():
+            lines = [self._line(offset) for offset in offsets]
+            yield [self._generation(json.loads(line)) for line in lines]
+            advance(sum(map(len, lines)))
+
+    def _line(self, offset: int) -> bytes:
+        self._handle.seek(offset)
+        return self._handle.readline()
+
+    def _generation(self, values: list[Any]) -> Generation:
+        response, reward, score, has_answer, answer, correct = values
+        has_answer = has_answer and self._has_answers
+        return Generation(
+            response=response,
+            reward=reward,
+            score=score,
+            has_answer=has_answer,
+            answer=answer if has_answer else None,
+            correct=correct,
         )
-    return Index(offsets=offsets, bad=bad, lines=lines, good_bytes=good_bytes)
 
 
-def read_prompts(
-    path: Path, prompts: dict[bytes, "array[int]"], *, advance: Callable[[int], object]
-) -> Iterator[list[Generation]]:
-    """The generations of one prompt after another, each in the order of the file.
+@contextmanager
+def samples_of(path: Path, reading: Reading, *, advance: Callable[[int], object]) -> Iterator[Samples]:
+    """Read a log once, and keep its samples where those of a prompt are soon found; memory holds offsets.
 
-    Raises InputError where the file is no longer the one that was indexed.
+    A sample without a response, or with a method, a score or a truth value that is none, is left out and
+    counted. advance: told what has been read since its last call. Raises InputError for a log that cannot be
+    read, that has no sample, or more than 100 methods; RunError where the temporary file cannot be written.
     """
-    with open_seekable(path) as handle:
-        position = 0
-        for offsets in prompts.values():
-            rows: list[Generation] = []
-            read = 0
-            for offset in offsets:
-                if offset != position:  # seeking drops what is buffered
-                    handle.seek(offset)
-                try:
-                    line = handle.readline()
-                    rows.append(_generation(json_object(line, is_first=offset == 0)))
-                except (OSError, BadLineError) as error:
-                    raise InputError(
-                        f"{path}: the file changed while it was read, at byte {offset}"
-                    ) from error
-                position = offset + len(line)
-                read += len(line)
-            yield rows
-            advance(read)
+    source = reading.open(path)
+    mapped = reading.mapped(source, needs_reward=False)
+    with tempfile.TemporaryFile() as file:
+        written = _Written(cast(BinaryIO, file))
+        try:
+            log = read_samples(
+                source,
+                mapped,
+                convert=lambda row: _checked(mapped, row),
+                kept=written.add,
+                largest=math.inf,
+                advance=advance,
+            )
+            file.flush()
+        except OSError as error:
+            raise RunError(f"cannot write a temporary file: {error.strerror or error}") from error
+        yield Samples(written.index(log), written.handle, has_answers=log.outcomes is not None)
 
 
-def _key(row: dict[str, Any]) -> bytes:
-    """A digest of the prompt, so that long prompts take no memory; 1 and "1" are two prompts."""
-    prompt = row.get("prompt")
-    if prompt is None:
-        raise BadLineError("`prompt` is missing")
-    if isinstance(prompt, bool) or not isinstance(prompt, str | int):
-        raise BadLineError("`prompt` is not a string or a whole number")
-    return hashlib.blake2b(json.dumps(prompt).encode(), digest_size=16).digest()
-
-
-def _generation(row: dict[str, Any]) -> Generation:
-    response = row.get("response")
-    if response is None:
+def _checked(mapped: Mapped, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row in our columns, also in those that an evaluation alone looks at. Raises BadLineError."""
+    ours = dict(mapped.convert(row))
+    if ours.get("response") is None:
         raise BadLineError("`response` is missing")
-    if not isinstance(response, str):
-        raise BadLineError("`response` is not a string")
-    correct = row.get("correct")
-    if correct is not None and not isinstance(correct, bool):
-        raise BadLineError("`correct` is neither true, false nor null")
-    return Generation(
-        response=whole_text(response),
-        reward=number_or_none(row, "reward"),
-        score=number_or_none(row, "score"),
-        has_answer="answer" in row,
-        answer=string_or_none(row, "answer"),
-        correct=correct,
-    )
+    method = key_of(ours.get("method"), "method")
+    ours["method"] = None if method is None else text_of(method.value)
+    ours["score"] = number_of(ours.get("score"), "score", largest=math.inf)
+    ours["correct"] = truth_or_none(ours.get("correct"), "correct")
+    return ours
+
+
+@final
+class _Written:
+    """Samples in the order of the log, a line of JSON each, with their offsets and methods."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.handle = handle
+        self._offsets, self._methods = array("q", [0]), array("h")
+        self._names: dict[str | None, int] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One sample."""
+        outcome = key_of(row.get("outcome"), "outcome")
+        values = [
+            whole_text(row["response"]),
+            _or_none(reward_of(row.get("reward"), "reward", largest=math.inf)),
+            _or_none(row["score"]),
+            "outcome" in row,
+            None if outcome is None else text_of(outcome.value),
+            row["correct"],
+        ]
+        line = json.dumps(values).encode() + b"\n"
+        self.handle.write(line)
+        self._offsets.append(self._offsets[-1] + len(line))
+        method = row["method"]
+        self._methods.append(self._names.setdefault(method, len(self._names)))
+        if len(self._names) > MOST_METHODS:
+            raise InputError(
+                f"expected at most {MOST_METHODS} methods; got another, {method!r}: does `method` name one? "
+                "`--columns.method NAME` takes another column"
+            )
+
+    def index(self, log: Log) -> Index:
+        """Where the samples of the log stand; those that were set aside are in the file for nothing."""
+        offsets: dict[str | None, dict[int, array[int]]] = {}
+        names, size = list(self._names), 0
+        numbers = range(len(log)) if log.numbers is None else log.numbers.tolist()
+        for number, prompt in zip(numbers, log.prompts.tolist(), strict=True):
+            own = offsets.setdefault(names[self._methods[number]], {}).setdefault(prompt, array("q"))
+            own.append(self._offsets[number])
+            size += self._offsets[number + 1] - self._offsets[number]
+        return Index(
+            offsets=offsets,
+            bad=log.bad,
+            left_out=log.in_words(log.bad),
+            lines=log.rows,
+            good_bytes=size,
+            remarks=log.remarks,
+        )
+
+
+def _or_none(number: float) -> float | None:
+    return None if number != number else number

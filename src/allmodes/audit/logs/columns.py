@@ -11,6 +11,7 @@ from torch import Tensor
 from allmodes.audit.logs.aside import mixed_columns
 from allmodes.audit.logs.sources import Place
 from allmodes.audit.logs.values import (
+    LARGEST,
     Key,
     digest_of,
     first_bits,
@@ -155,7 +156,9 @@ def selected(log: Log, numbers: Tensor) -> Log:
 class Columns:
     """Arrays that grow, row by row."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest: float = LARGEST) -> None:
+        """largest: reward that is taken, in absolute value."""
+        self._largest = largest
         self._places = array("q")
         self._prompts, self._responses, self._outcomes = _Numbered(), array("q"), _Numbered()
         self._floats = [array("d") for _ in ("reward", *LOGPROBS)]
@@ -169,7 +172,7 @@ class Columns:
         response = row.get("response")
         if response is not None and not isinstance(response, str):
             raise BadLineError("`response` is not a text")
-        reward = reward_of(row.get("reward"), "reward")
+        reward = reward_of(row.get("reward"), "reward", largest=self._largest)
         if response is None and reward != reward and row.get("outcome") is None:
             raise BadLineError("it has no response, outcome or reward")
         floats = [reward, *(logprob_of(row.get(name), name) for name in LOGPROBS)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from allmodes.audit.logs.aside import blocks_of, copies, evaluations, mixed_columns
 from allmodes.audit.logs.columns import Columns, Log, columns_but_step, selected
 from allmodes.audit.logs.sources import Advance, Place, Source
+from allmodes.audit.logs.values import LARGEST
 from allmodes.errors import InputError
 from allmodes.objectives.groups import Groups, group_max, group_min, group_size
 from allmodes.runs.lines import BadLineError, BadLines, count_bad
@@ -32,6 +33,7 @@ def read_log(
     is_trls: bool = False,
     has_advantages: bool = False,
     outcome: str | None = None,
+    largest: float = LARGEST,
     advance: Advance = lambda done: None,
 ) -> Log:
     """Read every row once; malformed ones are counted by kind, named by place, and left out.
@@ -42,10 +44,11 @@ def read_log(
     their rewards differ is none, but the reference's; it is dropped where `outcome` names its column, and
     else remarked on.
 
-    kept: called with each converted row that is well formed, in their order. Raises InputError for a log
+    kept: called with each converted row that is well formed, in their order. largest: reward that is taken,
+    so that sums of squares are finite. Raises InputError for a log
     without rows, or without a row that can be used.
     """
-    columns = Columns()
+    columns = Columns(largest=largest)
     bad: dict[str, BadLines] = {}
     first_places: dict[str, str] = {}
     rows = 0

@@ -10,12 +10,14 @@ from allmodes.audit.logs.filling import FilledSource
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
 from allmodes.audit.logs.sources import Advance, Source, SplitSource, holds_responses, open_source
+from allmodes.audit.logs.values import LARGEST, key_of
 from allmodes.audit.logs.vocabulary import WHOLE, column_of
 from allmodes.runs.audit_choices import Format
 from allmodes.runs.lines import BadLineError
 from allmodes.runs.words import plural
 
 _FIRST = 1000  # rows in which columns are looked for
+_SHORT = 64  # characters, or numbers
 _STRETCH, _STRETCHES = 256, 64  # rows side by side, from all over the log, by which a reward is found
 
 Fill = Callable[[Source, Mapped, Path], FilledSource]
@@ -67,6 +69,7 @@ def read_samples(
     *,
     convert: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
     kept: Callable[[Mapping[str, Any]], object] = lambda row: None,
+    largest: float = LARGEST,
     advance: Advance = lambda done: None,
 ) -> Log:
     """A log in columns, as `read_log` has it; its remarks say how it was read, from the reward on.
@@ -80,6 +83,7 @@ def read_samples(
         is_trls=mapped.format == "trl",
         has_advantages=mapped.has_advantages,
         outcome=mapped.outcome,
+        largest=largest,
         advance=advance,
     )
     aside = [
@@ -99,7 +103,8 @@ def merged_row(source: Source) -> Mapping[str, Any]:
     Of each column the first value that is not null: what a sample has not, programs leave out of its row.
     """
     found: dict[str, Any] = {}
-    for row in first_rows(source):
+    rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
+    for row in islice(rows, _FIRST):
         for name, value in row.items():
             if found.get(name) is None:
                 found[name] = value
@@ -107,13 +112,13 @@ def merged_row(source: Source) -> Mapping[str, Any]:
 
 
 def first_rows(source: Source) -> list[Mapping[str, Any]]:
-    """The first thousand rows that can be read."""
+    """The first thousand rows that can be read, without their long texts."""
     rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
-    return list(islice(rows, _FIRST))
+    return list(map(_without_texts, islice(rows, _FIRST)))
 
 
 def rows_from_all_over(source: Source) -> list[Mapping[str, Any]]:
-    """At most 16,384 rows that can be read, in stretches of 256 that lie evenly over the log."""
+    """At most 16,384 rows, in stretches of 256 that lie evenly over the log, without their long texts."""
     kept: list[list[Mapping[str, Any]]] = []
     spacing = 1
     for number, (_, row) in enumerate(source.rows(advance=lambda done: None)):
@@ -126,5 +131,26 @@ def rows_from_all_over(source: Source) -> list[Mapping[str, Any]]:
                 if stretch % spacing:
                     continue
             kept.append([])
-        kept[-1].append(row)
+        kept[-1].append(_without_texts(row))
     return [row for stretch in kept for row in stretch]
+
+
+def _without_texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with a digest for each text and each object of it that is long, equal for equal ones."""
+    return {name: _short(value) for name, value in row.items()}
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, str | list | dict) or (isinstance(value, str) and len(value) <= _SHORT):
+        return value
+    if (
+        isinstance(value, list)
+        and len(value) <= _SHORT
+        and all(isinstance(one, int | float) for one in value)
+    ):
+        return value
+    try:
+        key = key_of(value, "")
+    except BadLineError:
+        return "?"
+    return None if key is None else f"text {key.digest.hex()}"

@@ -27,8 +27,8 @@ class Key(NamedTuple):
     value: Any
 
 
-def number_of(value: Any, name: str) -> float:
-    """A number, also as a text, NaN for null. Raises BadLineError for anything else."""
+def number_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
+    """A number, also as a text, NaN for null. Raises BadLineError for anything else, or beyond ±largest."""
     if type(value) in _PLAIN and -LARGEST <= value <= LARGEST:  # nearly all, and isinstance takes its time
         return float(value)
     if value is None:
@@ -41,18 +41,18 @@ def number_of(value: Any, name: str) -> float:
     elif isinstance(value, Real | Decimal) and not isinstance(value, bool | int | float):
         value = float(value)  # such as NumPy's
     number = finite_number(value, name)
-    if abs(number) > LARGEST:
-        raise BadLineError(f"`{name}` is beyond ±{LARGEST:g}")
+    if abs(number) > largest:
+        raise BadLineError(f"`{name}` is beyond ±{largest:g}")
     return number
 
 
-def reward_of(value: Any, name: str) -> float:
+def reward_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
     """As `number_of`, and a verifier's true and false are 1 and 0."""
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):  # as tables write them
         return float(value.strip().lower() == "true")
-    return number_of(value, name)
+    return number_of(value, name, largest=largest)
 
 
 def logprob_of(value: Any, name: str) -> float:
@@ -140,8 +140,12 @@ def key_of(value: Any, name: str) -> Key | None:
 
 def name_of(key: Key) -> str:
     """A prompt or an outcome for showing, cut off at 80 characters."""
-    value = key.value
-    return whole_text((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_NAME])
+    return text_of(key.value)[:_NAME]
+
+
+def text_of(value: Any) -> str:
+    """The value of a key as a text."""
+    return whole_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def digest_of(text: str) -> int:
