@@ -173,6 +173,15 @@ def test_residues_at_one_place_without_letters_are_told_by_occupancy() -> None:
     assert chosen([*first, *other])[1] == ["ALA A 2"]
 
 
+def test_an_atom_that_is_written_twice_counts_once_but_names_of_a_ligand_may_repeat() -> None:
+    lines = [line for line in PLAIN if int(line[22:26]) == 3]
+    assert len(chosen([*lines, *lines])[0][0]) == 8
+    ligand = [line[:12] + " C  " + line[16:] for line in ring("UNL", "A", 1, (0, 0, 0))]
+    structure = gemmi.read_pdb_string("\n".join(ligand))
+    keep_one_location(structure[0])
+    assert len(structure[0][0][0]) == 6
+
+
 def test_insertion_codes_and_groups_of_one_number_are_no_alternatives(tmp_path: Path) -> None:
     inserted = [line[:26] + "A" + line[27:] for line in PLAIN if int(line[22:26]) == 2]
     water = [atom_line("O", "HOH", "A", 2, (50, 50, 50), "O")]

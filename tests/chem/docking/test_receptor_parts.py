@@ -243,6 +243,24 @@ def test_a_peptide_beside_a_ligand_is_asked_about_and_may_stay(tmp_path: Path) -
     assert parts.peptides == ("peptide P 1 (4 residues)",)
 
 
+def test_a_peptide_without_a_chain_letter_is_reached(tmp_path: Path) -> None:
+    protein = peptide("GALVKSGALVKS", " ")
+    path = write(tmp_path / "a.pdb", protein, peptide("GALK", " ", shift=8.0))
+    with pytest.raises(InputError, match=r"the chain of a peptide \(''\) .*; there are peptide '' 1 \(4 res"):
+        split(path)
+    parts = split(path, ligand="''")
+    assert parts.ligand is not None
+    assert parts.ligand.size == "4 residues"
+    assert len(parts.monomers) == 12
+
+
+def test_very_many_groups_of_one_name_and_waters_of_any_name_are_counted(tmp_path: Path) -> None:
+    ions = [atom_line("NA", "SOD", "I", n, (3.0 * n, 50.0, 0.0), "NA") for n in range(1, 31)]
+    waters = [atom_line("OH2", "TIP", "W", n, (3.0 * n, 60.0, 0.0), "O") for n in range(1, 31)]
+    parts = split(write(tmp_path / "a.pdb", PROTEIN, ions, waters))
+    assert parts.removed == ("SOD (30)", "water (30)")
+
+
 def test_chains_of_about_one_length_are_all_receptor(tmp_path: Path) -> None:
     """As insulin's two, of 21 and 30 residues."""
     path = write(tmp_path / "a.pdb", PROTEIN, peptide("GALVKSGA", "B", shift=8.0))
@@ -299,7 +317,7 @@ def test_modified_residues_belong_to_their_chain_wherever_they_stand(tmp_path: P
         "SEP A 5",
         "XYZ A 12",
     ]
-    assert parts.replaced == ("MSE A 3 by MET",)
+    assert [str(m) for m in parts.monomers.values() if m.replaced_by == "MET"] == ["MSE A 3"]
     assert parts.ligand is not None
     assert parts.ligand.label == "GLU A 800"
 

@@ -98,6 +98,22 @@ def test_what_is_no_structure_is_refused_in_one_line(text: str, tmp_path: Path) 
     assert "\n" not in str(caught.value)
 
 
+def test_an_occupancy_that_is_no_number_is_one(tmp_path: Path) -> None:
+    lines = [line[:54] + "   nan" + line[60:] for line in PLAIN.splitlines()]
+    (tmp_path / "a.pdb").write_text("\n".join(lines))
+    assert {atom.occ for residue in read_structure(tmp_path / "a.pdb")[0][0][0] for atom in residue} == {1.0}
+
+
+def test_two_copies_under_one_letter_are_two_and_a_residue_in_two_parts_is_one(tmp_path: Path) -> None:
+    lines = PLAIN.splitlines()
+    (tmp_path / "a.pdb").write_text("\n".join([*lines, *lines]))
+    assert len(atoms(tmp_path / "a.pdb")) == 2 * ATOMS
+    other = atom_line("C1", "LIG", "A", 9, (0.0, 0.0, 0.0), "C")
+    (tmp_path / "a.pdb").write_text("\n".join([*lines[:6], other, *lines[6:]]))
+    residues = [r for chain in read_structure(tmp_path / "a.pdb")[0][0] for r in chain]
+    assert [residue.name for residue in residues] == ["ALA", "GLY", "LIG", "SER"]
+
+
 def test_of_several_models_the_first_counts(tmp_path: Path) -> None:
     models = [f"MODEL {n:8d}\n" + "\n".join(peptide("AG", shift=n)) + "\nENDMDL\n" for n in (1, 2, 3)]
     (tmp_path / "a.pdb").write_text("".join(models))

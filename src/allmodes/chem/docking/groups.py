@@ -45,7 +45,7 @@ _LINKS = (("C", "N", 2.0), ("O3'", "P", 2.3), ("O3*", "P", 2.3))  # atoms of two
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Residues that belong together, with the name of their chain: a polymer's, or one by itself."""
 
@@ -74,6 +74,13 @@ class Group:
     def heavy(self) -> list[gemmi.Atom]:
         """Its atoms other than hydrogen."""
         return [atom for residue in self.residues for atom in residue if not atom.is_hydrogen()]
+
+    @property
+    def is_water(self) -> bool:
+        """Whether it is a water under any name: an oxygen, with hydrogens or without."""
+        if self.is_polymer:
+            return False
+        return self.residues[0].is_water() or [atom.element.name for atom in self.heavy] == ["O"]
 
     @property
     def is_metal(self) -> bool:

@@ -142,13 +142,20 @@ def _best_residue(chain: gemmi.Chain, site: _Site, letter: str) -> int:
 
 
 def _keep_atoms(residue: gemmi.Residue, letter: str) -> None:
-    kept = {atom.name for atom in residue if atom.altloc in (_UNNAMED, letter)}
-    for index in reversed(range(len(residue))):
-        atom = residue[index]
-        if atom.altloc not in (_UNNAMED, letter):
+    is_monomer = _is_monomer(residue)
+    names = {atom.name for atom in residue if atom.altloc in (_UNNAMED, letter)}
+    gone, seen = [], set()
+    for index, atom in enumerate(residue):
+        if atom.altloc in (_UNNAMED, letter):
+            # Twice in one place is once too often, but for ligands whose atoms all have one name.
+            keep = not is_monomer or atom.name not in seen
+        else:
             # A side chain of one conformation is completed later. Nobody completes backbones and ligands.
-            if atom.name in kept or (_is_monomer(residue) and atom.name not in ("N", "CA", "C", "O")):
-                del residue[index]
-                continue
-            kept.add(atom.name)
+            keep = atom.name not in names | seen and (not is_monomer or atom.name in ("N", "CA", "C", "O"))
         atom.altloc = _UNNAMED
+        if keep:
+            seen.add(atom.name)
+        else:
+            gone.append(index)
+    for index in reversed(gone):
+        del residue[index]

@@ -5,6 +5,7 @@ AutoDock's atom types and charges. Nothing is looked up on the network: only sta
 """
 
 import io
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 import gemmi
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
 from allmodes.chem.docking.box import MAX_SIDE, PADDING, Box, Vector, ligand_center, size_for
@@ -116,6 +117,7 @@ def prepare_receptor(
         raise InputError(f"{file}: PDBFixer cannot use it; {one_line(error)}") from error
     text, residues, untyped = _type(fixed, parts, file)
     left_out = (*parts.incomplete, *unknown, *untyped)
+    gone = {*unknown, *untyped}
     if not residues:
         raise InputError(f"{file}: expected residues that meeko can type; got none of {', '.join(left_out)}")
     receptor, component = out / "receptor.pdbqt", out / "docking.toml"
@@ -135,8 +137,8 @@ def prepare_receptor(
         chains=parts.chains,
         residues=residues,
         ligand=None if parts.ligand is None else parts.ligand.label,
-        completed=tuple(completed),
-        replaced=(*parts.replaced, *replaced),
+        completed=tuple(words for residue, words in completed.items() if residue not in gone),
+        replaced=tuple(words for residue, words in replaced.items() if residue not in gone),
         metals=tuple(group.label for group in parts.metals),
         peptides=parts.peptides,
         removed=parts.removed,
@@ -145,8 +147,8 @@ def prepare_receptor(
     )
 
 
-def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]:
-    """PDB with all atoms and hydrogens; residues completed, replaced, and those that meeko cannot type."""
+def _fix(parts: Parts, ph: float) -> tuple[str, dict[str, str], dict[str, str], list[str]]:
+    """PDB with all atoms and hydrogens; residues completed and replaced, by name; those without a type."""
     from openmm import Platform
     from openmm.app import Modeller, PDBFile
     from pdbfixer import PDBFixer
@@ -161,7 +163,11 @@ def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]
         parent = _monomer(parts, residue).parent
         if parent in fixer.templates and residue.name not in fixer.templates and residue not in known:
             fixer.nonstandardResidues.append((residue, parent))
-    replaced = [f"{_monomer(parts, residue)} by {name}" for residue, name in fixer.nonstandardResidues]
+    replaced = {str(m): f"{m} by {m.replaced_by}" for m in parts.monomers.values() if m.replaced_by}
+    replaced |= {
+        str(_monomer(parts, residue)): f"{_monomer(parts, residue)} by {name}"
+        for residue, name in fixer.nonstandardResidues
+    }
     state = random.getstate()
     random.seed(_SEED)  # OpenMM starts hydrogens from random places
     try:
@@ -187,7 +193,6 @@ def _fix(parts: Parts, ph: float) -> tuple[str, list[str], list[str], list[str]]
     modeller.delete(bad)
     text = io.StringIO()
     PDBFile.writeFile(modeller.topology, modeller.positions, text, keepIds=True)
-    completed = [words for residue, words in completed.items() if residue not in untyped]
     return text.getvalue(), completed, replaced, untyped
 
 
@@ -206,11 +211,12 @@ def _is_molecule(residue: Any, places: Any) -> bool:
         conformer.SetAtomPosition(index, list(place))
     molecule.AddConformer(conformer)
     try:
-        rdDetermineBonds.DetermineConnectivity(molecule)
-        for atom in molecule.GetAtoms():
-            if atom.GetAtomicNum() == 7 and atom.GetDegree() == 4:
-                atom.SetFormalCharge(1)
-        Chem.SanitizeMol(molecule)
+        with rdBase.BlockLogs():
+            rdDetermineBonds.DetermineConnectivity(molecule)
+            for atom in molecule.GetAtoms():
+                if atom.GetAtomicNum() == 7 and atom.GetDegree() == 4:
+                    atom.SetFormalCharge(1)
+            Chem.SanitizeMol(molecule)
     except ValueError:
         return False
     return True
@@ -247,6 +253,7 @@ def _type(pdb: str, parts: Parts, file: Path) -> tuple[str, int, list[str]]:
     """PDBQT of a PDB with hydrogens, how many residues it holds, and those that meeko could not type."""
     import meeko
 
+    logging.getLogger("meeko").setLevel(logging.ERROR)  # its warnings are about what is listed as left out
     try:
         polymer = meeko.Polymer.from_pdb_string(pdb, allow_bad_res=True)
         text, _ = meeko.PDBQTWriterLegacy.write_string_from_polymer(polymer)

@@ -1,5 +1,6 @@
 """A structure split into polymers, the co-crystallised ligand, metal ions, and what nobody wants."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ TOUCH = 5.0
 REACH = 20.0
 # A peptide of at most so many residues may be a ligand: some 250 heavy atoms.
 MAX_PEPTIDE = 30
+# Groups of one name that are removed are listed one by one up to so many.
+_MANY = 20
 # `--ligand none`: no reference ligand, whatever the file holds.
 NO_LIGAND = "none"
 
@@ -38,7 +41,7 @@ class Parts:
 
     monomers: by the chain and number that residues have in `polymers`, where no two share them. incomplete:
     residues without a backbone, which are left out. peptides: short chains that are part of the receptor.
-    replaced: residues that are standard ones now. removed: everything that is in no other part.
+    removed: everything that is in no other part.
     missing: stretches without coordinates.
     """
 
@@ -50,7 +53,6 @@ class Parts:
     metals: tuple[Group, ...]
     peptides: tuple[str, ...]
     incomplete: tuple[str, ...]
-    replaced: tuple[str, ...]
     removed: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -69,11 +71,11 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
         kept = [polymer for polymer in kept if polymer is not chosen]
         dropped = [polymer for polymer in dropped if polymer is not chosen]
     near = _Nearness(kept, groups, chains)
-    waters = [group for group in groups if not group.is_polymer and group.residues[0].is_water()]
-    others = [group for group in groups if not group.is_polymer and not group.residues[0].is_water()]
+    waters = [group for group in groups if group.is_water]
+    others = [group for group in groups if not group.is_polymer and not group.is_water]
     metals = [group for group in others if group is not chosen and group.is_metal and near.belongs(group)]
     gone = [group for group in others if group is not chosen and group not in metals]
-    removed = [group.label for group in gone]
+    removed = _listed(gone)
     removed += [f"{describe(chain, residue)} (less occupied)" for chain, residue in less_occupied]
     removed += [f"water ({len(waters)})"] if waters else []
     if dropped:
@@ -92,7 +94,6 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
         metals=tuple(metals),
         peptides=tuple(f"{group.label} ({group.size})" for group in _peptides(kept)),
         incomplete=incomplete,
-        replaced=tuple(f"{m} by {m.replaced_by}" for m in monomers.values() if m.replaced_by is not None),
         removed=tuple(dict.fromkeys(removed)),
         missing=tuple(
             f"{count} residues of chain {named_chain(chain)}"
@@ -100,6 +101,15 @@ def split_structure(file: Path, *, ligand: str | None, chains: Sequence[str]) ->
             if chain in in_receptor
         ),
     )
+
+
+def _listed(groups: list[Group]) -> list[str]:
+    """Labels of groups; of very many with one name, as ions around a simulated protein, their number."""
+    counts = Counter(group.name for group in groups)
+    return [
+        group.label if counts[group.name] <= _MANY else f"{group.name} ({counts[group.name]})"
+        for group in groups
+    ]
 
 
 @final
@@ -176,7 +186,7 @@ def _choose(
 ) -> Group | None:
     """The group that `ligand` calls, or the only one that can be meant; of several copies the first."""
     near = _Nearness(kept, groups, chains)
-    others = [group for group in groups if not group.is_polymer and not group.residues[0].is_water()]
+    others = [group for group in groups if not group.is_polymer and not group.is_water]
     if ligand is not None and ligand.lower() == NO_LIGAND:
         return None
     if ligand is not None:
@@ -204,14 +214,14 @@ def _named(
 ) -> Group:
     called = [g for g in others if ligand.upper() in (g.name.upper(), g.label.upper())]
     if not called:
-        called = [
-            group for group in groups if group.is_polymer and ligand in (group.chain or "''", group.label)
-        ]
+        called = [g for g in groups if g.is_polymer and ligand in (g.chain or "''", g.label)]
+        called.sort(key=lambda group: len(group.residues))  # chains may share a name
     if not called:
         there = [*filter(near.belongs, others), *_peptides([g for g in groups if g.is_polymer])]
-        listed = ", ".join(dict.fromkeys(group.label for group in there)) or "no such group"
+        listed = ", ".join(dict.fromkeys(group.label for group in there))
+        instead = f"not {listed}" if listed else "and there is none"
         raise InputError(
-            f"{file}: `--ligand`: expected a group of the kept chains; got {ligand!r}, not {listed}"
+            f"{file}: `--ligand`: expected a group of the kept chains; got {ligand!r}, {instead}"
         )
     if called[0].is_polymer:
         near = _Nearness([g for g in kept if g is not called[0]], called, chains=())

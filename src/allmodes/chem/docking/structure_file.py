@@ -1,5 +1,6 @@
 """PDB and mmCIF files, read into the first model of a gemmi structure."""
 
+import math
 import re
 from itertools import groupby
 from pathlib import Path
@@ -41,6 +42,7 @@ def read_structure(path: Path) -> tuple[gemmi.Structure, int]:
         for residue in chain:
             for atom in residue:
                 _check_place(atom, residue, chain.name, path)
+                atom.occ = atom.occ if math.isfinite(atom.occ) else 1.0
                 if atom.element.name == "D":
                     atom.element = gemmi.Element("H")
                     atom.name = "H" + atom.name[1:] if atom.name.startswith("D") else atom.name
@@ -103,15 +105,14 @@ def _from_pdb(text: str, path: Path) -> gemmi.Structure:
                 columns = _OLD_COLUMNS
             if line[20:22] != chain:
                 chain, place, seen = line[20:22], "", set()
-            if line[22:27] != place:
-                # gemmi would make one residue of those with one number in two copies.
-                if line[22:27] in seen and line[16] == " ":
-                    lines.append("TER")
-                    seen = set()
-                place = line[22:27]
-                seen.add(place)
+            # gemmi would make one residue of those with one number in two copies.
+            if line[22:27] != place and line[16] == " " and line[12:27] in seen:
+                lines.append("TER")
+                seen = set()
+            place = line[22:27]
+            seen.add(line[12:27])
         elif line.startswith("TER"):
-            place, seen = "", set()
+            seen = set()
         lines.append(line)
     # Copies of a chain under one letter are apart in what TER ends.
     return gemmi.read_pdb_string("\n".join(lines), max_line_length=columns, split_chain_on_ter=True)
