@@ -539,7 +539,7 @@ def sha256(text: str) -> str:
 
 
 def test_the_key_is_the_hash_of_all_that_counts(folder: Path) -> None:
-    engines = {p: f"{p} 1.2.3" for p in ("dimorphite_dl", "meeko", "rdkit", "vina")}
+    engines = {p: f"{p} 1.2.3" for p in ("meeko", "rdkit", "vina")}
     by_hand = {
         "revision": 2,
         "settings": {

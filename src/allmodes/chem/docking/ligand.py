@@ -1,25 +1,24 @@
 """From a SMILES to what a docking engine reads: protonated, in three dimensions, as PDBQT.
 
-The steps: one canonical spelling; the likelier state at pH 7.4 of each site that Dimorphite-DL knows, taken
-by itself; RDKit's ETKDGv3 with a fixed seed; UFF; meeko's atom types, charges and torsions. The same molecule
-gives the same PDBQT, whatever its spelling and whatever was prepared before. Macrocycles stay rigid: engines
-other than Vina do not know the atom types of broken ones.
+The steps: one canonical spelling; the likeliest state of acids and bases at pH 7.4; RDKit's ETKDGv3 with a
+fixed seed; UFF; meeko's atom types, charges and torsions. The same molecule gives the same PDBQT, whatever
+its spelling and whatever was prepared before. Macrocycles stay rigid: engines other than Vina do not know the
+atom types of broken ones.
 """
 
 from dataclasses import dataclass
 from typing import Literal, final
 
-import dimorphite_dl
 import meeko
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
+from allmodes.chem.docking.protonation import protonated
 from allmodes.chem.oracles.results import UnscorableError
 
 # meeko sends RDKit's messages to Python's logging when it is imported; failures here are typed instead.
 rdBase.DisableLog("rdApp.*")
 
-PH = 7.4
 EMBEDDING_SEED = 7
 # Attempts of ETKDG, then with random starting coordinates. RDKit's default (10 an atom) can take minutes.
 EMBEDDING_ATTEMPTS = (10, 20)
@@ -91,9 +90,7 @@ def _check(molecule: Chem.Mol, smiles: str) -> None:
 def _protonated(smiles: str, protonation: Protonation) -> str:
     if protonation == "as_written":
         return smiles
-    # With one pH, no spread of pKa and one variant, every site takes the state that is likelier at that pH.
-    states = dimorphite_dl.protonate_smiles(smiles, ph_min=PH, ph_max=PH, precision=0.0, max_variants=1)
-    return Chem.MolToSmiles(_parse(states[0]))
+    return Chem.MolToSmiles(protonated(_parse(smiles)))
 
 
 def _embed(molecule: Chem.Mol, smiles: str) -> None:

@@ -40,8 +40,8 @@ from allmodes.runs.provenance import file_sha256
 # By kind of component, the packages whose versions are part of a result. A user's function or program is not
 # stored at all: it may change behind our back.
 _ENGINES = {
-    "docking": ("dimorphite_dl", "meeko", "rdkit", "vina"),
-    "external_docking": ("dimorphite_dl", "meeko", "rdkit"),
+    "docking": ("meeko", "rdkit", "vina"),
+    "external_docking": ("meeko", "rdkit"),
     "retrosynthesis": ("rdkit", "syntheseus"),
 }
 STORED_KINDS = tuple(_ENGINES)
