@@ -66,6 +66,9 @@ class _StoredDetails(Mapping[str, dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._read())
 
+    def __bool__(self) -> bool:
+        return True  # made for calls that have some, so that asking whether reads nothing
+
     def _read(self) -> dict[str, dict[str, Any]]:
         query = "SELECT details FROM evaluations WHERE call = ?"
         (details,) = _select(self._path, query, lambda _, row: row[0], self._call) or ["{}"]

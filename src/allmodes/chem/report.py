@@ -116,6 +116,7 @@ def _gallery(
         note = (
             f"The best molecule of each circle, best first, among {plural(len(hits), 'distinct hit')}"
             f"{f' of {len(group)} seeds taken together' if len(group) > 1 else ''}."
+            f"{' All hits are in hits.csv, beside this report.' if len(hits) > len(shown) else ''}"
         )
     else:
         order = reward_tensor(rows).argsort(descending=True, stable=True).tolist()

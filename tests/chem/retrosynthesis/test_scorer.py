@@ -80,8 +80,9 @@ def test_a_molecule_of_several_fragments_or_none_has_no_score(small: dict[str, A
     score = make_retrosynthesis_scorer(component(**small))
     for smiles, said in (
         ("CN.Cl", "expected one molecule; got 2"),
-        ("", "got 0"),
+        ("", "expected a molecule; got '': no SMILES"),
         ("C(", "expected a molecule"),
+        ("C" * 20_000, "20,000 characters, more than 4,000"),
     ):
         with pytest.raises(UnscorableError, match=said) as caught:
             score(smiles)
@@ -100,9 +101,9 @@ def test_what_cannot_work_is_said_at_once(tmp_path: Path, small: dict[str, Any])
     assert said == (
         "component 'route': `reactions`: expected classes out of amide coupling, ether formation; got 'amide'"
     )
-    assert "component 'route': `stock`: expected a file" in error_of(**{**small, "stock": "gone.smi"})
+    assert "component 'route': `stock`: cannot read" in error_of(**{**small, "stock": "gone.smi"})
     (tmp_path / "bad.smi").write_text("CC\nC1CC\n")
-    assert "bad.smi: line 2: expected SMILES; got 'C1CC'" in error_of(
+    assert "bad.smi: line 2: expected a molecule; got 'C1CC'" in error_of(
         **{**small, "stock": tmp_path / "bad.smi"}
     )
     assert "component 'route': `templates`: " in error_of(**{**small, "templates": "gone.toml"})

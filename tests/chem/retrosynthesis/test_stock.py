@@ -136,12 +136,14 @@ def test_a_molecule_that_rdkit_cannot_stand_costs_one_entry(tmp_path: Path) -> N
     found = load_stock(write(tmp_path / "long.smi", f"CCO\n{'C' * 20_000}\n{'C' * 600}\nCN\n"))
     assert set(found.entries) == {"CCO", "CN"}
     assert found.left_out == 2
+    assert found.first_left_out == "line 2: 20,000 characters, more than 4,000"
 
 
 def test_a_valence_that_rdkit_does_not_know_costs_one_entry(tmp_path: Path) -> None:
     found = load_stock(write(tmp_path / "odd.smi", "CCO\n[O-][IH2+3](O)(O)(O)(O)O\n"))
     assert set(found.entries) == {"CCO"}
     assert found.left_out == 1
+    assert found.first_left_out == "line 2: a valence that RDKit does not know"
 
 
 def test_a_file_without_molecules_or_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, final
 from rdkit import Chem
 from syntheseus.interface.models import BackwardReactionModel
 
+from allmodes.chem.molecules import MoleculeError, parse_smiles
 from allmodes.chem.oracles.results import Scored, UnscorableError
 from allmodes.chem.retrosynthesis.model import ClassifiedModel, TemplateModel, load_single_step_model
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
@@ -35,16 +36,18 @@ class RetrosynthesisScorer:
         where = f"component {component['name']!r}"
         self.notes = tuple(f"{where}: {note}" for note in templates.notes)
         if self._stock.left_out:
-            lines = plural(self._stock.left_out, "line")
-            self.notes += (
-                f"{where}: `stock`: {stock_path}: {lines} left out, with valences unknown to RDKit",
-            )
+            found = f"{plural(self._stock.left_out, 'line')} left out"
+            first = self._stock.first_left_out
+            self.notes += (f"{where}: `stock`: {stock_path}: {found}; the first is {first}",)
 
     def __call__(self, smiles: str) -> Scored:
         """The answer for a canonical SMILES. Raises `UnscorableError` for one of several fragments."""
-        molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None:
-            raise UnscorableError("unsuitable", f"expected a molecule; got {smiles!r}")
+        try:
+            molecule = parse_smiles(smiles)
+        except MoleculeError as error:
+            raise UnscorableError(
+                "unsuitable", f"expected a molecule; got {smiles[:100]!r}: {error}"
+            ) from error
         fragments = len(Chem.GetMolFrags(molecule))
         if fragments != 1:
             raise UnscorableError("unsuitable", f"expected one molecule; got {fragments} fragments")

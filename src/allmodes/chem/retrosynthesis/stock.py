@@ -30,12 +30,15 @@ class Stock(BaseMolInventory):
     has none. A molecule is in stock when it is an entry, or when it leaves its stereochemistry open and an
     entry is one of its stereoisomers. An entry that leaves it open, such as a racemate, is no substitute for
     one isomer.
-    left_out: entries that are well-formed, but too large, or no molecule to RDKit.
+    left_out: how many entries are well-formed, but too large, or no molecule to RDKit. first_left_out: the
+    line of the first of them and why.
     """
 
-    def __init__(self, entries: Mapping[str, str | None], *, left_out: int = 0) -> None:
+    def __init__(
+        self, entries: Mapping[str, str | None], *, left_out: int = 0, first_left_out: str = ""
+    ) -> None:
         self.entries = entries
-        self.left_out = left_out
+        self.left_out, self.first_left_out = left_out, first_left_out
         self._open = frozenset(flat for flat in entries.values() if flat is not None)
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ def stock_of(smiles: Iterable[str]) -> Stock:
 
 def _stock_of(records: Iterable[MoleculeRecord]) -> Stock:
     entries: dict[str, str | None] = {}
-    left_out = 0
+    left_out, first = 0, ""
     for record in records:
         try:
             molecule = record.molecule()
@@ -69,11 +72,13 @@ def _stock_of(records: Iterable[MoleculeRecord]) -> Stock:
             if not isinstance(error, TooLargeError) and not _is_exotic(record):
                 raise _NoMoleculeError(record, str(error)) from error
             left_out += 1
+            reason = str(error) if isinstance(error, TooLargeError) else "a valence that RDKit does not know"
+            first = first or f"line {record.line}: {reason}"
             continue
         spelling = standard_smiles(_sold(molecule))
         if spelling not in entries:
             entries[spelling] = _without_stereo(spelling)
-    return Stock(entries, left_out=left_out)
+    return Stock(entries, left_out=left_out, first_left_out=first)
 
 
 class _NoMoleculeError(ValueError):

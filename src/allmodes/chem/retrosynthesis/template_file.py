@@ -10,6 +10,7 @@ from typing import Any
 
 from rdkit import Chem
 
+from allmodes.chem.molecules import MoleculeError, parse_smiles
 from allmodes.chem.retrosynthesis.molecules import standard_smiles
 from allmodes.chem.retrosynthesis.template_table import is_table, load_template_table
 from allmodes.chem.retrosynthesis.templates import Template, TemplateSet, make_template, read_reaction
@@ -158,10 +159,10 @@ def _template(entry: dict[str, Any], patterns: dict[str, str], where: str) -> Te
 
 
 def _read(smiles: Any, key: str, named: str) -> str:
-    molecule = Chem.MolFromSmiles(smiles) if isinstance(smiles, str) else None
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        raise ConfigError(f"{named}: `{key}`: expected SMILES; got {smiles!r}")
-    return standard_smiles(molecule)
+    try:
+        return standard_smiles(parse_smiles(smiles if isinstance(smiles, str) else ""))
+    except MoleculeError as error:
+        raise ConfigError(f"{named}: `{key}`: expected SMILES; got {repr(smiles)[:100]}") from error
 
 
 def _check(template: Template, templates: TemplateSet, where: str) -> None:
