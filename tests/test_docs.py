@@ -1,5 +1,6 @@
 """The code in the documentation runs and does what is said beside it."""
 
+import io
 import json
 import re
 import sys
@@ -73,7 +74,10 @@ def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytes
 
 def test_the_shipped_recipe_parses_and_runs_a_few_steps(tmp_path: Path) -> None:
     pytest.importorskip("rdkit")
+    from rich.console import Console
+
     from allmodes.chem.design import new_design
+    from allmodes.chem.summary import print_design
     from allmodes.runs.config import apply_flags, build_config, read_config_file
     from allmodes.runs.molecules_config import MoleculesConfig
 
@@ -84,6 +88,14 @@ def test_the_shipped_recipe_parses_and_runs_a_few_steps(tmp_path: Path) -> None:
     assert report.stat().st_size > 10_000
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [(row["algorithm"], row["calls"]) for row in results] == [("reinvent", 70), ("mara", 70)]
+    # What the command prints at the end.
+    printed = io.StringIO()
+    print_design(tmp_path / "run", Console(file=printed, width=80))
+    lines = printed.getvalue().splitlines()
+    assert lines[0].split() == ["algorithm", "Yield", "OB100", "IntDiv1", "#Circles"]
+    for line, row in zip(lines[2:], results, strict=False):
+        assert line.split()[:2] == [row["algorithm"].upper(), str(row["hits"])]
+    assert "a hit has a reward of at least 0.8." in printed.getvalue()
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rdkit import Chem
+from rich.console import Console
 
 from allmodes.chem.figures import distribution, draw_distribution
 from allmodes.chem.ledger import LedgerRow, read_ledger
@@ -23,6 +25,7 @@ from allmodes.chem.molecule_file import InputMolecule, Rejected, write_rejected
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.score import score_file
 from allmodes.chem.score_report import write_score_report
+from allmodes.chem.summary import print_scores
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.config import build_config
 from allmodes.runs.oracle_config import OracleConfig
@@ -83,6 +86,11 @@ def test_scores_are_a_row_for_each_line_and_computed_once(tmp_path: Path) -> Non
     oracle, out = program(tmp_path, workers=2), tmp_path / "out"
     report = score_file(written(tmp_path / "a.smi", FILE), oracle, screen=0.5, out=out)
     assert report == out / "report.html"
+    printed = io.StringIO()
+    print_scores(out, Console(file=printed, width=80))
+    heads, _, figures = printed.getvalue().splitlines()
+    assert heads.split("  ")[0] == "molecules"
+    assert figures.split() == ["3", "1", "1", "0.667", "0.500"]
     rows = read_csv(out / "scores.csv")
     unread = {"smiles": "", "reward": "", "oxygen raw": "", "oxygen score": ""}
     scores = {"CCO": "0.3333333333333333", "OCO": "0.6666666666666666"}

@@ -1,5 +1,6 @@
 """An experiment from recipe to report: files, resuming, processes, untrusted text."""
 
+import io
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from allmodes.text import report
 from allmodes.text.experiment import new_training, resume_training
 from allmodes.text.models import load_model
 from allmodes.text.results import Arm, TextResult, load_result
+from allmodes.text.summary import print_training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -87,6 +89,15 @@ def test_one_two_from_recipe_to_report(
     assert page.count("<svg") == 2
     assert "stand-in" in page
     assert len(re.findall(r"MARA against vanilla", page)) == 6
+    # What the command prints at the end.
+    printed = io.StringIO()
+    print_training(tmp_path / "run", Console(file=printed, width=80))
+    table, _, sentences = printed.getvalue().partition("\n\n")
+    rows = table.splitlines()[2:]
+    assert len(rows) == 12
+    assert all(re.search(r"\d\.\d{3} ± \d\.\d{3}", row) for row in rows)  # reward, over both seeds
+    assert "± is the standard deviation over 2 seeds" in sentences
+    assert sentences.count("MARA against vanilla") == 6
     # Nothing is fetched when the page is opened.
     assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
     with pytest.raises(RunError, match="holds a run already"):

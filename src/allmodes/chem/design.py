@@ -42,6 +42,7 @@ from allmodes.runs.seals import (
     seal_json,
     seal_last_line,
 )
+from allmodes.runs.words import plural
 
 
 @final
@@ -129,6 +130,7 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
                 total=config.budget,
                 completed=0 if job in unfinished else config.budget,
                 note="waiting" if job in unfinished else "finished before",
+                start=False,
             )
             for job in jobs
         }
@@ -137,7 +139,8 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
             mean = "" if seen.mean_reward is None else f", mean reward {seen.mean_reward:.2f}"
             alarm = ", few new molecules" if seen.collapsed else ""
             busy = f", workers {100 * share:.0f} % busy" if (share := seen.busy) is not None else ""
-            progress.update(tasks[job], completed=seen.calls, note=f"{seen.hits} hits{mean}{busy}{alarm}")
+            note = f"{plural(seen.hits, 'hit')}{mean}{busy}{alarm}"
+            progress.update(tasks[job], completed=seen.calls, note=note)
 
         run_jobs(partial(run_job, config), unfinished, workers=config.workers, show=show)
     results = [read_result(job.path / "result.json") for job in jobs]

@@ -139,6 +139,11 @@ def chem_score(
     config = build_config(ScoringConfig, known, source=str(oracle))
     with say_how_to_continue(same_command):
         report = score_file(file, config.oracle, screen=config.screen, out=out)
+    from rich.console import Console
+
+    from allmodes.chem.summary import print_scores
+
+    print_scores(out, Console())
     print(f"report: {report}")
 
 

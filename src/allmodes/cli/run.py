@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import tyro
 
@@ -13,6 +13,9 @@ from allmodes.cli.program import how_to_resume, say_how_to_continue
 from allmodes.cli.recipes import find_recipe, list_keys, list_recipes, looks_like_recipe
 from allmodes.errors import ConfigError, InputError, shown
 from allmodes.extras import require
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @final
@@ -68,9 +71,9 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
                 "its configuration is saved there"
             )
         with say_how_to_continue(partial(how_to_resume, arguments.resume)):
-            kind = _kind_of_run(arguments.resume)
-            report = kind.resume(arguments.resume, accept_changes=arguments.accept_changes)
-        print(f"report: {report}")
+            experiment = _kind_of_run(arguments.resume)
+            report = experiment.resume(arguments.resume, accept_changes=arguments.accept_changes)
+        _show(experiment, report)
         return
     if arguments.recipe is None:
         print("Recipes that come with allmodes:", *list_recipes(), sep="\n")
@@ -96,6 +99,13 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     out = _new_folder(file) if arguments.out is None else arguments.out
     with say_how_to_continue(partial(how_to_resume, out)):
         report = experiment.new(config, out)
+    _show(experiment, report)
+
+
+def _show(experiment: "_Experiment", report: Path) -> None:
+    from rich.console import Console
+
+    experiment.show(report.parent, Console())
     print(f"report: {report}")
 
 
@@ -104,13 +114,15 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
 class _Experiment:
     """What can be done with a configuration: check it, run it in a new folder, resume a folder's run.
 
-    check_files looks at its files alone; check starts and loads all that it names, too.
+    check_files looks at its files alone; check starts and loads all that it names, too. show prints the main
+    figures of the finished run in a folder.
     """
 
     check_files: Callable[[Any], None]
     check: Callable[[Any], None]
     new: Callable[[Any, Path], Path]
     resume: Callable[..., Path]
+    show: Callable[[Path, "Console"], None]
 
 
 @final
@@ -125,18 +137,28 @@ class Kind:
 def _molecules() -> _Experiment:
     require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.design import check_design, check_design_files, new_design, resume_design
+    from allmodes.chem.summary import print_design
 
     return _Experiment(
-        check_files=check_design_files, check=check_design, new=new_design, resume=resume_design
+        check_files=check_design_files,
+        check=check_design,
+        new=new_design,
+        resume=resume_design,
+        show=print_design,
     )
 
 
 def _text() -> _Experiment:
     require("language models need", "trl", extras="text,report")
     from allmodes.text.experiment import check_training, check_training_files, new_training, resume_training
+    from allmodes.text.summary import print_training
 
     return _Experiment(
-        check_files=check_training_files, check=check_training, new=new_training, resume=resume_training
+        check_files=check_training_files,
+        check=check_training,
+        new=new_training,
+        resume=resume_training,
+        show=print_training,
     )
 
 

@@ -79,7 +79,9 @@ class ProgressDisplay(Progress):
         return task_id
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """As rich's; may print a line."""
+        """As rich's, and a task begins with its first update; may print a line."""
+        if self._tasks[task_id].start_time is None:
+            self.start_task(task_id)
         super().update(task_id, **changes)
         self._changed(task_id)
 
@@ -151,7 +153,7 @@ def _tenth(task: Task) -> int:
 
 def _row_of(task: Task) -> Row:
     is_done = task.total is not None and task.completed >= task.total
-    times = [_time(task.elapsed)]
+    times = [_time(task.elapsed if task.finished_time is None else task.finished_time)]
     if not is_done and task.time_remaining is not None:
         times.append(f"{_time(task.time_remaining)} left")
     return Row(

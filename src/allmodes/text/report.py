@@ -69,8 +69,8 @@ def write_report(
         answers=answers,
         bin=config.bin,
         base=_cells(base, answers),
-        tables=_tables(config, results, answers),
-        verdicts=_verdicts(config, results, answers),
+        tables=result_tables(config, results, answers),
+        verdicts=result_verdicts(config, results, answers),
         collapsed=f"{COLLAPSED:.0%}",
         several_prompts=prompts["used"] > 1,
         seeds=[_seed_row(result, answers) for result in results],
@@ -152,7 +152,13 @@ def _semantic(result: TextResult) -> float:
     return result.metrics.get("semantic_diversity", math.nan)
 
 
-def _tables(
+def headings_of(answers: Sequence[str]) -> list[str]:
+    """What the cells of `result_tables` are."""
+    names = [name for name, _ in _figures(answers)]
+    return [*names, f"share of {answers[0]}, by seed", "collapsed"] if answers else names
+
+
+def result_tables(
     config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One table a trainer and KL; in it, by β, the methods."""
@@ -229,7 +235,8 @@ def _p_cell(p: float) -> str:
     return "–" if math.isnan(p) else p_relation(p).removeprefix(f"={NBSP}")
 
 
-def _verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    """A sentence for each method but the first: what its tests against the first say."""
     first, *later = config.method
     if not later:
         return [f"{METHODS[first][0]} ran alone: there is nothing to compare it with."]
