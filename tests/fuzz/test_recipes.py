@@ -26,9 +26,15 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the shipped recipes name, and a prior that is loaded once."""
     monkeypatch.setattr(design, "load_policy", functools.cache(design.load_policy))
     (tmp_path / "receptor").mkdir()
-    for name in ("receptor.pdbqt", "reference_ligand.pdb"):
-        (tmp_path / "receptor" / name).write_text("")
+    (tmp_path / "receptor" / "receptor.pdbqt").write_text("")
+    (tmp_path / "receptor" / "reference_ligand.pdb").write_text("".join(map(_atom, range(1, 4))))
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a fruit."}\n')
+
+
+def _atom(number: int) -> str:
+    return (
+        f"HETATM{number:5d}  C{number}  LIG A   1    {number:8.3f}{0:8.3f}{0:8.3f}  1.00 10.00           C\n"
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
