@@ -564,7 +564,16 @@ def test_the_group_size_is_read_off_the_log() -> None:
 def test_scaled_advantages_and_transforms(settings: dict[str, Any], state: str) -> None:
     found = scaled_advantages(evidence(ONE_TWO, trainer="trl", **settings))
     assert found.state == state
-    assert ('`scale_rewards="none"`' in found.remedy) == (state in ("issue", "tip"))
+    # For MARA no division is not enough unless the KL is known to be one of whole responses.
+    assert ('`scale_rewards="none"`' in found.remedy) == (state == "tip")
+    assert ("RLOOTrainer" in found.remedy) == (state in ("issue", "tip"))
+
+
+def test_no_division_is_enough_for_mara_with_a_kl_of_whole_responses() -> None:
+    settings = {"transform": "mara", "scale_rewards": "group", "trainer": "trl"}
+    for kl, is_enough in (("sequence-k2-in-loss", True), ("k3-in-loss-corrected", False), (None, False)):
+        found = scaled_advantages(evidence(ONE_TWO, kl=kl, **settings))
+        assert ('`scale_rewards="none"`' in found.remedy) == is_enough
 
 
 def test_scaling_that_is_not_known() -> None:

@@ -122,6 +122,7 @@ BAD = [
     ([], "expected a log or --compare FIRST SECOND; got neither"),
     (["log.jsonl", "--compare", "log.jsonl", "log.jsonl"], "got both"),
     (["log.jsonl", "--beta", "-1"], "`beta`: expected greater than or equal to 0; got -1"),
+    (["log.jsonl", "--entropy", "0.1"], "`entropy`: expected it with `transform` 'entropy' alone; got None"),
     (["log.jsonl", "--threshold", "1", "--threshold-quantile", "0.9"], "got both"),
     (["log.jsonl", "--columns.reward", "gone"], "`columns.reward`: expected a column of the log"),
     (["log.jsonl", "--outcome-pattern", "("], "`outcome_pattern`: expected a regular expression"),

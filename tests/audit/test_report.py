@@ -222,6 +222,7 @@ def test_settings_beside_a_runs_samples_and_flags_that_win(tmp_path: Path) -> No
     write(run_folder / "samples.jsonl", rows())
     write(run_folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])  # another file of the run
     settings = {"beta": 0.5, "transform": "mara", "threshold": 0.7, "trainer": "trl"}
+    bonus = {"beta": 0.5, "transform": "entropy", "entropy": 0.1}
     (run_folder / "audit.json").write_text(json.dumps(settings))
     console = Console(file=io.StringIO())
     audit = audit_path(run_folder, {}, Reading(), out=tmp_path / "one", console=console)
@@ -231,6 +232,11 @@ def test_settings_beside_a_runs_samples_and_flags_that_win(tmp_path: Path) -> No
     other = audit_path(run_folder / "samples.jsonl", flags, Reading(), out=tmp_path / "two", console=console)
     assert (other.config.beta, other.config.threshold, other.config.threshold_quantile) == (0.1, None, 0.9)
     assert other.config.transform == "mara"
+    (run_folder / "audit.json").write_text(json.dumps(bonus))
+    third = audit_path(run_folder, {}, Reading(), out=tmp_path / "four", console=console)
+    assert (third.config.transform, third.config.entropy) == ("entropy", 0.1)
+    plain = audit_path(run_folder, {"transform": "none"}, Reading(), out=tmp_path / "five", console=console)
+    assert (plain.config.transform, plain.config.entropy) == ("none", None)
     copy = write(tmp_path / "elsewhere" / "log.jsonl", rows())
     assert audit_path(copy, {}, Reading(), out=tmp_path / "three", console=console).config == AuditConfig()
 

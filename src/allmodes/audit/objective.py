@@ -99,7 +99,7 @@ class Objective:
     @property
     def assumption(self) -> str:
         """A sentence on what is assumed of the KL, with a space before it; empty where it is given."""
-        if self.config.kl is not None:
+        if self.config.kl is not None or self.config.trainer in ("reinvent", "saturn"):  # whose loss is one
             return ""
         return (
             " This assumes a KL of whole responses, since `--kl` is not given; a KL per token, as in GRPO's "

@@ -77,8 +77,8 @@ def scaled_advantages(evidence: Evidence) -> Answer:
         ),
         remedy=(
             f"Put the KL into the reward before the division: {option('sequence KL', config.trainer)}."
-            if config.transform == "mara"
-            and evidence.objective.is_per_token  # no division is not enough: AM041
+            # For MARA no division is not enough where the KL may be one per token (AM041).
+            if config.transform == "mara" and (config.kl is None or evidence.objective.is_per_token)
             else f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward."
         ),
     )

@@ -33,6 +33,14 @@ class AuditConfig(Config):
     good: Number | None = None
 
     @model_validator(mode="after")
+    def _entropy_is_of_its_transform(self) -> "AuditConfig":
+        if self.entropy is not None and self.transform != "entropy":
+            raise ValueError(
+                f"`entropy`: expected it with `transform` 'entropy' alone; got {self.transform!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_threshold(self) -> "AuditConfig":
         if self.threshold is not None and self.threshold_quantile is not None:
             raise ValueError("`threshold`: expected it or `threshold_quantile`; got both")
