@@ -676,7 +676,7 @@ def test_samples_without_a_step_are_of_no_group() -> None:
         whole = check(evidence(rows, **settings))
         assert check(evidence(rows + lost, **settings)).numbers == whole.numbers
         with pytest.raises(MissingError):
-            check(evidence([{"step": 1, "reward": None}, *lost], **settings))
+            check(evidence([{"step": 1, "reward": None, "response": "r"}, *lost], **settings))
 
 
 def test_without_mara_nothing_is_said_of_its_anchor() -> None:
