@@ -1,5 +1,7 @@
 """Evaluation of a file of generations against the metrics themselves, and what it does with bad files."""
 
+import csv
+import gzip
 import io
 import itertools
 import json
@@ -422,6 +424,74 @@ def test_what_used_to_be_left_out_is_read(tmp_path: Path) -> None:
     means = {name: cell["mean"] for name, cell in method["metrics"].items()}
     assert (means["reward"], means["pass@1"], means["distinct_classes"]) == (0.5, 0.5, 2)
     assert means["answer_entropy"] == pytest.approx(math.log(2))
+
+
+NOVELTYBENCH: list[Row] = [
+    {"id": "curated-1", "prompt": "Name a colour.", "model": "some/model",
+     "generations": ["red", "blue", "Red.", "green"], "partition": [0, 1, 0, 2], "distinct": 3,
+     "generation_scores": [9, 6, 0, 7], "partition_scores": [9, 6, 7], "utility": 6.70},
+    {"id": "curated-2", "prompt": "Name a tree.", "model": "some/model",
+     "generations": ["oak", "oak tree", "an oak", "elm"], "partition": [0, 0, 0, 1], "distinct": 2,
+     "generation_scores": [8, 0, 0, 5], "partition_scores": [8, 5], "utility": 3.58},
+]  # fmt: skip
+
+
+def test_noveltybenchs_own_scores_come_out_again(tmp_path: Path) -> None:
+    """Distinct classes and utility as its files have them, Σ .8^i u_i / Σ .8^i."""
+    weights = [1, 0.8, 0.64, 0.512]
+    utilities = [9 + 0.8 * 6 + 0.512 * 7, 8 + 0.512 * 5]
+    result, _ = evaluate(write(tmp_path / "scores.jsonl", NOVELTYBENCH))
+    (method,) = result["methods"]
+    assert (method["method"], method["generations"], method["prompts"]) == ("some/model", 8, 2)
+    assert method["metrics"]["distinct_classes"]["mean"] == 2.5
+    expected = sum(utilities) / sum(weights) / 2
+    assert method["metrics"]["utility"]["mean"] == pytest.approx(expected, rel=1e-12)
+    assert method["metrics"]["reward"]["mean"] == pytest.approx((31 / 4 + 29 / 4) / 2)
+    bare = [{key: row[key] for key in ("prompt", "generations")} for row in NOVELTYBENCH]
+    result, _ = evaluate(write(tmp_path / "generations.jsonl", bare))
+    assert result["generations"] == 8
+
+
+def test_every_container_gives_the_same_figures(tmp_path: Path) -> None:
+    rows = [{**row, "prompt": str(row["prompt"])} for row in made_up(4, 5, seed=2)]
+    expected, _ = evaluate(write(tmp_path / "g.jsonl", rows))
+    (tmp_path / "g.jsonl.gz").write_bytes(gzip.compress((tmp_path / "g.jsonl").read_bytes()))
+    (tmp_path / "g.json").write_text(json.dumps(rows))
+    table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+    (tmp_path / "g.table.json").write_text(json.dumps(table))
+    with open(tmp_path / "g.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["", *rows[0]])
+        writer.writeheader()
+        writer.writerows({"": number, **row} for number, row in enumerate(rows))
+    for name in ("g.jsonl.gz", "g.json", "g.table.json", "g.csv"):
+        result, _ = evaluate(tmp_path / name)
+        assert result["methods"] == expected["methods"], name
+        assert result["bad_lines"] == {}
+
+
+def test_columns_and_patterns_by_flags(tmp_path: Path) -> None:
+    rows = [{"q": "p", "text": f"so it is {i}", "points": i} for i in (1, 2, 2)]
+    path = write(tmp_path / "g.jsonl", rows)
+    columns = {"prompt": "q", "response": "text", "reward": "points"}
+    result, printed = evaluate(path, reading=Reading(columns=columns, outcome_pattern=r"is (\d)"))
+    assert "reward = points." in " ".join(printed.split())
+    metrics = result["methods"][0]["metrics"]
+    assert (metrics["distinct_classes"]["mean"], metrics["max@2"]["mean"]) == (2, 2)
+    result, _ = evaluate(path, reading=Reading(columns={"response": "text"}))
+    assert "reward" not in result["methods"][0]["metrics"]  # not added up, and not needed
+    assert any("columns of numbers: `points`" in remark for remark in result["remarks"])
+
+
+def test_the_datasets_answer_is_not_the_models(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "6*7?", "response": str(i), "answer": "42", "reward": float(i == 42)}
+        for i in (40, 41, 42, 43)
+    ]
+    result, printed = evaluate(write(tmp_path / "g.jsonl", rows))
+    metrics = result["methods"][0]["metrics"]
+    assert "answer_entropy" not in metrics
+    assert metrics["distinct_classes"]["mean"] == 4
+    assert "`answer` is the same for all samples of each prompt" in " ".join(printed.split())
 
 
 def test_a_line_that_is_cut_off(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _holds_numbers(name: str, rows: Sequence[Mapping[str, Any]], *, is_table: bo
         return False
     try:
         for value in values:
-            if not isinstance(value, float) and not isinstance(value, list):
+            if not isinstance(value, float | list) and not _is_nan(value):
                 reward_of(value, name)
     except (BadLineError, TypeError):
         return False
