@@ -16,11 +16,9 @@ response enters the reward, and none is left in the loss. All log-probabilities 
 temperature.
 """
 
-import hashlib
 import inspect
-import json
 from collections.abc import Hashable, Sequence
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +27,6 @@ from allmodes.extras import how_to_install
 
 try:
     from accelerate.utils import gather_object
-    from transformers import TrainerCallback
-    from transformers.trainer_callback import ExportableState
     from trl.models.utils import disable_gradient_checkpointing
     from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
     from trl.trainer.rloo_trainer import RLOOTrainer as _RLOOTrainer
@@ -54,27 +50,10 @@ from allmodes.integrations.trl_settings import (
     check_settings,
     has_sequence_kl,
 )
+from allmodes.integrations.trl_state import TransformState, prompt_key
 from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
-
-
-@final
-class TransformState(TrainerCallback, ExportableState):
-    """What a transform remembers from batch to batch, kept in the trainer_state.json of checkpoints."""
-
-    def __init__(self) -> None:
-        self.value: dict[str, Any] | None = None
-
-    def state(self) -> dict[str, Any]:
-        """Plain data, as transformers writes it."""
-        return {"args": {}, "attributes": {"value": self.value}}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take what the checkpoint has; older ones have none."""
-        saved = (state.stateful_callbacks or {}).get(type(self).__name__)
-        if saved is not None:
-            self.value = saved["attributes"]["value"]
 
 
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
@@ -231,7 +210,7 @@ class _TransformMixin(_Base):
             outcome_ids=None
             if answers is None
             else torch.tensor(number_answers(answers), device=rewards.device),
-            prompts=gather_object([_digest(p) for p in prompts]) if transform.needs_prompts else None,
+            prompts=gather_object([prompt_key(p) for p in prompts]) if transform.needs_prompts else None,
         )
 
     def _group_size(self) -> int:
@@ -309,12 +288,6 @@ class _TransformMixin(_Base):
 
     def _baseline(self, grouped: Tensor) -> Tensor:
         raise NotImplementedError
-
-
-def _digest(prompt: Any) -> str:
-    """A short name of a prompt, text or messages, that is the same in every batch and process."""
-    text = json.dumps(prompt, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
