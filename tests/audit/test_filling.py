@@ -321,6 +321,16 @@ def test_a_cut_off_last_line_is_dropped(cut: str, tmp_path: Path) -> None:
     assert path.read_bytes() == text
 
 
+def test_a_model_that_cannot_be_loaded_leaves_no_results_of_its_own(tmp_path: Path) -> None:
+    def missing(requests: object) -> list[Scored | None]:
+        raise InputError("no such model")
+
+    path, source = tmp_path / "ref.jsonl", RecordSource(MANY)
+    with pytest.raises(InputError, match="no such model"):
+        filled(source, path, scorer=missing, model="n")
+    assert filled(source, path, model="m").computed == 50
+
+
 def test_results_of_another_model_or_log_are_refused(tmp_path: Path) -> None:
     path, source = tmp_path / "ref.jsonl", RecordSource(MANY)
     filled(source, path)

@@ -71,14 +71,22 @@ class ScoredRows:
 
 @final
 class ScoredFile:
-    """An open file of results, JSON Lines: the first says whose they are, each other one is a row's."""
+    """An open file of results, JSON Lines: the first says whose they are, each other one is a row's.
 
-    def __init__(self, path: Path, handle: BinaryIO, rows: ScoredRows) -> None:
-        self._path, self._handle, self.rows = path, handle, rows
+    head: the first line, where the file has none yet; it comes with the first results, so that a model that
+    cannot be loaded leaves no file that is another model's.
+    """
+
+    def __init__(
+        self, path: Path, handle: BinaryIO, rows: ScoredRows, *, head: Mapping[str, str] | None
+    ) -> None:
+        self._path, self._handle, self.rows, self._head = path, handle, rows, head
 
     def append(self, results: Sequence[tuple[Place, Scored | None]]) -> None:
         """Add results, and hand them to the operating system. Raises RunError where it does not take them."""
-        _write(self._path, self._handle, [_line(place, scored) for place, scored in results])
+        head = [] if self._head is None else [self._head]
+        _write(self._path, self._handle, [*head, *(_line(place, scored) for place, scored in results)])
+        self._head = None
         for place, scored in results:
             self.rows.add(place, scored)
 
@@ -102,9 +110,8 @@ def scored_file(path: Path, head: Mapping[str, str]) -> Iterator[ScoredFile]:
             raise RunError(f"{path} is in use by another process") from error
         rows = ScoredRows()
         handle.seek(0)
-        if not _read(path, handle, head, rows):
-            _write(path, handle, [head])
-        yield ScoredFile(path, handle, rows)
+        has_head = _read(path, handle, head, rows)
+        yield ScoredFile(path, handle, rows, head=None if has_head else head)
 
 
 def _read(path: Path, handle: BinaryIO, head: Mapping[str, str], rows: ScoredRows) -> bool:
