@@ -93,6 +93,18 @@ def test_a_folder_that_cannot_be_made_is_one_error_before_any_work(tmp_path: Pat
         reproduce_items(find("fig7"), scale=TINY, out=tmp_path / "file", console=Console(quiet=True))
 
 
+def test_a_refused_item_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from allmodes.paper import mara_fig7
+
+    def refused(*_: object) -> None:
+        raise ConfigError("fig7 needs an accelerator")
+
+    monkeypatch.setattr(mara_fig7, "reproduce", refused)
+    with pytest.raises(ConfigError):
+        reproduce_items(find("fig7"), scale=TINY, out=tmp_path / "a" / "b", console=Console(quiet=True))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_item_that_fails_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from allmodes.paper import mara_fig7
 

@@ -75,7 +75,8 @@ def audit(
     Args:
         log: the file or folder.
         compare: two logs instead of one, such as of the base model and of what training made of it.
-        out: folder for report.html and report.json; runs/audit/NAME by default.
+        out: folder for report.html and report.json; runs/audit/NAME by default, or NAME-2 where that is of
+            another log.
         fail_on: codes of checks, or "issue" for all issues: exit with 1 where one is raised, or a code was
             not tested.
         trainer: whose options are named in what to change.
@@ -103,6 +104,7 @@ def audit(
 
     from allmodes.audit.command import Reading, audit_path, check_codes, compare_paths, fail_on_findings
     from allmodes.errors import InputError
+    from allmodes.runs.claims import claimed_folder
 
     if log is not None and compare is not None:
         raise InputError("expected a log or --compare FIRST SECOND; got both")
@@ -134,12 +136,15 @@ def audit(
         else partial(_fill, model=model, policy=policy, prompts=prompts, max_tokens=max_tokens),
     )
     console = Console()
-    if isinstance(paths, tuple):
-        folder = Path("runs/audit/comparison") if out is None else out
-        found = compare_paths(paths, settings, reading, out=folder, console=console)
-    else:
-        folder = Path("runs/audit") / _folder_name(paths) if out is None else out
-        found = audit_path(paths, settings, reading, out=folder, console=console)
+    several = isinstance(paths, tuple)
+    default = Path("runs/audit") / ("comparison" if several else _folder_name(paths))
+    inputs = paths if several else (paths,)
+    files = ("report.html", "report.json")
+    with claimed_folder(out, default, command="audit", inputs=inputs, files=files) as folder:
+        if several:
+            found = compare_paths(paths, settings, reading, out=folder, console=console)
+        else:
+            found = audit_path(paths, settings, reading, out=folder, console=console)
     fail_on_findings(found, fail_on)
 
 

@@ -103,8 +103,12 @@ def chem_receptor(
     """
     require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.docking.receptor import prepare_receptor
+    from allmodes.runs.claims import claimed_folder
 
-    for line in prepare_receptor(file, out, ligand=ligand, chains=chains, ph=ph).lines():
+    files = ("receptor.pdbqt", "reference_ligand.pdb", "docking.toml")
+    with claimed_folder(out, out, command="receptor", inputs=(file,), files=files):
+        prepared = prepare_receptor(file, out, ligand=ligand, chains=chains, ph=ph)
+    for line in prepared.lines():
         print(line)
 
 

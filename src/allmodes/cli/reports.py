@@ -1,5 +1,7 @@
 """`allmodes target`, `paper` and `evaluate`: what needs no training of one's own."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -34,41 +36,60 @@ def target(
 
     from allmodes.worlds.optimum_report import explain_file
 
-    explain_file(
-        file,
-        betas=beta,
-        kl=kl,
-        threshold=threshold,
-        tolerance=tolerance,
-        normalise=normalise,
-        out=out,
-        console=Console(),
-    )
+    with _claimed(out, "target", file, ("target.json", "target.png", "target.svg")):
+        explain_file(
+            file,
+            betas=beta,
+            kl=kl,
+            threshold=threshold,
+            tolerance=tolerance,
+            normalise=normalise,
+            out=out,
+            console=Console(),
+        )
+
+
+def _claimed(
+    out: Path | None, command: str, file: Path, files: Sequence[str]
+) -> contextlib.AbstractContextManager[object]:
+    """The folder of a command that writes none unless it is told to."""
+    from allmodes.runs.claims import claimed_folder
+
+    if out is None:
+        return contextlib.nullcontext()
+    return claimed_folder(out, out, command=command, inputs=(file,), files=files)
 
 
 def paper(
     item: tyro.conf.Positional[str],
     *,
-    out: Path = Path("runs/paper"),
+    out: Path | None = None,
     scale: Literal["quick", "paper"] = "quick",
 ) -> None:
     """Reproduce a figure or table of the papers: picture, numbers, and what the paper says beside them.
 
     Args:
         item: an item's name, "list" for all names, or "all".
-        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md.
+        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md; runs/paper by default, or runs/paper-2
+            where that has items at another scale.
         scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps.
     """
     from rich.console import Console
 
-    from allmodes.paper.catalogue import find
+    from allmodes.paper.catalogue import ITEMS, find
     from allmodes.paper.reproduction import SCALES
     from allmodes.paper.runner import print_items, reproduce_items
+    from allmodes.runs.claims import claimed_folder
 
     if item == "list":
         print_items(Console())
     else:
-        reproduce_items(find(item), scale=SCALES[scale], out=out, console=Console())
+        items = find(item)
+        files = [f"{one.name}.json" for one in ITEMS]  # a folder has one scale
+        with claimed_folder(
+            out, Path("runs/paper"), command="paper", inputs=(f"--scale {scale}",), files=files
+        ) as folder:
+            reproduce_items(items, scale=SCALES[scale], out=folder, console=Console())
 
 
 def evaluate(
@@ -110,16 +131,18 @@ def evaluate(
     from allmodes.audit.logs.reading import Reading
     from allmodes.text.evaluate import evaluate_file
 
-    evaluate_file(
-        file,
-        out=out,
-        ks=k or None,
-        tokenizer=tokenizer,
-        embedder=embedder,
-        vocabulary_size=vocabulary_size,
-        baseline=baseline,
-        reading=Reading(
-            format=format, columns=given_columns(columns), rewards=rewards, outcome_pattern=outcome_pattern
-        ),
-        console=Console(),
+    reading = Reading(
+        format=format, columns=given_columns(columns), rewards=rewards, outcome_pattern=outcome_pattern
     )
+    with _claimed(out, "evaluate", file, ("evaluation.json",)):
+        evaluate_file(
+            file,
+            out=out,
+            ks=k or None,
+            tokenizer=tokenizer,
+            embedder=embedder,
+            vocabulary_size=vocabulary_size,
+            baseline=baseline,
+            reading=reading,
+            console=Console(),
+        )

@@ -1,6 +1,7 @@
 """`allmodes paper`: reproduces items and writes figure, numbers and verdicts of each."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,10 +39,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
     several items those that need what is not there are skipped, and said to be; a single one raises its
     ConfigError. Raises RunError where `out` cannot be a folder.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write {out}: {error.strerror}") from error
+    _check_writable(out)
     verdicts: dict[str, Sequence[Verdict]] = {}
     skipped: dict[str, str] = {}
     with house_style():
@@ -70,6 +68,15 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
         )
         write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}")
     console.print(f"written to {out}", highlight=False)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise RunError where a folder cannot be made or written, before anything is computed or left behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RunError(f"cannot write {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(f"cannot write {folder}: {there} may not be written")
 
 
 def _write(item: Item, result: Reproduction, *, scale: Scale, seconds: float, out: Path) -> None:
