@@ -28,6 +28,7 @@ _NAMES = (
 )
 _PACKED = (".gz", ".bz2", ".xz")
 _TABLES, _MOLFILES = (".csv", ".tsv"), (".sdf", ".sd", ".mol")
+_START = 10_000  # characters by which another kind of file is known
 _END = re.compile(r"^M +END\s*$", re.MULTILINE)
 _DATA = re.compile(r"^>.*<(.+)>")
 _FOREIGN = {
@@ -83,7 +84,7 @@ def read_records(path: Path, *, column: str | None = None) -> Iterator[MoleculeR
     has_molfile = _END.search(text) is not None
     kinds = {} if has_molfile else _FOREIGN  # an SDF may begin with any title
     for pattern, kind in {r"\A\$(RXN|RDFILE)": "a file of reactions", **kinds}.items():
-        if re.search(pattern, text, re.MULTILINE):
+        if re.search(pattern, text[:_START], re.MULTILINE):
             raise InputError(f"{path}: expected SMILES, a table or an SDF; got {kind}: convert it first")
     lines = text.removesuffix("\n").split("\n")
     start = next((number for number, line in enumerate(lines) if line.strip() and not _is_note(line)), 0)
