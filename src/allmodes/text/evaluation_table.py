@@ -17,8 +17,8 @@ NEEDS = {
     "vendi_score": "an embedder",
     "distinct_classes": "an answer or response",
     "utility": "`score`",
-    "valid_answers": "`answer`",
-    "answer_entropy": "`answer`",
+    "valid_answers": "`answer` or `outcome`",
+    "answer_entropy": "`answer` or `outcome`",
     "pass@k": "`correct`, and k generations of a prompt",
     "max@k": "`reward`, and k generations of a prompt",
 }
