@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import gemmi
 import pytest
 
 from allmodes.chem.docking.structure_file import missing_stretches, read_structure
@@ -121,6 +122,23 @@ def test_of_several_models_the_first_counts(tmp_path: Path) -> None:
     assert (len(structure), further) == (1, 2)
     first = float(peptide("AG", shift=1)[0][30:38])
     assert structure[0][0][0][0].pos.x == pytest.approx(first, abs=1e-3)
+
+
+def test_mmcif_without_the_numbers_of_authors_is_read_by_its_own(tmp_path: Path) -> None:
+    sequence = "SEQRES   1 A    4  ALA GLY ALA GLY"
+    cif = as_cif(write(tmp_path / "a.pdb", [sequence, *peptide("AGAG", first=11)]))
+    document = gemmi.cif.read(str(cif))
+    loop = document.sole_block().find_loop("_atom_site.id").get_loop()
+    loop.remove_column("_atom_site.auth_seq_id")
+    loop.remove_column("_atom_site.auth_asym_id")
+    document.write_file(str(cif))
+    residues = [residue for chain in read_structure(cif)[0][0] for residue in chain]
+    assert [(residue.name, str(residue.seqid)) for residue in residues] == [
+        ("ALA", "1"),
+        ("GLY", "2"),
+        ("ALA", "3"),
+        ("GLY", "4"),
+    ]
 
 
 def test_deuterium_is_hydrogen(tmp_path: Path) -> None:

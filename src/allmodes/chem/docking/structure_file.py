@@ -81,6 +81,12 @@ def _from_cif(text: str) -> gemmi.Structure:
     block = next((block for block in document if block.find_loop("_atom_site.Cartn_x")), None)
     if block is None:
         return gemmi.Structure()
+    if not block.find_loop("_atom_site.auth_seq_id"):  # gemmi would make one residue of all of one name
+        own = list(block.find_loop("_atom_site.label_seq_id"))
+        block.find_loop("_atom_site.Cartn_x").get_loop().add_columns(["_atom_site.auth_seq_id"], "1")
+        numbers = block.find_loop("_atom_site.auth_seq_id")
+        for index, number in enumerate(own):
+            numbers[index] = number if number not in (".", "?") else "1"
     return gemmi.make_structure_from_block(block)
 
 
