@@ -355,8 +355,7 @@ class Evidence:
         if self.kind == "outcome" and self._counts_strings:
             raise MissingError(
                 "an entropy bonus counts strings, and outcomes of the log have several or unknown ones; this "
-                "needs "
-                "`response` and `ref_logprob`"
+                "needs `response` and `ref_logprob`"
             )
         return self.objective.optimum(units, self.above_tau)
 

@@ -21,8 +21,7 @@ _WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their numbe
 _SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that samples show; nats of a weight
 _OTHER_SAMPLES = (
     "AM010 to AM030 use these samples in place of the reference's. Give a log that begins with samples of "
-    "the "
-    "base model, or compare with such a log (`--compare BASE TRAINED`)."
+    "the base model, or compare with such a log (`--compare BASE TRAINED`)."
 )
 
 
@@ -76,8 +75,7 @@ def repeated_stretches(evidence: Evidence) -> Answer:
         state="issue" if rows > _MANY * len(digests) else "tip",
         summary=(
             f"{rows:,} rows repeat earlier rows in the same order, in {plural(len(starts), 'place')}. The "
-            "first "
-            f"of these begins at {log.place_name(start)} and repeats the rows from "
+            f"first of these begins at {log.place_name(start)} and repeats the rows from "
             f"{log.place_name(int(source[start]))} on."
         ),
         remedy="Delete the copies, which count twice. A resumed run may have written its samples again.",
@@ -95,8 +93,7 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     if evidence.kind == "response":
         raise NotApplicableError(
             "responses are compared by their log-probabilities under the reference, so it does not matter "
-            "which "
-            "policy drew them"
+            "which policy drew them"
         )
     rows, gaps = evidence.reference_rows, evidence.gaps
     if gaps is not None and not bool(gaps[rows].isnan().any()):
@@ -108,10 +105,8 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
             state="issue" if worth < _WORTHLESS else "tip" if is_poor else "passed",
             summary=(
                 f"{len(rows):,} samples stand for the reference. The policy that drew them is {gap} nats "
-                "(KL) away "
-                f"from it. Reweighted by π_ref/π they are worth {worth:.0%} as many samples of the "
-                "reference, and "
-                f"they cover {seen} of its mass."
+                f"(KL) away from it. Reweighted by π_ref/π they are worth {worth:.0%} as many samples of the "
+                f"reference, and they cover {seen} of its mass."
             ),
             remedy=_OTHER_SAMPLES if is_poor else "",
             numbers={"kl": gap, "worth": worth, "seen": seen},

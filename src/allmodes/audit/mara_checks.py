@@ -59,8 +59,7 @@ def target_of_mara(evidence: Evidence) -> Answer:
             f"From τ = {tau:g}{_if_suggested(evidence)} on, a prompt has {count} good {evidence.kind}s. At "
             f"MARA's optimum the likeliest of them is {factor(ratio)} times as likely as the least likely, "
             f"without MARA {factor(ratio_without)} times. Together they have {mara} of the mass at β = "
-            f"{beta:g}, "
-            f"without MARA {plain}. {few:.0%} of the prompts have fewer than two.{_kl_of(evidence)}"
+            f"{beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two.{_kl_of(evidence)}"
         ),
         remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
         numbers={
@@ -139,8 +138,7 @@ def bound_on_beta(evidence: Evidence) -> Answer:
         state=_if_used(evidence, "issue" if above > _MANY * len(bounds) else "tip" if above else "passed"),
         summary=(
             f"β = {beta:g} is below the bound in {len(bounds) - above} of {plural(len(bounds), 'prompt')}. "
-            "The "
-            f"least bound is {least:.3g}.{_kl_of(evidence)}"
+            f"The least bound is {least:.3g}.{_kl_of(evidence)}"
             if math.isfinite(least)
             else f"Any β will do: no {evidence.kind} below τ is likelier than the anchor of its prompt."
         ),

@@ -103,8 +103,7 @@ class Objective:
             return ""
         return (
             " This assumes a KL of whole responses, since `--kl` is not given; a KL per token, as in GRPO's "
-            "loss, "
-            "has another optimum."
+            "loss, has another optimum."
         )
 
     def temperature(self, beta: float | None) -> float | None:
@@ -161,8 +160,7 @@ class Objective:
         if self.lacks_kl:
             raise MissingError(
                 "no KL acts, so the optimum with an entropy bonus is exp(R/η) over all strings, of which a "
-                "log has "
-                "few"
+                "log has few"
             )
         if self.regularizer == "forward":
             raise MissingError("the optimum of an entropy bonus under a forward KL is not known here")

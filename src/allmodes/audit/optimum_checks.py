@@ -65,10 +65,8 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
         summary=(
             f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
             f"{evidence.kind}s of a prompt (a reward from {tau:g} on). The likeliest of them has {top} of "
-            "their "
-            f"mass and is {factor(spread)} times as likely as the least likely. The reference has an "
-            "effective "
-            f"{before}.{evidence.objective.assumption}"
+            f"their mass and is {factor(spread)} times as likely as the least likely. The reference has an "
+            f"effective {before}.{evidence.objective.assumption}"
         ),
         remedy=_remedy_of_evenness(evidence) if is_uneven else "",
         numbers={
@@ -154,8 +152,7 @@ def _without_kl(evidence: Evidence) -> Answer:
         summary=(
             f"{no_kl} The optimum consists of the best {evidence.kind}s of a prompt alone, {best} of them "
             "on average. Any mixture of these is optimal, a single one as well as all, and nothing brings "
-            "back "
-            "one that the policy loses by chance."
+            "back one that the policy loses by chance."
         ),
         remedy=f"{give_kl}, and use {option('mara', trainer)}.",
         numbers={"best": best},
@@ -194,8 +191,7 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
             state="passed",
             summary=(
                 f"Good outcomes of equal reward differ by up to {spread} nats in log π_ref. Samples of "
-                "equally "
-                "likely outcomes would differ as much by chance."
+                "equally likely outcomes would differ as much by chance."
             ),
             numbers=numbers,
         )
@@ -292,13 +288,11 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
         summary=(
             f"In {len(flips)} of {plural(int(has_both.sum()), 'prompt')} the best two good {evidence.kind}s "
             f"change places at some β, with a geometric mean of {middle}. In {near} of them that β lies "
-            "within "
-            f"a factor of {_NEAR:g} of yours, {beta:g}.{evidence.objective.assumption}"
+            f"within a factor of {_NEAR:g} of yours, {beta:g}.{evidence.objective.assumption}"
         ),
         remedy=(
             f"Choose {option('beta', evidence.config.trainer)} clearly below or above it: it decides which "
-            "of "
-            "the two wins."
+            "of the two wins."
             if is_near
             else ""
         ),

@@ -42,8 +42,8 @@ def verdict(audit: "Audit") -> tuple[Verdict, str]:
     kind, count = audit.evidence.kind, numbers["good"]
     reason = (
         f"At the optimum an effective {numbers['effective']} of {count:.3g} good {kind}s of a prompt are "
-        "left, and "
-        f"the likeliest has {numbers['top_share']} of their mass.{audit.evidence.objective.assumption}"
+        f"left, and the likeliest has {numbers['top_share']} of their "
+        f"mass.{audit.evidence.objective.assumption}"
     )
     if found.state != "passed":
         return "yes", reason

@@ -99,8 +99,7 @@ def which_kl(evidence: Evidence) -> Answer:
         tokens = objective.tokens_in_words
         summary = (
             f"{summary} It holds the tokens before each token fixed, and {tokens[:1].lower()}{tokens[1:]}: "
-            "its "
-            "optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
+            "its optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
         )
         state = "tip"
         if config.transform == "mara":

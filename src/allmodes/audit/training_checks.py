@@ -78,8 +78,7 @@ def _remedy(evidence: Evidence) -> str:
     if evidence.objective.is_per_token and not evidence.objective.lacks_kl:
         return (
             "The optimum of a KL per token is not known here (AM041). For one that keeps every good answer, "
-            "use "
-            f"{mara}; otherwise raise {beta}."
+            f"use {mara}; otherwise raise {beta}."
         )
     if evidence.config.transform == "mara":
         return f"The optimum is even (AM010): see AM021 and AM040 to AM043, or raise {beta}."

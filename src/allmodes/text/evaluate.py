@@ -292,12 +292,11 @@ def _counts(index: Index, method: str | None) -> dict[str, int]:
 def _notes(index: Index, embedder: str | None) -> list[str]:
     notes = [
         "Classes are those of the answers (`answer` or `outcome`) where a prompt has any; these are alike "
-        "only if "
-        "they are equal. Otherwise they are those of `response` by NoveltyBench's rule for short texts: two "
-        "of at "
-        f"most {SHORT_ANSWER} words are alike if they share half as many distinct words as the longer one "
-        "has "
-        "words, longer ones only if all words are equal.",
+        "only if they are equal. Otherwise they are those of `response` by NoveltyBench's rule for short "
+        "texts: two "
+        f"of at most {SHORT_ANSWER} words are alike if they share half as many distinct words as the longer "
+        "one "
+        "has words, longer ones only if all words are equal.",
     ]
     if embedder == STAND_IN:
         notes.append(

@@ -51,8 +51,8 @@ def print_evaluation(result: dict[str, Any], left_out: str, console: Console) ->
         baseline = shown[result["settings"]["baseline"]]
         words_ = (
             "p: one-sided Welch test, over prompts, that the method's mean is greater than that of "
-            f"{baseline}, "
-            "the baseline. By default that is the first method of the file; --baseline NAME takes another."
+            f"{baseline}, the baseline. By default that is the first method of the file; --baseline NAME "
+            "takes another."
         )
         console.print(Text(words_))
     for row in result["not_computed"]:

@@ -74,8 +74,7 @@ def _collapsed(table: OutcomeTable, plain: Sequence[Optimum], tau: float) -> lis
         likewise = [f"beta = {o.beta:g} ({o.good_modes:.1f})" for o in found if o is not worst]
         sentence += (
             f" It is also uneven at {_listed(likewise)}; in parentheses: how many of the {number} good "
-            "outcomes "
-            "are left, as an effective number."
+            "outcomes are left, as an effective number."
         )
     return [sentence]
 
