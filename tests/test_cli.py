@@ -281,6 +281,13 @@ def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, insta
     assert all(len(line) <= 80 for line in out.partition("each of which is a flag:")[2].splitlines())
 
 
+def test_a_missing_receptor_points_to_what_makes_one(command: Command) -> None:
+    pytest.importorskip("rdkit")
+    code, _, err = command("run", "synth", "--dry-run", "--no-execute")
+    assert code == 2
+    assert_one_line(err, "`receptor`", "receptor.pdbqt", "`allmodes chem receptor PDB_FILE --out FOLDER`")
+
+
 # Lists
 
 

@@ -81,6 +81,16 @@ def _source(module: Path) -> Path:
     return module / "__init__.py" if module.is_dir() else module.with_name(f"{module.name}.py")
 
 
+_RECEPTOR = "allmodes chem receptor PDB_FILE --out FOLDER"
+_MAKERS = {
+    ("docking", "receptor"): _RECEPTOR,
+    ("docking", "box.reference_ligand"): _RECEPTOR,
+    ("external_docking", "receptor"): _RECEPTOR,
+    ("external_docking", "box.reference_ligand"): _RECEPTOR,
+    ("surrogate", "model"): "allmodes chem surrogate SCORES --out FILE",
+}
+
+
 def check_oracle_files(oracle: OracleConfig) -> None:
     """Check an oracle as far as that runs no program and imports no module that it names.
 
@@ -91,7 +101,11 @@ def check_oracle_files(oracle: OracleConfig) -> None:
         where = f"component {component.name!r}"
         for key, path in input_paths(component).items():
             if not path.exists():
-                raise ConfigError(f"{where}: `{key}`: expected a file; got {path}, which does not exist")
+                maker = _MAKERS.get((component.kind, key))
+                hint = "" if maker is None else f"; `{maker}` makes one"
+                raise ConfigError(
+                    f"{where}: `{key}`: expected a file; got {path}, which does not exist{hint}"
+                )
         if isinstance(component, DockingComponent | ExternalDockingComponent):
             warning = box_warning(component.box.model_dump(mode="json"), where=f"{where}: `box")
             if warning is not None:
