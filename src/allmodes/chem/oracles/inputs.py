@@ -7,6 +7,7 @@ from pathlib import Path
 
 from allmodes.chem.docking.box import box_warning
 from allmodes.chem.oracles.components import make_scorer
+from allmodes.chem.oracles.store import refuse_password
 from allmodes.chem.surrogate import shipped_surrogate
 from allmodes.errors import AllmodesWarning, ConfigError, shown
 from allmodes.runs.oracle_config import (
@@ -97,6 +98,8 @@ def check_oracle_files(oracle: OracleConfig) -> None:
     Files must be there, programs must be found, patterns, references and reference ligands must be readable.
     Warns of a box that cannot hold its own reference ligand. Raises `ConfigError`.
     """
+    if oracle.store is not None:
+        refuse_password(oracle.store)
     for component in oracle.components:
         where = f"component {component.name!r}"
         for key, path in input_paths(component).items():

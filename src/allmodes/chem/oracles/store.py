@@ -222,6 +222,16 @@ class ResultStore:
         )
 
 
+def refuse_password(url_or_path: str) -> None:
+    """Raise `ConfigError` for a store's URL with a password, which would be saved with the run."""
+    url = _parse(url_or_path)
+    if url.password is not None or {"password", "sslpassword"} & set(url.query):
+        raise ConfigError(
+            "`oracle.store`: expected a URL without a password, since config.json keeps it; got one with a "
+            "password: give it by the variable PGPASSWORD, or by a file, ~/.pgpass or that of PGPASSFILE"
+        )
+
+
 def component_key(component: dict[str, Any]) -> str:
     """What results of a component depend on, as one text of 64 hexadecimal digits.
 
