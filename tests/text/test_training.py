@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,13 +14,14 @@ import torch
 
 pytest.importorskip("trl")
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, RunError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.objectives import BatchQuantile, Constant
 from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
+from allmodes.text.checkpoints import last_checkpoint, restore_logs
 from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.results import Arm
@@ -142,10 +144,12 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(make_text_config: Make, tm
     cut = tmp_path / "cut" / "trainer"
     # As a kill leaves it: the last checkpoint half written, the rows beyond the one before.
     (cut / "checkpoint-4" / "trainer_state.json").unlink()
+    (cut / "checkpoint-4" / "allmodes.json").unlink()
     (cut / "checkpoint-4").rename(cut / "checkpoint-3")
     run_two, _ = run("two", make_text_config(steps=2))
     del run_two
     (tmp_path / "two" / "trainer" / "checkpoint-2").rename(cut / "checkpoint-2")
+    shutil.copy(tmp_path / "two" / "timing.jsonl", tmp_path / "cut" / "timing.jsonl")
     again, rows_again = run("cut", config)
     assert rows_again == rows
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
@@ -158,6 +162,53 @@ def test_a_run_goes_on_from_its_last_whole_checkpoint(make_text_config: Make, tm
     anew, rows_anew = run("cut", config)
     assert rows_anew == rows
     assert all(torch.equal(value, anew[name]) for name, value in weights.items())
+
+
+def test_damage_to_a_checkpoint_or_a_log_is_one_line(make_text_config: Make, tmp_path: Path) -> None:
+    """A flipped bit of the weights, or a lost row, made another run, and nobody was told."""
+    task, config = OneTwo(), make_text_config(steps=2)
+
+    run = tmp_path / "run"
+    with RunFolder(run) as folder:
+        train(config, task, arm(), seed=0, model=config.model, folder=folder, on_step=lambda _: None)
+    checkpoint = last_checkpoint(run / "trainer")
+    assert checkpoint == run / "trainer" / "checkpoint-2"
+
+    def resume() -> None:
+        with RunFolder(run) as folder:
+            restore_logs(folder, last_checkpoint(run / "trainer"), step=2)
+
+    inside = [file for file in checkpoint.iterdir() if file.is_file()]
+    assert {"allmodes.json", "model.safetensors", "optimizer.pt", "trainer_state.json"} <= {
+        file.name for file in inside
+    }
+    for file in [*inside, run / "metrics.jsonl", run / "samples.jsonl", run / "timing.jsonl"]:
+        whole = file.read_bytes()
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        for other in (flipped, whole[:middle], b"", None):
+            file.unlink()
+            if other is not None:
+                file.write_bytes(other)
+            if file.name != "allmodes.json" or other is not None:  # without it, as an older version left it
+                with pytest.raises(RunError, match=re.escape(file.name)) as caught:
+                    resume()
+                assert "\n" not in str(caught.value)
+            file.write_bytes(whole)
+    resume()  # as it was, it is gone on with
+
+
+def test_a_checkpoint_without_checksums_is_said_to_be_unverified(
+    make_text_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, checkpoint = RunFolder(tmp_path), tmp_path / "trainer" / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    assert last_checkpoint(tmp_path / "trainer") == checkpoint
+    restore_logs(folder, checkpoint, step=2)
+    assert "checkpoint-2: has no checksums" in capsys.readouterr().err
+    assert [row["step"] for row in folder.read_metrics()] == [1, 2]
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

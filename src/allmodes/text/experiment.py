@@ -23,6 +23,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.pages import require_report_extra
 from allmodes.runs.progress import progress_bar
+from allmodes.runs.seals import seal_last_line
 from allmodes.runs.text_config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
@@ -218,6 +219,8 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
         trainer = train(config, task, job.arm, seed=job.seed, model=model, folder=folder, on_step=on_step)
         if config.save_model:
             trainer.save_model(str(job.path / "model"))
+        if (timing := job.path / "timing.jsonl").exists():
+            seal_last_line(timing)
         _finish(
             config, task, trainer.model, trainer.processing_class, arm=job.arm, seed=job.seed, path=job.path
         )

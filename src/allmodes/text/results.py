@@ -1,6 +1,5 @@
 """What came out of a run: samples of its policy, and their figures."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -8,15 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.errors import RunError
+from allmodes.errors import RunError, one_line
 from allmodes.metrics import distinct_k, partition, summarise
 from allmodes.metrics.text import words
-from allmodes.runs.files import write_text
+from allmodes.runs.seals import check_last_line, read_sealed_json, seal_json
 from allmodes.runs.text_config import KL, Method, Trainer
 from allmodes.tasks import Creative, Task
 from allmodes.text.evaluate import Measures, measure_prompt
 from allmodes.text.generations import Generation
 
+# Timings are sealed by their own last line: no two runs have the same, and equal runs have equal results.
+_BESIDE = ("metrics.jsonl", "samples.jsonl", "generations.jsonl", "*.json", "*.safetensors")
 _MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
 
 
@@ -54,15 +55,18 @@ class TextResult:
     metrics: dict[str, float]
 
     def save(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write as JSON, with checksums of what else the run has left beside it."""
         row = {**asdict(self), "reward": None if math.isnan(self.reward) else self.reward}
-        write_text(path, json.dumps(row, indent=1, allow_nan=False) + "\n")
+        beside = [file for pattern in _BESIDE for file in sorted(path.parent.glob(pattern)) if file != path]
+        seal_json(path, row, files=beside)
 
 
 def load_result(path: Path) -> TextResult:
     """Read what `save` wrote. Raises RunError for anything else."""
+    row = read_sealed_json(path)
+    if (timing := path.with_name("timing.jsonl")).exists():
+        check_last_line(timing)
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
         arm = row.pop("arm")
         reward = row.pop("reward")
         return TextResult(
@@ -70,8 +74,8 @@ def load_result(path: Path) -> TextResult:
             reward=math.nan if reward is None else reward,
             **row,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: expected the result of a run; {error}") from error
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path}: expected the result of a run; {one_line(error)}") from error
 
 
 def result_of(

@@ -24,8 +24,8 @@ from typing import Any, final
 
 from allmodes.metrics import bootstrap_sem, partition, summarise, welch_test
 from allmodes.runs.experiment import refuse_other_settings
-from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
+from allmodes.runs.seals import read_sealed_json, seal_json
 from allmodes.tasks import Creative, RewardModel
 from allmodes.tasks.creative import Scorer
 from allmodes.text.ensemble import ensemble_weights
@@ -117,10 +117,9 @@ def table1(
 def _check_same(settings: Settings, share: float, path: Path) -> None:
     now = json.loads(json.dumps({**asdict(settings), "share": share}, default=_plain))
     if not path.exists():
-        write_text(path, json.dumps(now, indent=1) + "\n")
+        seal_json(path, now)
         return
-    then = json.loads(path.read_text(encoding="utf-8"))
-    refuse_other_settings(path.parent, then=then, now=now)
+    refuse_other_settings(path.parent, then=read_sealed_json(path), now=now)
 
 
 def _plain(value: Any) -> Any:
@@ -225,7 +224,7 @@ class _Work:
             ]
             for part in prompts
         }
-        write_text(self.samples_path(name, seed), json.dumps(document, indent=1) + "\n")
+        seal_json(self.samples_path(name, seed), document)
         del model
         free_memory()
 
@@ -272,12 +271,12 @@ class _Work:
 
     def _lowest_reward(self, seed: int) -> float:
         """Of the base model's samples."""
-        rewards = _read(self.samples_path(BASE, seed))["rewards"]
+        rewards = read_sealed_json(self.samples_path(BASE, seed))["rewards"]
         return min((reward for row in rewards for reward in row if reward is not None), default=0.0)
 
     def measure(self, name: str, seed: int) -> None:
         """Score the answers to the test prompts with the second reward model, and measure them."""
-        samples = _read(self.samples_path(name, seed))
+        samples = read_sealed_json(self.samples_path(name, seed))
         measures = Measures(
             tokenise=lambda text: self._tokenizer.encode(text, add_special_tokens=False),
             vocabulary_size=self._settings.vocabulary_size,
@@ -314,13 +313,13 @@ class _Work:
             IN_DIST: [math.fsum(row) / len(row) for row in training if row],
             "prompts": prompts,
         }
-        write_text(self.result_path(name, seed), json.dumps(document, indent=1, allow_nan=False) + "\n")
+        seal_json(self.result_path(name, seed), document)
 
     def table(self) -> Table:
         """All results together."""
         rows, unscored = {}, {}
         for name in NAMES:
-            results = [_read(self.result_path(name, seed)) for seed in self._settings.seeds]
+            results = [read_sealed_json(self.result_path(name, seed)) for seed in self._settings.seeds]
             rows[name] = {
                 metric: _figure([[row.get(metric) for row in result["prompts"]] for result in results])
                 for metric in METRICS[1:]
@@ -341,7 +340,3 @@ def _figure(seeds: Sequence[Sequence[float | None]]) -> Figure:
         prompts=prompts,
         seeds=tuple(math.fsum(row) / len(row) if row else math.nan for row in means),
     )
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))

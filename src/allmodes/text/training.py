@@ -31,6 +31,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
 from allmodes.runs.text_config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
+from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.measures import Embed, load_embedder
 from allmodes.text.models import device, load_tokenizer, quieten
 from allmodes.text.results import Arm
@@ -76,7 +77,7 @@ def train(
     A row of metrics.jsonl a step: `step`, `reward`, what TRL logs, and `counts` of each known answer among
     the step's samples. With `log_samples`, samples.jsonl and audit.json for `allmodes audit`. model: a
     Hugging Face name or folder. keep_checkpoints: keep all, else the last alone. Raises ConfigError for a
-    model that cannot be loaded or prompts that are all too long.
+    model that cannot be loaded or prompts that are all too long; RunError for damage to what it goes on from.
     """
     quieten()
     tokenizer = load_tokenizer(model)
@@ -89,9 +90,10 @@ def train(
     if config.log_samples:
         # Without a checkpoint the run begins anew, and so does its log: the folder is this run's alone.
         trainer.add_callback(AuditLog(trainer, folder.path, outcome_key=task.parse, overwrite=True))
-    checkpoint = _last_checkpoint(out)
+    trainer.add_callback(CheckpointSeal(folder))  # after all that adds something to a checkpoint
+    checkpoint = last_checkpoint(out)
     done = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]) // config.updates_per_step
-    folder.keep_metrics(lambda row: row["step"] <= done)
+    restore_logs(folder, checkpoint, step=done)
     if done < config.steps:
         with _without_warnings():
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -255,12 +257,6 @@ def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
             f"{config.max_prompt_tokens} with prompts of {min(lengths)} to {max(lengths)} tokens"
         )
     return short
-
-
-def _last_checkpoint(out: Path) -> Path | None:
-    """The last checkpoint that was written whole: trainer_state.json comes last."""
-    whole = [path.parent for path in out.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 @final
