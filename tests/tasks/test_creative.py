@@ -75,6 +75,11 @@ def test_what_is_read_of_a_file(tmp_path: Path) -> None:
     assert task.prompts == (" a\u2028b ", "é😀", "last")
 
 
+def test_lines_may_end_with_cr_alone(tmp_path: Path) -> None:
+    task = creative(tmp_path / "p.jsonl", '{"prompt": "a"}\r{"prompt": "b"}\r')
+    assert task.prompts == ("a", "b")
+
+
 def test_repeated_prompts_are_left_out_and_counted(tmp_path: Path) -> None:
     text = "".join(json.dumps({"prompt": p}) + "\n" for p in "abacba")
     task = creative(tmp_path / "p.jsonl", text, max_prompts=2)

@@ -102,7 +102,8 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot read {path}: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(f"cannot read {path}: {reason}") from error
     for magic, what in _FOREIGN.items():
         if data.startswith(magic):
             raise InputError(f"cannot read {path}: expected text; got {what}")

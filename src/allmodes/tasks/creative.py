@@ -120,9 +120,10 @@ class Creative:
 def read_prompts(path: Path) -> list[str]:
     """The prompts of a JSON Lines file, duplicates too. Raises ConfigError that names the line at fault."""
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = data.split(b"\n" if b"\n" in data else b"\r")  # a CR within a line of JSON is white space
     prompts = [
         _prompt(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()
     ]

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+from allmodes.runs.files import read_text
 
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _PROBABILITY = ("probability", "ref_prob", "ref_probability")
 _LOGPROB = ("logprob", "ref_logprob")
 _KNOWN = ("reward", "outcome", *_PROBABILITY, *_LOGPROB)
@@ -38,6 +40,9 @@ class OutcomeTable:
 def read_outcomes(path: Path, *, normalise: bool = False) -> OutcomeTable:
     """Read a .csv file with a header, or a .json file: a list of objects, or an object of equal-length lists.
 
+    Fields of a .csv are apart by commas, semicolons or tabs; the text is in any common encoding, with any
+    line ends (`read_text`).
+
     Columns: `reward`; one of `probability`, `ref_prob`, `ref_probability` or of `logprob`, `ref_logprob`
     (nats, −inf allowed); and, if names are wanted, `outcome`. Others are ignored. Names are 1, 2, ... by
     default. Probabilities that sum to 1 within 1e-6 are renormalised exactly; with `normalise` any others
@@ -45,7 +50,7 @@ def read_outcomes(path: Path, *, normalise: bool = False) -> OutcomeTable:
 
     Raises InputError, one line that names file, line (or row), column, expected and got.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix.lower() == ".csv":
         columns, places = _read_csv(path, text)
     elif path.suffix.lower() == ".json":
@@ -70,23 +75,11 @@ def read_outcomes(path: Path, *, normalise: bool = False) -> OutcomeTable:
     )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        return data.decode("utf-8-sig")  # spreadsheets put a byte-order mark in front
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line}: expected UTF-8; got byte 0x{data[error.start]:02x}"
-        ) from error
-
-
 def _read_csv(path: Path, text: str) -> tuple[dict[str, list[Any]], list[str]]:
     """The known columns, and the line on which each row starts."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = text.lstrip("\n").partition("\n")[0]
+    delimiter = next((mark for mark in _DELIMITERS if mark in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows: list[tuple[int, list[str]]] = []
     start = 1
     try:
@@ -95,7 +88,9 @@ def _read_csv(path: Path, text: str) -> tuple[dict[str, list[Any]], list[str]]:
                 rows.append((start, row))
             start = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}, line {start}: expected comma-separated fields; {error}") from error
+        raise InputError(
+            f"{path}, line {start}: expected {_DELIMITERS[delimiter]}-separated fields; {error}"
+        ) from error
     if not rows:
         raise InputError(f"{path}: expected a header and at least one outcome; got an empty file")
     line, header = rows[0][0], [name.strip() for name in rows[0][1]]
