@@ -88,7 +88,7 @@ def test_lines_of_a_program(protocol: Any, tmp_path: Path, monkeypatch: pytest.M
         columns = evaluation_columns(oracle, row.evaluation)
         write_csv(path / "scores.csv", list(columns), [columns])
 
-    fuzz(f"lines of a program, {protocol}", 40, attempt)
+    fuzz(f"lines of a program, {protocol}", 20, attempt)
 
 
 def _line(rng: random.Random) -> bytes:
