@@ -1,5 +1,6 @@
 """Commands as a shell starts them: another encoding, a full disk, a reader that leaves, no stream at all."""
 
+import json
 import os
 import subprocess
 import sys
@@ -45,6 +46,21 @@ def test_an_error_in_another_encoding() -> None:
     result = run(["evaluate", "λ—missing.jsonl"], encoding="ascii")
     assert result.returncode == 2
     assert "\nallmodes: cannot read lamda-missing.jsonl" in "\n" + result.stderr.decode("ascii")
+
+
+def test_a_configuration_says_the_same_in_any_encoding(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit")
+    (tmp_path / "λ.toml").write_text(
+        'kind = "molecules"\nalgorithm = "mara"\nbudget = 5\nscreen = 0.5\n'
+        '[oracle]\ncomponents = [{ kind = "qed", name = "β—ü" }]\n',
+        encoding="utf-8",
+    )
+    shown = [
+        json.loads(run(["run", "λ.toml", "--dry-run", "--no-execute"], encoding=name, cwd=tmp_path).stdout)
+        for name in ("ascii", "utf-8")
+    ]
+    assert shown[0] == shown[1]
+    assert shown[0]["oracle"]["components"][0]["name"] == "β—ü"
 
 
 def test_a_file_name_that_is_no_text() -> None:

@@ -11,6 +11,7 @@ import tyro
 
 from allmodes.cli.program import how_to_resume, say_how_to_continue
 from allmodes.cli.recipes import find_recipe, list_keys, list_recipes, looks_like_recipe
+from allmodes.cli.streams import printable_json
 from allmodes.errors import ConfigError, InputError, shown
 from allmodes.extras import require
 
@@ -94,7 +95,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     experiment = kind.load()
     if arguments.dry_run:
         (experiment.check_files if arguments.no_execute else experiment.check)(config)
-        print(config.model_dump_json(indent=2))
+        print(printable_json(config.model_dump_json(indent=2)))
         return
     out = _new_folder(file) if arguments.out is None else arguments.out
     with say_how_to_continue(partial(how_to_resume, out)):

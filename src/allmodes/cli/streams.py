@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import json
 import os
 import sys
 import unicodedata
@@ -64,6 +65,15 @@ def _again(stream: io.TextIOWrapper, kind: type[io.TextIOWrapper]) -> io.TextIOW
     return kind(
         stream.detach(), encoding=encoding, errors=_HANDLER, line_buffering=buffering, write_through=through
     )
+
+
+def printable_json(text: str) -> str:
+    """JSON with escapes where standard output has another encoding: it must say the same when it is read."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=2)
+    return text
 
 
 def give_up_output() -> None:
