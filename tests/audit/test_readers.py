@@ -406,6 +406,7 @@ def test_the_datasets_answer_is_no_outcome() -> None:
     assert mapped.sources["outcome"] == "answer"
     assert (log.outcomes, log.outcome_names) == (None, [])
     assert any("`answer` is the same for all samples of each prompt" in remark for remark in log.remarks)
+    assert not any("outcome = answer" in remark for remark in log.remarks)
     # What the user names stays, and is remarked on; what differs in one prompt is the model's.
     log = of(rows, columns={"outcome": "answer"})[1]
     assert log.outcomes is not None

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -20,7 +20,7 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
 from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.log import Log
-from allmodes.audit.logs.reading import Reading, read_samples
+from allmodes.audit.logs.reading import Reading, read_samples, used_sources
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
 from allmodes.audit.overview import counts_in_words, html_summary, lead, verdict
 from allmodes.audit.prediction import Prediction, predict_within
@@ -167,6 +167,7 @@ def audit_source(
     knows_sampler: whether `policy_logprob` is of the policy that drew the samples.
     """
     log = read_samples(source, mapped, advance=advance)
+    mapped = replace(mapped, sources=used_sources(mapped, log))
     if config.trainer is None and mapped.trainer is not None:
         config = config.model_copy(update={"trainer": mapped.trainer})
 

@@ -176,17 +176,12 @@ def _converter(fields: Mapping[str, Field]) -> Convert:
 
 
 def _remarks(fields: Mapping[str, Field]) -> list[str]:
-    """What stands for the reward and, where it is not by our name, for the other columns."""
+    """What stands for the reward, and that nothing stands for a prompt."""
     reward = fields.get("reward")
     remarks = [f"reward = {reward.source}." if reward is not None else "No column is read as the reward."]
     if "prompt" not in fields:
         remarks.append("No column names a prompt: all samples are read as those of one prompt.")
-    others = [
-        f"{name} = {field.source}"
-        for name, field in fields.items()
-        if name in COLUMNS and name not in ("reward", field.source)
-    ]
-    return [*remarks, f"{'; '.join(others)}."] if others else remarks
+    return remarks
 
 
 def _recognised(columns: Collection[str]) -> Format:

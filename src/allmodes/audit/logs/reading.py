@@ -94,7 +94,19 @@ def read_samples(
         f"{plural(seen.count, 'reward')} not known, the first on {log.first_places[why]}: {why}."
         for why, seen in log.notes.items()
     ]
-    return replace(log, remarks=(*mapped.remarks, *aside, *unknown, *log.remarks, *source.remarks))
+    own = used_sources(mapped, log)
+    others = "; ".join(f"{name} = {theirs}" for name, theirs in own.items() if name not in ("reward", theirs))
+    remarks = [*mapped.remarks, *([f"{others}."] if others else []), *aside, *unknown]
+    return replace(log, remarks=(*remarks, *log.remarks, *source.remarks))
+
+
+def used_sources(mapped: Mapped, log: Log) -> dict[str, str]:
+    """Each of our columns that a log has, and theirs in words; without an outcome that is none."""
+    return {
+        ours: theirs
+        for ours, theirs in mapped.sources.items()
+        if ours != "outcome" or log.outcomes is not None
+    }
 
 
 def merged_row(source: Source) -> Mapping[str, Any]:
