@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, final
 
 from allmodes.errors import AllmodesError, RunError, one_line
-from allmodes.runs.files import write_text
+from allmodes.runs.files import sync, write_text
 from allmodes.runs.progress import console
 
 REMEDY = "restore it from a copy, or run again in another folder"
@@ -119,8 +119,11 @@ class GrowingFiles:
 
     def _mark(self, name: str) -> Mark:
         path = self._folder / name
+        try:
+            sync(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}") from error
         with _reading(path), open(path, "rb") as handle:
-            os.fsync(handle.fileno())
             if os.fstat(handle.fileno()).st_size < self._sizes[name]:
                 raise RunError(f"{path} is damaged: it was {self._sizes[name]} bytes long; {REMEDY}")
             handle.seek(self._sizes[name])
