@@ -347,6 +347,12 @@ def test_ids_stand_for_prompts_where_there_is_no_text(name: str) -> None:
     assert log.prompts.tolist() == [0, 1, 2, 3, 4, 5] * 2
 
 
+def test_a_uid_of_each_sample_is_no_prompt() -> None:
+    log = of([{"uid": f"s{i}", "response": f"r{i}", "reward": 1.0} for i in range(4)])[1]
+    assert log.prompts.tolist() == [0, 0, 0, 0]
+    assert "No column names a prompt: all samples are read as those of one prompt." in log.remarks
+
+
 def test_verls_uids_are_not_cut() -> None:
     row = {"input": "same text, other pictures", "output": "2", "score": 1.0, "step": 0}
     log = of([{**row, "uid": uid} for uid in ("task_1_0", "task_2_0", "task_1_0", "task_2_0")])[1]

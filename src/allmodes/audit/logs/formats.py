@@ -140,7 +140,15 @@ def _named(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: F
     fields |= FIELDS[found](first, rows) if found in FIELDS else {}
     if found == "prime-rl" and "outcome" not in first:
         fields.pop("outcome", None)  # its `answer` is the dataset's
+    if "prompt" in fields and fields["prompt"].column == "uid" and _is_of_samples("uid", rows):
+        del fields["prompt"]
     return fields
+
+
+def _is_of_samples(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each row has its own value: it is then a sample's, not a prompt's."""
+    values = [str(row.get(name)) for row in rows]
+    return len(values) > 1 and len(set(values)) == len(values)
 
 
 def _parsed(fields: Mapping[str, Field], *, has_nan: bool) -> dict[str, Field]:
