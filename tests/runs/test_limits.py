@@ -285,3 +285,10 @@ def test_a_value_is_shown_as_python_writes_it_as_long_as_it_is_short() -> None:
 def test_a_recipe_cannot_have_the_code_of_a_model_run(changes: dict[str, Any]) -> None:
     assert "no trust_remote_code" in refused(TextConfig, {**TEXT, **changes})
     assert json.dumps(changes)  # as a file would hold it
+
+
+@pytest.mark.parametrize("key", ["hub_token", "push_to_hub_token"])
+def test_a_secret_in_a_recipe_is_refused_and_not_repeated(key: str) -> None:
+    message = refused(TextConfig, {**TEXT, "trl": {key: "hf_1234"}})
+    assert f"no `trl.{key}`" in message
+    assert "hf_1234" not in message

@@ -189,6 +189,15 @@ class TextConfig(Config):
         return values
 
     @model_validator(mode="after")
+    def _keeps_no_secret(self) -> "TextConfig":  # of the whole, so that the message does not repeat the value
+        secret = next((key for key in ("hub_token", "push_to_hub_token") if self.trl.get(key)), None)
+        if secret is not None:
+            raise ValueError(
+                f"no `trl.{secret}`, which config.json would keep: set HF_TOKEN in the environment"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_range(self) -> "TextConfig":
         tau = self.mara.threshold
         if self.task.kind == "one_two" and isinstance(tau, float) and not 0 <= tau <= 1:
