@@ -135,6 +135,18 @@ def test_epochs_in_a_fixed_order_are_no_evaluation(epochs: float) -> None:
     assert read(rows).set_aside == {}
 
 
+def test_what_may_be_an_evaluation_is_said() -> None:
+    """Training on one batch with an evaluation at every other step looks like two batches in turn."""
+    rows = [
+        row
+        for step in range(1, 5)
+        for row in generation(step, ["eval 1", "eval 2"] if step % 2 == 0 else ["a", "b"])
+    ]
+    log = read(rows)
+    assert (len(log), log.set_aside) == (32, {})
+    assert any("16 rows may be of an evaluation, the first on record 9" in remark for remark in log.remarks)
+
+
 def test_epochs_in_random_order_are_no_evaluation() -> None:
     for seed in range(20):
         draw, rows = random.Random(seed), []

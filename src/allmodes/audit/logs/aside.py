@@ -115,33 +115,37 @@ def _overlap(before: Tensor, block: Tensor) -> int:
     return 0
 
 
-def evaluations(blocks: Blocks, prompts: Tensor) -> Tensor:
-    """Which rows of TRL's own log are of evaluations, (N,), as far as prompts and steps tell it.
+def evaluations(blocks: Blocks, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """Which rows of TRL's own log are of evaluations, and which may be, (N,) both, by prompts and steps.
 
     An evaluation asks the same prompts in the same order at every d-th step, and TRL writes them at the end
     of a step's rows or instead of them. So steps k·d that end alike, with two prompts or more that no other
     row has, are of evaluations; and so are the last groups of a step that are of another size than the
     training's, with prompts that training has not. Where several sets of steps end alike, as those of epochs
-    in a fixed order do, nothing is told.
+    in a fixed order do, the steps k·d only may be.
     """
+    found, suspected = (torch.zeros(len(prompts), dtype=torch.bool) for _ in range(2))
     by_last: dict[int, list[int]] = {}
     for block in range(len(blocks)):
         by_last.setdefault(int(prompts[blocks.of(block)[-1]]), []).append(block)
-    if not by_last:
-        return torch.zeros(len(prompts), dtype=torch.bool)
-    found = torch.zeros(len(prompts), dtype=torch.bool)
-    alike = [which for which in by_last.values() if _common_tail(blocks, prompts, which) is not None]
-    if not alike:
-        tails = _of_another_size(blocks, prompts)
-    else:
-        tail = _common_tail(blocks, prompts, alike[0])
-        steps = [blocks.steps[block] for block in alike[0]]
-        spacing = min(later - earlier for earlier, later in pairwise(steps))
-        is_regular = len(alike) == 1 and not any(step % spacing for step in steps)
-        tails = [tail] if tail is not None and is_regular else []
-    for rows in tails:
-        found[rows] = True
-    return found
+    alike = [
+        (which, tail)
+        for which in by_last.values()
+        if (tail := _common_tail(blocks, prompts, which)) is not None
+    ]
+    regular = [tail for which, tail in alike if _is_regular([blocks.steps[block] for block in which])]
+    for rows in regular:
+        (found if len(alike) == 1 else suspected)[rows] = True
+    if not alike and len(blocks):
+        for rows in _of_another_size(blocks, prompts):
+            found[rows] = True
+    return found, suspected
+
+
+def _is_regular(steps: list[int]) -> bool:
+    """Whether all are multiples of the smallest distance between two of them."""
+    spacing = min(later - earlier for earlier, later in pairwise(steps))
+    return not any(step % spacing for step in steps)
 
 
 def _common_tail(blocks: Blocks, prompts: Tensor, which: list[int]) -> Tensor | None:

@@ -101,8 +101,16 @@ def _with_samples_alone(
         blocks, digests = blocks_of(log.steps, chosen), mixed_columns(columns_but_step(log), len(log))
         _take(log, chosen, copies(blocks, digests, prompts, rolling=is_own), COPY, log.set_aside, count)
     if log.steps is not None and is_own:
-        asked = evaluations(blocks_of(log.steps, chosen), prompts)
+        asked, suspected = evaluations(blocks_of(log.steps, chosen), prompts)
         _take(log, chosen, asked, EVALUATION, log.set_aside, count)
+        if bool(suspected.any()):
+            rows = plural(int(suspected.sum()), "row")
+            first = log.place_name(int(suspected.nonzero()[0]))
+            remark = (
+                f"{rows} may be of an evaluation, the first on {first}, and count as samples: steps ask the "
+                "same prompts again in the same order, as evaluations and epochs without shuffling do."
+            )
+            log = replace(log, remarks=(*log.remarks, remark))
     return log if bool(chosen.all()) else selected(log, chosen.nonzero().squeeze(1))
 
 
