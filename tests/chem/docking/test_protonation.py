@@ -87,6 +87,7 @@ def test_phenols_with_strong_acceptors_are_phenolates(acceptors: tuple[str, str 
         ("N=C(N)NC(=N)N", 1),
         ("N=C(N)c1ccc(C(=N)N)cc1", 2),
         ("NCCNCCN", 2),
+        ("NCc1cccc(CN2CCc3ncn(Cc4ccc(Cl)cc4)c(=O)c3C2)c1", 2),  # of PDB 7UVU: as a dication it redocks
     ],
 )
 def test_a_charge_makes_the_acids_and_bases_beside_it_weaker(smiles: str, charge: int) -> None:

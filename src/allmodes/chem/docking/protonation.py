@@ -164,7 +164,7 @@ _BETA: tuple[tuple[str, float], ...] = (
 )  # fmt: skip
 _WEAKER, _FURTHER = 0.7, 0.4
 # What a cation costs another base, for each path of so many bonds between them.
-_CATION = {1: -10.0, 2: -8.0, 3: -3.0, 4: -1.7, 5: -0.9, 6: -0.5}
+_CATION = {1: -10.0, 2: -8.0, 3: -3.0, 4: -1.7, 5: -0.9}
 _CONJUGATED = -8.0  # the same where all between them is conjugated, as in a biguanide
 _CLOSE = 4  # bonds within which two acids of conjugated systems are one
 
