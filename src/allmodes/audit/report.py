@@ -72,7 +72,7 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
         "report.html",
         record=audit_record(audit, name=name),
         title=f"{QUESTION} {answer.capitalize()}",
-        lead=verdict_line(audit).removeprefix(f"{QUESTION} {answer.capitalize()}. "),
+        lead=code_spans(verdict_line(audit).removeprefix(f"{QUESTION} {answer.capitalize()}. ")),
         remarks=[
             f"{lead(audit, name=name)} {len(audit.findings)} checks: "
             f"{listing([*raised_counts(audit), *other_counts(audit)])}.",
