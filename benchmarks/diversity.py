@@ -17,7 +17,7 @@ from prior_molecules import sampled
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from allmodes.chem.molecules import fingerprints
+from allmodes.chem.fingerprints import fingerprints
 from allmodes.metrics import internal_diversity, num_circles
 
 DISTANCES = (0.75, 0.5)

@@ -197,11 +197,13 @@ def test_another_prior_is_another_run(tiny_prior: Path, tmp_path: Path) -> None:
         resume_design(out)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tiny_prior: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        RunError, match=r"the loss of step 1 is inf: .* `learning_rate` .* `sigma` \(1e\+30\)"
-    ):
-        design(tmp_path / "run", settings(tiny_prior, sigma=1e30))
+def test_a_loss_that_is_not_finite_stops_the_run(
+    tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infinite = torch.tensor([math.inf], requires_grad=True)
+    monkeypatch.setattr("allmodes.chem.learner.reinvent_loss", lambda *_, **__: infinite)
+    with pytest.raises(RunError, match=r"the loss of step 1 is inf: .* `learning_rate` .* `sigma` \(99\)"):
+        design(tmp_path / "run", settings(tiny_prior, sigma=99.0))
 
 
 def test_stops_at_the_asked_number_of_hits(tiny_prior: Path, tmp_path: Path) -> None:

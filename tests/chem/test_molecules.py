@@ -6,12 +6,12 @@ import torch
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
+from allmodes.chem.fingerprints import fingerprints
 from allmodes.chem.molecules import (
     MAX_ATOMS,
     MAX_SMILES,
     MoleculeError,
     canonical_smiles,
-    fingerprints,
     murcko_scaffold,
     not_drawn,
     parse_block,

@@ -611,3 +611,9 @@ def score(smiles):
     run.kill()
     run.wait(timeout=10)
     assert ends_soon(worker)
+
+
+def test_a_worker_process_loads_no_torch() -> None:
+    """It starts anew after each crash, and torch alone would take longer than the rest."""
+    code = "import sys, allmodes.chem.oracles.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

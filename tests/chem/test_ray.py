@@ -111,7 +111,7 @@ def test_a_component_that_cannot_work_says_so_through_ray(config: OracleConfig) 
 
 @pytest.mark.usefixtures("cluster")
 def test_more_workers_than_the_cluster_has_processors_is_an_error(config: OracleConfig) -> None:
-    components = [component.model_copy(update={"start_limit": 3.0}) for component in config.components]
+    components = [component.model_copy(update={"start_limit": 8.0}) for component in config.components]
     many = config.model_copy(update={"workers": 6, "components": tuple(components)})
     with pytest.raises(ConfigError, match=r"`oracle.workers`: expected a free CPU"), ComponentOracle(many):
         pass

@@ -131,6 +131,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
             hits=0, ob100=None, intdiv1=None, circles=0, failures={}, collapsed_at_step=3,
         )  # fmt: skip
         (job.path / "result.json").write_text(json.dumps(result.as_json()))
+        (job.path / "timing.jsonl").touch()
         on_step(None)
 
     monkeypatch.setattr(module, "run_job", run)
@@ -370,7 +371,7 @@ def test_what_cannot_work_is_said_before_anything_is_written(tmp_path: Path, pri
     with pytest.raises(ConfigError, match="`prior`: expected a policy file"):
         study(replace(settings, prior=tmp_path / "missing"), tmp_path / "work")
     broken = {**settings.components, "sulfur": ({"name": "program", "kind": "process", "command": ["gone"]},)}
-    with pytest.raises(ConfigError, match="expected a program that can be run; got 'gone'"):
+    with pytest.raises(ConfigError, match="expected a program to run; got 'gone'"):
         study(replace(settings, components=broken), tmp_path / "work")
     assert not (tmp_path / "work").exists()
 

@@ -153,7 +153,8 @@ def test_the_command_runs_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     from allmodes import cli
 
     monkeypatch.setattr(sys, "argv", ["allmodes", "paper", "fig7", "--out", str(tmp_path / "new")])
-    cli.main()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
     assert (tmp_path / "new" / "fig7.png").stat().st_size > 10_000
     monkeypatch.setattr(sys, "argv", ["allmodes", "paper", "fig99"])
     with pytest.raises(SystemExit) as stop:
@@ -167,6 +168,7 @@ def test_the_command_explains_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sample = Path(__file__).parents[1] / "data" / "outcomes.csv"
     options = ["--beta", "0.01", "0.1", "--threshold", "0.8", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["allmodes", "target", str(sample), *options])
-    cli.main()
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
     written = json.loads((tmp_path / "out" / "target.json").read_text(encoding="utf-8"))
     assert len(written["optima"]) >= 4

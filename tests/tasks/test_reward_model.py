@@ -156,7 +156,7 @@ def test_what_cannot_be_loaded_is_named(make_classifier: Make, tmp_path: Path) -
         RewardModel(make_classifier(template=None))
     with pytest.raises(ConfigError, match=r"must hold a tokenizer|cannot load the tokenizer"):
         RewardModel(make_classifier(tokenizer=False))
-    with pytest.raises(ConfigError, match=r"expected weights in \.safetensors"):
+    with pytest.raises(ConfigError, match="cannot load the model"):
         RewardModel(make_classifier(), device="nonsense")
 
 
@@ -177,7 +177,7 @@ def test_nothing_is_unpickled_or_executed(make_classifier: Make, tmp_path: Path)
 
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="cannot load the model"):
+    with pytest.raises(ConfigError, match=r"expected weights in \.safetensors"):
         RewardModel(pickled)
     shutil.copytree(make_classifier(), coded)
     config = json.loads((coded / "config.json").read_text())

@@ -13,8 +13,9 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from allmodes.chem.fingerprints import fingerprints
 from allmodes.chem.ledger import LedgerRow, reward_tensor
-from allmodes.chem.molecules import fingerprints, not_drawn
+from allmodes.chem.molecules import not_drawn
 from allmodes.chem.results import find_hits
 from allmodes.metrics import num_circles
 

@@ -6,15 +6,10 @@ the other parts of a salt do. A stereocentre in a group of type "and" (a racemat
 """
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
-import torch
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdFingerprintGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
-from torch import Tensor
 
 from allmodes.chem.trials import Trial, passes
 
@@ -172,11 +167,3 @@ def murcko_scaffold(smiles: str) -> str:
 def random_smiles(smiles: str, *, count: int, seed: int) -> list[str]:
     """`count` spellings of one molecule, drawn with RDKit's generator seeded by `seed` (≥ 1)."""
     return list(Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(smiles), count, randomSeed=seed))
-
-
-def fingerprints(smiles: Sequence[str]) -> Tensor:
-    """Morgan fingerprints, radius 2, 1024 bits: (N, 1024) of uint8 zeros and ones."""
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    rows = [generator.GetFingerprintAsNumPy(Chem.MolFromSmiles(line)) for line in smiles]
-    stacked = np.stack(rows) if rows else np.zeros((0, 1024))
-    return torch.from_numpy(stacked.astype(np.uint8))

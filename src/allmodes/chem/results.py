@@ -7,8 +7,8 @@ from typing import Any, final
 
 import torch
 
+from allmodes.chem.fingerprints import fingerprints
 from allmodes.chem.ledger import LedgerRow, reward_tensor
-from allmodes.chem.molecules import fingerprints
 from allmodes.metrics import count_hits, internal_diversity, num_circles, oracle_burden
 
 

@@ -149,7 +149,7 @@ class ScorerProcess:
             return Failure("died", "could not be started")
         if not running.fresh:  # said after its last answer was taken
             self._refuse_output(wait=0)
-            if running.has_output(0):
+            if self._protocol == "json" and running.has_output(0):  # with ids it costs this molecule alone
                 said = shorten(running.unread())
                 return Failure("malformed", f"expected one line for each request; got one more: {said!r}")
         self._requests += 1
