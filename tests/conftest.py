@@ -12,6 +12,11 @@ from allmodes.cli import main
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Cases of bytes are numbered: bytes such as gzip's hold the time, and workers must agree on the ids."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
