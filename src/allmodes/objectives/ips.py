@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor
 
-from allmodes.checks import check_fraction, check_ids, check_vector
+from allmodes.checks import check_fraction, check_ids, check_not_negative, check_vector
 from allmodes.objectives.groups import make_groups, outcome_frequency
 
 
@@ -28,27 +28,30 @@ def ips_rewards(
     outcome_ids: Tensor,
     *,
     min_probability: float = 0.0,
+    exponent: float = 1.0,
     group_ids: Tensor | None = None,
 ) -> IpsResult:
     """Divide each reward by the frequency of its outcome in its group.
 
-    r̄_i = r_i / max(p̂(outcome of y_i), p_min),   p̂ = n/G
+    r̄_i = r_i / max(p̂(outcome of y_i), p_min)^α,   p̂ = n/G
 
     rewards: (N,); a NaN stays NaN, and its sample still counts in n and G, for it was drawn. outcome_ids,
     group_ids: (N,) integers; one outcome has one id across groups. min_probability: p_min, which bounds the
-    scale; 0 is no clipping. With exact probabilities the optimum is p ∝ r; with the frequencies of G samples
-    it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before scaling: a constant changes the optimum.
-    Outcomes with negative rewards go extinct, the rare ones first; `integrations.IPS` refuses them.
+    scale; 0 is no clipping. exponent: α; 1 is IPS. With exact probabilities the optimum is p ∝ r^(1/α); with
+    the frequencies of G samples and α = 1 it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before scaling: a constant changes the optimum.
+    Outcomes with negative rewards go extinct, the rare ones first; `methods.IPS` refuses them.
 
-    Raises InputError for shapes that disagree or p_min outside [0, 1]. Source: IPS, equation 9.
+    Raises InputError for shapes that disagree, p_min outside [0, 1] or α < 0. Source: IPS, equation 9; other
+    exponents: UA-RL, arXiv 2601.08763, there on advantages.
     """
     check_vector("rewards", rewards)
     check_ids("outcome_ids", outcome_ids, "rewards", rewards)
     check_fraction("min_probability", min_probability)
+    check_not_negative("exponent", exponent)
     frequencies = outcome_frequency(outcome_ids, make_groups(group_ids, rewards)).to(rewards.dtype)
     probabilities = frequencies.clamp(min=min_probability)
     return IpsResult(
-        rewards=rewards / probabilities,
+        rewards=rewards / (probabilities if exponent == 1 else probabilities**exponent),
         frequencies=frequencies,
         clipped=frequencies < min_probability,
     )

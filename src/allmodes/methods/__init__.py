@@ -1,0 +1,90 @@
+"""Methods: how rewards are changed, where training then comes to rest, and what that needs. Torch alone.
+
+    from allmodes.methods import MARA, Batch
+    result = MARA(threshold=1.0)(Batch(rewards=..., group_ids=..., ref_logprobs=...), beta=0.1)
+
+`METHODS` is the only list of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from allmodes.errors import InputError
+from allmodes.methods.best_of_n import BestOfN
+from allmodes.methods.entropy import EntropyBonus
+from allmodes.methods.ips import IPS
+from allmodes.methods.keys import stable_id, stable_ids
+from allmodes.methods.mara import MARA
+from allmodes.methods.method import KL, Batch, Method, OutcomeKey, Result, State, recipe_fields, setting
+from allmodes.methods.plain import Plain
+from allmodes.methods.state import state_from_json, state_to_json
+from allmodes.methods.tempered import Tempered
+from allmodes.methods.then import Then
+from allmodes.methods.unlikeliness import Unlikeliness
+
+__all__ = [
+    "IPS",
+    "KL",
+    "MARA",
+    "METHODS",
+    "Batch",
+    "BestOfN",
+    "EntropyBonus",
+    "Method",
+    "OutcomeKey",
+    "Plain",
+    "Result",
+    "State",
+    "Tempered",
+    "Then",
+    "Unlikeliness",
+    "make_method",
+    "method_names",
+    "recipe_fields",
+    "setting",
+    "stable_id",
+    "stable_ids",
+    "state_from_json",
+    "state_to_json",
+]
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Plain,
+        MARA,
+        Tempered,
+        IPS,
+        EntropyBonus,
+        Unlikeliness,
+        BestOfN,
+    )
+}
+"""Every method by its name. To add one, add its class here."""
+
+
+def method_names(name: str) -> list[str]:
+    """The parts of a name such as "mara+entropy". Raises InputError for one that is not in `METHODS`."""
+    parts = name.split("+")
+    for part in parts:
+        if part not in METHODS:
+            raise InputError(f"method must be one of {', '.join(METHODS)}, or several with + ; got {part!r}")
+    return parts
+
+
+def make_method(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Method:
+    """The method of a name such as "mara" or "mara+entropy", with the settings of each of its parts.
+
+    Raises InputError for an unknown name, an unknown or missing setting, or a wrong value.
+    """
+    made: list[Method] = []
+    for part in method_names(name):
+        given, known = dict((settings or {}).get(part, {})), recipe_fields(METHODS[part])
+        wrong = next((key for key in given if key not in known), None)
+        if wrong is not None:
+            raise InputError(f"{part} must have settings among {', '.join(known) or 'none'}; got {wrong!r}")
+        try:
+            made.append(METHODS[part](**given))
+        except TypeError as error:  # a setting without a default that is not given
+            raise InputError(f"{part}: {error}") from error
+    return made[0] if len(made) == 1 else Then(*made)

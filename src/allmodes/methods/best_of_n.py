@@ -1,0 +1,67 @@
+"""Best of n: train for the best of k samples."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from allmodes.methods.method import Batch, Method, Result, State, mean, setting
+from allmodes.objectives.best_of_n import best_of_n_rewards
+from allmodes.objectives.groups import group_size, make_groups
+
+
+@final
+@dataclass(frozen=True)
+class BestOfN(Method):
+    """Train for the best of k samples: the policy gradient becomes that of E[max of k].
+
+    R̄ = k · (what the sample adds to the maximum of k of its group), see `best_of_n_rewards`. These are
+    advantages already, and the trainer's baseline is taken back. k None is the whole group. Unscorable
+    samples are left out; a group with fewer than k others teaches nothing, all its rewards are 0, and
+    `groups_too_small` counts it. Source: Tang et al. 2025.
+    """
+
+    name: ClassVar[str] = "best_of_n"
+    label: ClassVar[str] = "best of N"
+    color: ClassVar[str] = "#D55E00"
+    law: ClassVar[str] = "the best outcomes; their shares depend on the start"
+    source: ClassVar[str] = "Tang et al. 2025"
+
+    k: int | None = setting(
+        "Samples of which the maximum is taken; the whole group if left out.", default=None, at_least=1
+    )
+
+    @property
+    def optimum_survives_std_normalization(self) -> bool:
+        """No: with its own baseline there is nothing to centre or to scale."""
+        return False
+
+    @property
+    def has_own_baseline(self) -> bool:
+        """Yes: the maximum without the sample is its baseline."""
+        return True
+
+    @property
+    def min_group_size(self) -> int:
+        """The k samples of which the maximum is taken."""
+        return self.k or 1
+
+    def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
+        """What each sample adds to the maximum, times k; β plays no part."""
+        del beta, state
+        rewards, scored = batch.rewards, batch.is_scored
+        groups = make_groups(batch.group_ids, rewards)
+        size = group_size(groups, scored)
+        fits = (size >= self.min_group_size)[groups.index]
+        new = torch.where(scored, 0, rewards)
+        rows = (scored & fits).nonzero().squeeze(1)
+        added = best_of_n_rewards(rewards[rows], k=self.k, group_ids=groups.index[rows])
+        new[rows] = added * (self.k if self.k is not None else size[groups.index[rows]])
+        return Result(
+            rewards=new,
+            metrics={
+                "rewarded": mean(new[scored] > 0),
+                "groups_too_small": mean((size < self.min_group_size)[group_size(groups) > 0]),
+            },
+        )

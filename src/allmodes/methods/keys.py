@@ -1,0 +1,63 @@
+"""Keys of prompts and outcomes as integers that mean the same in every batch, process and run."""
+
+import math
+from collections.abc import Hashable, Sequence
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import lru_cache
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from allmodes.errors import InputError
+
+
+def stable_ids(keys: Sequence[Hashable | None]) -> Tensor:
+    """An id of each key, (N,), int64: equal for equal keys, in every process; −1 for None.
+
+    Ids are the first 63 bits of a hash of the key's value, never of its place in memory. Python's own `hash`
+    of a text differs from process to process. Raises InputError for NaN, and for an object that has no value
+    to tell it by.
+    """
+    return torch.tensor([-1 if key is None else stable_id(key) for key in keys], dtype=torch.long)
+
+
+def stable_id(key: Hashable) -> int:
+    """The id of one key, from 0 to 2⁶³ − 1."""
+    return _hashed(_name(key))
+
+
+@lru_cache(maxsize=65536)
+def _hashed(name: str) -> int:
+    digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _name(key: object) -> str:
+    """A text that is equal for equal keys: 1, 1.0 and True are one key, "1" is another."""
+    if isinstance(key, str):
+        return f"s{len(key)}:{key}"
+    if isinstance(key, int | float | Fraction | Decimal):
+        return f"n{_number(key)}"
+    if isinstance(key, tuple):
+        return f"t({','.join(_name(part) for part in key)})"
+    if isinstance(key, frozenset):  # whose order differs from process to process
+        return f"f({','.join(sorted(_name(part) for part in key))})"
+    text = f"{type(key).__qualname__}.{key.name}" if isinstance(key, Enum) else repr(key)
+    if f" at 0x{id(key):x}" in text.lower():
+        raise InputError(
+            f"a key must be a text, a number, or tuples and frozensets of these; got {type(key).__name__}, "
+            "which is known by its place in memory alone"
+        )
+    return f"o{type(key).__qualname__}:{text}"
+
+
+def _number(key: float | Fraction | Decimal) -> str:
+    if isinstance(key, float | Decimal) and not math.isfinite(key):
+        if key != key:
+            raise InputError("a key must not be NaN, which differs from itself; give None for no outcome")
+        return "inf" if key > 0 else "-inf"
+    exact = Fraction(key)
+    return str(exact.numerator) if exact.denominator == 1 else str(exact)

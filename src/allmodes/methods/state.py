@@ -1,0 +1,42 @@
+"""What a method remembers, as JSON: checkpoints of trainers keep no tensors beside the weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from allmodes.methods.method import State
+
+_TENSOR = "tensor of"
+
+
+def state_to_json(state: State | None) -> Any:
+    """The state as dicts, lists, numbers, strings and None; floats keep every bit."""
+    return None if state is None else _to_json(state)
+
+
+def state_from_json(saved: Any) -> State | None:
+    """What `state_to_json` was given."""
+    return None if saved is None else _from_json(saved)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        values = value.double() if value.is_floating_point() else value  # bfloat16 has no list of its own
+        return {_TENSOR: str(value.dtype).removeprefix("torch."), "values": values.tolist()}
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(inner) for inner in value]
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return torch.tensor(value["values"], dtype=getattr(torch, value[_TENSOR]))
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_json(inner) for inner in value]
+    return value
