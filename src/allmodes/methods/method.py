@@ -135,7 +135,7 @@ class Method(ABC):
 
     @property
     def contains_kl(self) -> bool:
-        """Whether the rewards hold the pull to the reference already, so that no KL must stand beside them."""
+        """Whether the rewards hold the pull to the reference already, so that no KL may be added."""
         return False
 
     @property

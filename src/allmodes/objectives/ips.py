@@ -38,8 +38,9 @@ def ips_rewards(
     rewards: (N,); a NaN stays NaN, and its sample still counts in n and G, for it was drawn. outcome_ids,
     group_ids: (N,) integers; one outcome has one id across groups. min_probability: p_min, which bounds the
     scale; 0 is no clipping. exponent: α; 1 is IPS. With exact probabilities the optimum is p ∝ r^(1/α); with
-    the frequencies of G samples and α = 1 it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before scaling: a constant changes the optimum.
-    Outcomes with negative rewards go extinct, the rare ones first; `methods.IPS` refuses them.
+    the frequencies of G samples and α = 1 it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before
+    scaling: a constant changes the optimum. Outcomes with negative rewards go extinct, the rare ones first;
+    `methods.IPS` refuses them.
 
     Raises InputError for shapes that disagree, p_min outside [0, 1] or α < 0. Source: IPS, equation 9; other
     exponents: UA-RL, arXiv 2601.08763, there on advantages.
