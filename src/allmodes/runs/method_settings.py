@@ -1,0 +1,129 @@
+"""`[methods.NAME]` of a recipe: the settings of each method, as the method itself declares them.
+
+Nothing here knows a method by name: the tables are made of `METHODS`.
+"""
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, Field, create_model
+
+from allmodes.errors import InputError, shown
+from allmodes.methods import METHODS, Method, make_method, method_names, recipe_fields
+from allmodes.objectives import BatchQuantile
+from allmodes.objectives.thresholds import Threshold
+from allmodes.runs.config import MOST, Config, Number, Probability
+
+
+def _known(name: str) -> str:
+    try:
+        method_names(name)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("method must be ").partition("; got")[0]) from error
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known)]
+"""The name of a method, or of several in their order: "mara+entropy"."""
+
+
+class BatchQuantileThreshold(Config):
+    """τ is this quantile of the batch's rewards."""
+
+    batch_quantile: Probability
+    """τ is this quantile of the rewards of each batch; 0.9: the best tenth is good."""
+
+
+class MethodTables(Config):
+    """The settings of each method, whether a run uses it or not."""
+
+    def make(self, name: str) -> Method:
+        """The method of a name such as "mara" or "mara+entropy", with its settings."""
+        return make_method(name, {part: self._settings(part) for part in method_names(name)})
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        return {
+            key: BatchQuantile(value.batch_quantile) if isinstance(value, BatchQuantileThreshold) else value
+            for key, value in getattr(self, name)
+        }
+
+
+def method_tables(**defaults: Any) -> type[MethodTables]:
+    """A model with one table a method. defaults: for settings of these names, instead of the methods' own.
+
+    A default counts for each method that has a setting of its name: `threshold=0.8` for all that have one.
+    """
+    tables: dict[str, Any] = {}
+    for name, method in METHODS.items():
+        table = _table(method, defaults)
+        tables[name] = (table, Field(default=table(), description=f'For method "{name}": {method.label}.'))
+    return create_model("MethodTables", __base__=MethodTables, **tables)
+
+
+def move_old_tables(values: object) -> object:
+    """What stood beside the recipe's own keys before `[methods.NAME]`, put there; a validator before others.
+
+    `[mara]` is `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. Keys of such a
+    table that are no settings of the method are left where they are. Raises ValueError for a setting that is
+    given in both places.
+    """
+    if not isinstance(values, dict):
+        return values
+    kept, methods = dict(values), dict(values.get("methods") or {})
+    for name, method in METHODS.items():
+        if name not in kept:
+            continue
+        old, known = kept.pop(name), list(recipe_fields(method))
+        if not isinstance(old, dict) and len(known) == 1:
+            old = {known[0]: old}
+        if not isinstance(old, Mapping):
+            kept[name] = old  # refused as an unknown key
+            continue
+        table = methods.get(name) or {}
+        twice = next((key for key in old if key in table), None)
+        if twice is not None:
+            raise ValueError(f"`{name}.{twice}` once; it is `methods.{name}.{twice}` now, and both are given")
+        methods[name] = {**{key: value for key, value in old.items() if key in known}, **table}
+        rest = {key: value for key, value in old.items() if key not in known}
+        if rest:
+            kept[name] = rest
+    return {**kept, "methods": methods} if methods else kept
+
+
+def _table(method: type[Method], defaults: Mapping[str, Any]) -> type[Config]:
+    types = get_type_hints(method)
+    fields: dict[str, Any] = {}
+    for name, field in recipe_fields(method).items():
+        default = defaults.get(name, field.default)
+        bounds = field.metadata["bounds"]
+        limits: dict[str, Any] = {
+            key: bounds[bound]
+            for key, bound in (("ge", "at_least"), ("gt", "above"), ("le", "at_most"))
+            if bounds[bound] is not None
+        }
+        kind = _kind(types[name], limits)
+        fields[name] = (kind, Field(default=default, description=field.metadata["doc"]))
+    doc = (method.__doc__ or "").partition("\n\n")[0]
+    return create_model(f"{method.__name__}Settings", __base__=Config, __doc__=doc, **fields)
+
+
+def _kind(kind: Any, limits: dict[str, Any]) -> Any:
+    """The type of a setting as recipes check it: numbers are numbers, and a threshold may be a quantile."""
+    if get_origin(kind) in (Union, UnionType):
+        parts = get_args(kind)
+        if Threshold in parts:
+            return Number | BatchQuantileThreshold
+        return Union[tuple(_kind(part, limits) for part in parts)]  # noqa: UP007  # of a number known only here
+    if get_origin(kind) is Literal or kind in (str, bool, type(None)):
+        return kind
+    if kind is int:
+        return Annotated[int, Field(strict=True, **_within(limits, le=MOST))]
+    if kind is float:
+        return Annotated[float, Field(strict=True, **_within(limits, ge=-1e30, le=1e30))]
+    raise TypeError(f"no recipe can hold a setting of type {shown(kind)}")
+
+
+def _within(limits: dict[str, Any], **widest: float) -> dict[str, Any]:
+    """The limits of a setting, and where it has none those beyond which a number is a slip."""
+    return {**widest, **limits}

@@ -1,0 +1,79 @@
+"""Recipes take the settings of every method, and know none by name."""
+
+from typing import Any
+
+import pytest
+from pydantic import field_validator, model_validator
+
+from allmodes.errors import ConfigError
+from allmodes.methods import IPS, MARA, METHODS, EntropyBonus, Then, recipe_fields
+from allmodes.objectives import BatchQuantile
+from allmodes.runs.config import Config, build_config, one_or_several
+from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
+
+_Tables = method_tables(threshold=0.8, level="outcomes")
+
+
+class Recipe(Config):
+    method: tuple[MethodName, ...] = ("mara",)
+    methods: _Tables = _Tables()  # pyright: ignore[reportInvalidTypeForm]
+    seed: int = 0
+    _old = model_validator(mode="before")(move_old_tables)
+    _several = field_validator("method", mode="before")(one_or_several)
+
+
+def built(values: dict[str, Any]) -> MethodTables:
+    methods = build_config(Recipe, values, source="recipe").methods
+    assert isinstance(methods, MethodTables)
+    return methods
+
+
+def test_each_method_of_the_registry_has_a_table_with_its_settings_docs_and_defaults() -> None:
+    fields = _Tables.model_fields
+    assert list(fields) == list(METHODS)
+    for name, method in METHODS.items():
+        table = fields[name].annotation
+        assert isinstance(table, type)
+        assert issubclass(table, Config)
+        assert list(table.model_fields) == list(recipe_fields(method))
+        assert all(field.description for field in table.model_fields.values())
+        assert isinstance(built({}).make(name), method)
+
+
+def test_settings_reach_the_method_and_defaults_of_the_recipe_are_used() -> None:
+    assert built({}).make("mara") == MARA(threshold=0.8, level="outcomes")
+    values = {"methods": {"mara": {"threshold": {"batch_quantile": 0.9}, "max_gap_bonus": 2.0}}}
+    assert built(values).make("mara") == MARA(
+        threshold=BatchQuantile(0.9), level="outcomes", max_gap_bonus=2.0
+    )
+    both = built({"methods": {"entropy": {"entropy": 0.5}}}).make("ips+entropy")
+    assert isinstance(both, Then)
+    assert both.methods == (IPS(), EntropyBonus(0.5))
+
+
+def test_tables_of_the_last_version_are_moved() -> None:
+    old = {"mara": {"threshold": 0.3}, "entropy": 0.2, "methods": {"ips": {"min_probability": 0.1}}}
+    tables = built(old)
+    assert tables.make("mara") == MARA(threshold=0.3, level="outcomes")
+    assert tables.make("entropy") == EntropyBonus(0.2)
+    assert tables.make("ips") == IPS(min_probability=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"methods": {"ips": {"min_probability": 2.0}}}, "methods.ips.min_probability.*equal to 1; got 2"),
+        ({"methods": {"mara": {"anchor": "none"}}}, "methods.mara.anchor.*'group'.*got 'none'"),
+        ({"methods": {"mara": {"threshold": "0.8"}}}, "methods.mara.threshold.*got '0.8'"),
+        ({"methods": {"mara": {"tau": 1}}}, "methods.mara.tau"),
+        ({"methods": {"maras": {"threshold": 1}}}, "methods.maras"),
+        ({"methods": {"mara": {"threshold": 1}}, "mara": {"threshold": 2}}, "`mara.threshold` once"),
+        ({"mara": 3}, "`mara`"),
+        ({"method": "mora"}, "method.*one of vanilla, mara, .*got 'mora'"),
+        ({"method": "mara+mora"}, "method.*one of vanilla, mara, .*got 'mara"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_key(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        built(values)
+    assert "\n" not in str(caught.value)
