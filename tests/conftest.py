@@ -35,3 +35,13 @@ def command(
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def toy_method(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A method that is in `METHODS` for the time of a test, as if its module and its line were there."""
+    from allmodes.methods import METHODS
+    from method_cases import Toy
+
+    monkeypatch.setitem(METHODS, Toy.name, Toy)
+    return Toy

@@ -145,7 +145,10 @@ class IPS(Method):
                 group_ids=batch.group_ids,
             )
             new, frequencies = result.rewards, result.frequencies
-        return Result(rewards=new, metrics=self._metrics(batch, frequencies) if batch.wants_metrics else {})
+        return Result(
+            rewards=new.to(batch.rewards.dtype),
+            metrics=self._metrics(batch, frequencies) if batch.wants_metrics else {},
+        )
 
     def _metrics(self, batch: Batch, frequencies: Tensor) -> dict[str, float]:
         metrics = {

@@ -190,7 +190,9 @@ class MARA(Method):
             )
         threshold = self.threshold if callable(self.threshold) else Constant(self.threshold)
         # τ in the precision of the rewards: as a float64, 0.9 is above the float32 of a reward of 0.9.
-        keys = None if batch.prompt_ids is None else [str(prompt) for prompt in batch.prompt_ids.tolist()]
+        keys = None
+        if self.needs_prompts:
+            keys = [str(prompt) for prompt in supplied("prompt_ids", batch.prompt_ids).tolist()]
         tau, known = remembered_threshold(threshold, rewards, batch.group_ids, keys=keys, state=state)
         dtype = torch.promote_types(rewards.dtype, ref_logprobs.dtype)
         result = mara_rewards(

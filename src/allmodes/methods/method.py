@@ -1,9 +1,11 @@
 """A method: what it makes of rewards, where that comes to rest, what it needs, and what it is called."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, final, get_args, get_origin, get_type_hints
 
 from torch import Tensor
@@ -235,23 +237,30 @@ def recipe_fields(method: type[Method]) -> dict[str, "dataclasses.Field[Any]"]:
 
 
 def check_settings(method: Method) -> None:
-    """Raises InputError for a number outside its bounds and a text that is no choice."""
+    """Raises InputError for a number outside its bounds, a text that is no choice, or neither."""
     assert dataclasses.is_dataclass(method)  # noqa: S101
     types = get_type_hints(type(method))
     for field in dataclasses.fields(method):
-        value, kind = getattr(method, field.name), types[field.name]
+        value: Any = getattr(method, field.name)
+        kind = types[field.name]
         if get_origin(kind) is Literal:
             check_choice(field.name, value, get_args(kind))
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        kinds = {kind, *get_args(kind)}
+        if not kinds & {int, float} or callable(value) or (value is None and type(None) in kinds):
             continue
         bounds = field.metadata.get("bounds", {})
         low, above, high = (bounds.get(key) for key in ("at_least", "above", "at_most"))
-        fits = value == value  # not NaN
-        fits &= low is None or value >= low
-        fits &= above is None or value > above
-        fits &= high is None or value <= high
+        whole = float not in kinds
+        fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        fits = fits and value == value  # not NaN
+        fits = fits and (low is None or value >= low)
+        fits = fits and (above is None or value > above)
+        fits = fits and (high is None or value <= high)
         if not fits:
-            raise InputError(f"`{field.name}` must be {_range(low, above, high)}; got {value:g}")
+            got = f"{value:g}" if isinstance(value, Real) else repr(value)
+            raise InputError(f"`{field.name}` must be {_range(low, above, high, whole=whole)}; got {got}")
+        if any(bound is not None for bound in (low, above, high)) and not math.isfinite(value):
+            raise InputError(f"`{field.name}` must be a finite number; got {value:g}")
 
 
 def supplied(name: str, value: Tensor | None) -> Tensor:
@@ -281,12 +290,13 @@ def largest(values: Tensor) -> float:
     return float(values.max()) if len(values) else float("nan")
 
 
-def _range(low: float | None, above: float | None, high: float | None) -> str:
+def _range(low: float | None, above: float | None, high: float | None, *, whole: bool) -> str:
     least = "" if low is None else f"at least {low:g}"
     if above is not None:
         least = f"above {above:g}"
     most = "" if high is None else f"at most {high:g}"
-    return " and ".join(part for part in (least, most) if part) or "a number"
+    limits = " and ".join(part for part in (least, most) if part)
+    return ("a whole number " + limits).strip() if whole else limits or "a number"
 
 
 def _shown(value: object) -> str:
