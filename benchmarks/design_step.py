@@ -21,13 +21,13 @@ from pathlib import Path
 
 import torch
 
-from allmodes.chem.loop import DesignLoop
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.loop import DesignLoop
 from allmodes.chem.oracles.oracle import ComponentOracle
-from allmodes.chem.policy import load_policy
-from allmodes.chem.prior import shipped_prior
+from allmodes.chem.policies.policy import load_policy
+from allmodes.chem.policies.prior import shipped_prior
 from allmodes.runs.config import build_config
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.molecules_config import MoleculesConfig
 
 STAGES = ("sample", "score", "update")
 

@@ -23,8 +23,8 @@ from allmodes.chem.docking.box import make_box
 from allmodes.chem.docking.ligand import prepare_ligand
 from allmodes.chem.docking.scorer import make_docking_scorer
 from allmodes.chem.docking.vina_engine import SEARCHED_POSES
+from allmodes.chem.oracles.config import DockingComponent
 from allmodes.chem.oracles.results import UnscorableError
-from allmodes.runs.oracle_config import DockingComponent
 
 PREPARED, DOCKED = 200, 12
 

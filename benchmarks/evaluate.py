@@ -21,7 +21,7 @@ EVALUATE = """
 import io, json, resource, sys, time
 from pathlib import Path
 from rich.console import Console
-from allmodes.text.evaluate import evaluate_file
+from allmodes.text.evaluation.evaluate import evaluate_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 evaluate_file(

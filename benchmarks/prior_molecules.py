@@ -3,8 +3,8 @@
 import torch
 
 from allmodes.chem.molecules import canonical_smiles
-from allmodes.chem.policy import load_policy
-from allmodes.chem.prior import shipped_prior
+from allmodes.chem.policies.policy import load_policy
+from allmodes.chem.policies.prior import shipped_prior
 
 
 def sampled(count: int) -> list[str]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from prior_molecules import sampled
 
 from allmodes.chem.molecules import canonical_smiles
+from allmodes.chem.oracles.config import RetrosynthesisComponent
 from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
-from allmodes.runs.oracle_config import RetrosynthesisComponent
 
 
 def from_file(path: Path, count: int) -> list[str]:

@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from allmodes.chem.policy import Policy, load_policy, make_policy
-from allmodes.chem.pretrain import DEFAULT_SIZES
-from allmodes.chem.prior import ShippedPrior, shipped_prior
-from allmodes.chem.tokenizer import BOS, EOS, PAD, SmilesTokenizer
+from allmodes.chem.policies.policy import Policy, load_policy, make_policy
+from allmodes.chem.policies.pretrain import DEFAULT_SIZES
+from allmodes.chem.policies.prior import ShippedPrior, shipped_prior
+from allmodes.chem.policies.tokenizer import BOS, EOS, PAD, SmilesTokenizer
 
 BATCH = 250
 MAX_LENGTH = 128

@@ -18,7 +18,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from allmodes.integrations.trl_audit import AuditLog
-from allmodes.text.tiny import tiny_language_model, tiny_tokenizer, train_on_responses
+from allmodes.text.stand_ins.tiny import tiny_language_model, tiny_tokenizer, train_on_responses
 
 PROMPT = "Say a digit."
 SHARES = {"1": 0.35, "2": 0.20, "3": 0.15, "4": 0.10, "5": 0.10, "none": 0.10}

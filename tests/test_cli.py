@@ -297,9 +297,11 @@ def test_commands_take_all_forms_of_a_list(
 ) -> None:
     seen: list[tuple[float, ...]] = []
     monkeypatch.setattr(
-        "allmodes.worlds.optimum_report.explain_file", lambda *_, betas, **__: seen.append(betas)
+        "allmodes.worlds.own_outcomes.report.explain_file", lambda *_, betas, **__: seen.append(betas)
     )
-    monkeypatch.setattr("allmodes.text.evaluate.evaluate_file", lambda *_, ks, **__: seen.append(ks))
+    monkeypatch.setattr(
+        "allmodes.text.evaluation.evaluate.evaluate_file", lambda *_, ks, **__: seen.append(ks)
+    )
     for arguments in (
         ["target", "file.csv", "--beta", *tokens],
         ["target", "--beta", *tokens, "--kl", "both", "file.csv"],
@@ -455,7 +457,7 @@ def test_ctrl_c_names_the_command_that_resumes(
         (out / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("allmodes.chem.design.new_design", interrupted)
+    monkeypatch.setattr("allmodes.chem.design.design.new_design", interrupted)
     monkeypatch.setattr(sys, "argv", [names[called], "run", "recipe.toml", "--out", "my runs/1"])
     with pytest.raises(SystemExit) as left:
         main()
@@ -472,7 +474,7 @@ def test_ctrl_c_before_a_run_has_begun(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("allmodes.chem.design.new_design", interrupted)
+    monkeypatch.setattr("allmodes.chem.design.design.new_design", interrupted)
     code, _, err = command("run", recipe)
     assert code == 130
     assert_one_line(err, "interrupted; nothing was begun")
@@ -486,7 +488,7 @@ def test_ctrl_c_of_a_command_that_continues(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("allmodes.chem.pretrain.pretrain", interrupted)
+    monkeypatch.setattr("allmodes.chem.policies.pretrain.pretrain", interrupted)
     code, _, err = command("chem", "pretrain", data, "--out", "prior")
     assert code == 130
     assert_one_line(err, "interrupted; the same command continues")

@@ -49,9 +49,9 @@ def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("rdkit")
     import tomllib
 
+    from allmodes.chem.oracles.config import OracleConfig
     from allmodes.chem.oracles.oracle import ComponentOracle
     from allmodes.runs.config import build_config
-    from allmodes.runs.oracle_config import OracleConfig
 
     function, program = blocks("docs/own-oracle.md", "python")
     (tmp_path / "my_oracle.py").write_text(function)
@@ -76,10 +76,10 @@ def test_the_shipped_recipe_parses_and_runs_a_few_steps(tmp_path: Path) -> None:
     pytest.importorskip("rdkit")
     from rich.console import Console
 
-    from allmodes.chem.design import new_design
-    from allmodes.chem.summary import print_design
+    from allmodes.chem.config import MoleculesConfig
+    from allmodes.chem.design.design import new_design
+    from allmodes.chem.reporting.summary import print_design
     from allmodes.runs.config import apply_flags, build_config, read_config_file
-    from allmodes.runs.molecules_config import MoleculesConfig
 
     recipe = ROOT / "recipes" / "molecules.toml"
     values = apply_flags(read_config_file(recipe), ["--budget", "70", "--seeds", "0", "--threads", "1"])

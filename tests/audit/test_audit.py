@@ -7,13 +7,13 @@ import pytest
 
 from allmodes.audit import CHECKS, run
 from allmodes.audit.audit import audit_source
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.formats import map_columns
 from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
 from allmodes.metrics import ead
 from allmodes.metrics.text import words
-from allmodes.runs.audit_config import AuditConfig
 
 
 def test_a_finding_by_its_code() -> None:

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import pytest
 
 from allmodes.audit import CHECKS, run
-from allmodes.audit.findings import STATES
+from allmodes.audit.checks.findings import STATES
+from allmodes.audit.choices import Trainer
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.words import Setting, option
 from allmodes.cli.audit import Columns, audit
-from allmodes.runs.audit_choices import Trainer
-from allmodes.runs.audit_config import AuditConfig
 
 FOLDER = Path(__file__).parents[2] / "docs" / "checks"
 CODES = [check.code for check in CHECKS]

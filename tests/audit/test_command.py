@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 import pytest
 
+from allmodes.audit.choices import Format
+from allmodes.audit.config import AuditConfig
 from allmodes.cli.audit import audit
-from allmodes.runs.audit_choices import Format
-from allmodes.runs.audit_config import AuditConfig
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from allmodes.audit.audit import audit_source
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, fill
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
@@ -18,7 +19,6 @@ from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.scored import scored_file
 from allmodes.audit.logs.sources import RecordSource, Source, open_source
 from allmodes.errors import InputError, RunError
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.lines import BadLineError
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from allmodes.audit import AuditConfig, run
 from allmodes.audit.audit import Audit
-from allmodes.audit.compare import Comparison
+from allmodes.audit.choices import KLForm
 from allmodes.audit.prediction import Prediction
-from allmodes.runs.audit_choices import KLForm
+from allmodes.audit.reporting.compare import Comparison
 from allmodes.targets import mara_target, reverse_kl_target
 from sequence_worlds import KL, optimum, trained
 

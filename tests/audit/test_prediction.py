@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from allmodes.audit.checks.findings import MissingError, NotApplicableError
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import MissingError, NotApplicableError
 from allmodes.audit.logs.log import read_log
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.audit.prediction import predict_between, predict_within
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.targets import mara_target, reverse_kl_target
 
 REWARDS: dict[str | None, float] = {"a": 1.0, "b": 1.0, "c": 0.9, None: 0.0}

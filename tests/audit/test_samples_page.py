@@ -6,12 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+from allmodes.audit.choices import Format
 from allmodes.audit.logs.files import READERS
 from allmodes.audit.logs.sources import SAMPLES
 from allmodes.audit.logs.vocabulary import VOCABULARY
 from allmodes.cli.audit import Columns, audit
 from allmodes.cli.reports import evaluate
-from allmodes.runs.audit_choices import Format
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "guide" / "samples.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from allmodes.audit import CHECKS, run
-from allmodes.runs.audit_config import AuditConfig
+from allmodes.audit.config import AuditConfig
 
 SETTINGS = {
     "trainer": "trl", "beta": 0.01, "transform": "mara", "threshold": 0.5, "kl": "k1-in-reward",

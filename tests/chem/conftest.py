@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from allmodes.chem.policy import Cell, Precision, RecurrentPolicy, save_policy
-from allmodes.chem.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
+from allmodes.chem.policies.policy import Cell, Precision, RecurrentPolicy, save_policy
+from allmodes.chem.policies.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
 
 MakePolicy = Callable[..., RecurrentPolicy]
 

@@ -19,17 +19,17 @@ import pytest
 from rdkit import Chem
 from rich.console import Console
 
-from allmodes.chem.figures import distribution, draw_distribution
-from allmodes.chem.ledger import LedgerRow, read_ledger
+from allmodes.chem.design.ledger import LedgerRow, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, Rejected, write_rejected
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.results import Evaluation
+from allmodes.chem.reporting.figures import distribution, draw_distribution
+from allmodes.chem.reporting.score_report import write_score_report
+from allmodes.chem.reporting.summary import print_scores
 from allmodes.chem.score import score_file
-from allmodes.chem.score_report import write_score_report
-from allmodes.chem.summary import print_scores
+from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.config import build_config
-from allmodes.runs.oracle_config import OracleConfig
-from allmodes.runs.scoring_config import ScoringConfig
 
 # Answers with the share of oxygens, fails for sulfur, and writes down what it was asked.
 PROGRAM = """
@@ -181,7 +181,7 @@ def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> 
     script = written(
         tmp_path / "run.py",
         "import sys\nfrom pathlib import Path\n"
-        "from allmodes.chem.score import score_file\nfrom allmodes.runs.oracle_config import OracleConfig\n"
+        "from allmodes.chem.score import score_file\nfrom allmodes.chem.oracles.config import OracleConfig\n"
         "if __name__ == '__main__':\n"
         "    oracle = OracleConfig.model_validate_json(sys.argv[1])\n"
         f"    score_file(Path({str(file)!r}), oracle, screen=None, out=Path({str(out)!r}))\n",

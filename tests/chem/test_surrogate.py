@@ -14,11 +14,11 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator
 from scipy import stats
 
 from allmodes.chem import surrogate
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.surrogate import fit_surrogate, load_surrogate
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.checkpoint import save_checkpoint
-from allmodes.runs.oracle_config import OracleConfig
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from rdkit import Chem
 
 from allmodes.chem.molecule_file import read_molecules
 from allmodes.chem.molecules import canonical_smiles
-from allmodes.chem.policy import load_policy, make_policy, save_policy
-from allmodes.chem.pretrain import read_smiles
+from allmodes.chem.policies.policy import load_policy, make_policy, save_policy
+from allmodes.chem.policies.pretrain import read_smiles
+from allmodes.chem.policies.tokenizer import SmilesTokenizer
 from allmodes.chem.surrogate import fit_surrogate, load_surrogate
-from allmodes.chem.tokenizer import SmilesTokenizer
 from fuzzing import check_call, check_command, damage_bytes, fuzz, pick
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py

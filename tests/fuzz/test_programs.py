@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("rdkit")
 
-from allmodes.chem.export import evaluation_columns, write_csv
-from allmodes.chem.ledger import Ledger, read_ledger
+from allmodes.chem.design.ledger import Ledger, read_ledger
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.oracle import _assemble
 from allmodes.chem.oracles.process import ScorerProcess
 from allmodes.chem.oracles.results import Failure, Scored, StrayLineError
-from allmodes.runs.oracle_config import OracleConfig
+from allmodes.chem.reporting.export import evaluation_columns, write_csv
 from fuzzing import VALUES, as_json, damage_bytes, damage_tree, fuzz
 
 ANSWERS: list[Any] = [

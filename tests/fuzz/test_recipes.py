@@ -14,7 +14,7 @@ pytest.importorskip("yaml")
 
 import yaml
 
-from allmodes.chem import design
+from allmodes.chem.design import design
 from fuzzing import VALUES, as_json, as_toml, check_command, damage_bytes, damage_tree, fuzz, pick
 
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py

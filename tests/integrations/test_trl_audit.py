@@ -20,6 +20,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.answers import answer_name
@@ -27,7 +28,6 @@ from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
 from allmodes.integrations.trl_audit_settings import audit_settings
 from allmodes.objectives import BatchQuantile, Constant, GroupQuantile
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.text.likelihood import ids_logprobs
 
 pytestmark = [

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from allmodes.chem import study_settings
-from allmodes.chem.policy import RecurrentPolicy, save_policy
-from allmodes.chem.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
+from allmodes.chem.policies.policy import RecurrentPolicy, save_policy
+from allmodes.chem.policies.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
+from allmodes.paper import study_settings
 
 ORACLE = """
 import sys

@@ -18,7 +18,7 @@ from allmodes.text.likelihood import (
     sequence_logprobs,
     skew_of_samples,
 )
-from allmodes.text.tiny import tiny_language_model, tiny_tokenizer
+from allmodes.text.stand_ins.tiny import tiny_language_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -12,10 +12,16 @@ from scipy import stats
 pytest.importorskip("rdkit")
 pytest.importorskip("matplotlib")
 
-from allmodes.chem import study as module
-from allmodes.chem.results import RunResult
-from allmodes.chem.study import Row, Study
-from allmodes.chem.study_settings import (
+from allmodes.chem.design.results import RunResult
+from allmodes.chem.surrogate import SurrogateCard
+from allmodes.errors import ConfigError
+from allmodes.paper import ips_table3, mara_table2, molecule_tables
+from allmodes.paper import study as module
+from allmodes.paper.reproduction import PAPER as PAPER_SCALE
+from allmodes.paper.reproduction import QUICK as QUICK_SCALE
+from allmodes.paper.reproduction import Scale
+from allmodes.paper.study import Row, Study
+from allmodes.paper.study_settings import (
     IPS_ARMS,
     MARA_80,
     MARA_85,
@@ -25,13 +31,7 @@ from allmodes.chem.study_settings import (
     REINVENT,
     Settings,
 )
-from allmodes.chem.surrogate import SurrogateCard
-from allmodes.errors import ConfigError
-from allmodes.paper import ips_table3, mara_table2, molecule_tables
-from allmodes.paper.reproduction import PAPER as PAPER_SCALE
-from allmodes.paper.reproduction import QUICK as QUICK_SCALE
-from allmodes.paper.reproduction import Scale
-from allmodes.runs.plotting import house_style
+from allmodes.reports.plotting import house_style
 
 CARD = SurrogateCard(
     target="docking with Vina", molecules=900, penalty=10.0, rmse=0.61, mean_error=0.47, r2=0.65,

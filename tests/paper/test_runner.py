@@ -29,7 +29,7 @@ def run(item: Item, out: Path) -> Any:
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allmodes.runs.progress.console", Console(quiet=True))
+    monkeypatch.setattr("allmodes.reports.progress.console", Console(quiet=True))
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.name)

@@ -13,20 +13,19 @@ pytest.importorskip("trl")
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.metrics import ead, novelty_utility, semantic_diversity, welch_test
-from allmodes.paper import mara_table1
+from allmodes.paper import mara_table1, table1_inputs
+from allmodes.paper import table1 as module
 from allmodes.paper.reproduction import PAPER as PAPER_SCALE
 from allmodes.paper.reproduction import QUICK as QUICK_SCALE
 from allmodes.paper.reproduction import Scale
+from allmodes.paper.table1 import Figure, Table, table1
+from allmodes.paper.table1_inputs import english_first_turns, prepare
+from allmodes.paper.table1_settings import NAMES, PAPER, QUICK, TRAINED, Settings, text_config
 from allmodes.runs.mara_config import BatchQuantileThreshold
 from allmodes.tasks import RewardModel
-from allmodes.text import table1 as module
-from allmodes.text import table1_inputs
-from allmodes.text.made_up_answers import HELD_OUT, TRAINING, named
-from allmodes.text.measures import stand_in_embeddings
+from allmodes.text.evaluation.measures import stand_in_embeddings
 from allmodes.text.models import load_tokenizer
-from allmodes.text.table1 import Figure, Table, table1
-from allmodes.text.table1_inputs import english_first_turns, prepare
-from allmodes.text.table1_settings import NAMES, PAPER, QUICK, TRAINED, Settings, text_config
+from allmodes.text.stand_ins.made_up_answers import HELD_OUT, TRAINING, named
 from allmodes.text.training import make_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

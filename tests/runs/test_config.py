@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError
 
+from allmodes.chem.config import MoleculesConfig
 from allmodes.errors import ConfigError, InputError
 from allmodes.runs.config import (
     Config,
@@ -16,8 +17,7 @@ from allmodes.runs.config import (
     read_config_file,
 )
 from allmodes.runs.mara_config import BatchQuantileThreshold
-from allmodes.runs.molecules_config import MoleculesConfig
-from allmodes.runs.text_config import TextConfig
+from allmodes.text.config import TextConfig
 
 
 class Inner(Config):

@@ -45,8 +45,8 @@ def test_the_numeric_core_stands_on_torch_alone() -> None:
 
 
 def test_runs_need_no_extras() -> None:
-    names = ("checkpoint", "config", "files", "folder", "molecules_config", "progress", "provenance")
-    code = f"import {', '.join(f'allmodes.runs.{name}' for name in names)}, allmodes.cli"
+    names = ("runs.checkpoint", "runs.config", "runs.files", "runs.folder", "chem.config", "reports.progress")
+    code = f"import {', '.join(f'allmodes.{name}' for name in names)}, allmodes.runs.provenance, allmodes.cli"
     found = modules_after(code, blocked=EXTRAS)
     assert {"torch", "pydantic", "safetensors"} <= found
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from allmodes.audit.config import AuditConfig
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.errors import ConfigError, one_line, shown
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.config import Config, apply_flags, build_config, check_scales, read_config_file
-from allmodes.runs.molecules_config import MoleculesConfig
-from allmodes.runs.scoring_config import ScoringConfig
-from allmodes.runs.text_config import TextConfig
+from allmodes.text.config import TextConfig
 
 MOLECULES: dict[str, Any] = {
     "kind": "molecules",

@@ -14,7 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def one_two_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the stand-in after 60 of its 300 steps: the format is there, now and then."""
     pytest.importorskip("trl")
-    from allmodes.text.stand_in import make_stand_in
+    from allmodes.text.stand_ins.stand_in import make_stand_in
 
     folder = tmp_path_factory.mktemp("one-two") / "base"
     make_stand_in(folder, seed=3, steps=60)
@@ -24,7 +24,7 @@ def one_two_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_text_config(one_two_model: Path) -> Callable[..., Any]:
     """Changes → a configuration of runs of three steps on that model."""
-    from allmodes.runs.text_config import TextConfig
+    from allmodes.text.config import TextConfig
 
     def make(**changes: Any) -> TextConfig:
         values: dict[str, Any] = {

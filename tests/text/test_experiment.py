@@ -22,12 +22,12 @@ from rich.console import Console
 from allmodes.errors import ConfigError, RunError
 from allmodes.metrics import count_entropy
 from allmodes.runs.config import apply_flags, build_config, read_config_file
-from allmodes.runs.text_config import TextConfig
-from allmodes.text import report
+from allmodes.text.config import TextConfig
 from allmodes.text.experiment import new_training, resume_training
 from allmodes.text.models import load_model
-from allmodes.text.results import Arm, TextResult, load_result
-from allmodes.text.summary import print_training
+from allmodes.text.reporting import report
+from allmodes.text.reporting.results import Arm, TextResult, load_result
+from allmodes.text.reporting.summary import print_training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allmodes.runs.progress.console", Console(quiet=True))
+    monkeypatch.setattr("allmodes.reports.progress.console", Console(quiet=True))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,21 +13,21 @@ import pytest
 pytest.importorskip("transformers")
 
 from allmodes.audit.audit import audit_source
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.filling import Column, FilledSource
 from allmodes.audit.logs.formats import map_columns
 from allmodes.audit.logs.log import read_log
 from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.sources import RecordSource
-from allmodes.chem.policy import load_policy, save_policy
-from allmodes.chem.prior import shipped_prior
-from allmodes.chem.smiles_logprobs import smiles_logprobs
+from allmodes.chem.policies.policy import load_policy, save_policy
+from allmodes.chem.policies.prior import shipped_prior
+from allmodes.chem.policies.smiles_logprobs import smiles_logprobs
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.text import fill_log as module
 from allmodes.text.fill_log import fill_log
 from allmodes.text.likelihood import sequence_logprobs
 from allmodes.text.models import load_model, load_tokenizer
-from allmodes.text.tiny import tiny_language_model, tiny_tokenizer
+from allmodes.text.stand_ins.tiny import tiny_language_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 
 from allmodes.errors import ConfigError
 from allmodes.text.logged_prompts import PromptReader, Prompts
-from allmodes.text.tiny import tiny_tokenizer
+from allmodes.text.stand_ins.tiny import tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -14,7 +14,7 @@ from allmodes.errors import ConfigError
 from allmodes.text import likelihood
 from allmodes.text.likelihood import paired_logprobs
 from allmodes.text.response_logprobs import ResponseScorer
-from allmodes.text.tiny import tiny_language_model, tiny_tokenizer
+from allmodes.text.stand_ins.tiny import tiny_language_model, tiny_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

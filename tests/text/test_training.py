@@ -14,17 +14,17 @@ import torch
 
 pytest.importorskip("trl")
 
+from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, RunError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.objectives import BatchQuantile, Constant
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
 from allmodes.text.checkpoints import last_checkpoint, restore_logs
 from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
-from allmodes.text.results import Arm
+from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt, sample_responses
 from allmodes.text.training import arms, make_settings, make_task, make_trainer, make_transform, train
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
-from allmodes.audit import (
+from allmodes.audit.checks import (
     ips_checks,
     log_checks,
     mara_checks,
@@ -16,18 +16,18 @@ from allmodes.audit import (
     setup_checks,
     training_checks,
 )
+from allmodes.audit.checks.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
+from allmodes.audit.choices import Format
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
 from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.log import Log
 from allmodes.audit.logs.reading import Reading, read_samples, used_sources
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
-from allmodes.audit.overview import counts_in_words, html_summary, lead, verdict
 from allmodes.audit.prediction import Prediction, predict_within
+from allmodes.audit.reporting.overview import counts_in_words, html_summary, lead, verdict
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.errors import InputError
-from allmodes.runs.audit_choices import Format
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.lines import BadLineError
 
 
@@ -113,7 +113,7 @@ class Audit:
         """The screen of `allmodes audit` as a text."""
         from rich.console import Console
 
-        from allmodes.audit.summary import print_summary  # which needs this module
+        from allmodes.audit.reporting.summary import print_summary  # which needs this module
 
         console = Console(file=io.StringIO(), width=100, force_terminal=False)
         with console.capture() as capture:

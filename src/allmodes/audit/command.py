@@ -7,24 +7,24 @@ from typing import Any
 from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, audit_source
-from allmodes.audit.compare import (
+from allmodes.audit.config import AuditConfig
+from allmodes.audit.logs.reading import Reading
+from allmodes.audit.logs.sources import SAMPLES, SETTINGS
+from allmodes.audit.reporting.compare import (
     Comparison,
     comparison_record,
     print_comparison,
     write_comparison,
 )
-from allmodes.audit.logs.reading import Reading
-from allmodes.audit.logs.sources import SAMPLES, SETTINGS
-from allmodes.audit.overview import STATE_NAMES
-from allmodes.audit.record import audit_record
-from allmodes.audit.report import write_record, write_report
-from allmodes.audit.summary import print_summary
+from allmodes.audit.reporting.overview import STATE_NAMES
+from allmodes.audit.reporting.record import audit_record
+from allmodes.audit.reporting.report import write_record, write_report
+from allmodes.audit.reporting.summary import print_summary
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.runs.audit_config import AuditConfig
+from allmodes.reports.formatting import shown_name
+from allmodes.reports.pages import require_report_extra
+from allmodes.reports.progress import progress_bar
 from allmodes.runs.config import build_config, read_config_file
-from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import progress_bar
-from allmodes.runs.words import shown_name
 
 
 def audit_path(

@@ -8,7 +8,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.audit.findings import MissingError
+from allmodes.audit.checks.findings import MissingError
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.log import Log
 from allmodes.audit.ngrams import Texts, ead_of_groups
 from allmodes.audit.objective import Objective
@@ -32,7 +33,6 @@ from allmodes.audit.windows import (
 )
 from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
-from allmodes.runs.audit_config import AuditConfig
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
 _REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities

@@ -6,7 +6,9 @@ from typing import Literal, final
 
 from torch import Tensor
 
-from allmodes.audit.findings import MissingError, NotApplicableError
+from allmodes.audit.checks.findings import MissingError, NotApplicableError
+from allmodes.audit.choices import KLForm
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.units import (
     Units,
     entropy_logprobs,
@@ -15,8 +17,6 @@ from allmodes.audit.units import (
     mara_logprobs,
     optimum_logprobs,
 )
-from allmodes.runs.audit_choices import KLForm
-from allmodes.runs.audit_config import AuditConfig
 
 Regularizer = Literal["reverse", "forward"]
 

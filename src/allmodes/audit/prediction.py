@@ -7,9 +7,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from allmodes.audit.checks.findings import MissingError
 from allmodes.audit.estimates import Estimate, estimate
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.findings import MissingError
 from allmodes.audit.units import Units, evenness, normalised, response_units
 from allmodes.audit.windows import windows
 from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum

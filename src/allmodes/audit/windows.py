@@ -10,7 +10,7 @@ from torch import Tensor
 
 from allmodes.metrics import welch_test
 from allmodes.objectives.groups import Groups, group_common, group_mean, group_size, group_sum, pair_groups
-from allmodes.runs.words import p_relation
+from allmodes.reports.formatting import p_relation
 
 MOST_WINDOWS = 20
 CLEAR = 0.01  # one-sided p-value from which on a change is more than noise

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from allmodes.runs.audit_choices import Trainer, Transform
-from allmodes.runs.audit_config import AuditConfig
+from allmodes.audit.choices import Trainer, Transform
+from allmodes.audit.config import AuditConfig
 
 Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
 

@@ -8,9 +8,9 @@ from typing import final
 from allmodes.chem.molecule_records import MoleculeRecord, read_records
 from allmodes.chem.molecules import NO_SMILES, MoleculeError, spelling
 from allmodes.errors import InputError
+from allmodes.reports.formatting import plural
+from allmodes.reports.progress import console, tracked
 from allmodes.runs.files import write_text
-from allmodes.runs.progress import console, tracked
-from allmodes.runs.words import plural
 
 _REJECTED = "line\treason\ttext\n"  # the head of the table
 

@@ -6,21 +6,21 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from allmodes.chem.export import Columns, evaluation_columns, write_csv, write_sdf
-from allmodes.chem.ledger import Ledger, read_ledger
+from allmodes.chem.design.ledger import Ledger, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
+from allmodes.chem.oracles.config import OracleConfig, has_plain_program
 from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation, StrayLineError
 from allmodes.chem.oracles.store import ResultStore
-from allmodes.chem.score_report import write_score_report
+from allmodes.chem.reporting.export import Columns, evaluation_columns, write_csv, write_sdf
+from allmodes.chem.reporting.score_report import write_score_report
+from allmodes.chem.scoring_config import ScoringConfig
+from allmodes.reports.pages import require_report_extra
+from allmodes.reports.progress import progress_bar, show_notes
 from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.oracle_config import OracleConfig, has_plain_program
-from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import progress_bar, show_notes
-from allmodes.runs.scoring_config import ScoringConfig
 
 # Who computes, who remembers, and what is called a hit: no number depends on these.
 _WITHOUT_EFFECT = ("oracle.workers", "oracle.ray", "oracle.store", "screen")

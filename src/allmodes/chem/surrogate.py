@@ -17,9 +17,9 @@ from torch import Tensor
 from allmodes.chem.molecule_records import read_records
 from allmodes.chem.molecules import MoleculeError, spelling
 from allmodes.errors import ConfigError, InputError, RunError
+from allmodes.reports.formatting import plural
+from allmodes.reports.progress import console
 from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
-from allmodes.runs.progress import console
-from allmodes.runs.words import plural
 
 _FORMAT = "allmodes-surrogate-1"
 _BITS = 2048

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
+from allmodes.audit.choices import Format, KLForm, Scaling, Trainer, Transform
 from allmodes.cli.program import same_command, say_how_to_continue
-from allmodes.runs.audit_choices import Format, KLForm, Scaling, Trainer, Transform
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
 
@@ -167,8 +167,8 @@ def _fill(
     max_tokens: int | None,
 ) -> Any:
     """The log with what it lacks of the log-probabilities under reference and policy; says what it cost."""
-    from allmodes.runs.progress import console
-    from allmodes.runs.words import plural
+    from allmodes.reports.formatting import plural
+    from allmodes.reports.progress import console
     from allmodes.text.fill_log import fill_log
 
     columns: tuple[tuple[Literal["ref_logprob", "policy_logprob"], str | None], ...] = (

@@ -57,7 +57,7 @@ def chem_pretrain(
     require("molecules need", "rdkit", extras="chem,report")
     if cell == "mamba":
         require("Mamba policies need", "transformers", extras="chem,report,text")
-    from allmodes.chem.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
+    from allmodes.chem.policies.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
 
     given = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": embedding_size,
              "state_size": state_size}  # fmt: skip
@@ -132,8 +132,8 @@ def chem_score(
     """
     require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.score import score_file
+    from allmodes.chem.scoring_config import ScoringConfig
     from allmodes.runs.config import apply_scale, build_config, read_config_file
-    from allmodes.runs.scoring_config import ScoringConfig
 
     oracle = find_recipe(oracle)
     values = apply_scale(read_config_file(oracle), scale)
@@ -145,7 +145,7 @@ def chem_score(
         report = score_file(file, config.oracle, screen=config.screen, out=out)
     from rich.console import Console
 
-    from allmodes.chem.summary import print_scores
+    from allmodes.chem.reporting.summary import print_scores
 
     print_scores(out, Console())
     print(f"report: {report}")

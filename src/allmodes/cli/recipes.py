@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.errors import ConfigError
-from allmodes.runs.words import shown_name
+from allmodes.reports.formatting import shown_name
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 _INDENT = " " * 6
@@ -58,9 +58,9 @@ def list_recipes() -> Iterator[str]:
 
 def list_keys(recipe: Path, scale: str | None) -> Iterator[str]:
     """The keys of a recipe with its values, for a terminal. Raises ConfigError for what is no recipe."""
+    from allmodes.cli.config_keys import tables_of
     from allmodes.cli.run import find_kind
     from allmodes.runs.config import apply_scale, read_config_file
-    from allmodes.runs.config_keys import tables_of
 
     values = apply_scale(read_config_file(recipe), scale)
     columns = _columns()

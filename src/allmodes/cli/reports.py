@@ -7,8 +7,8 @@ from typing import Literal
 
 import tyro
 
+from allmodes.audit.choices import Format
 from allmodes.cli.audit import BY_NAME, Columns, given_columns
-from allmodes.runs.audit_choices import Format
 
 
 def target(
@@ -34,7 +34,7 @@ def target(
     """
     from rich.console import Console
 
-    from allmodes.worlds.optimum_report import explain_file
+    from allmodes.worlds.own_outcomes.report import explain_file
 
     with _claimed(out, "target", file, ("target.json", "target.png", "target.svg")):
         explain_file(
@@ -129,7 +129,7 @@ def evaluate(
     from rich.console import Console
 
     from allmodes.audit.logs.reading import Reading
-    from allmodes.text.evaluate import evaluate_file
+    from allmodes.text.evaluation.evaluate import evaluate_file
 
     reading = Reading(
         format=format, columns=given_columns(columns), rewards=rewards, outcome_pattern=outcome_pattern

@@ -137,8 +137,8 @@ class Kind:
 
 def _molecules() -> _Experiment:
     require("molecules need", "rdkit", extras="chem,report")
-    from allmodes.chem.design import check_design, check_design_files, new_design, resume_design
-    from allmodes.chem.summary import print_design
+    from allmodes.chem.design.design import check_design, check_design_files, new_design, resume_design
+    from allmodes.chem.reporting.summary import print_design
 
     return _Experiment(
         check_files=check_design_files,
@@ -152,7 +152,7 @@ def _molecules() -> _Experiment:
 def _text() -> _Experiment:
     require("language models need", "trl", extras="text,report")
     from allmodes.text.experiment import check_training, check_training_files, new_training, resume_training
-    from allmodes.text.summary import print_training
+    from allmodes.text.reporting.summary import print_training
 
     return _Experiment(
         check_files=check_training_files,
@@ -165,8 +165,8 @@ def _text() -> _Experiment:
 
 def find_kind(values: dict[str, Any], *, source: str) -> Kind:
     """What a recipe's key `kind` says. Raises ConfigError where it says nothing that is known."""
-    from allmodes.runs.molecules_config import MoleculesConfig
-    from allmodes.runs.text_config import TextConfig
+    from allmodes.chem.config import MoleculesConfig
+    from allmodes.text.config import TextConfig
 
     kinds = {
         "molecules": Kind(config=MoleculesConfig, load=_molecules),

@@ -27,13 +27,13 @@ except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl_audit needs `{how_to_install('text')}`; {error}") from error
 
 from allmodes.audit.audit import audit_source
+from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS, open_source
 from allmodes.errors import ConfigError, InputError, RunError, one_line
 from allmodes.integrations.answers import OutcomeKey, answer_name, answers_of
 from allmodes.integrations.trl_audit_settings import audit_settings, transform_of
 from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
-from allmodes.runs.audit_config import AuditConfig
 from allmodes.runs.config import build_config
 from allmodes.runs.files import write_text
 from allmodes.runs.messages import trajectory_text

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from allmodes.audit.choices import Transform
 from allmodes.integrations.transforms import (
     IPS,
     MARA,
@@ -12,7 +13,6 @@ from allmodes.integrations.transforms import (
     Unlikeliness,
 )
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile
-from allmodes.runs.audit_choices import Transform
 
 
 def audit_settings(trainer: Any) -> dict[str, Any]:

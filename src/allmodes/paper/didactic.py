@@ -9,7 +9,7 @@ from torch import Tensor
 
 from allmodes.metrics import summarise
 from allmodes.paper.reproduction import Progress, Scale
-from allmodes.runs.plotting import BLUE, FAINT, INK, MUTED, ORANGE
+from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import Method
 from allmodes.worlds.optimum import exact_optimum

@@ -19,7 +19,7 @@ from allmodes.paper.ips_grids import (
     train_grid,
 )
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import INK, MUTED, RED
+from allmodes.reports.plotting import INK, MUTED, RED
 from allmodes.worlds.grid import GridWorld, mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 

@@ -9,7 +9,7 @@ from torch.optim import SGD, Adam
 
 from allmodes.paper.ips_grids import BATCH_SIZE, LEARNING_RATE, each, in_all, mean_sd
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, INK, MUTED, ORANGE
+from allmodes.reports.plotting import BLUE, INK, MUTED, ORANGE
 from allmodes.worlds.grid import GridWorld, two_paths
 from allmodes.worlds.methods import ENTROPY, GRPO_ENTROPY, IPS_GRPO_ENTROPY, Method
 from allmodes.worlds.optimum import exact_optimum

@@ -10,7 +10,7 @@ from torch import Tensor
 from allmodes.metrics import summarise
 from allmodes.paper.didactic import policies
 from allmodes.paper.reproduction import Holds, Progress, Scale
-from allmodes.runs.plotting import BLUE, GREEN, MUTED, ORANGE, PURPLE
+from allmodes.reports.plotting import BLUE, GREEN, MUTED, ORANGE, PURPLE
 from allmodes.targets import ips_target
 from allmodes.worlds.grid import GridWorld, hyper_grid, mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY, Ips, Method

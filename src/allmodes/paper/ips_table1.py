@@ -21,7 +21,7 @@ from allmodes.paper.ips_grids import (
     train_grid,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import INK, MUTED
+from allmodes.reports.plotting import INK, MUTED
 from allmodes.worlds.grid import mode_cells
 from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 

@@ -8,10 +8,10 @@ regression.
 from dataclasses import replace
 from typing import Any
 
-from allmodes.chem.study_settings import GRPO, IPS_ARMS, IPS_GRPO, REINVENT
 from allmodes.paper import molecule_tables as tables
 from allmodes.paper.molecule_tables import holds_in_all, paired
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.paper.study_settings import GRPO, IPS_ARMS, IPS_GRPO, REINVENT
 
 SIGMA = 128.0
 _LOST = "consistently; the table's numbers are lost"

@@ -11,7 +11,7 @@ from allmodes.metrics import summarise
 from allmodes.paper.didactic import policies
 from allmodes.paper.ips_grids import in_all, mean_sd
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, INK, ORANGE
+from allmodes.reports.plotting import BLUE, INK, ORANGE
 from allmodes.targets import ips_target, total_variation
 from allmodes.targets.flows import integrate_flow, ips_flow
 from allmodes.worlds.categorical import Categorical

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from allmodes.paper.ips_grids import in_all
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, CYCLE, ORANGE
+from allmodes.reports.plotting import BLUE, CYCLE, ORANGE
 from allmodes.targets import reverse_kl_target, total_variation
 from allmodes.targets.flows import Flow, expected_return_flow, integrate_flow, natural_gradient_flow
 

@@ -10,7 +10,7 @@ from allmodes.objectives import group_advantages, ips_rewards, leave_one_out_adv
 from allmodes.paper.ips_grids import in_all
 from allmodes.paper.ips_theorem31 import differences, draw_path, log_log_slope, log_ratio_slopes, power_label
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, CYCLE, GREEN, MUTED, ORANGE
+from allmodes.reports.plotting import BLUE, CYCLE, GREEN, MUTED, ORANGE
 from allmodes.targets import ips_target, total_variation
 from allmodes.targets.flows import Flow, integrate_flow, ips_flow
 from allmodes.targets.ips import IpsRegularizer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.runs.plotting import BLUE, FAINT, GREEN, INK
+from allmodes.reports.plotting import BLUE, FAINT, GREEN, INK
 from allmodes.targets import kl_divergence, total_variation
 
 _BINS = 100

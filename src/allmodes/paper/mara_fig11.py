@@ -15,9 +15,9 @@ from torch import Tensor
 
 from allmodes.extras import require
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, MUTED, ORANGE
-from allmodes.runs.text_config import STAND_IN
+from allmodes.reports.plotting import BLUE, MUTED, ORANGE
 from allmodes.targets import predicted_ratios
+from allmodes.text.config import STAND_IN
 
 BETA, QUANTILE, TOP = 0.01, 0.95, 16
 PAPER_GAP, PAPER_RATIO = 7.76, 2345.0
@@ -200,10 +200,10 @@ def _sample(settings: Settings, folder: Path, scale: Scale, progress: Progress) 
 
 def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, str, str, dict[str, Any]]:
     """Model, reward model, model of the 1-2 task, prompt, and arguments of its chat template."""
-    from allmodes.text import table1_inputs, table1_settings
-    from allmodes.text.creative_stand_in import make_creative_stand_ins
-    from allmodes.text.made_up_answers import TRAINING
-    from allmodes.text.stand_in import make_stand_in
+    from allmodes.paper import table1_inputs, table1_settings
+    from allmodes.text.stand_ins.creative_stand_in import make_creative_stand_ins
+    from allmodes.text.stand_ins.made_up_answers import TRAINING
+    from allmodes.text.stand_ins.stand_in import make_stand_in
 
     if settings.model == STAND_IN:
         make_stand_in(folder / "one-two", steps=None if scale.steps >= 1 else scale.own_steps(300))

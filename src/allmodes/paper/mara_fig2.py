@@ -18,7 +18,7 @@ from allmodes.paper.didactic import (
     train_figure,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.runs.plotting import BLUE, GREEN
+from allmodes.reports.plotting import BLUE, GREEN
 from allmodes.targets import flip_beta, forward_kl_target, is_reward_multimodal, reverse_kl_target
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL

@@ -15,7 +15,7 @@ from allmodes.paper.didactic import (
     uniform_reference,
 )
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, GREEN, PURPLE
+from allmodes.reports.plotting import BLUE, GREEN, PURPLE
 from allmodes.targets import effective_modes, log_ratio
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import ENTROPY, FORWARD_KL, REVERSE_KL, Method

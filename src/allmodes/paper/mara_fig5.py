@@ -21,7 +21,7 @@ from allmodes.paper.didactic import (
     train_figure,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, GREEN, ORANGE, RED
+from allmodes.reports.plotting import BLUE, GREEN, ORANGE, RED
 from allmodes.targets import forward_kl_target, is_reward_multimodal, mara_beta_bound, mara_target
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL, Mara, Method

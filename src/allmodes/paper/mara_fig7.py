@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.runs.plotting import INK, MUTED
+from allmodes.reports.plotting import INK, MUTED
 from allmodes.targets import log_ratio, reverse_kl_target
 
 BETAS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -4,7 +4,7 @@ At quick scale with stand-ins made on the spot, at paper scale with the paper's 
 3 and 4), an accelerator and a model hub. The paper's scale keeps its work in the folder that the environment
 variable ALLMODES_TABLE1_WORK names, else in runs/table1-work: a killed run goes on there, and a
 training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken in place of WildChat and NoveltyBench.
-For your own models and prompts: `allmodes.text.table1.table1`.
+For your own models and prompts: `allmodes.paper.table1.table1`.
 """
 
 import math
@@ -17,8 +17,8 @@ from typing import Any
 
 from allmodes.extras import require
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
-from allmodes.text.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
+from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
+from allmodes.reports.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
 
 WORK = "ALLMODES_TABLE1_WORK"
 MARA_ROWS = ("MARA (rev)", "MARA (fwd)")
@@ -56,7 +56,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     Raises ConfigError at paper scale where models, prompts or an accelerator are missing, before training.
     """
     require("table1 needs", "transformers", "trl", extras="text")
-    from allmodes.text.table1 import table1
+    from allmodes.paper.table1 import table1
 
     settings = settings_of(scale)
     if scale.name == "paper":

@@ -4,18 +4,18 @@ At quick scale with 32 oracle calls and σ = 128 alone; at paper scale with the 
 paper's scale keeps its runs in the folder that the environment variable ALLMODES_TABLE2_WORK names, else in
 runs/table2-work: a killed one goes on there. Docking is done where ALLMODES_RECEPTOR names a folder of
 `allmodes chem receptor`, else a regression stands in for it. For a part of the runs:
-`allmodes.chem.study.study`.
+`allmodes.paper.study.study`.
 """
 
 import math
 from typing import Any
 
-from allmodes.chem.study_settings import MARA_80, MARA_85, MARA_ARMS, REINVENT
 from allmodes.metrics import welch_test
 from allmodes.paper import molecule_tables as tables
 from allmodes.paper.molecule_tables import METRICS, Contest, holds_in_all, paired
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.runs.words import is_clear, p_relation
+from allmodes.paper.study_settings import MARA_80, MARA_85, MARA_ARMS, REINVENT
+from allmodes.reports.formatting import is_clear, p_relation
 
 SIGMA = 128.0  # of Table 2
 MATCHED = {0.80: MARA_80, 0.85: MARA_85}  # τ = screen

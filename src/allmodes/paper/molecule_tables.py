@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.chem import study_settings
-from allmodes.chem.study_settings import Arm, Settings, with_receptor
 from allmodes.extras import require
+from allmodes.paper import study_settings
 from allmodes.paper.reproduction import Holds, Progress, Scale
-from allmodes.runs.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
-from allmodes.runs.words import listing, p_relation
+from allmodes.paper.study_settings import Arm, Settings, with_receptor
+from allmodes.reports.formatting import listing, p_relation
+from allmodes.reports.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
 
 WORK, RECEPTOR = "ALLMODES_TABLE2_WORK", "ALLMODES_RECEPTOR"
 METRICS = {"hits": "Yield", "ob100": "OB100", "intdiv1": "IntDiv1", "circles": "Circles"}
@@ -47,7 +47,7 @@ def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
 def run_study(item: str, settings: Settings, scale: Scale, progress: Progress) -> Any:
     """The study, in the folder that both items share at paper scale, so that what both need is run once."""
     require(f"{item} needs", "rdkit", "sqlalchemy", "syntheseus", extras="chem")
-    from allmodes.chem.study import study
+    from allmodes.paper.study import study
 
     if scale.name == "paper":
         return study(settings, Path(os.environ.get(WORK, "runs/table2-work")), advance=progress)

@@ -16,9 +16,9 @@ from rich.text import Text
 from allmodes.errors import ConfigError, RunError
 from allmodes.paper.catalogue import ITEMS, Item
 from allmodes.paper.reproduction import Reproduction, Scale, Verdict
+from allmodes.reports.plotting import house_style, save_figure
+from allmodes.reports.progress import progress_bar
 from allmodes.runs.files import write_text
-from allmodes.runs.plotting import house_style, save_figure
-from allmodes.runs.progress import progress_bar
 from allmodes.runs.provenance import provenance
 
 _COLOURS = {"yes": "green", "partly": "yellow", "no": "red"}

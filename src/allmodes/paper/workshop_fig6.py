@@ -22,7 +22,7 @@ from allmodes.paper.didactic import (
 )
 from allmodes.paper.mara_fig5 import METHODS, ROWS, THRESHOLD, mara_verdicts
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.runs.plotting import MUTED, PURPLE
+from allmodes.reports.plotting import MUTED, PURPLE
 from allmodes.targets import forward_kl_mara_rewards
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.methods import FORWARD_KL

@@ -14,7 +14,7 @@ from typing import Any, final
 
 from allmodes.errors import AllmodesError, RunError, one_line
 from allmodes.runs.files import sync, write_text
-from allmodes.runs.progress import console
+from allmodes.runs.terminal import console
 
 REMEDY = "restore it from a copy, or run again in another folder"
 _OWN, _FILES = "sha256", "files"  # of a document's own content; of the files that it vouches for

@@ -11,6 +11,8 @@ from typing import Any, final
 import torch
 
 from allmodes.errors import ConfigError
+from allmodes.reports.pages import require_report_extra
+from allmodes.reports.progress import progress_bar
 from allmodes.runs.experiment import (
     refuse_old_folder,
     resume_experiment,
@@ -21,18 +23,16 @@ from allmodes.runs.experiment import (
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
-from allmodes.runs.pages import require_report_extra
-from allmodes.runs.progress import progress_bar
 from allmodes.runs.seals import seal_last_line
-from allmodes.runs.text_config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
 from allmodes.tasks.creative import read_prompts
+from allmodes.text.config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
-from allmodes.text.report import arm_name, write_report
-from allmodes.text.results import Arm, load_result, result_of
+from allmodes.text.reporting.report import arm_name, write_report
+from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
-from allmodes.text.stand_in import make_stand_in
+from allmodes.text.stand_ins.stand_in import make_stand_in
 from allmodes.text.training import Progress, arms, make_settings, make_task, train, usable_prompts
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, Scorer, fill
 from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.sources import Source
-from allmodes.chem.policy import load_policy
-from allmodes.chem.smiles_logprobs import named_policy, smiles_logprobs
+from allmodes.chem.policies.policy import load_policy
+from allmodes.chem.policies.smiles_logprobs import named_policy, smiles_logprobs
 from allmodes.errors import ConfigError
 from allmodes.extras import require
 from allmodes.text.logged_prompts import Prompts

@@ -29,12 +29,12 @@ from allmodes.integrations.trl_audit import AuditLog
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
-from allmodes.runs.text_config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
-from allmodes.text.measures import Embed, load_embedder
+from allmodes.text.config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
+from allmodes.text.evaluation.measures import Embed, load_embedder
 from allmodes.text.models import device, load_tokenizer, quieten
-from allmodes.text.results import Arm
+from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt
 
 _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or nobody needs them

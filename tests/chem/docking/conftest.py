@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.runs.oracle_config import DockingComponent, ExternalDockingComponent
+from allmodes.chem.oracles.config import DockingComponent, ExternalDockingComponent
 
 CENTER = (10.0, -5.0, 30.0)
 

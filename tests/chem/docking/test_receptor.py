@@ -11,8 +11,8 @@ from rdkit.Chem import rdDistGeom
 from allmodes.chem.docking.box import box_warning, ligand_center
 from allmodes.chem.docking.receptor import PreparedReceptor, prepare_receptor
 from allmodes.chem.docking.scorer import make_docking_scorer
+from allmodes.chem.oracles.config import DockingComponent
 from allmodes.errors import InputError
-from allmodes.runs.oracle_config import DockingComponent
 from structures import Lines, as_cif, atom_line, peptide, place_of, write
 
 LIGAND_CENTER = (6.0, 1.0, -2.0)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from allmodes.chem.design import new_design
-from allmodes.chem.ledger import read_ledger
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.design import new_design
+from allmodes.chem.design.ledger import read_ledger
+from allmodes.chem.oracles.config import DockingComponent, RetrosynthesisComponent
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
-from allmodes.runs.molecules_config import MoleculesConfig
-from allmodes.runs.oracle_config import DockingComponent, RetrosynthesisComponent
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 

@@ -8,9 +8,9 @@ from vina import Vina
 
 from allmodes.chem.docking.ligand import prepare_ligand
 from allmodes.chem.docking.scorer import make_docking_scorer
+from allmodes.chem.oracles.config import DockingComponent
 from allmodes.chem.oracles.results import UnscorableError
 from allmodes.errors import ConfigError
-from allmodes.runs.oracle_config import DockingComponent
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 CENTER = (10.0, -5.0, 30.0)

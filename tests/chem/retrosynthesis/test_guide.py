@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from allmodes.chem.oracles.config import RetrosynthesisComponent
 from allmodes.chem.retrosynthesis.stock import Stock
 from allmodes.chem.retrosynthesis.template_file import load_templates
 from allmodes.chem.retrosynthesis.templates import TemplateSet
-from allmodes.runs.oracle_config import RetrosynthesisComponent
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "guide" / "retrosynthesis.md").read_text(encoding="utf-8")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from allmodes.chem.oracles.config import RetrosynthesisComponent
 from allmodes.chem.oracles.results import UnscorableError
 from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
 from allmodes.errors import ConfigError
-from allmodes.runs.oracle_config import RetrosynthesisComponent
 
 Write = Callable[[str], Path]
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rdkit import Chem
 
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.retrosynthesis.template_file import load_templates
 from allmodes.chem.retrosynthesis.templates import TemplateSet
 from allmodes.errors import ConfigError
 from allmodes.runs.config import build_config
-from allmodes.runs.oracle_config import OracleConfig
 
 SAMPLE = Path(__file__).parents[2] / "data" / "templates.csv"
 LEFT_OUT = (

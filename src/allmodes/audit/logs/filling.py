@@ -15,8 +15,8 @@ from allmodes.audit.logs.scored import Scored, ScoredRows, scored_file
 from allmodes.audit.logs.sources import Advance, Place, Places, Row, Source
 from allmodes.audit.logs.values import truth_or_none
 from allmodes.errors import InputError
+from allmodes.reports.progress import progress_bar
 from allmodes.runs.lines import BadLineError, whole_text
-from allmodes.runs.progress import progress_bar
 
 __all__ = ["Column", "FilledSource", "Request", "Scored", "Scorer", "fill"]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from allmodes.audit.choices import Format, Trainer
 from allmodes.audit.logs.fields import Field, known, matched, plain, read_with
 from allmodes.audit.logs.log import Convert
 from allmodes.audit.logs.programs import FIELDS
@@ -25,8 +26,7 @@ from allmodes.audit.logs.rewards import (
 from allmodes.audit.logs.values import cut_off, is_evaluation
 from allmodes.audit.logs.vocabulary import COLUMNS, column_of
 from allmodes.errors import InputError
-from allmodes.runs.audit_choices import Format, Trainer
-from allmodes.runs.words import listing
+from allmodes.reports.formatting import listing
 
 # Columns that a file of the program has, and no other program's; the first that fits is taken.
 _SIGNS: dict[Format, frozenset[str]] = {

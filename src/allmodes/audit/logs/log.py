@@ -13,8 +13,8 @@ from allmodes.audit.logs.sources import Advance, Place, Source
 from allmodes.audit.logs.values import LARGEST
 from allmodes.errors import InputError
 from allmodes.objectives.groups import Groups, group_max, group_min, group_size
+from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError, BadLines, count_bad
-from allmodes.runs.words import plural
 
 COPY = "a copy of a generation that an earlier step has"
 EVALUATION = "of an evaluation"

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from allmodes.audit.choices import Format
 from allmodes.audit.logs.fields import Field, is_nan, known, plain
 from allmodes.audit.logs.rewards import number_columns
-from allmodes.runs.audit_choices import Format
 from allmodes.runs.lines import BadLineError
 
 Row = Mapping[str, Any]

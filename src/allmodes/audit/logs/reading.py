@@ -6,15 +6,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
+from allmodes.audit.choices import Format
 from allmodes.audit.logs.filling import FilledSource
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
 from allmodes.audit.logs.sources import Advance, Source, SplitSource, holds_responses, open_source
 from allmodes.audit.logs.values import LARGEST, key_of
 from allmodes.audit.logs.vocabulary import WHOLE, column_of
-from allmodes.runs.audit_choices import Format
+from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError
-from allmodes.runs.words import plural
 
 _FIRST = 1000  # rows in which columns are looked for
 _SHORT = 64  # characters, or numbers

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from allmodes.audit.logs.values import LARGEST, key_of, reward_of
+from allmodes.reports.formatting import listing
 from allmodes.runs.lines import BadLineError
-from allmodes.runs.words import listing
 
 _INDEX = re.compile(r"|\.\d+|index|Unnamed: \d+|__index_level_\d+__")  # as pandas and W&B name a row's number
 _MOST = 12  # columns of numbers whose sums are tried

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, final
 
 from allmodes.audit.logs.files import READERS, Advance, kind_of_file, read_file
 from allmodes.errors import InputError
+from allmodes.reports.formatting import listing
 from allmodes.runs.lines import BadLineError
-from allmodes.runs.words import listing
 
 # Of a folder that also holds other files: the samples, and what is known of their training.
 SAMPLES, SETTINGS = "samples.jsonl", "audit.json"

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from allmodes.chem.docking.box import box_warning
 from allmodes.chem.oracles.components import make_scorer
-from allmodes.chem.oracles.store import refuse_password
-from allmodes.chem.surrogate import shipped_surrogate
-from allmodes.errors import AllmodesWarning, ConfigError, shown
-from allmodes.runs.oracle_config import (
+from allmodes.chem.oracles.config import (
     DockingComponent,
     ExternalDockingComponent,
     FunctionComponent,
@@ -23,6 +20,9 @@ from allmodes.runs.oracle_config import (
     input_files,
     input_paths,
 )
+from allmodes.chem.oracles.store import refuse_password
+from allmodes.chem.surrogate import shipped_surrogate
+from allmodes.errors import AllmodesWarning, ConfigError, shown
 
 
 def oracle_inputs(oracle: OracleConfig) -> dict[str, Path]:

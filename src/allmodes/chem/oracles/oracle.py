@@ -10,12 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, final
 
+from allmodes.chem.oracles.config import Component, OracleConfig, has_plain_program
 from allmodes.chem.oracles.results import Answer, Evaluation, Failure, Scored
 from allmodes.chem.oracles.shaping import aggregate, shape
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
 from allmodes.extras import require
-from allmodes.runs.oracle_config import Component, OracleConfig, has_plain_program
 
 _FIRST = -1  # batch number of the request to end: before every molecule
 _LAST = sys.maxsize  # ... or after all of them

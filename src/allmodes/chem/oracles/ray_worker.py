@@ -8,10 +8,10 @@ from typing import Any, final
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
+from allmodes.chem.oracles.config import Component, has_plain_program
 from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.chem.oracles.workers import LocalWorker
 from allmodes.errors import ConfigError, RunError, one_line
-from allmodes.runs.oracle_config import Component, has_plain_program
 
 _RETRIES = 1  # when Ray's process dies: the machine may be at fault rather than the molecule
 _REACH = 10  # seconds for a cluster's address to answer

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from allmodes.chem.oracles.results import Failure
-from allmodes.runs.oracle_config import (
+from allmodes.chem.oracles.config import (
     Aggregation,
     DoubleSigmoidShaping,
     NoShaping,
@@ -12,6 +11,7 @@ from allmodes.runs.oracle_config import (
     StepShaping,
     ValueMappingShaping,
 )
+from allmodes.chem.oracles.results import Failure
 
 _LARGEST_EXPONENT = 300.0  # of 10, so that no score overflows
 

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, final
 
+from allmodes.chem.oracles.config import Component, ProcessComponent
 from allmodes.chem.oracles.process import ScorerProcess
 from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.errors import ConfigError
-from allmodes.runs.oracle_config import Component, ProcessComponent
 
 # A program that cannot even be asked about this (ethanol) cannot run at all.
 _PROBE = "CCO"

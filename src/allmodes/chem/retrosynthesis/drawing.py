@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, final
 
-from allmodes.chem.figures import draw_molecule
+from allmodes.chem.reporting.figures import draw_molecule
 
 _WIDTH, _HEIGHT = 180, 134  # of a molecule's card, in SVG units
 _NOTE = 22  # of the card's height, below the molecule, for what is said of it

@@ -15,7 +15,7 @@ from allmodes.chem.retrosynthesis.stock import load_stock, shipped_stock
 from allmodes.chem.retrosynthesis.template_file import load_templates, shipped_templates
 from allmodes.chem.retrosynthesis.templates import UNCLASSIFIED, TemplateSet
 from allmodes.errors import ConfigError
-from allmodes.runs.words import plural
+from allmodes.reports.formatting import plural
 
 _SHOWN = 60  # classes that a message lists
 

@@ -22,8 +22,8 @@ from allmodes.chem.retrosynthesis.templates import (
     read_reaction,
 )
 from allmodes.errors import ConfigError, InputError
+from allmodes.reports.formatting import plural
 from allmodes.runs.files import read_text
-from allmodes.runs.words import plural
 
 _TEMPLATE = "retro_template"
 _NAMES = ("template_hash", "template_code")

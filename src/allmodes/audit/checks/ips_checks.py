@@ -1,0 +1,61 @@
+"""What inverse probability scaling would do, or does, with the outcomes of a log."""
+
+from allmodes.audit.checks.findings import Answer, MissingError
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.words import option
+from allmodes.reports.formatting import plural
+from allmodes.targets import ips_target
+
+_MOST_PROMPTS = 200  # whose fixed points are solved for, the first of the log
+
+
+def extinct_outcomes(evidence: Evidence) -> Answer:
+    """Which outcomes a group of this size cannot keep: p̂ = n/G stands for their probabilities.
+
+    With the group's mean as the baseline, as trainers have it, a group of G rests where G − 1 do without.
+    Source: IPS, equation 9; the fixed point is `allmodes.targets.ips_target`.
+    """
+    if evidence.kind != "outcome":
+        raise MissingError("the log has no column `outcome` with outcomes that repeat")
+    size = evidence.group_size
+    used = evidence.config.transform == "ips"
+    rewards = evidence.rewards[evidence.unit_rows]
+    if float(rewards.min()) < 0:
+        return Answer(
+            state="issue" if used else "not applicable",
+            summary=f"Rewards go down to {float(rewards.min()):.3g}: outcomes of negative reward go extinct.",
+            remedy="Give rewards from 0 on; a constant that is added changes the optimum." if used else "",
+        )
+    if size < 3:
+        return Answer(
+            state="issue" if used else "not applicable",
+            summary="In groups of 2 the baseline leaves nothing of the scaling.",
+            remedy=f"Raise {option('group size', evidence.config.trainer)}." if used else "",
+        )
+    units = evidence.units_of(evidence.unit_rows, beta=None)
+    found = units.prompts.index.unique()[:_MOST_PROMPTS]
+    is_rewarded = units.rewards > 0  # what earns nothing goes extinct with any group
+    if not bool(is_rewarded.any()):
+        return Answer(state="not applicable", summary="No outcome has a reward above 0.")
+    good = evidence.good(units)
+    outcomes = extinct = good_extinct = 0
+    for prompt in found.tolist():
+        own = (is_rewarded & (units.prompts.index == prompt)).nonzero().squeeze(1)
+        if len(own) > 0:
+            lost = ips_target(units.rewards[own], group_size=size - 1).isneginf()
+            outcomes += len(own)
+            extinct += int(lost.sum())
+            good_extinct += int((lost & good[own]).sum())
+    # A KL keeps what would go extinct: rarer than its reward has earned, but above 0.
+    is_held = (evidence.config.beta or 0) > 0 and evidence.config.kl != "k1-in-loss"
+    state = "issue" if good_extinct and not is_held else "tip" if extinct else "passed"
+    return Answer(
+        state=state if used else "not applicable",
+        summary=(
+            f"In groups of {size}, IPS keeps {outcomes - extinct} of {plural(outcomes, 'outcome')} of "
+            f"{plural(len(found), 'prompt')}; {good_extinct} of those that it loses are good."
+            f"{' The KL holds these above 0.' if is_held and extinct else ''}"
+        ),
+        remedy=f"Raise {option('group size', evidence.config.trainer)}." if used and extinct else "",
+        numbers={"outcomes": outcomes, "extinct": extinct, "good_extinct": good_extinct, "group_size": size},
+    )

@@ -1,0 +1,235 @@
+"""What MARA would do, or does, with the samples of a log."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError, State
+from allmodes.audit.estimates import estimate, factor
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.units import (
+    Units,
+    anchor_bias,
+    beta_bounds,
+    evenness,
+    mara_logprobs,
+    optimum_logprobs,
+)
+from allmodes.audit.words import option
+from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
+from allmodes.reports.formatting import plural
+
+_FEWEST, _SURE = 4, 1 - 1e-9  # responses in a correlation, and the largest that is told from 1
+_FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
+_LARGE = 1.0  # a bonus above the range of the rewards themselves
+_LONG = 0.5  # correlation of bonus and length
+_MANY = 0.1  # share of prompts from which on a β above the bound is an issue
+_BIASED = math.log(1.5)  # nats
+
+
+def target_of_mara(evidence: Evidence) -> Answer:
+    """What MARA's optimum is at τ: which samples it makes equal, and how much mass they have."""
+    tau, beta = evidence.tau, evidence.beta
+    _check_regularizer(evidence)
+
+    def statistics(units: Units) -> list[Tensor]:
+        good = evidence.above_tau(units)
+        plain, mara = _optima(evidence, units, good)
+        seen = group_size(units.prompts) > 0
+        return [
+            torch.where(seen, group_size(units.prompts, good).double(), torch.nan),
+            _mass(units, plain, good),
+            _mass(units, mara, good),
+            evenness(units, plain, good).spread,
+            evenness(units, mara, good).spread,
+        ]
+
+    count, plain, mara, ratio_without, ratio = estimate(evidence, statistics)
+    if math.isnan(ratio.value):
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {tau:g} on")
+    good = evidence.above_tau(evidence.units)
+    several = group_size(evidence.units.prompts, good)
+    seen = group_size(evidence.units.prompts) > 0
+    few = float((several[seen] < 2).double().mean())
+    is_idle = few > _FEW
+    return Answer(
+        state=_if_used(evidence, "tip" if is_idle else "passed"),
+        summary=(
+            f"From τ = {tau:g}{_if_suggested(evidence)} on, a prompt has {count} good {evidence.kind}s. At "
+            f"MARA's optimum the likeliest of them is {factor(ratio)} times as likely as the least likely, "
+            f"without MARA {factor(ratio_without)} times. Together they have {mara} of the mass at β = "
+            f"{beta:g}, without MARA {plain}. {few:.0%} of the prompts have fewer than two.{_kl_of(evidence)}"
+        ),
+        remedy="Lower τ: where fewer than two are good there is nothing to make equal." if is_idle else "",
+        numbers={
+            "tau": tau,
+            "good": count,
+            "log_ratio": ratio,
+            "log_ratio_without": ratio_without,
+            "mass": mara,
+            "mass_without": plain,
+            "prompts_without_two": few,
+        },
+    )
+
+
+def size_of_the_bonus(evidence: Evidence) -> Answer:
+    """How large MARA's bonus β(log π_ref(z) − log π_ref(y)) is beside the rewards."""
+    units, beta = evidence.units, evidence.beta
+    bonus = bonuses(evidence, units)
+    rewards = evidence.rewards[evidence.unit_rows]
+    extent = float(rewards.max() - rewards.min())
+    middle, high, most = (float(bonus.quantile(q)) for q in (0.5, 0.95, 1.0))
+    is_large = high > _LARGE * extent
+    return Answer(
+        state=_if_used(evidence, "tip" if is_large else "passed"),
+        summary=(
+            f"At β = {beta:g} the bonus of good {evidence.kind}s is {middle:.3g} in the median, {high:.3g} "
+            f"at the 95th percentile and {most:.3g} at most; rewards extend over {extent:.3g}."
+        ),
+        remedy=(
+            "The bonus dominates single updates: cap it (`max_gap_bonus`), or lower "
+            f"{option('beta', evidence.config.trainer)}."
+            if is_large
+            else ""
+        ),
+        numbers={"median": middle, "percentile_95": high, "largest": most, "extent_of_rewards": extent},
+    )
+
+
+def length_of_what_is_raised(evidence: Evidence) -> Answer:
+    """Whether the bonus goes to long responses: log π_ref is a sum over tokens."""
+    lengths, bonus = lengths_and_bonuses(evidence)
+    if len(lengths) < _FEWEST or float(lengths.std()) == 0 or float(bonus.std()) == 0:
+        raise NotApplicableError("good responses are all of one length, or fewer than four")
+    correlation = float(torch.corrcoef(torch.stack([lengths, bonus]))[0, 1])
+    slope = correlation * float(bonus.std() / lengths.std())
+    # Fisher's transform of a correlation is about normal, with a variance of 1/(n − 3).
+    certain = math.atanh(max(-_SURE, min(correlation, _SURE))) - 2 / math.sqrt(len(lengths) - 3) > 0
+    is_long = correlation > _LONG and certain
+    return Answer(
+        state=_if_used(evidence, "tip" if is_long else "passed"),
+        summary=(
+            f"The bonus of good responses and their length have a correlation of {correlation:.2f}: "
+            f"{slope:.3g} of reward for each further token."
+        ),
+        remedy=(
+            "Uniform over strings lengthens responses: name outcomes (`outcome_key`), or watch "
+            f"{option('length', evidence.config.trainer)}."
+            if is_long
+            else ""
+        ),
+        numbers={"correlation": correlation, "reward_per_token": slope},
+    )
+
+
+def bound_on_beta(evidence: Evidence) -> Answer:
+    """Whether β is small enough for every good sample to be above every other at MARA's optimum."""
+    beta, units = evidence.beta, evidence.units
+    _check_regularizer(evidence, only_reverse=True)
+    bounds = beta_bounds(units, evidence.above_tau(units))
+    bounds = bounds[~bounds.isnan()]
+    if len(bounds) == 0:
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
+    above = int((bounds <= beta).sum())
+    least = float(bounds.min())
+    return Answer(
+        state=_if_used(evidence, "issue" if above > _MANY * len(bounds) else "tip" if above else "passed"),
+        summary=(
+            f"β = {beta:g} is below the bound in {len(bounds) - above} of {plural(len(bounds), 'prompt')}. "
+            f"The least bound is {least:.3g}.{_kl_of(evidence)}"
+            if math.isfinite(least)
+            else f"Any β will do: no {evidence.kind} below τ is likelier than the anchor of its prompt."
+        ),
+        remedy=(
+            f"Lower {option('beta', evidence.config.trainer)}: above the bound a likely sample below τ keeps "
+            "more mass than the good ones."
+            if above
+            else ""
+        ),
+        numbers={"smallest_bound": least, "prompts": len(bounds), "prompts_above": above},
+    )
+
+
+def bias_of_the_anchor(evidence: Evidence) -> Answer:
+    """How far a group of this size is from the anchor of all samples."""
+    size = evidence.group_size
+    _check_regularizer(evidence, only_reverse=True)
+    (bias,) = estimate(
+        evidence, lambda units: [anchor_bias(units, evidence.above_tau(units), group_size=size)]
+    )
+    if math.isnan(bias.value):
+        return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
+    is_biased = bias.is_above(_BIASED)
+    return Answer(
+        state=_if_used(evidence, "tip" if is_biased else "passed"),
+        summary=(
+            f"In groups of {size} the anchor favours the likeliest good {evidence.kind} over the rarest by "
+            f"{bias} nats, a factor of {factor(bias)}."
+        ),
+        remedy=f"Raise {option('group size', evidence.config.trainer)}." if is_biased else "",
+        numbers={"bias": bias, "group_size": size},
+    )
+
+
+def _check_regularizer(evidence: Evidence, *, only_reverse: bool = False) -> None:
+    """Raise MissingError where MARA is in use under a KL whose optimum with MARA is another, or not known."""
+    if evidence.config.transform != "mara":
+        return  # what MARA would do is said for the reverse KL of whole responses
+    if evidence.objective.regularizer == "forward" and only_reverse:
+        raise MissingError("this holds for MARA under the reverse KL; yours is the forward one (AM041)")
+
+
+def _optima(evidence: Evidence, units: Units, good: Tensor) -> tuple[Tensor, Tensor]:
+    """Log G without and with MARA, (U,): under the KL in use if MARA is, else under the reverse one."""
+    beta = evidence.beta
+    if evidence.config.transform == "mara":
+        return evidence.objective.plain(units, beta=beta), evidence.objective.mara(units, good, beta=beta)
+    return optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+
+
+def _kl_of(evidence: Evidence) -> str:
+    """The KL that this holds for, as a sentence; for a KL that is not given, what is assumed."""
+    if evidence.config.transform == "mara":
+        return evidence.objective.assumption or f" This holds for {evidence.objective.regularizer_in_words}."
+    return " This holds for a KL of whole responses, such as k1 in the reward."
+
+
+def _if_suggested(evidence: Evidence) -> str:
+    given = (evidence.config.threshold, evidence.config.threshold_quantile, evidence.config.good)
+    return " (suggested)" if all(value is None for value in given) else ""
+
+
+def _if_used(evidence: Evidence, state: State) -> State:
+    """Of training without MARA these checks say what would be, which neither passes nor fails."""
+    return state if evidence.config.transform == "mara" else "not applicable"
+
+
+def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:
+    """Mass of the good units of each prompt that has any unit at all."""
+    mass = group_sum(torch.where(good, logprobs.exp(), 0), units.prompts)
+    return torch.where(group_size(units.prompts) > 0, mass, torch.nan)
+
+
+def lengths_and_bonuses(evidence: Evidence) -> tuple[Tensor, Tensor]:
+    """Tokens and bonus of each good response whose length is known."""
+    units, log = evidence.units, evidence.log
+    if evidence.kind == "outcome":
+        raise NotApplicableError("outcomes are counted: no text's length enters")
+    if log.num_tokens is None:
+        raise MissingError("the log has no column `num_tokens`")
+    bonus = bonuses(evidence, units)
+    lengths = log.num_tokens[evidence.unit_rows][units.first][evidence.above_tau(units)].double()
+    known = lengths >= 0
+    return lengths[known], bonus[known]
+
+
+def bonuses(evidence: Evidence, units: Units) -> Tensor:
+    """β(log π_ref(z) − log π_ref(y)) of each good unit, z being its prompt's likeliest good one."""
+    rows = evidence.above_tau(units).nonzero().squeeze(1)
+    if len(rows) == 0:
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
+    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    logprobs = units.ref_logprobs[rows]
+    return evidence.beta * (group_max(logprobs, within)[within.index] - logprobs)

@@ -1,0 +1,334 @@
+"""Checks of the optimum itself, made from samples of the reference before anything is trained."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError
+from allmodes.audit.estimates import Estimate, estimate, factor, shown
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.units import Evenness, Units, evenness
+from allmodes.audit.words import option, transform_name
+from allmodes.objectives.groups import (
+    Groups,
+    group_argmax,
+    group_common,
+    group_max,
+    group_mean,
+    group_min,
+    group_size,
+    group_sum,
+    pair_groups,
+)
+from allmodes.reports.formatting import plural
+from allmodes.targets import flip_beta
+
+_UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
+_DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
+_NEAR = 2.0  # a factor
+_DECADES, _STEPS = 3, 4  # to either side of β, and steps in each of them, in the search for a better one
+_CLEAR = 2.326  # the normal distribution's 99th percentile
+_WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
+
+
+def evenness_of_the_optimum(evidence: Evidence) -> Answer:
+    """How many good samples are left at the user's β, and how much of their mass the first of them has."""
+    transform = evidence.config.transform
+    if evidence.objective.lacks_kl and (
+        transform in (None, "none") or (transform == "mara" and evidence.config.beta == 0)
+    ):
+        return _without_kl(evidence)
+    tau = evidence.good_from
+
+    def statistics(units: Units) -> list[Tensor]:
+        good = evidence.good(units)
+        reference = evenness(units, units.ref_logprobs, good)
+        optimum = evenness(units, evidence.optimum(units), good)
+        return [
+            _of_several(optimum, values)
+            for values in (
+                optimum.count.double(),
+                reference.effective,
+                optimum.effective,
+                optimum.top_share,
+                optimum.spread,
+            )
+        ]
+
+    count, before, effective, top, spread = estimate(evidence, statistics)
+    if math.isnan(count.value):
+        return _too_few(evidence)
+    is_uneven = effective.is_below(_bar(count.value))
+    return Answer(
+        state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
+        summary=(
+            f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
+            f"{evidence.kind}s of a prompt (a reward from {tau:g} on). The likeliest of them has {top} of "
+            f"their mass and is {factor(spread)} times as likely as the least likely. The reference has an "
+            f"effective {before}.{evidence.objective.assumption}"
+        ),
+        remedy=_remedy_of_evenness(evidence) if is_uneven else "",
+        numbers={
+            "good_from": tau,
+            "good": count.value,
+            "effective": effective,
+            "even_from": _bar(count.value),
+            "top_share": top,
+            "log_ratio": spread,
+            "effective_of_reference": before,
+        },
+    )
+
+
+def _bar(count: float) -> float:
+    """The effective number that is even enough for so many good units; 1 is the least there can be."""
+    return 1 + _UNEVEN * (count - 1)
+
+
+def _remedy_of_evenness(evidence: Evidence) -> str:
+    """MARA, and another β where one would do: there may be one between the best rewards and the reference."""
+    mara = f"use {option('mara', evidence.config.trainer)}"
+    if evidence.config.transform == "mara":
+        return (
+            f"Lower τ: MARA makes {evidence.kind}s equally likely from {evidence.tau:g} on, and the good "
+            f"ones begin at {evidence.good_from:g}."
+        )
+    if evidence.config.transform in ("ips", "entropy"):
+        return f"For good {evidence.kind}s that are equally likely, {mara}."
+    means: dict[float, float] = {}
+    bars: dict[float, float] = {}
+    for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
+        beta = evidence.beta * 10 ** (power / _STEPS)
+        units = evidence.units_at(beta)
+        even = evenness(units, evidence.objective.plain(units, beta=beta), evidence.good(units))
+        effective, count = (
+            float(_of_several(even, values).nanmean()) for values in (even.effective, even.count.double())
+        )
+        if not math.isnan(effective):  # as where rewards that a larger β averages are not good
+            means[beta], bars[beta] = effective, _bar(count)
+    enough = [beta for beta in means if means[beta] >= bars[beta]]
+    if not enough:
+        return (
+            f"No β is enough: the best between {min(means):.1g} and {max(means):.1g} has an effective "
+            f"{max(means.values()):.3g}. Instead, {mara}."
+        )
+    nearest = min(enough, key=lambda beta: abs(math.log(beta / evidence.beta)))
+    return (
+        f"At β = {nearest:.2g} the optimum has an effective {means[nearest]:.3g}: change "
+        f"{option('beta', evidence.config.trainer)}; or {mara}."
+    )
+
+
+def _at_beta(evidence: Evidence) -> str:
+    """β, the transform, and the KL that the figures hold for."""
+    objective = evidence.objective
+    if objective.lacks_kl:
+        return f"With {transform_name(evidence.config)} and without a KL"
+    name = "" if evidence.config.transform in (None, "none") else f" with {transform_name(evidence.config)}"
+    return f"At β = {evidence.config.beta:g}{name}, under {objective.regularizer_in_words},"
+
+
+def _without_kl(evidence: Evidence) -> Answer:
+    """Without a KL every mixture of the best samples is an optimum, and nothing calls a policy back."""
+
+    def statistics(units: Units) -> list[Tensor]:
+        best = units.rewards >= group_max(units.rewards, units.prompts)[units.prompts.index] - 1e-9
+        found = group_size(units.prompts, best & evidence.good(units)).double()
+        return [torch.where(group_size(units.prompts) > 0, found, torch.nan)]
+
+    (best,) = estimate(evidence, statistics)
+    if not best.value > 0:
+        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
+    has_ties = best.value > 1
+    trainer = evidence.config.trainer
+    if evidence.config.beta == 0:
+        no_kl, give_kl = "β is 0.", f"Set {option('beta', trainer)} above 0"
+    else:
+        no_kl = "k1 in the loss has no gradient in expectation (AM041), so no KL acts."
+        give_kl = f"Take {option('sequence KL', trainer)}"
+    return Answer(
+        state="issue" if has_ties else "tip",
+        summary=(
+            f"{no_kl} The optimum consists of the best {evidence.kind}s of a prompt alone, {best} of them "
+            "on average. Any mixture of these is optimal, a single one as well as all, and nothing brings "
+            "back one that the policy loses by chance."
+        ),
+        remedy=f"{give_kl}, and use {option('mara', trainer)}.",
+        numbers={"best": best},
+    )
+
+
+def spread_of_equal_rewards(evidence: Evidence) -> Answer:
+    """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
+    transform, objective = evidence.config.transform, evidence.objective
+    if transform in ("unlikeliness", "best-of-n", "other"):
+        raise MissingError(f"what the transform {transform!r} makes of ratios is not known here")
+    if objective.lacks_kl:
+        no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
+        raise NotApplicableError(f"{no_kl}: nothing holds to the reference, and no ratio is kept")
+    is_left = transform in (None, "none", "entropy")
+    if is_left:
+        _ = objective.regularizer  # which may not be one that keeps ratios
+
+    def statistics(units: Units) -> list[Tensor]:
+        rows, ties = _ties(units, evidence.good(units))
+        logprobs = (evidence.optimum(units) if transform == "entropy" else units.ref_logprobs)[rows]
+        spread = group_max(logprobs, ties) - group_min(logprobs, ties)
+        spread = torch.where(group_size(ties) > 1, spread, torch.nan)
+        prompts = Groups(index=group_common(units.prompts.index[rows], ties), count=units.prompts.count)
+        largest = group_max(spread.nan_to_num(-torch.inf), prompts)
+        return [torch.where(largest.isneginf(), torch.nan, largest)]
+
+    (spread,) = estimate(evidence, statistics)
+    if math.isnan(spread.value):
+        return Answer(
+            state="not applicable", summary=f"No two good {evidence.kind}s of a prompt have the same reward."
+        )
+    numbers = {"spread": spread}
+    if _may_be_chance(evidence):
+        return Answer(
+            state="passed",
+            summary=(
+                f"Good outcomes of equal reward differ by up to {spread} nats in log π_ref. Samples of "
+                "equally likely outcomes would differ as much by chance."
+            ),
+            numbers=numbers,
+        )
+    state = "passed"
+    if is_left and spread.is_above(_WORTH_A_WORD):
+        state = "issue" if spread.is_above(_WORTH_AN_ISSUE) else "tip"
+    return Answer(
+        state=state,
+        summary=(
+            f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log "
+            f"{'G at the optimum' if transform == 'entropy' else 'π_ref'}, a factor of {factor(spread)}. "
+            f"{_kept(evidence)}{evidence.objective.assumption if is_left else ''}"
+        ),
+        remedy="" if state == "passed" else _transform_remedy(evidence),
+        numbers=numbers,
+    )
+
+
+def _kept(evidence: Evidence) -> str:
+    """What becomes of the ratio of samples that earn the same."""
+    if evidence.config.transform == "entropy":
+        return "The entropy bonus makes a ratio r of π_ref one of r^(β/(β + η))."
+    if evidence.config.transform in (None, "none"):
+        return f"Under {evidence.objective.regularizer_in_words}, the optimum keeps this ratio at every β."
+    return "Without the transform, a KL of whole responses would keep this ratio at every β."
+
+
+def _ties(units: Units, good: Tensor) -> tuple[Tensor, Groups]:
+    """The good units, and those of one prompt with one reward (to ten digits of the largest) as groups."""
+    rows = good.nonzero().squeeze(1)
+    chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    scale = max(1.0, float(units.rewards.abs().max()))  # a whole number of 64 bits has 18 digits
+    return rows, pair_groups((units.rewards[rows] * (1e10 / scale)).round().long(), chosen)
+
+
+def _may_be_chance(evidence: Evidence) -> bool:
+    """Whether counted outcomes of equal reward could have equal probabilities, one-sided at .01.
+
+    Pearson's X² = Σ (n − n̄)²/n̄ over all ties has Σ (k − 1) degrees of freedom; its p-value is that of Wilson
+    and Hilferty 1931. The largest minus the smallest of several counts is never 0, equal as they may be.
+    """
+    if evidence.kind == "response":  # whose log-probabilities are known, not counted
+        return False
+    units = evidence.units
+    rows, ties = _ties(units, evidence.good(units))
+    # Weighted samples are worth (Σw)²/Σw² of them.
+    prompts, weights = evidence.groups_of(evidence.unit_rows), evidence.weights[evidence.unit_rows]
+    samples = group_sum(weights, prompts).square() / group_sum(weights.square(), prompts)
+    counts = (units.shares * samples[units.prompts.index])[rows]
+    expected = group_mean(counts, ties)[ties.index]
+    statistic = float(((counts - expected).square() / expected).sum())
+    freedom = len(rows) - int((group_size(ties) > 0).sum())
+    spread = 2 / (9 * freedom)
+    return ((statistic / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread) < _CLEAR
+
+
+def flip_of_the_best_two(evidence: Evidence) -> Answer:
+    """The β at which the two that the optimum likes best change places."""
+    if evidence.config.transform not in (None, "none"):
+        raise NotApplicableError("with a transform β does not decide which of the good ones wins")
+    if evidence.objective.lacks_kl:
+        no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
+        raise NotApplicableError(f"{no_kl}: no KL acts, and the better one wins")
+    beta = evidence.beta
+    if evidence.objective.regularizer == "forward":
+        raise MissingError(
+            "the β at which two change places is that of the reverse KL; yours is the forward one"
+        )
+    found = _log_flips(evidence, evidence.units)
+    has_both, flips = ~found.isnan(), found[found.isfinite()].exp()
+    if not bool(has_both.any()):
+        return _too_few(evidence)
+    if len(flips) == 0:
+        return Answer(
+            state="passed",
+            summary=(
+                f"No β makes the best two good {evidence.kind}s of a prompt change places."
+                f"{evidence.objective.assumption}"
+            ),
+            numbers={"flip_beta": None, "prompts": 0},
+        )
+    near = int(((flips < beta * _NEAR) & (flips > beta / _NEAR)).sum())
+
+    def finite(units: Units) -> list[Tensor]:
+        values = _log_flips(evidence, units)
+        return [torch.where(values.isfinite(), values, torch.nan)]
+
+    (log_mean,) = estimate(evidence, finite)
+    mean = math.exp(log_mean.value)
+    middle = Estimate(value=mean, error=mean * log_mean.error)
+    is_near = near > 0.5 * len(flips)
+    return Answer(
+        state="tip" if is_near else "passed",
+        summary=(
+            f"In {len(flips)} of {plural(int(has_both.sum()), 'prompt')} the best two good {evidence.kind}s "
+            f"change places at some β, with a geometric mean of {middle}. In {near} of them that β lies "
+            f"within a factor of {_NEAR:g} of yours, {beta:g}.{evidence.objective.assumption}"
+        ),
+        remedy=(
+            f"Choose {option('beta', evidence.config.trainer)} clearly below or above it: it decides which "
+            "of the two wins."
+            if is_near
+            else ""
+        ),
+        numbers={"flip_beta": middle, "prompts": len(flips), "near": near},
+    )
+
+
+def _log_flips(evidence: Evidence, units: Units) -> Tensor:
+    """Log of the β at which a prompt's best two good units change places, (P,).
+
+    +inf where no positive β makes them do so, NaN for a prompt with fewer than two.
+    """
+    good, logprobs = evidence.good(units), evidence.optimum(units)
+    first = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    is_first = torch.zeros_like(good)
+    is_first[first[first >= 0]] = True
+    second = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good & ~is_first)
+    one, two = first.clamp(min=0), second.clamp(min=0)
+    flips = flip_beta(
+        units.rewards[one], units.rewards[two], units.ref_logprobs[one], units.ref_logprobs[two]
+    )
+    never = torch.where(flips > 0, flips.log(), torch.inf)
+    return torch.where(second >= 0, never, torch.nan)
+
+
+def _of_several(even: Evenness, values: Tensor) -> Tensor:
+    """Of the prompts that have at least two good units."""
+    return torch.where(even.count >= 2, values, torch.nan)
+
+
+def _too_few(evidence: Evidence) -> Answer:
+    return Answer(
+        state="not applicable",
+        summary=f"No prompt has two good {evidence.kind}s, with a reward from {evidence.good_from:g} on.",
+    )
+
+
+def _transform_remedy(evidence: Evidence) -> str:
+    return f"No optimiser and no other β changes this ratio. Use {option('mara', evidence.config.trainer)}."

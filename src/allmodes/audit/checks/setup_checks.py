@@ -1,0 +1,276 @@
+"""Traps in how a training is set up: some seen in its settings, some in its samples."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError, State
+from allmodes.audit.choices import KLForm
+from allmodes.audit.estimates import Estimate
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS
+from allmodes.audit.words import option
+from allmodes.objectives.groups import (
+    Groups,
+    group_max,
+    group_min,
+    group_quantile,
+    group_size,
+    pair_groups,
+)
+from allmodes.reports.formatting import listing, plural
+
+_IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
+_CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
+_TIED = 0.05  # share of batches in which a quantile is the smallest reward
+# Exponents of length in |log π|: about 1 for sums over tokens, 0 for means, lower for both where later tokens
+# are surer: sums of short responses with a fixed ending come down to .36. And in the ratio of two columns.
+_MEAN_LIKE, _MIXED = 0.3, 0.7
+_OF_A_TOKEN = 3.0  # nats; a model that can write is surer than this of a token, on the mean
+_LEAST_SAMPLES, _ENOUGH_SAMPLES = 30, 64
+# What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
+_KL: dict[KLForm, str] = {
+    "k1-in-reward": "k1 in the reward, summed over the response, is the reverse KL of whole responses.",
+    "sequence-k2-in-loss": "k2 of whole responses, in the loss, has the gradient of their reverse KL.",
+    "k2-in-loss": "k2 in the loss has the gradient of the reverse KL of each token.",
+    "k3-in-loss-corrected": (
+        "k3 times the importance ratio, in the loss, has the gradient of the reverse KL of each token."
+    ),
+    "reinvent-loss": (
+        "REINVENT's square has the gradient of the reverse KL of whole responses, on the agent's samples."
+    ),
+    "k3-in-loss": (
+        "k3 in the loss has the value of the reverse KL but the gradient of the forward KL of each token."
+    ),
+    "k1-in-loss": "k1 in the loss has no gradient in expectation: nothing holds the policy to the reference.",
+    "k3-in-reward": "k3 in the reward is the gradient of neither KL.",
+}
+
+
+def scaled_advantages(evidence: Evidence) -> Answer:
+    """Advantages over their standard deviation, with rewards that a transform has made."""
+    config = evidence.config
+    if config.transform in (None, "none"):
+        return Answer(state="not applicable", summary="No transform of the rewards is in use.")
+    if config.beta == 0:
+        raise NotApplicableError("β is 0: there is no KL that would not be divided")
+    if config.transform == "ips":
+        return Answer(
+            state="passed",
+            summary="IPS divided by a deviation is IPS with another strength of the KL beside it.",
+        )
+    if config.scale_rewards is None:
+        raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
+    if config.scale_rewards == "none":
+        return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
+    if config.kl in ("k1-in-reward", "k3-in-reward"):
+        return Answer(
+            state="passed",
+            summary="The KL is inside the rewards before they are divided: both keep their proportion.",
+        )
+    return Answer(
+        state="issue" if config.transform == "mara" else "tip",
+        summary=(
+            f"Advantages are divided by the standard deviation s of their {config.scale_rewards}; the KL is "
+            "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
+        ),
+        remedy=(
+            f"Put the KL into the reward before the division: {option('sequence KL', config.trainer)}."
+            # For MARA no division is not enough where the KL may be one per token (AM041).
+            if config.transform == "mara" and (config.kl is None or evidence.objective.is_per_token)
+            else f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward."
+        ),
+    )
+
+
+def which_kl(evidence: Evidence) -> Answer:
+    """Which KL the estimator in use is a gradient of."""
+    config = evidence.config
+    if config.beta == 0:
+        raise NotApplicableError("β is 0: there is no KL")
+    if config.kl is None:
+        raise MissingError("how the KL is estimated is not known: give `--kl`")
+    objective, summary = evidence.objective, _KL[config.kl]
+    state: State = "issue"
+    if config.kl in OF_RESPONSES:
+        state = "passed"
+    elif objective.is_per_token:
+        tokens = objective.tokens_in_words
+        summary = (
+            f"{summary} It holds the tokens before each token fixed, and {tokens[:1].lower()}{tokens[1:]}: "
+            "its optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
+        )
+        state = "tip"
+        if config.transform == "mara":
+            state = "issue"
+            summary += " MARA's bonus is a log-ratio of whole responses, which such a KL does not cancel."
+    elif config.kl in OF_TOKENS:
+        summary += " Responses have one token, so this is the KL of whole responses."
+        state = "tip" if config.kl == "k3-in-loss" else "passed"
+        if config.kl == "k3-in-loss" and config.transform == "mara":
+            state, summary = "issue", f"{summary} MARA's optimum under the forward KL is not uniform."
+    return Answer(
+        state=state,
+        summary=summary,
+        remedy=""
+        if state == "passed"
+        else f"For the reverse KL of whole responses, take {option('sequence KL', config.trainer)}.",
+    )
+
+
+def groups_without_difference(evidence: Evidence) -> Answer:
+    """How many groups teach nothing, since all their rewards are equal."""
+    rewards = evidence.rewards
+    known = ~rewards.isnan() & evidence.has_step
+    groups = Groups(index=evidence.updates.index[known], count=evidence.updates.count)
+    size = group_size(groups)
+    extent = group_max(rewards[known], groups) - group_min(rewards[known], groups)
+    several = size >= 2
+    if not bool(several.any()):
+        raise MissingError("no prompt has two samples with a reward in one step")
+    idle = float((extent[several] == 0).double().mean())
+    state = _graded(idle, tip=_IDLE, issue=_MOSTLY_IDLE)
+    return Answer(
+        state=state,
+        summary=(
+            f"Rewards are equal in {idle:.1%} of {plural(int(several.sum()), 'group')}: without a KL in the "
+            "reward their advantages are 0."
+        ),
+        remedy=(
+            "" if state == "passed" else "Take prompts of middling difficulty, or raise "
+            f"{option('group size', evidence.config.trainer)}."
+        ),
+        numbers={"share": idle, "groups": int(several.sum())},
+    )  # fmt: skip
+
+
+def truncated_responses(evidence: Evidence) -> Answer:
+    """How many responses were cut off at the limit."""
+    log, limit = evidence.log, evidence.config.max_tokens
+    if log.truncated is not None:
+        known = log.truncated[log.truncated >= 0]
+        share = float((known == 1).double().mean())
+    elif log.num_tokens is None:
+        raise MissingError("the log has no column `truncated` and no column `num_tokens`")
+    elif limit is None:
+        raise MissingError("the log has no column `truncated`: give `--max-tokens`")
+    else:
+        share = float((log.num_tokens[log.num_tokens >= 0] >= limit).double().mean())
+    state = _graded(share, tip=_CUT, issue=_MOSTLY_CUT)
+    why = ""
+    if state != "passed":
+        why = (
+            " Beginnings are likelier than whole responses, and may become MARA's anchor."
+            if evidence.config.transform == "mara"
+            else " A beginning has no answer that could be scored."
+        )
+    return Answer(
+        state=state,
+        summary=f"{share:.1%} of the responses were cut off.{why}",
+        remedy=(
+            ""
+            if state == "passed"
+            else f"Raise {option('length', evidence.config.trainer)}, or leave them out."
+        ),
+        numbers={"share": share},
+    )
+
+
+def quantile_at_the_minimum(evidence: Evidence) -> Answer:
+    """Whether a quantile as τ is the smallest reward of its batch, so that it would call all good."""
+    q = evidence.config.threshold_quantile
+    if q is None:
+        return Answer(state="not applicable", summary="τ is not a quantile.")
+    rewards, steps = evidence.rewards, evidence.log.steps
+    known = ~rewards.isnan() & evidence.has_step
+    if not bool(known.any()):
+        raise MissingError("no sample of a step has a reward")
+    one = Groups(index=torch.zeros(int(known.sum()), dtype=torch.long), count=1)
+    batches = one if steps is None else pair_groups(steps[known], one)
+    tied = group_quantile(rewards[known], batches, q=q) <= group_min(rewards[known], batches)
+    share = float(tied.double().mean())
+    is_tied = share > _TIED
+    return Answer(
+        state="issue" if is_tied else "passed",
+        summary=(
+            f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward. Every "
+            "sample is at or above it, the wrong ones, too. Thresholds of allmodes keep an earlier τ there."
+        ),
+        remedy="Give τ as a number above the reward of a failure." if is_tied else "",
+        numbers={"share": share, "batches": batches.count},
+    )
+
+
+def sums_and_means(evidence: Evidence) -> Answer:
+    """Whether log-probabilities are sums over tokens, as all formulas want them, or means.
+
+    Sums go about with the length; means do not, and are small. Nor does the ratio of two columns of sums.
+    What training does to this is left out: the samples are of the first steps.
+    """
+    log = evidence.log
+    if log.num_tokens is None:
+        raise MissingError("the log has no column `num_tokens`")
+    early = _early_rows(log.steps, len(log))
+    columns = {
+        name: values
+        for name, values in (("ref_logprob", log.ref_logprobs), ("policy_logprob", log.policy_logprobs))
+        if values is not None
+    }
+    exponents = {
+        name: exponent
+        for name, values in columns.items()
+        if (exponent := _length_exponent(values[early], log.num_tokens[early])) is not None
+    }
+    if not exponents:
+        raise MissingError("the log has no log-probabilities of responses of different lengths")
+    means = [
+        name
+        for name, exponent in exponents.items()
+        if exponent.is_below(_MEAN_LIKE) and float(columns[name][early].nanmedian()) > -_OF_A_TOKEN
+    ]
+    words = f"{listing([f'{name} goes with the power {e}' for name, e in exponents.items()])} of the length"
+    ratio = None
+    if len(columns) == 2:
+        ref, policy = columns.values()
+        ratio = _length_exponent((-ref / policy)[early], log.num_tokens[early])
+    if ratio is not None:
+        words += f", their ratio with the power {ratio}"
+        if not means and Estimate(value=abs(ratio.value), error=ratio.error).is_above(_MIXED):
+            means = ["policy_logprob" if ratio.value > 0 else "ref_logprob"]
+    return Answer(
+        state="issue" if means else "passed",
+        summary=f"{words}. Sums over tokens have about 1, means 0, the ratio of two of one kind 0.",
+        remedy=(
+            f"Multiply {' and '.join(means)} by the number of tokens: the formulas are of whole responses."
+            if means
+            else ""
+        ),
+        numbers={"exponents": exponents, "ratio": ratio},
+    )
+
+
+def _early_rows(steps: Tensor | None, count: int) -> Tensor:
+    """The samples of as many first steps as hold enough of them; all where there are no steps; (N,)."""
+    if steps is None:
+        return torch.ones(count, dtype=torch.bool)
+    distinct, sizes = torch.unique(steps[steps >= 0], return_counts=True)
+    enough = (sizes.cumsum(0) >= _ENOUGH_SAMPLES).nonzero().squeeze(1)
+    last = distinct[enough[0] if len(enough) else -1]
+    return (steps >= 0) & (steps <= last)
+
+
+def _graded(share: float, *, tip: float, issue: float) -> State:
+    return "issue" if share > issue else "tip" if share > tip else "passed"
+
+
+def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> Estimate | None:
+    """Slope of log |log π| over log length, by least squares; None where lengths do not tell."""
+    known = ~logprobs.isnan() & (logprobs < 0) & (num_tokens > 0)
+    x, y = num_tokens[known].double().log(), (-logprobs[known]).log()
+    if len(x) < _LEAST_SAMPLES or float(x.std()) < math.log(1.1):
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    slope = float((x * y).sum() / x.square().sum())
+    variance = float((y - slope * x).square().sum() / x.square().sum()) / (len(x) - 2)
+    return Estimate(value=slope, error=math.sqrt(variance))

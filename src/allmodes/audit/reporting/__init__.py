@@ -1,0 +1,1 @@
+"""Answers of an audit on a page, in a terminal and as JSON."""

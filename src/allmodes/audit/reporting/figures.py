@@ -1,0 +1,245 @@
+"""Pictures of an audit: the optimum over good samples, MARA's bonus, training, prediction and outcome."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.checks.findings import MissingError, NotApplicableError
+from allmodes.audit.checks.mara_checks import bonuses, lengths_and_bonuses
+from allmodes.audit.evidence import Evidence
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.units import Units, evenness, normalised
+from allmodes.audit.windows import SERIES, Course, Series
+from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
+from allmodes.reports.formatting import shown_name
+from allmodes.reports.plotting import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
+
+_RANKS = 16  # as MARA's Figure 11
+_BETAS = 41
+_PANELS = 3  # in a row
+_FEW = 12  # outcomes that get a line of their own
+_MOST_POINTS = 2000  # of a scatter plot
+_TITLES: dict[Series, str] = {
+    "reward": "Reward",
+    "entropy": "Entropy of outcomes, nats",
+    "distinct": "Different outcomes, share",
+    "repeated": "Repeated responses, share",
+    "ead": "EAD of responses",
+}
+
+
+def draw_optimum(evidence: Evidence) -> Any:
+    """Shares of the good samples by rank, and their effective number by β.
+
+    Raises MissingError or NotApplicableError where there is no optimum to show.
+    """
+    units, beta = evidence.units, evidence.beta
+    good = evidence.good(units)
+    anchored = evidence.above_tau(units)
+    lines = [
+        ("reference", units.ref_logprobs, MUTED, 4.0),
+        ("optimum", evidence.optimum(units), BLUE, 1.6),
+    ]
+    if evidence.config.transform != "mara":
+        with_mara = evidence.objective.mara(units, anchored, beta=beta)
+        lines.append(("optimum with MARA", with_mara, GREEN, 1.6))
+    curves = [
+        (name, _shares_by_rank(units, logprobs, good), colour, width)
+        for name, logprobs, colour, width in lines
+    ]
+    if len(curves[0][1]) < 2:
+        raise MissingError("no prompt has two good samples")
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2)
+    for name, shares, colour, width in curves:
+        left.plot(
+            range(1, len(shares) + 1), shares, "o-", color=colour, markersize=3.5, linewidth=width,
+            label=name, alpha=0.5 if width > 2 else 1,  # what lies below others stays in sight
+        )  # fmt: skip
+    left.set(
+        title=f"Share of the good {evidence.kind}s, by rank", xlabel="rank within a prompt",
+        ylabel="mean share", ylim=(0, None), xticks=_whole_ticks(len(curves[0][1])),
+    )  # fmt: skip
+    left.legend()
+    betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
+    found = [_effective_at(evidence, b) for b in betas]
+    for name, colour, at in (("no transform", BLUE, 0), ("MARA", GREEN, 1)):
+        right.plot(betas, [values[at] for values in found], color=colour, label=name)
+    right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    right.axhline(_mean_effective(units, units.ref_logprobs, good), color=MUTED, linewidth=0.8)
+    right.set(
+        title=f"Effective number of good {evidence.kind}s", xlabel="β (dashed: yours; grey: the reference)",
+        xscale="log", ylim=(0, None),
+    )  # fmt: skip
+    right.legend()
+    return figure
+
+
+def draw_bonus(evidence: Evidence) -> Any:
+    """The distribution of MARA's bonus, and for responses the bonus by length.
+
+    Raises MissingError or NotApplicableError where there is no bonus.
+    """
+    bonus = bonuses(evidence, evidence.units)
+    rewards = evidence.rewards[evidence.unit_rows]
+    points = _lengths(evidence)
+    figure = _figure(2)
+    row = figure.subplots(1, 2)
+    row[0].hist(bonus.tolist(), bins=30, color=GREEN, alpha=0.8)
+    extent = float(rewards.max() - rewards.min())
+    row[0].set(
+        title=f"MARA's bonus of good {evidence.kind}s", ylabel=f"{evidence.kind}s",
+        xlabel=f"in units of reward; rewards extend over {extent:.3g}",
+    )  # fmt: skip
+    row[1].set_visible(points is not None)
+    if points is not None:
+        lengths, values = (column[_some(len(column))].tolist() for column in points)
+        row[1].plot(lengths, values, ".", color=GREEN, markersize=3, alpha=0.5)
+        row[1].set(title="Bonus and length", xlabel="tokens of the response", ylabel="bonus")
+        row[1].grid(color=FAINT, linewidth=0.5)
+    return figure
+
+
+def draw_training(courses: Sequence[tuple[str, dict[Series, Course]]]) -> Any:
+    """Reward and diversity over training, window by window, of one log or several.
+
+    courses: a name and the figures of each log. Points have bootstrap errors of one standard deviation;
+    dotted lines are change points of the first log.
+    """
+    names: list[Series] = [name for name in SERIES if any(name in found for _, found in courses)]
+    if not names:
+        raise MissingError("the log has no figures over training")
+    rows = math.ceil(len(names) / _PANELS)
+    figure = _figure(_PANELS, width=3.2, height=2.4 * rows)
+    panels = figure.subplots(rows, _PANELS, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(panels, names, strict=False):
+        for (label, found), colour in zip(courses, (BLUE, ORANGE), strict=False):
+            if name in found:
+                windows = found[name].windows
+                middles = [(window.first_step + window.last_step) / 2 for window in windows]
+                errors = [0 if math.isnan(window.error) else window.error for window in windows]
+                axes.errorbar(
+                    middles, [window.mean for window in windows], yerr=errors, color=colour, marker="o",
+                    markersize=3, linewidth=1.2, elinewidth=0.8, label=label,
+                )  # fmt: skip
+        for step in courses[0][1][name].changes if name in courses[0][1] else []:
+            axes.axvline(step, color=INK, linewidth=0.8, linestyle=":")
+        axes.set(title=_TITLES[name], xlabel="step")
+        axes.grid(axis="y", color=FAINT, linewidth=0.5)
+        if name != "reward":
+            axes.set_ylim(bottom=0)
+    if len(courses) > 1:
+        figure.axes[0].legend()
+    return figure
+
+
+def draw_prediction(prediction: Prediction) -> Any:
+    """Shares as predicted and as they came out: a line for each outcome of a few, else a scatter plot."""
+    if prediction.prompts.count == 1 and prediction.names and len(prediction.names) <= _FEW:
+        return _few_outcomes(prediction)
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    chosen = _some(len(prediction.observed))
+    observed = prediction.observed[chosen]
+    for axes, shares, title in (
+        (left, prediction.before, "Reference and observation"),
+        (right, prediction.predicted, "Prediction and observation"),
+    ):
+        for is_good, colour, label in ((False, MUTED, "others"), (True, BLUE, "good")):
+            own = prediction.good[chosen] == is_good
+            axes.plot(
+                shares[chosen][own].tolist(), observed[own].tolist(), ".", color=colour, markersize=4,
+                alpha=0.6, label=label,
+            )  # fmt: skip
+        axes.axline((0, 0), (1, 1), color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.set(title=title, xlabel="share beforehand" if axes is left else "predicted share")
+        axes.grid(color=FAINT, linewidth=0.5)
+    # Shares of responses go over many orders of magnitude; none of them is 0.
+    if prediction.kind == "response":
+        floor = 1e-12
+        for axes in (left, right):
+            axes.set(xscale="log", yscale="log", xlim=(floor, 1.5), ylim=(floor, 1.5))
+    left.set_ylabel("observed share")
+    left.legend()
+    return figure
+
+
+def _few_outcomes(prediction: Prediction) -> Any:
+    order = torch.argsort(prediction.before, descending=True).tolist()
+    figure = _figure(2, height=0.9 + 0.28 * len(order))
+    axes = figure.subplots()
+    for name, shares, marker, colour, size in (
+        ("reference", prediction.before, "o", MUTED, 6),
+        ("predicted", prediction.predicted, "D", BLUE, 7),
+        ("observed", prediction.observed, "o", ORANGE, 5),
+    ):
+        axes.plot(
+            [float(shares[at]) for at in order], range(len(order)), marker, color=colour, markersize=size,
+            label=name, alpha=0.9,
+        )  # fmt: skip
+    # A model may have written the names: no mathematics is read in them.
+    names = [shown_name(prediction.names[at]).replace("$", r"\$") for at in order]
+    labels = [
+        f"{name} *" if bool(prediction.good[at]) else name for name, at in zip(names, order, strict=True)
+    ]
+    axes.set(yticks=range(len(order)), yticklabels=labels, xlim=(-0.03, 1.03), xlabel="share (*: good)")
+    axes.set_ylim(len(order) - 0.5, -0.5)
+    axes.grid(color=FAINT, linewidth=0.5)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    return figure
+
+
+def _figure(panels: int, *, width: float = 4.6, height: float = 2.8) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width * panels, height))
+
+
+def _whole_ticks(last: int) -> list[int]:
+    return list(range(1, last + 1, max(1, last // 8)))
+
+
+def _shares_by_rank(units: Units, logprobs: Tensor, good: Tensor) -> list[float]:
+    """Mean share of the k-th likeliest good unit among the good ones, over prompts with k of them.
+
+    Of prompts with at least two.
+    """
+    several = group_size(units.prompts, good) >= 2
+    rows = (good & several[units.prompts.index]).nonzero().squeeze(1)
+    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    shares = normalised(logprobs[rows], within).exp()
+    order, rank = sort_within_groups(-shares, within)
+    first = rank < _RANKS
+    ranks = Groups(index=rank[first], count=min(_RANKS, int(rank.max()) + 1) if len(rank) else 0)
+    return group_mean(shares[order][first], ranks).tolist()
+
+
+def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:
+    """The mean effective number of good units were β another: without a transform, and with MARA."""
+    units = evidence.units_at(beta)
+    good = evidence.good(units)
+    mara = evidence.objective.mara(units, evidence.above_tau(units), beta=beta)
+    plain = evidence.objective.plain(units, beta=beta)
+    return _mean_effective(units, plain, good), _mean_effective(units, mara, good)
+
+
+def _mean_effective(units: Units, logprobs: Tensor, good: Tensor) -> float:
+    found = evenness(units, logprobs, good)
+    return float(torch.where(found.count >= 2, found.effective, torch.nan).nanmean())
+
+
+def _lengths(evidence: Evidence) -> tuple[Tensor, Tensor] | None:
+    try:
+        return lengths_and_bonuses(evidence)
+    except (MissingError, NotApplicableError):
+        return None  # the check of the lengths says why
+
+
+def _some(count: int) -> Tensor:
+    """At most 2000 of so many, evenly."""
+    return torch.linspace(0, count - 1, min(count, _MOST_POINTS)).round().long()

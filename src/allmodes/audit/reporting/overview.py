@@ -1,0 +1,134 @@
+"""An audit in a few sentences, which the screen, the page, the JSON report and notebooks share."""
+
+import html
+from typing import TYPE_CHECKING, Literal
+
+from allmodes.audit.checks.findings import Finding, State
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.words import transform_name
+from allmodes.reports.formatting import NBSP, plural, shown_name
+
+if TYPE_CHECKING:
+    from allmodes.audit.audit import Audit
+
+STATE_NAMES: dict[State, str] = {
+    "issue": "issue",
+    "tip": "tip",
+    "passed": "passed",
+    "not applicable": "not applicable",
+    "skipped": "not tested",
+}
+QUESTION = "Will this objective collapse?"
+OF_LOG = 500  # characters of a summary, which may hold words of the log
+_NOT_TESTED = "Not tested: "
+_FALLING = ("AM050", "AM051", "AM052", "AM053")
+
+Verdict = Literal["yes", "no", "not known"]
+
+
+def verdict(audit: "Audit") -> tuple[Verdict, str]:
+    """Whether the objective collapses at its own optimum, and a sentence that says why.
+
+    By AM010: yes where it raises an issue or a tip, no where it passes with a figure above its bar. Else it
+    is not known, and the sentence says what is missing.
+    """
+    found = audit.of("AM010")
+    if found.state not in ("issue", "tip", "passed"):
+        reason = found.summary.removeprefix(_NOT_TESTED)
+        return "not known", f"{reason[:1].upper()}{reason[1:]}"
+    numbers = found.numbers
+    if "effective" not in numbers:  # no KL acts
+        return "yes", found.summary.split(" The optimum ")[0] + " Nothing brings back what the policy loses."
+    kind, count = audit.evidence.kind, numbers["good"]
+    reason = (
+        f"At the optimum an effective {numbers['effective']} of {count:.3g} good {kind}s of a prompt are "
+        f"left, and the likeliest has {numbers['top_share']} of their "
+        f"mass.{audit.evidence.objective.assumption}"
+    )
+    if found.state != "passed":
+        return "yes", reason
+    bar = numbers["even_from"]
+    if numbers["effective"].value < bar:
+        return "not known", f"{reason} Even enough is {bar:.3g} or more. More samples would tell."
+    return "no", reason
+
+
+def verdict_line(audit: "Audit") -> str:
+    """The first line of a screen and a page: the question, its answer, and the reason."""
+    answer, reason = verdict(audit)
+    return f"{QUESTION} {answer.capitalize()}. {reason}{_over_training(audit)}"
+
+
+def _over_training(audit: "Audit") -> str:
+    """Whether diversity has fallen, as a sentence with a space before it; empty where nothing is known."""
+    found = [audit.of(code) for code in _FALLING]
+    fallen = [finding.code for finding in found if finding.state in ("issue", "tip")]
+    if fallen:
+        return f" Over training diversity has fallen ({', '.join(fallen)})."
+    is_known = any(finding.state == "passed" for finding in found)
+    return " Over training diversity has not fallen clearly." if is_known else ""
+
+
+def lead(audit: "Audit", *, name: str) -> str:
+    """What was audited, in a sentence."""
+    log, config = audit.log, audit.config
+    parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
+    if log.steps is not None:
+        steps = log.steps[log.steps >= 0]
+        parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
+    beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
+    transform = "" if config.transform is None else f", {transform_name(config)}"
+    return f"{name}: {' '.join(parts)}; {beta}{transform}."
+
+
+def raised(audit: "Audit") -> list[Finding]:
+    """Issues, then tips."""
+    return [finding for state in ("issue", "tip") for finding in audit.findings if finding.state == state]
+
+
+def raised_counts(audit: "Audit") -> list[str]:
+    """`2 issues` and `1 tip`."""
+    return [plural(audit.counts[state], state) for state in ("issue", "tip")]
+
+
+def other_counts(audit: "Audit") -> list[str]:
+    """`12 passed`, `3 not applicable` and `4 not tested`."""
+    return [
+        f"{audit.counts[state]} {STATE_NAMES[state]}" for state in ("passed", "not applicable", "skipped")
+    ]
+
+
+def counts_in_words(audit: "Audit") -> str:
+    """`2 issues, 1 tip; 12 passed, 3 not applicable, 4 not tested`."""
+    return f"{', '.join(raised_counts(audit))}; {', '.join(other_counts(audit))}"
+
+
+def prediction_sentence(prediction: Prediction) -> str:
+    """The figures that the optimum predicts, beside those observed."""
+    figures = "; ".join(
+        f"{pair.name} {pair.predicted}, observed {pair.observed}" for pair in prediction.figures
+    )
+    return f"{figures}. The prediction holds for {prediction.kl}.{prediction.assumption}"
+
+
+def not_tested(audit: "Audit") -> dict[str, list[Finding]]:
+    """The checks that were not tested, by the reason."""
+    found: dict[str, list[Finding]] = {}
+    for finding in audit.findings:
+        if finding.state == "skipped":
+            found.setdefault(finding.summary.removeprefix(_NOT_TESTED), []).append(finding)
+    return found
+
+
+def html_summary(audit: "Audit") -> str:
+    """The verdict and what was raised, as a fragment of HTML with everything escaped."""
+    rows = "".join(
+        f"<tr><td>{STATE_NAMES[found.state]}</td><td>{found.code} {html.escape(found.title)}</td>"
+        f"<td>{html.escape(shown_name(found.summary, OF_LOG))}<br>→ {html.escape(found.remedy)}</td></tr>"
+        for found in raised(audit)
+    )
+    table = f"<table>{rows}</table>" if rows else ""
+    return (
+        f"<p><b>{html.escape(verdict_line(audit))}</b></p><p>{html.escape(lead(audit, name='Audit'))} "
+        f"{html.escape(counts_in_words(audit))}.</p>{table}"
+    )

@@ -1,0 +1,104 @@
+"""An audit as plain data, for report.json: nothing in it is rounded, and NaN is null."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import allmodes
+from allmodes.audit.audit import Audit
+from allmodes.audit.estimates import Estimate
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.reporting.overview import verdict
+from allmodes.audit.windows import Course
+
+
+def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
+    """What report.json holds of one log."""
+    log = audit.log
+    answer, reason = verdict(audit)
+    return {
+        "allmodes": allmodes.__version__,
+        "log": {
+            "name": name,
+            "format": audit.columns.format,
+            "columns": dict(audit.columns.sources),
+            "rows": log.rows,
+            "samples": len(log),
+            "left_out": {
+                kind: {"count": bad.count, "first": log.first_places[kind]} for kind, bad in log.bad.items()
+            },
+            "set_aside": {
+                kind: {"count": seen.count, "first": log.first_places[kind]}
+                for kind, seen in log.set_aside.items()
+            },
+            "remarks": list(log.remarks),
+        },
+        "settings": audit.config.model_dump(exclude_none=True),
+        "verdict": {"answer": answer, "reason": reason},
+        "counts": audit.counts,
+        "findings": [
+            {
+                "code": finding.code,
+                "title": finding.title,
+                "state": finding.state,
+                "summary": finding.summary,
+                "remedy": finding.remedy,
+                "numbers": plain(finding.numbers),
+            }
+            for finding in audit.findings
+        ],
+        "training": {name: _course(course) for name, course in audit.courses.items()},
+        "prediction": prediction_record(audit.prediction),
+    }
+
+
+def prediction_record(prediction: Prediction | str) -> dict[str, Any]:
+    """Predicted and observed figures, or why there are none."""
+    if isinstance(prediction, str):
+        return {"missing": prediction}
+    to_prediction, to_reference = prediction.distances
+    return {
+        "kind": prediction.kind,
+        "kl": prediction.kl,
+        "prompts": prediction.prompts.count,
+        "samples_before": prediction.samples_before,
+        "samples_after": prediction.samples_after,
+        "after": prediction.after,
+        "figures": {
+            pair.name: {
+                "before": plain(pair.before),
+                "predicted": plain(pair.predicted),
+                "observed": plain(pair.observed),
+            }
+            for pair in prediction.figures
+        },
+        "total_variation_to_prediction": plain(to_prediction),
+        "total_variation_to_reference": plain(to_reference),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Numbers of findings as JSON has them."""
+    if isinstance(value, Estimate):
+        return {"value": plain(value.value), "error": plain(value.error)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def _course(course: Course) -> dict[str, Any]:
+    return {
+        "windows": [
+            {
+                "first_step": window.first_step,
+                "last_step": window.last_step,
+                "mean": plain(window.mean),
+                "error": plain(window.error),
+                "groups": len(window.values),
+            }
+            for window in course.windows
+        ],
+        "changes": course.changes,
+    }

@@ -1,0 +1,207 @@
+"""The report of an audit: one HTML file that explains itself, offline, and the same as JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from allmodes.audit.audit import Audit
+from allmodes.audit.checks.findings import STATES, Finding, MissingError, NotApplicableError, State
+from allmodes.audit.logs.vocabulary import COLUMNS
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.reporting.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
+from allmodes.audit.reporting.overview import (
+    QUESTION,
+    STATE_NAMES,
+    lead,
+    other_counts,
+    raised,
+    raised_counts,
+    verdict,
+    verdict_line,
+)
+from allmodes.audit.reporting.record import audit_record
+from allmodes.reports.formatting import listing, plural
+from allmodes.reports.pages import render_page, require_report_extra
+from allmodes.reports.plotting import GREEN, MUTED, ORANGE, RED, house_style, inline_svg
+from allmodes.runs.files import write_text
+
+_STATE_COLOURS: dict[State, str] = {
+    "issue": RED,
+    "tip": ORANGE,
+    "passed": GREEN,
+    "not applicable": MUTED,
+    "skipped": MUTED,
+}
+# Codes by their first two digits.
+_SECTIONS = {
+    "AM00": "The log",
+    "AM01": "The optimum",
+    "AM02": "MARA",
+    "AM03": "Inverse probability scaling",
+    "AM04": "The setup",
+    "AM05": "Over training",
+    "AM06": "The result",
+}
+_SETTINGS = {
+    "trainer": "Trainer",
+    "beta": "β",
+    "kl": "KL",
+    "scale_rewards": "Advantages divided by the deviation of",
+    "transform": "Transform",
+    "entropy": "η of the entropy bonus",
+    "threshold": "τ",
+    "threshold_quantile": "τ, as a quantile",
+    "group_size": "Group size",
+    "max_tokens": "Longest response, tokens",
+    "good": "Good from",
+}
+
+
+def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
+    """Write report.html and report.json into a folder; gives the page's path.
+
+    Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
+    """
+    require_report_extra()
+    answer, _ = verdict(audit)
+    pictures, why_not = _pictures(audit)
+    return write_page(
+        folder,
+        "report.html",
+        record=audit_record(audit, name=name),
+        title=f"{QUESTION} {answer.capitalize()}",
+        lead=code_spans(verdict_line(audit).removeprefix(f"{QUESTION} {answer.capitalize()}. ")),
+        remarks=[
+            f"{lead(audit, name=name)} {len(audit.findings)} checks: "
+            f"{listing([*raised_counts(audit), *other_counts(audit)])}.",
+            "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
+            "Errors are one standard error, by the bootstrap.",
+            *audit.log.remarks,
+        ],
+        raised=[_row(finding) for finding in raised(audit)],
+        sections=_sections(audit),
+        pictures=pictures,
+        why_not=why_not,
+        prediction=prediction_rows(audit.prediction),
+        columns=[(column, audit.columns.sources.get(column, "")) for column in COLUMNS],
+        settings=settings_rows(audit),
+    )
+
+
+def write_page(folder: Path, template: str, *, record: Mapping[str, Any], **values: Any) -> Path:
+    """Write report.html from a template with its values, and report.json; gives the page's path."""
+    page = render_page(
+        Path(__file__).parent / "templates" / template,
+        code_spans=code_spans,
+        colours={STATE_NAMES[state]: _STATE_COLOURS[state] for state in reversed(STATES)},
+        **values,
+    )
+    write_record(folder, record)
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Write report.json alone; gives its path. Raises RunError where it cannot be written."""
+    path = folder / "report.json"
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def code_spans(text: str) -> str:
+    """Escaped for a page, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick of the log's own
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+def settings_rows(audit: Audit) -> list[tuple[str, str]]:
+    """What was known of the training."""
+    values = audit.config.model_dump(exclude_none=True)
+    rows = [(_SETTINGS[key], str(value)) for key, value in values.items()]
+    if not {"good", "threshold", "threshold_quantile"} & values.keys():
+        with suppress(MissingError):  # then nothing is better than another
+            rows.append((_SETTINGS["good"], f"{audit.evidence.good_from:g}, suggested"))
+    unknown = [name for key, name in _SETTINGS.items() if key not in values]
+    return [*rows, ("Not given", listing(unknown))] if unknown else rows
+
+
+def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
+    """Predicted and observed figures for a table, or why there are none."""
+    if isinstance(prediction, str):
+        return {"missing": prediction}
+    before = plural(prediction.samples_before, "sample")
+    if prediction.kind == "outcome":
+        words = (
+            f"From {before} of the reference, over {plural(prediction.prompts.count, 'prompt')}, beside "
+            f"{plural(prediction.samples_after, 'sample')} of {prediction.after}."
+        )
+    else:
+        words = (
+            f"Of {before} ({prediction.after}), whose log-probabilities under reference and policy are "
+            "known; both are normalised over these samples."
+        )
+    to_prediction, to_reference = prediction.distances
+    return {
+        "missing": "",
+        "lead": (
+            f"{words} The prediction holds for {prediction.kl}.{prediction.assumption} The total variation "
+            f"distance of the observed shares to the prediction is {to_prediction:.3f}, and to the reference "
+            f"{to_reference:.3f}."
+        ),
+        "rows": [
+            (pair.name, str(pair.before), str(pair.predicted), str(pair.observed))
+            for pair in prediction.figures
+        ],
+    }
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    return {
+        "code": finding.code,
+        "title": finding.title,
+        "state": STATE_NAMES[finding.state],
+        "summary": finding.summary,
+        "remedy": finding.remedy,
+    }
+
+
+def _sections(audit: Audit) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "rows": [_row(f) for f in audit.findings if f.code.startswith(prefix)]}
+        for prefix, name in _SECTIONS.items()
+    ]
+
+
+def _pictures(audit: Audit) -> tuple[dict[str, str], dict[str, str]]:
+    """The pictures that there are, and why others are not."""
+    prediction = audit.prediction
+    draw: dict[str, Callable[[], Any]] = {
+        "optimum": lambda: draw_optimum(audit.evidence),
+        "bonus": lambda: draw_bonus(audit.evidence),
+        "training": lambda: draw_training([("", audit.courses)]),
+    }
+    if isinstance(prediction, Prediction):
+        draw["prediction"] = lambda: draw_prediction(prediction)
+    return draw_all(draw)
+
+
+def draw_all(draw: dict[str, Callable[[], Any]]) -> tuple[dict[str, str], dict[str, str]]:
+    """Pictures by name as elements of a page, and for those that cannot be drawn the reason."""
+    pictures, why_not = {}, {}
+    with house_style():
+        for name, figure in draw.items():
+            try:
+                pictures[name] = inline_svg(figure())
+            except (MissingError, NotApplicableError) as why:
+                why_not[name] = str(why)
+    return pictures, why_not

@@ -1,0 +1,62 @@
+"""An audit on one screen of a terminal."""
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from allmodes.audit.audit import Audit
+from allmodes.audit.checks.findings import State
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.reporting.overview import (
+    OF_LOG,
+    STATE_NAMES,
+    counts_in_words,
+    lead,
+    not_tested,
+    prediction_sentence,
+    raised,
+    verdict_line,
+)
+from allmodes.reports.formatting import shown_name
+
+STATE_STYLES: dict[State, str] = {
+    "issue": "bold red",
+    "tip": "bold yellow",
+    "passed": "green",
+    "not applicable": "dim",
+    "skipped": "dim",
+}
+_REMARKS = 2000  # characters of what is said of the reading
+
+
+def print_summary(audit: Audit, console: Console, *, name: str) -> None:
+    """The answer, issues and tips in full, the prediction, and the names of all other checks."""
+    console.print(Text(shown_name(verdict_line(audit), 2 * OF_LOG), style="bold"))
+    console.print(Text(lead(audit, name=name)))
+    console.print(Text(shown_name(" ".join(audit.log.remarks), _REMARKS), style="dim"))
+    for finding in raised(audit):
+        console.print()
+        state = Text(STATE_NAMES[finding.state], style=STATE_STYLES[finding.state])
+        console.print(state, Text(f"{finding.code} {finding.title}", style="bold"))
+        console.print(Padding(Text(shown_name(finding.summary, OF_LOG)), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"→ {finding.remedy}"), (0, 0, 0, 2)))
+    prediction = audit.prediction
+    if isinstance(prediction, Prediction):
+        console.print()
+        console.print(prediction_line(prediction))
+    console.print()
+    console.print(Text(counts_in_words(audit), style="bold"))
+    for state in ("passed", "not applicable"):
+        checks = [f"{found.code} {found.title}" for found in audit.findings if found.state == state]
+        if checks:
+            words = f"{STATE_NAMES[state]}: {'; '.join(checks)}"
+            console.print(Text(words, style=STATE_STYLES[state]))
+    for reason, findings in not_tested(audit).items():
+        checks = "; ".join(f"{found.code} {found.title}" for found in findings)
+        words = f"{STATE_NAMES['skipped']}: {checks}: {shown_name(reason, OF_LOG)}"
+        console.print(Text(words, style=STATE_STYLES["skipped"]))
+
+
+def prediction_line(prediction: Prediction) -> Text:
+    """The figures that the optimum predicts, beside those observed."""
+    return Text("Predicted: ", style="bold") + Text(prediction_sentence(prediction))

@@ -1,0 +1,1 @@
+"""Molecular design by reinforcement learning: one update, one run, runs side by side."""

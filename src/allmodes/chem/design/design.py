@@ -1,0 +1,209 @@
+"""A design experiment: algorithms × seeds, side by side, each in a folder of its own."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import final
+
+import torch
+
+from allmodes.chem.config import Algorithm, MoleculesConfig
+from allmodes.chem.design.audit_settings import audit_settings
+from allmodes.chem.design.ledger import read_ledger
+from allmodes.chem.design.loop import DesignLoop, Progress
+from allmodes.chem.design.results import RunResult, find_hits, result_of
+from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
+from allmodes.chem.oracles.oracle import ComponentOracle
+from allmodes.chem.oracles.store import STORED_KINDS, ResultStore
+from allmodes.chem.policies.policy import load_policy
+from allmodes.chem.policies.prior import prior_path
+from allmodes.chem.reporting.export import write_hits
+from allmodes.chem.reporting.report import write_report
+from allmodes.errors import ConfigError, RunError
+from allmodes.reports.formatting import plural
+from allmodes.reports.pages import require_report_extra
+from allmodes.reports.progress import progress_bar, show_notes
+from allmodes.runs.experiment import (
+    refuse_old_folder,
+    resume_experiment,
+    saved_config,
+    start_experiment,
+    threads_of,
+)
+from allmodes.runs.files import write_text
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.jobs import run_jobs
+from allmodes.runs.seals import (
+    check_last_line,
+    read_sealed_json,
+    restoring,
+    seal_json,
+    seal_last_line,
+)
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """One algorithm with one seed, in a folder below the experiment's."""
+
+    algorithm: Algorithm
+    seed: int
+    path: Path
+
+
+def check_design_files(config: MoleculesConfig) -> None:
+    """Load the prior and look at the oracle's files; runs nothing that the recipe names.
+
+    Raises `ConfigError` for what would fail later.
+    """
+    require_report_extra()
+    try:
+        load_policy(prior_path(config.prior))
+    except RunError as error:
+        raise ConfigError(f"`prior`: {error}") from error
+    check_oracle_files(config.oracle)
+
+
+def check_design(config: MoleculesConfig) -> None:
+    """Check files, start the oracle and ask programs about ethanol, a call that no budget counts.
+
+    Raises `ConfigError` for what would fail later.
+    """
+    check_design_files(config)
+    one = config.oracle.model_copy(update={"workers": 1})
+    with contextlib.ExitStack() as stack:
+        if config.oracle.store is not None:
+            stack.enter_context(ResultStore(config.oracle.store))
+        oracle = stack.enter_context(ComponentOracle(one))
+        oracle.probe()
+        show_notes(oracle.notes())
+
+
+def new_design(config: MoleculesConfig, out: Path) -> Path:
+    """Run an experiment in a new folder `out` and return its report's path.
+
+    Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
+    `out` holds a run already or cannot be written.
+    """
+    refuse_old_folder(out)
+    check_design(config)
+    # By the file where it is one, since the run may be resumed from another folder.
+    prior = config.prior.resolve() if config.prior is not None and config.prior.is_file() else config.prior
+    threads = threads_of(config.threads, config.workers)
+    config = config.model_copy(update={"threads": threads, "prior": prior})
+    return start_experiment(config, out, inputs=run_inputs(config), run=_run_jobs)
+
+
+def resume_design(path: Path, *, accept_changes: bool = False) -> Path:
+    """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
+
+    Raises `ConfigError` when the folder holds no run, and `RunError` when a setting or a file that decides
+    what the run does is another than when it began, unless such changes are accepted; they are recorded.
+    """
+    config = saved_config(MoleculesConfig, path)
+    check_design(config)
+    return resume_experiment(
+        config, path, inputs=run_inputs(config), run=_run_jobs, accept_changes=accept_changes
+    )
+
+
+def run_inputs(config: MoleculesConfig) -> dict[str, Path]:
+    """The files that decide what the run does, by the key that they came from."""
+    return {"prior": prior_path(config.prior), **oracle_inputs(config.oracle)}
+
+
+def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
+    jobs = [
+        Job(algorithm, seed, folder.path / f"{algorithm}-{seed}")
+        for seed in config.seeds
+        for algorithm in config.algorithm
+    ]
+    unfinished = [job for job in jobs if not (job.path / "result.json").exists()]
+    with progress_bar() as progress:
+        tasks = {
+            job: progress.add_task(
+                f"{job.algorithm:9} seed {job.seed}",
+                total=config.budget,
+                completed=0 if job in unfinished else config.budget,
+                note="waiting" if job in unfinished else "finished before",
+                start=False,
+            )
+            for job in jobs
+        }
+
+        def show(job: Job, seen: Progress) -> None:
+            mean = "" if seen.mean_reward is None else f", mean reward {seen.mean_reward:.2f}"
+            alarm = ", few new molecules" if seen.collapsed else ""
+            busy = f", workers {100 * share:.0f} % busy" if (share := seen.busy) is not None else ""
+            note = f"{plural(seen.hits, 'hit')}{mean}{busy}{alarm}"
+            progress.update(tasks[job], completed=seen.calls, note=note)
+
+        run_jobs(partial(run_job, config), unfinished, workers=config.workers, show=show)
+    results = [read_result(job.path / "result.json") for job in jobs]
+    ledgers = {
+        (job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite", calls=result.calls)
+        for job, result in zip(jobs, results, strict=True)
+    }
+    summary = json.dumps([result.as_json() for result in results], indent=2)
+    write_text(folder.path / "results.json", summary + "\n")
+    report = folder.path / "report.html"
+    write_report(report, config, results, ledgers)
+    write_hits(folder.path, config, results, ledgers)
+    return report
+
+
+def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
+    """Run one job to its end, or on where it was interrupted, and write its result.json.
+
+    The checkpoint goes when nothing is left to resume: a job with a result.json is not to be run again.
+    """
+    torch.set_num_threads(config.threads or 1)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(job.path))
+        store = stack.enter_context(ResultStore(url)) if (url := _store_url(config, job)) else None
+        oracle = stack.enter_context(ComponentOracle(config.oracle, store=store))
+        settings = json.dumps(audit_settings(config, job.algorithm), indent=1)
+        write_text(job.path / "audit.json", settings + "\n")
+        loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
+        reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
+        folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
+        seal_last_line(
+            job.path / "timing.jsonl"
+        )  # which no result.json can vouch for: no two runs have the same
+        rows = read_ledger(job.path / "ledger.sqlite", calls=loop.calls)
+        hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
+        metrics = folder.read_metrics()
+        result = result_of(
+            rows,
+            hits,
+            algorithm=job.algorithm,
+            seed=job.seed,
+            stopped_by=reason,
+            steps=len(metrics),
+            collapsed_at_step=next((row["step"] for row in metrics if row["collapsed"]), None),
+            screen=config.screen,
+        )
+        files = [
+            job.path / name for name in ("metrics.jsonl", "samples.jsonl", "agent.safetensors", "audit.json")
+        ]
+        seal_json(job.path / "result.json", result.as_json(), files=files)
+        folder.checkpoint_path.unlink(missing_ok=True)
+
+
+def _store_url(config: MoleculesConfig, job: Job) -> str | None:
+    """Where the job's docking and retrosynthesis results are shared; None when it has no such component."""
+    if not any(component.kind in STORED_KINDS for component in config.oracle.components):
+        return None
+    return config.oracle.store or str(job.path.parent / "evaluations.sqlite")
+
+
+def read_result(path: Path) -> RunResult:
+    """The result of a finished job. Raises RunError where it, or a file that it vouches for, is damaged."""
+    found = read_sealed_json(path)
+    check_last_line(path.with_name("timing.jsonl"))
+    with restoring(path):
+        return RunResult(**found)

@@ -1,0 +1,1 @@
+"""Language models over SMILES: policies, the shipped priors, pretraining."""

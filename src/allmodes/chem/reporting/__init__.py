@@ -1,0 +1,1 @@
+"""Pages, figures, tables and files that show molecules and their scores."""

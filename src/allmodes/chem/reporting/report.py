@@ -1,0 +1,269 @@
+"""The report of a design experiment: one HTML file that explains itself, offline."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allmodes.chem.config import IpsConfig, MoleculesConfig
+from allmodes.chem.design.ledger import LedgerRow, reward_tensor
+from allmodes.chem.design.results import Hit, RunResult, find_hits
+from allmodes.chem.reporting.comparison import DASH, Groups, compare, shown_name, verdicts
+from allmodes.chem.reporting.figures import WINDOW, draw_molecule, learning_curves
+from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
+from allmodes.chem.reporting.task_words import (
+    describe_aggregation,
+    describe_component,
+    oracle_remarks,
+    oracle_settings,
+    raw_values,
+    without_folders,
+)
+from allmodes.reports.formatting import listing, plural
+from allmodes.reports.pages import render_page, require_report_extra
+from allmodes.runs.files import write_text
+
+_COLOURS = {"reinvent": "#7f7f7f", "mara": "#1f6fb2", "grpo": "#c8553d", "ips-grpo": "#3a8f5c"}
+_STOPS = {"budget": "budget spent", "hits": "enough hits", "collapse": "collapse", "max_steps": "step limit"}
+_CARDS, _CARDS_WITHOUT_HITS = 12, 6
+
+Ledgers = Mapping[tuple[str, int], Sequence[LedgerRow]]
+
+
+def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResult], ledgers: Ledgers) -> None:
+    """Write the report of all `results` to `path`; the same arguments give the same bytes.
+
+    ledgers: by (algorithm, seed), the rows of each result's run in the order of the calls. Raises
+    `ConfigError` without the extra `report`, and `RunError` when the file cannot be written.
+    """
+    require_report_extra()
+    found = {result.algorithm for result in results}
+    algorithms = [name for name in config.algorithm if name in found]
+    groups = {name: [result for result in results if result.algorithm == name] for name in algorithms}
+    colours = {shown_name(name): _COLOURS[name] for name in algorithms}
+    runs = {shown_name(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
+    galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
+    pages = [page for gallery in galleries for page in gallery["pages"]]
+    page = render_page(
+        Path(__file__).parent / "templates" / "report.html",
+        title=listing([shown_name(name) for name in algorithms]),
+        lead=_lead(config, groups),
+        remarks=_remarks(config, results),
+        colours=colours,
+        comparison=compare(groups),
+        verdicts=verdicts(groups),
+        window=WINDOW,
+        several_seeds=any(len(group) > 1 for group in groups.values()),
+        figure=learning_curves(
+            runs, colours=colours, screen=config.screen, circle_distance=config.circle_distance
+        ),
+        galleries=galleries,
+        hit_pages=render_hits(config.oracle, pages),
+        hits_note=_hits_note(galleries),
+        seeds=[_seed_row(run) for group in groups.values() for run in group],
+        failures=_failures(groups, ledgers),
+        components=[describe_component(component) for component in config.oracle.components],
+        aggregation=describe_aggregation(config.oracle),
+        settings=_settings(config, algorithms),
+        config=config,
+    )
+    write_text(path, page)
+
+
+def _lead(config: MoleculesConfig, groups: Groups) -> str:
+    names = listing([shown_name(name) for name in groups])
+    counts = {len(group) for group in groups.values()}
+    seeds = " or ".join(plural(count, "seed") for count in sorted(counts))
+    ran = "were each run" if len(groups) > 1 else "was run"
+    return (
+        f"{names} {ran} with {seeds} and a budget of {plural(config.budget, 'oracle call')} a run. "
+        f"A molecule is a hit when its reward reaches the screen of {config.screen:g}."
+    )
+
+
+def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]:
+    """What a reader must know before comparing numbers."""
+    remarks = oracle_remarks(config.oracle)
+    short = sum(run.calls < config.budget for run in results)
+    if short:
+        remarks.append(
+            f"{short} of {plural(len(results), 'run')} ended before the budget was spent, so not all "
+            "figures stand for the same number of calls: see “Every seed”."
+        )
+    if config.stop_at_hits is not None:
+        remarks.append(
+            f"Runs stop at {plural(config.stop_at_hits, 'hit')}: Yield is then set by that rule, "
+            "and the calls that were needed are what to compare."
+        )
+    return remarks
+
+
+def _gallery(
+    config: MoleculesConfig, name: str, group: Sequence[RunResult], ledgers: Ledgers
+) -> dict[str, Any]:
+    """Drawn molecules of one algorithm, the best of each circle or the best below the screen; hit pages."""
+    pooled: dict[str, tuple[int, LedgerRow]] = {}
+    for run in group:
+        for row in ledgers[name, run.seed]:
+            if row.evaluation.reward is not None:
+                pooled.setdefault(row.evaluation.smiles, (run.seed, row))
+    rows = [row for _, row in pooled.values()]
+    hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
+    centres = [hit.row for hit in hits if hit.circle is not None]
+    if centres:
+        shown = centres[:_CARDS]
+        heading = f"{len(shown)} of {plural(len(centres), 'circle')}"
+        note = (
+            f"The best molecule of each circle, best first, among {plural(len(hits), 'distinct hit')}"
+            f"{f' of {len(group)} seeds taken together' if len(group) > 1 else ''}."
+            f"{' All hits are in hits.csv, beside this report.' if len(hits) > len(shown) else ''}"
+        )
+    else:
+        order = reward_tensor(rows).argsort(descending=True, stable=True).tolist()
+        shown = [rows[index] for index in order[:_CARDS_WITHOUT_HITS]]
+        heading = "no hits"
+        note = (
+            f"No molecule reached the screen of {config.screen:g}. The best below it:"
+            if shown
+            else "No molecule was scored."
+        )
+    origins = {smiles: f"seed {seed}, call {row.call:,}" for smiles, (seed, row) in pooled.items()}
+    pages = _pages(name, hits, origins)
+    anchors = {page.evaluation.smiles: page.anchor for page in pages}
+    return {
+        "name": shown_name(name),
+        "heading": heading,
+        "note": note,
+        "cards": [_card(config, row, origins, anchors) for row in shown],
+        "hits": len(hits),
+        "pages": pages,
+    }
+
+
+def _pages(name: str, hits: Sequence[Hit], origins: Mapping[str, str]) -> list[HitPage]:
+    """Pages of the hits that have a pose or a route to show; a card says all that there is of the others."""
+    telling = [hit for hit in hits if hit.row.evaluation.details]
+    return [
+        HitPage(
+            anchor=f"hit-{name}-{number}",
+            title=f"{shown_name(name)}, hit {number}",
+            origin=origins[row.evaluation.smiles],
+            evaluation=row.evaluation,
+        )
+        for number, row in enumerate(worth_a_page(telling, most=_CARDS), start=1)
+    ]
+
+
+def _hits_note(galleries: Sequence[Mapping[str, Any]]) -> str:
+    counts = [f"{len(one['pages'])} of {one['hits']:,} ({one['name']})" for one in galleries if one["pages"]]
+    return (
+        f"Of the distinct hits of all seeds, {listing(counts)} have a page: the best of each circle first, "
+        "then the others, best first. Every hit of every run is in hits.csv and hits.sdf, beside this report."
+    )
+
+
+def _card(
+    config: MoleculesConfig, row: LedgerRow, origins: Mapping[str, str], anchors: Mapping[str, str]
+) -> dict[str, Any]:
+    result = row.evaluation
+    return {
+        "anchor": anchors.get(result.smiles),
+        "svg": draw_molecule(result.smiles),
+        "smiles": result.smiles,
+        "reward": f"{result.reward:.3f}",
+        "raw": raw_values(config.oracle, result),
+        "origin": origins[result.smiles],
+    }
+
+
+def _seed_row(run: RunResult) -> dict[str, Any]:
+    return {
+        "algorithm": shown_name(run.algorithm),
+        "cells": [
+            str(run.seed),
+            _STOPS.get(run.stopped_by, run.stopped_by),
+            f"{run.steps:,}",
+            f"{run.calls:,}",
+            f"{run.hits:,}",
+            DASH if run.ob100 is None else f"{run.ob100:,}",
+            DASH if run.intdiv1 is None else f"{run.intdiv1:.3f}",
+            f"{run.circles:,}",
+            f"{sum(run.failures.values()):,}",
+            DASH if run.collapsed_at_step is None else f"step {run.collapsed_at_step:,}",
+        ],
+    }
+
+
+def _failures(groups: Groups, ledgers: Ledgers) -> list[dict[str, Any]]:
+    """By "component: kind", most frequent first: counts by algorithm, and the first message."""
+    counts = {name: Counter[str]() for name in groups}
+    examples: dict[str, str] = {}
+    for name, group in groups.items():
+        for run in group:
+            counts[name].update(run.failures)
+            for row in ledgers[name, run.seed]:
+                text = row.evaluation.failure or ""
+                for kind in run.failures:
+                    if text.startswith(f"{kind}: "):
+                        examples.setdefault(kind, text.removeprefix(f"{kind}: "))
+    total = sum(counts.values(), Counter[str]())
+    kinds = sorted(total, key=lambda kind: (-total[kind], kind))
+    return [
+        {
+            "kind": kind,
+            "counts": [f"{counts[name][kind]:,}" for name in groups],
+            "example": without_folders(examples.get(kind, ""))[:200],
+        }
+        for kind in kinds
+    ]
+
+
+def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[str, str]]:
+    settings = [
+        ("Prior", "shipped with allmodes" if config.prior is None else config.prior.name),
+        ("σ (1/β)", f"{config.sigma:g}"),
+        ("Batch size", f"{config.batch_size:,}"),
+        ("Learning rate", f"{config.learning_rate:g}"),
+        ("Precision", config.precision),
+        ("Failed molecules", "left out of training" if config.oracle.failed == "exclude" else "train with 0"),
+    ]
+    if config.lookahead:
+        batches = "1 batch" if config.lookahead == 1 else f"{config.lookahead:,} batches"
+        settings.append(("Look-ahead", f"{batches} sampled and scored ahead of the update"))
+    if "mara" in algorithms:
+        settings.append(("MARA", config.mara.in_words()))
+    if "ips-grpo" in algorithms:
+        settings.append(("IPS", _ips(config.ips)))
+    replay, scaffold, collapse = config.replay, config.scaffold_filter, config.collapse
+    settings += [
+        (
+            "Replay",
+            f"{plural(replay.size, 'molecule')} kept, {replay.sample:,} a step, "
+            f"{plural(replay.augmentation_rounds, 'augmentation round')}",
+        ),
+        (
+            "Scaffold filter",
+            "off"
+            if scaffold is None
+            else f"{plural(scaffold.bucket_size, 'molecule')} per Murcko scaffold, "
+            f"counted from reward {scaffold.min_reward:g}",
+        ),
+        (
+            "Collapse monitor",
+            f"{collapse.action}s below {100 * collapse.min_new:g} % new molecules "
+            f"over {plural(collapse.window, 'step')}",
+        ),
+        *oracle_settings(config.oracle),
+    ]
+    return settings
+
+
+def _ips(ips: IpsConfig) -> str:
+    outcome = {
+        "molecule": "molecule",
+        "scaffold": "Murcko scaffold",
+        "cluster": f"cluster of radius {ips.cluster_distance:g} in Tanimoto distance",
+    }[ips.outcome]
+    counted = "in each batch" if ips.frequency == "batch" else "over the whole run"
+    least = f", at least {ips.min_probability:g}" if ips.min_probability else ""
+    return f"rewards divided by the frequency of the {outcome}, counted {counted} as sampled{least}"

@@ -1,0 +1,61 @@
+"""The main figures of a finished run, or of a scored file, on a terminal."""
+
+import json
+import statistics
+from pathlib import Path
+
+from rich.console import Console
+
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.ledger import read_ledger
+from allmodes.chem.design.results import RunResult
+from allmodes.chem.reporting.comparison import Groups, compare, shown_name, verdicts
+from allmodes.chem.scoring_config import ScoringConfig
+from allmodes.reports.formatting import plural
+from allmodes.reports.tables import print_table
+from allmodes.runs.experiment import saved_config
+
+
+def print_design(folder: Path, console: Console) -> None:
+    """Each algorithm's figures as mean ± standard deviation over its seeds, and what their tests say."""
+    config = saved_config(MoleculesConfig, folder)
+    rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results = [RunResult(**row) for row in rows]
+    groups: Groups = {
+        name: [run for run in results if run.algorithm == name]
+        for name in dict.fromkeys(run.algorithm for run in results)
+    }
+    figures = compare(groups)
+    headings = ("algorithm", *(figure.name for figure in figures))
+    cells = [
+        (shown_name(name), *(figure.cells[column].text for figure in figures))
+        for column, name in enumerate(groups)
+    ]
+    print_table(console, headings, cells, texts=("algorithm",))
+    notes = [
+        f"{figure.name} of {shown_name(name)}: {figure.cells[column].note}"
+        for column, name in enumerate(groups)
+        for figure in figures
+        if figure.cells[column].note
+    ]
+    notes.append(
+        f"± is the standard deviation over {plural(len(config.seeds), 'seed')}; a hit has a reward of at "
+        f"least {config.screen:g}."
+    )
+    for line in ("", *notes, *verdicts(groups)):
+        console.print(line, markup=False, highlight=False)
+
+
+def print_scores(folder: Path, console: Console) -> None:
+    """How many molecules were scored and are hits, the best reward and the median."""
+    screen = saved_config(ScoringConfig, folder).screen
+    evaluations = [row.evaluation for row in read_ledger(folder / "ledger.sqlite")]
+    rewards = [one.reward for one in evaluations if one.reward is not None]
+    failed = len(evaluations) - len(rewards)
+    figures = [("molecules", f"{len(evaluations):,}"), ("without a score", f"{failed:,}")]
+    if screen is not None:
+        figures.append((f"hits (reward ≥ {screen:g})", f"{sum(reward >= screen for reward in rewards):,}"))
+    if rewards:
+        figures.append(("best reward", f"{max(rewards):.3f}"))
+        figures.append(("median reward", f"{statistics.median(rewards):.3f}"))
+    print_table(console, [name for name, _ in figures], [[value for _, value in figures]])

@@ -1,0 +1,255 @@
+"""Studies of molecular design: tasks × algorithms × σ × seeds, each run measured at every screen.
+
+    from dataclasses import replace
+    from allmodes.paper.study import study
+    from allmodes.paper.study_settings import PAPER
+
+    settings = replace(PAPER, tasks=("SYNTH",), sigmas=(128.0,), seeds=(0, 1))
+    result = study(settings, Path("runs/table2-work"))
+
+Each run has a folder of its own, named by task, algorithm, σ and seed, with its configuration, its ledger and
+its screens.json. A call goes on where a killed one stopped, and runs that studies have in common are done
+once. All runs of a folder share one store, so that no molecule is docked or taken apart twice.
+Source: MARA, section 6.3, appendix C.5, Tables 2, 6 and 7; IPS, section 5.3, appendix B.2, Table 3.
+"""
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.design import Job, check_design, read_result, run_inputs, run_job
+from allmodes.chem.design.ledger import read_ledger
+from allmodes.chem.design.results import RunResult, find_hits, result_of
+from allmodes.chem.oracles.config import SurrogateComponent
+from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
+from allmodes.metrics import Summary, summarise, welch_test
+from allmodes.paper.study_settings import Arm, Settings, run_config
+from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.jobs import run_jobs
+from allmodes.runs.seals import read_sealed_json, seal_json
+
+METRICS = ("hits", "ob100", "intdiv1", "circles")  # of a RunResult
+_FEWER_IS_BETTER = ("ob100",)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table: the runs of an arm at one screen, in the order of the seeds."""
+
+    task: str
+    screen: float
+    sigma: float
+    arm: str
+    runs: tuple[RunResult, ...]
+
+    def seeds(self, metric: str) -> tuple[float | None, ...]:
+        """Each seed's value; None where it is undefined."""
+        return tuple(getattr(run, metric) for run in self.runs)
+
+    def defined(self, metric: str) -> list[float]:
+        """The values of the seeds that have one."""
+        return [value for value in self.seeds(metric) if value is not None]
+
+    def summary(self, metric: str) -> Summary | None:
+        """Mean and standard deviation over the seeds that have a value; None where no seed has."""
+        values = self.defined(metric)
+        return summarise(values) if values else None
+
+    def p_better(self, other: "Row", metric: str) -> float:
+        """One-sided p-value of Welch's test that this row is not better than another.
+
+        NaN with fewer than two seeds, where neither varies and the means are equal, and where any seed of
+        either has no value: to leave those out that never got there would favour whoever has more of them.
+        """
+        ours, theirs = self.defined(metric), other.defined(metric)
+        if len(ours) < len(self.runs) or len(theirs) < len(other.runs):
+            return math.nan
+        return welch_test(theirs, ours) if metric in _FEWER_IS_BETTER else welch_test(ours, theirs)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A finished study. surrogate: what is known of the regression in the place of docking, if any."""
+
+    settings: Settings
+    rows: tuple[Row, ...]
+    surrogate: SurrogateCard | None
+
+    def row(self, task: str, *, screen: float, sigma: float, arm: Arm) -> Row:
+        """The row of an arm."""
+        key = (task, screen, sigma, arm.name)
+        return next(row for row in self.rows if (row.task, row.screen, row.sigma, row.arm) == key)
+
+    def reference(self, row: Row) -> Row:
+        """The row of the first arm at the same task, screen and σ, which is what a row is compared with."""
+        return self.row(row.task, screen=row.screen, sigma=row.sigma, arm=self.settings.arms[0])
+
+
+def study(settings: Settings, folder: Path, *, advance: Callable[[int], None] = lambda done: None) -> Study:
+    """Do the runs that `folder` does not have yet, and read all of them.
+
+    advance: called with 1 after each training step. Raises ConfigError before anything is written when a
+    task's reward cannot be computed or the prior is missing; RunError where `folder` holds a run of other
+    settings or other input files, or is in use.
+    """
+    cells = _cells(settings, folder.absolute())
+    missing = [cell for cell in cells if not _is_measured(settings, cell)]
+    for task in dict.fromkeys(cell.task for cell in missing):
+        first = next(cell for cell in missing if cell.task == task)
+        check_design(_config(settings, first, store=None))
+    with RunFolder(folder):
+        for cell in cells:
+            if _has_begun(cell):
+                _enter(settings, cell, run=lambda _, folder: folder.path)
+        run_jobs(
+            partial(_run_cell, settings),
+            missing,
+            workers=min(settings.workers, os.cpu_count() or 1),
+            show=lambda *_: advance(1),
+        )
+        rows = tuple(_rows(settings, cells))
+    return Study(settings=settings, rows=rows, surrogate=_surrogate_card(settings, cells[0]))
+
+
+@final
+@dataclass(frozen=True)
+class _Cell:
+    """One run, in a folder as an experiment with one algorithm and one seed has it."""
+
+    task: str
+    arm: Arm
+    sigma: float
+    seed: int
+    path: Path
+
+    @property
+    def job(self) -> Job:
+        algorithm = self.arm.algorithm
+        return Job(algorithm, self.seed, self.path / f"{algorithm}-{self.seed}")
+
+    @property
+    def screens_path(self) -> Path:
+        """Its figures, by screen."""
+        return self.path / "screens.json"
+
+
+def _cells(settings: Settings, folder: Path) -> list[_Cell]:
+    """All runs, seed by seed, so that an interrupted study has whole seeds."""
+    return [
+        _Cell(task, arm, sigma, seed, folder / _slug(f"{task} {arm.name} sigma {sigma:g} seed {seed}"))
+        for seed in settings.seeds
+        for task in settings.tasks
+        for sigma in settings.sigmas
+        for arm in settings.arms
+        if arm.sigmas is None or sigma in arm.sigmas
+    ]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("τ", "tau"))
+
+
+def _config(settings: Settings, cell: _Cell, *, store: Path | None) -> MoleculesConfig:
+    return run_config(
+        settings,
+        task=cell.task,
+        arm=cell.arm,
+        sigma=cell.sigma,
+        seed=cell.seed,
+        store=None if store is None else str(store),
+    )
+
+
+def _has_begun(cell: _Cell) -> bool:
+    return (cell.path / "config.json").exists()
+
+
+def _enter(settings: Settings, cell: _Cell, *, run: Callable[[MoleculesConfig, RunFolder], Path]) -> None:
+    """Begin a run's folder, or go on in it. Raises RunError where it is a run of something else."""
+    config = _config(settings, cell, store=cell.path.parent / "evaluations.sqlite")
+    if not _has_begun(cell):
+        start_experiment(config, cell.path, inputs=run_inputs(config), run=run)
+        return
+    then = saved_config(MoleculesConfig, cell.path).model_dump(mode="json")
+    # The store's place may differ: the whole folder may have been moved.
+    refuse_other_settings(cell.path, then=then, now=config.model_dump(mode="json"), ignored=["oracle.store"])
+    resume_experiment(config, cell.path, inputs=run_inputs(config), run=run)
+
+
+def _run_cell(settings: Settings, cell: _Cell, on_step: Callable[[Any], None]) -> None:
+    """Do what is missing of one run: the run, or its figures at a new screen."""
+
+    def run(config: MoleculesConfig, _: RunFolder) -> Path:
+        if not (cell.job.path / "result.json").exists():
+            run_job(config, cell.job, on_step)
+        _measure(settings, config, cell)
+        return cell.screens_path
+
+    _enter(settings, cell, run=run)
+
+
+def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
+    """Write the figures at each screen, all from the same ledger."""
+    finished = read_result(cell.job.path / "result.json")
+    ledger = read_ledger(cell.job.path / "ledger.sqlite", calls=finished.calls)
+    found = _measured(cell)
+    for screen in settings.screens:
+        if _key(screen) not in found:
+            hits = find_hits(ledger, screen=screen, circle_distance=config.circle_distance)
+            found[_key(screen)] = result_of(
+                ledger,
+                hits,
+                algorithm=finished.algorithm,
+                seed=finished.seed,
+                stopped_by=finished.stopped_by,
+                steps=finished.steps,
+                collapsed_at_step=finished.collapsed_at_step,
+                screen=screen,
+            ).as_json()
+    seal_json(cell.screens_path, found)
+
+
+def _key(screen: float) -> str:
+    return f"{screen:g}"
+
+
+def _measured(cell: _Cell) -> dict[str, Any]:
+    return read_sealed_json(cell.screens_path) if cell.screens_path.exists() else {}
+
+
+def _is_measured(settings: Settings, cell: _Cell) -> bool:
+    return {_key(screen) for screen in settings.screens} <= set(_measured(cell))
+
+
+def _rows(settings: Settings, cells: list[_Cell]) -> list[Row]:
+    runs: dict[tuple[str, float, Arm], list[dict[str, Any]]] = {}
+    for cell in cells:
+        runs.setdefault((cell.task, cell.sigma, cell.arm), []).append(_measured(cell))
+    return [
+        Row(
+            task=task,
+            screen=screen,
+            sigma=sigma,
+            arm=arm.name,
+            runs=tuple(RunResult(**run[_key(screen)]) for run in measured),
+        )
+        for screen in settings.screens
+        for (task, sigma, arm), measured in runs.items()
+    ]
+
+
+def _surrogate_card(settings: Settings, cell: _Cell) -> SurrogateCard | None:
+    config = _config(settings, cell, store=None)
+    for component in config.oracle.components:
+        if isinstance(component, SurrogateComponent):
+            return load_surrogate(component.model or shipped_surrogate())[1]
+    return None

@@ -1,0 +1,342 @@
+"""MARA's Table 1: nine methods on open questions, and how good and how diverse it came out.
+
+    from dataclasses import replace
+    from allmodes.paper.table1 import table1
+    from allmodes.paper.table1_settings import PAPER
+
+    settings = replace(PAPER, model="models/qwen", training_prompts=Path("train.jsonl"), steps=100)
+    table = table1(settings, Path("runs/table1"))
+
+Models are Hugging Face names or folders; prompts JSON Lines with `prompt`, as NoveltyBench's are. Each row of
+each seed has a folder of its own: metrics.jsonl and checkpoints of its training, samples.json with what the
+trained model said, result.json with its figures. A call with the same settings and folder goes on where a
+killed one stopped. Source: MARA, section 6.2, appendix C.3, Tables 1 and 3 to 5.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from allmodes.metrics import bootstrap_sem, partition, summarise, welch_test
+from allmodes.paper.table1_inputs import (
+    Inputs,
+    check_settings,
+    find_embedder,
+    prepare,
+    sameness,
+)
+from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, TRAINED, Row, Settings, text_config
+from allmodes.runs.experiment import refuse_other_settings
+from allmodes.runs.folder import RunFolder
+from allmodes.runs.seals import read_sealed_json, seal_json
+from allmodes.tasks import Creative, RewardModel
+from allmodes.tasks.creative import Scorer
+from allmodes.text.evaluation.ensemble import ensemble_weights
+from allmodes.text.evaluation.evaluate import Measures, measure_prompt
+from allmodes.text.evaluation.generations import Generation
+from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
+from allmodes.text.reporting.results import Arm
+from allmodes.text.sampling import sample_responses
+from allmodes.text.training import make_judge, train
+
+IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
+METRICS = (IN_DIST, OUT_DIST, "ead", "semantic_diversity", "distinct_classes", "utility")
+_RLOO = "RLOO"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One cell. mean: over prompts and seeds; sem: the bootstrap's over prompts, NaN for one prompt.
+
+    prompts: each prompt's mean over seeds. seeds: each seed's mean over prompts.
+    """
+
+    mean: float
+    sem: float
+    prompts: tuple[float, ...]
+    seeds: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The finished table. rows: name → metric → figure. unscored: shares of responses without a reward.
+
+    embedder: the one that was used. stand_ins: figures of the models made on the spot, else empty.
+    """
+
+    rows: dict[str, dict[str, Figure]]
+    unscored: dict[str, float]
+    embedder: str
+    stand_ins: dict[str, float]
+
+    def p_greater(self, row: str, other: str, metric: str) -> float:
+        """One-sided p-value of Welch's test over prompts that `row` is not above `other`; NaN for too few."""
+        return welch_test(self.rows[row][metric].prompts, self.rows[other][metric].prompts)
+
+
+def table1(
+    settings: Settings,
+    folder: Path,
+    *,
+    share: float = 1.0,
+    advance: Callable[[int], object] = lambda done: None,
+) -> Table:
+    """Train every row for every seed, sample, score and measure; what `folder` has already is not done again.
+
+    The unlikeliness of He et al. needs rewards that are not negative: for its training alone rewards are
+    taken above the lowest that the base model's samples have, and 0 below it. The ensemble is the mean of
+    RLOO's first and last checkpoint. share: of the stand-ins' own training, below 1 in tests alone. advance:
+    called with 1 after each training step.
+
+    Raises ConfigError where a model, prompts or an accelerator is missing, before anything is trained;
+    RunError where `folder` holds a table of other settings.
+    """
+    check_settings(settings)
+    quieten()
+    with RunFolder(folder):
+        _check_same(settings, share, folder / "settings.json")
+        work = _Work(settings, folder, prepare(settings, folder, share=share), advance)
+        cells = [(name, seed) for seed in settings.seeds for name in NAMES]
+        for name, seed in cells:
+            if not work.samples_path(name, seed).exists():
+                work.sample(name, seed)
+        work.forget_models()  # the second reward model may need their place
+        for name, seed in cells:
+            if not work.result_path(name, seed).exists():
+                work.measure(name, seed)
+        return work.table()
+
+
+def _check_same(settings: Settings, share: float, path: Path) -> None:
+    now = json.loads(json.dumps({**asdict(settings), "share": share}, default=_plain))
+    if not path.exists():
+        seal_json(path, now)
+        return
+    refuse_other_settings(path.parent, then=read_sealed_json(path), now=now)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value.model_dump()
+
+
+@final
+class _Floored:
+    """Rewards above a floor, and 0 below it."""
+
+    def __init__(self, scorer: Scorer, floor: float) -> None:
+        self._scorer, self._floor = scorer, floor
+
+    def scores(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
+        return [
+            None if score is None else max(score - self._floor, 0.0)
+            for score in self._scorer.scores(prompts, responses)
+        ]
+
+
+@final
+class _Work:
+    """One folder's table in the making."""
+
+    def __init__(
+        self, settings: Settings, folder: Path, inputs: Inputs, advance: Callable[[int], object]
+    ) -> None:
+        self._settings, self._folder, self._inputs, self._advance = settings, folder, inputs, advance
+        self._embed, self._embedder = find_embedder(settings)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self._inputs.model)
+
+    @cached_property
+    def _reward_model(self) -> RewardModel:
+        return RewardModel(self._inputs.reward_model, batch_size=self._settings.reward_batch)
+
+    @cached_property
+    def _exam(self) -> Creative:
+        """Test prompts, the second reward model and the judge."""
+        return Creative(
+            self._inputs.test_prompts,
+            reward_model=RewardModel(self._inputs.other_reward_model, batch_size=self._settings.reward_batch),
+            judge=make_judge(self._settings.judge),
+        )
+
+    def forget_models(self) -> None:
+        """Let go of the first reward model."""
+        self.__dict__.pop("_reward_model", None)
+        free_memory()
+
+    def _path(self, name: str, seed: int) -> Path:
+        return self._folder / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{seed}"
+
+    def samples_path(self, name: str, seed: int) -> Path:
+        """What the trained model said."""
+        return self._path(name, seed) / "samples.json"
+
+    def result_path(self, name: str, seed: int) -> Path:
+        """Its figures."""
+        return self._path(name, seed) / "result.json"
+
+    def _task(self, scorer: Scorer) -> Creative:
+        settings = self._settings
+        return Creative(
+            self._inputs.training_prompts, reward_model=scorer, max_prompts=settings.max_training_prompts
+        )
+
+    def sample(self, name: str, seed: int) -> None:
+        """Train the row, and let its model answer training and test prompts."""
+        settings = self._settings
+        model = self._model(name, seed)
+        task = self._task(self._reward_model)
+        prompts = {
+            "training": list(task.prompts[: settings.sampled_prompts]),
+            "test": list(Creative(self._inputs.test_prompts, reward_model=self._reward_model).prompts),
+        }
+        with autocast(settings.precision):
+            responses = {
+                part: sample_responses(
+                    model,
+                    self._tokenizer,
+                    prompts[part],
+                    count=settings.generations,
+                    max_tokens=settings.max_tokens if part == "training" else settings.max_test_tokens,
+                    temperature=1.0,
+                    seed=seed,
+                    batch_size=settings.sampling_batch,
+                    chat_template=settings.chat_template,
+                )
+                for part in prompts
+            }
+        rewards = [
+            task.rewards([prompt] * len(answers), answers)
+            for prompt, answers in zip(prompts["training"], responses["training"], strict=True)
+        ]
+        document = {"row": name, "seed": seed, "rewards": rewards} | {
+            part: [
+                {"prompt": prompt, "responses": answers}
+                for prompt, answers in zip(prompts[part], responses[part], strict=True)
+            ]
+            for part in prompts
+        }
+        seal_json(self.samples_path(name, seed), document)
+        del model
+        free_memory()
+
+    def _model(self, name: str, seed: int) -> Any:
+        if name == BASE:
+            return load_model(self._inputs.model)
+        if name == ENSEMBLE:
+            out = self._path(name, seed) / "model"
+            if not out.exists():
+                checkpoints = sorted(
+                    (self._path(_RLOO, seed) / "trainer").glob("checkpoint-*"),
+                    key=lambda path: int(path.name.rpartition("-")[2]),
+                )
+                ensemble_weights(checkpoints[0], checkpoints[-1], out, weight=0.5)
+            return load_model(str(out))
+        row = next(row for row in TRAINED if row.name == name)
+        with RunFolder(self._path(name, seed)) as run:
+            return self._train(row, seed, run)
+
+    def _train(self, row: Row, seed: int, run: RunFolder) -> Any:
+        inputs = self._inputs
+        config = text_config(
+            self._settings,
+            row,
+            model=inputs.model,
+            prompts=inputs.training_prompts,
+            reward_model=inputs.reward_model,
+        )
+        scorer: Scorer = self._reward_model
+        if row.method == "unlikeliness":
+            scorer = _Floored(scorer, self._lowest_reward(seed))
+        arm = Arm(trainer=row.trainer, kl=row.kl, method=row.method, beta=self._settings.beta)
+        trainer = train(
+            config,
+            self._task(scorer),
+            arm,
+            seed=seed,
+            model=inputs.model,
+            folder=run,
+            on_step=lambda _: self._advance(1),
+            keep_checkpoints=row.name == _RLOO,  # for the ensemble
+        )
+        return trainer.model
+
+    def _lowest_reward(self, seed: int) -> float:
+        """Of the base model's samples."""
+        rewards = read_sealed_json(self.samples_path(BASE, seed))["rewards"]
+        return min((reward for row in rewards for reward in row if reward is not None), default=0.0)
+
+    def measure(self, name: str, seed: int) -> None:
+        """Score the answers to the test prompts with the second reward model, and measure them."""
+        samples = read_sealed_json(self.samples_path(name, seed))
+        measures = Measures(
+            tokenise=lambda text: self._tokenizer.encode(text, add_special_tokens=False),
+            vocabulary_size=self._settings.vocabulary_size,
+            embed=self._embed,
+            ks=(),
+        )
+        prompts, scored = [], []
+        for row in samples["test"]:
+            responses = row["responses"]
+            rewards = self._exam.rewards([row["prompt"]] * len(responses), responses)
+            # What says the same is one answer, by the judge's classes rather than by its words.
+            classes = partition(responses, sameness(self._settings, self._exam))
+            generations = [
+                Generation(
+                    response=response,
+                    reward=reward,
+                    score=reward,
+                    has_answer=True,
+                    answer=str(which),
+                    correct=None,
+                )
+                for response, reward, which in zip(responses, rewards, classes, strict=True)
+            ]
+            values = measure_prompt(generations, measures)
+            if "reward" in values:
+                values[OUT_DIST] = values.pop("reward")
+            prompts.append({metric: values[metric] for metric in METRICS if metric in values})
+            scored += [reward is not None for reward in rewards]
+        training = [[reward for reward in row if reward is not None] for row in samples["rewards"]]
+        document = {
+            "row": name,
+            "seed": seed,
+            "unscored": 1 - sum(scored) / len(scored),
+            IN_DIST: [math.fsum(row) / len(row) for row in training if row],
+            "prompts": prompts,
+        }
+        seal_json(self.result_path(name, seed), document)
+
+    def table(self) -> Table:
+        """All results together."""
+        rows, unscored = {}, {}
+        for name in NAMES:
+            results = [read_sealed_json(self.result_path(name, seed)) for seed in self._settings.seeds]
+            rows[name] = {
+                metric: _figure([[row.get(metric) for row in result["prompts"]] for result in results])
+                for metric in METRICS[1:]
+            }
+            rows[name][IN_DIST] = _figure([result[IN_DIST] for result in results])
+            unscored[name] = summarise([result["unscored"] for result in results]).mean
+        return Table(rows=rows, unscored=unscored, embedder=self._embedder, stand_ins=self._inputs.stand_ins)
+
+
+def _figure(seeds: Sequence[Sequence[float | None]]) -> Figure:
+    """A figure from each seed's value of each prompt, None where a prompt has none."""
+    by_prompt = [[value for value in column if value is not None] for column in zip(*seeds, strict=False)]
+    prompts = tuple(math.fsum(column) / len(column) for column in by_prompt if column)
+    means = [[value for value in seed if value is not None] for seed in seeds]
+    return Figure(
+        mean=summarise(prompts).mean if prompts else math.nan,
+        sem=bootstrap_sem(prompts, resamples=2000) if prompts else math.nan,
+        prompts=prompts,
+        seeds=tuple(math.fsum(row) / len(row) if row else math.nan for row in means),
+    )

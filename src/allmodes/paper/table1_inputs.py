@@ -1,0 +1,164 @@
+"""What Table 1 is made from: models, prompts, a judge and an embedder, checked before anything is trained."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from transformers import AutoConfig
+
+from allmodes.errors import ConfigError
+from allmodes.paper.table1_settings import Settings
+from allmodes.runs.files import write_text
+from allmodes.tasks import Creative
+from allmodes.text.config import STAND_IN
+from allmodes.text.evaluation.measures import STAND_IN as STAND_IN_EMBEDDER
+from allmodes.text.evaluation.measures import Embed, load_embedder, stand_in_embeddings
+from allmodes.text.models import load_tokenizer
+from allmodes.text.sampling import chat_prompt
+from allmodes.text.stand_ins.creative_stand_in import load_creative_stand_ins, make_creative_stand_ins
+from allmodes.text.stand_ins.made_up_answers import SameItem
+
+WILDCHAT, NOVELTY_BENCH = "allenai/WildChat-1M", "yimingzhang/novelty-bench"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Names or folders of the models, files of the prompts, and figures of the stand-ins (else empty)."""
+
+    model: str
+    reward_model: str
+    other_reward_model: str
+    training_prompts: Path
+    test_prompts: Path
+    stand_ins: dict[str, float]
+
+
+def prepare(settings: Settings, folder: Path, *, share: float) -> Inputs:
+    """Everything at hand: stand-ins made, prompts downloaded into `folder`.
+
+    A training.jsonl or test.jsonl that lies in `folder` already is taken. share: as for
+    `make_creative_stand_ins`. Raises ConfigError where prompts cannot be had.
+    """
+    if settings.is_stand_in:
+        place = folder / "stand-ins"
+        made = load_creative_stand_ins(place) or make_creative_stand_ins(place, share=share)
+        return Inputs(
+            model=str(made.base),
+            reward_model=str(made.reward_model),
+            other_reward_model=str(made.other_reward_model),
+            training_prompts=settings.training_prompts or made.training_prompts,
+            test_prompts=settings.test_prompts or made.held_out_prompts,
+            stand_ins=made.statistics,
+        )
+    return Inputs(
+        model=settings.model,
+        reward_model=settings.reward_model,
+        other_reward_model=settings.other_reward_model,
+        training_prompts=settings.training_prompts
+        or _saved(folder / "training.jsonl", lambda: wildchat_prompts(settings)),
+        test_prompts=settings.test_prompts or _saved(folder / "test.jsonl", _novelty_bench),
+        stand_ins={},
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError that names what the settings want and is missing: models, or an accelerator."""
+    models = (settings.model, settings.reward_model, settings.other_reward_model)
+    if STAND_IN in models:
+        if set(models) != {STAND_IN}:
+            raise ConfigError(f"`model` and both reward models: expected all stand-ins or none; got {models}")
+        return
+    judge = [] if settings.judge is None else [settings.judge.model]
+    check_models([*models, *judge], item="table1", on_accelerator=settings.precision == "bfloat16")
+
+
+def check_models(names: Sequence[str], *, item: str, on_accelerator: bool) -> None:
+    """Raise ConfigError that names all that is missing: an accelerator, or models that cannot be found."""
+    wanted = f"{item}: expected {', '.join(names)} in folders, on the model hub or in its cache"
+    if on_accelerator and not torch.cuda.is_available():
+        raise ConfigError(f"{wanted}, and a CUDA accelerator; got no accelerator")
+    missing = [name for name in names if not _is_there(name)]
+    if missing:
+        raise ConfigError(f"{wanted}; got no {', no '.join(missing)}")
+
+
+def _is_there(name: str) -> bool:
+    try:
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def sameness(settings: Settings, task: Creative) -> Callable[[str, str], bool]:
+    """Whether two responses say the same: the task's word, or for stand-ins whether they name the same thing.
+
+    NoveltyBench's rule would call the made-up answers "Maybe fig." and "Maybe plum." the same.
+    """
+    is_made_up = settings.is_stand_in and settings.judge is None
+    return SameItem().same if is_made_up else task.same
+
+
+def find_embedder(settings: Settings) -> tuple[Embed, str]:
+    """The embedder and its name: the stand-in where sentence-transformers is not installed."""
+    embed = load_embedder(settings.embedder)
+    return (stand_in_embeddings, STAND_IN_EMBEDDER) if isinstance(embed, str) else (embed, settings.embedder)
+
+
+def english_first_turns(
+    chats: Iterable[dict[str, Any]], fits: Callable[[str], bool], *, count: int
+) -> list[str]:
+    """The first `count` different prompts that fit, of the first turns of WildChat's chats in English."""
+    prompts: dict[str, None] = {}
+    for chat in chats:
+        turns = chat["conversation"]
+        if chat["language"] != "English" or not turns or turns[0]["role"] != "user":
+            continue
+        prompt = turns[0]["content"]
+        if prompt.strip() and prompt not in prompts and fits(prompt):
+            prompts[prompt] = None
+            if len(prompts) == count:
+                break
+    return list(prompts)
+
+
+def wildchat_prompts(settings: Settings) -> list[str]:
+    """The first prompts of WildChat in English, as many and as long as the settings have it."""
+    count = settings.max_training_prompts
+    if count is None:
+        raise ConfigError(f"`max_training_prompts`: expected how many of {WILDCHAT} to take; got None")
+    tokenizer = load_tokenizer(settings.model)
+
+    def fits(prompt: str) -> bool:
+        if settings.max_prompt_tokens is None:
+            return True
+        text = chat_prompt(tokenizer, prompt, **settings.chat_template)
+        return len(tokenizer.encode(text, add_special_tokens=False)) <= settings.max_prompt_tokens
+
+    return english_first_turns(_from_hub(WILDCHAT, split="train", streaming=True), fits, count=count)
+
+
+def _novelty_bench() -> list[str]:
+    return list(dict.fromkeys(row["prompt"] for row in _from_hub(NOVELTY_BENCH, split="curated")))
+
+
+def _from_hub(name: str, **where: Any) -> Any:
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(name, **where)
+    except Exception as error:  # whatever a hub, a network or a disk raises
+        raise ConfigError(
+            f"table1: expected the prompts of {name} from the hub, or a file of prompts; got "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _saved(path: Path, prompts: Callable[[], list[str]]) -> Path:
+    if not path.exists():
+        write_text(path, "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts()))
+    return path

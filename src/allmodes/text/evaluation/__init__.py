@@ -1,0 +1,1 @@
+"""How good and how diverse samples are, from any file of samples."""

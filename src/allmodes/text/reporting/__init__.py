@@ -1,0 +1,1 @@
+"""Results of a run, its figures and its page."""

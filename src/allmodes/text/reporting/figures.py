@@ -1,0 +1,182 @@
+"""Pictures of an experiment: curves with the Pareto front (MARA, Figure 6), answers by β (Figure 10)."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from allmodes.metrics import count_entropy
+from allmodes.reports.plotting import FAINT, GREEN, INK, MUTED, ORANGE, PURPLE, RED
+from allmodes.text.config import KL, Method, Trainer
+from allmodes.text.reporting.curves import Bin, pareto_front
+from allmodes.text.reporting.results import Arm, TextResult
+
+METHODS: dict[Method, tuple[str, str]] = {
+    "vanilla": ("vanilla", "#7f7f7f"),
+    "mara": ("MARA", "#0072B2"),
+    "ips": ("IPS", ORANGE),
+    "entropy": ("entropy bonus", GREEN),
+    "unlikeliness": ("unlikeliness", PURPLE),
+    "best_of_n": ("best of N", RED),
+}
+
+Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
+
+
+@final
+@dataclass(frozen=True)
+class _Panel:
+    """A curve over training. even: where only known answers come, equally often; top: of the axis."""
+
+    title: str
+    value: Callable[[Bin], float]
+    even: float | None = None
+    top: float | None = None
+
+
+def group_name(trainer: Trainer, kl: KL) -> str:
+    """Trainer and KL in words."""
+    return f"{trainer.upper()}, {kl} KL"
+
+
+def groups_of(arms: Sequence[Arm]) -> list[tuple[Trainer, KL]]:
+    """Trainers with their KLs, each once, in order."""
+    return list(dict.fromkeys((arm.trainer, arm.kl) for arm in arms))
+
+
+def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, samples: int) -> Any:
+    """A row for each trainer and KL: answers, diversity and reward over training, and the Pareto front.
+
+    runs: the bins of each run. answers: the known answers; the first is counted in the first panel, which is
+    left out where none are known. samples: of a step. Thin lines are runs, thick ones the mean over all runs
+    of a method.
+    """
+    from matplotlib.figure import Figure
+
+    groups = groups_of([arm for arm, _ in runs])
+    panels = _panels(answers, samples, diversity=_diversity_of(base)[0])
+    columns = len(panels) + 1
+    figure = Figure(figsize=(3.1 * columns, 2.6 * len(groups)))
+    grid = figure.subplots(len(groups), columns, squeeze=False)
+    for row, (trainer, kl) in zip(grid, groups, strict=True):
+        inside = {key: bins for key, bins in runs.items() if (key[0].trainer, key[0].kl) == (trainer, kl)}
+        for axes, panel in zip(row, panels, strict=False):
+            _curves(axes, inside, panel.value)
+            if panel.even is not None:
+                axes.axhline(panel.even, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+                axes.set_ylim(0, panel.top)
+            axes.set(title=panel.title, xlabel="step")
+        _pareto(row[-1], inside, base)
+        row[0].annotate(
+            group_name(trainer, kl), (-0.26, 0.5), xycoords="axes fraction", rotation=90, va="center",
+            ha="center", fontweight="bold",
+        )  # fmt: skip
+    return figure
+
+
+def _panels(answers: Sequence[str], samples: int, *, diversity: str) -> list[_Panel]:
+    reward = _Panel("Mean reward", lambda b: b.reward)
+    if not answers:
+        return [_Panel(diversity, lambda b: b.diversity), reward]
+    first, count = answers[0], len(answers)
+    entropy = math.log(count)
+    return [
+        _Panel(
+            f"“{first}” among the {samples} samples of a step",
+            lambda b: b.counts.get(first, 0) / b.steps,
+            even=samples / count,
+            top=1.03 * samples,
+        ),
+        _Panel(diversity, lambda b: b.diversity, even=entropy, top=1.06 * entropy),
+        reward,
+    ]
+
+
+def _by_method(runs: Runs) -> dict[Method, list[Sequence[Bin]]]:
+    found: dict[Method, list[Sequence[Bin]]] = {}
+    for (arm, _), bins in runs.items():
+        found.setdefault(arm.method, []).append(bins)
+    return found
+
+
+def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float]) -> None:
+    for method, lines in _by_method(runs).items():
+        colour = METHODS[method][1]
+        steps = [b.step for b in lines[0]]
+        curves = np.array([[value(b) for b in line] for line in lines])
+        for curve in curves:
+            axes.plot(steps, curve, color=colour, linewidth=0.6, alpha=0.35)
+        known = ~np.isnan(curves).all(axis=0)
+        axes.plot(np.array(steps)[known], np.nanmean(curves[:, known], axis=0), color=colour, linewidth=2)
+    axes.grid(axis="y", color=FAINT, linewidth=0.5)
+
+
+def _pareto(axes: Any, runs: Runs, base: TextResult) -> None:
+    for method, lines in _by_method(runs).items():
+        name, colour = METHODS[method]
+        points = [(b.reward, b.diversity) for line in lines for b in line]
+        axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=2.5, alpha=0.25)
+        front = pareto_front(points)
+        if front:
+            axes.step(
+                *zip(*front, strict=True), where="pre", color=colour, linewidth=1.8, marker="o",
+                markersize=3, label=name,
+            )  # fmt: skip
+    name, value = _diversity_of(base)
+    if not math.isnan(value):
+        axes.plot(base.reward, value, "*", color=INK, markersize=8, label="base")
+    axes.set(title="Pareto front", xlabel="mean reward", ylabel=name)
+    axes.grid(color=FAINT, linewidth=0.5)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left")
+
+
+def _diversity_of(base: TextResult) -> tuple[str, float]:
+    """What is drawn as diversity, and the base model's; NaN where that depends on the number of samples."""
+    if base.answers:
+        return "Entropy of valid answers, nats", count_entropy(base.answers.values())
+    if "semantic_diversity" in base.metrics:
+        return "Semantic diversity of a group", base.metrics["semantic_diversity"]
+    return "Different answers in a group", math.nan
+
+
+def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult) -> Any:
+    """The share of one answer among the valid ones at the end of training, by β, a dot a seed."""
+    from matplotlib.figure import Figure
+
+    arms = [result.arm for result in results if result.arm is not None]
+    groups = groups_of(arms)
+    betas = sorted({arm.beta for arm in arms})
+    methods: list[Method] = list(dict.fromkeys(arm.method for arm in arms))
+    figure = Figure(figsize=(1.6 + 2.9 * len(groups), 2.8))
+    row = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+    for axes, (trainer, kl) in zip(row, groups, strict=True):
+        axes.axhline(1 / len(base.answers), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axhline(answer_share(base, answer), color=MUTED, linewidth=0.8)
+        for place, method in enumerate(methods):
+            name, colour = METHODS[method]
+            shift = (place - (len(methods) - 1) / 2) * 0.7 / len(methods)
+            points = [
+                (betas.index(arm.beta) + shift, answer_share(result, answer))
+                for result in results
+                if (arm := result.arm) is not None
+                and (arm.trainer, arm.kl, arm.method) == (trainer, kl, method)
+            ]
+            axes.plot(*zip(*points, strict=True), "o", color=colour, markersize=5, alpha=0.7, label=name)
+        axes.set(
+            title=group_name(trainer, kl), xlabel="β", ylim=(-0.03, 1.03), xlim=(-0.6, len(betas) - 0.4),
+            xticks=range(len(betas)), xticklabels=[f"{beta:g}" for beta in betas],
+        )  # fmt: skip
+    row[0].set_ylabel(f"share of “{answer}” among valid answers")
+    row[0].legend(loc="lower left")
+    row[-1].text(len(betas) - 0.42, answer_share(base, answer), " base", color=MUTED, va="center", fontsize=8)
+    row[-1].text(len(betas) - 0.42, 1 / len(base.answers), " even", color=MUTED, va="center", fontsize=8)
+    return figure
+
+
+def answer_share(result: TextResult, answer: str) -> float:
+    """Share of an answer among the valid ones; NaN where there are none."""
+    total = sum(result.answers.values())
+    return result.answers[answer] / total if total else math.nan

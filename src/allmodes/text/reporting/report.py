@@ -1,0 +1,363 @@
+"""The report of a training experiment: one HTML file that explains itself, offline."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allmodes.metrics import summarise, welch_test
+from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation, plural
+from allmodes.reports.pages import render_page, require_report_extra
+from allmodes.reports.plotting import house_style, inline_svg, save_figure
+from allmodes.runs.files import write_text
+from allmodes.text.config import STAND_IN, CreativeTask, Method, TextConfig
+from allmodes.text.reporting.curves import bins
+from allmodes.text.reporting.figures import (
+    METHODS,
+    answer_share,
+    draw_answers,
+    draw_training,
+    group_name,
+    groups_of,
+)
+from allmodes.text.reporting.results import Arm, TextResult
+
+COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
+_SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
+_SCALING = (
+    "GRPO: rewards over the standard deviation of their group; RLOO: advantages over that of their batch"
+)
+
+Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
+
+
+def arm_name(arm: Arm) -> str:
+    """An arm in words."""
+    return f"{group_name(arm.trainer, arm.kl)}, {METHODS[arm.method][0]}, β = {arm.beta:g}"
+
+
+def write_report(
+    folder: Path,
+    config: TextConfig,
+    *,
+    base: TextResult,
+    results: Sequence[TextResult],
+    metrics: Metrics,
+    prompts: Mapping[str, int],
+) -> Path:
+    """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
+
+    metrics: the rows of metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, or
+    `duplicates` of others. Raises `ConfigError` without the extra `report`,
+    and `RunError` when a file cannot be written.
+    """
+    require_report_extra()
+    answers = list(base.answers)
+    runs = {key: bins(rows, size=config.bin, knows_answers=bool(answers)) for key, rows in metrics.items()}
+    pictures = {}
+    with house_style():
+        figures = {
+            "training": draw_training(
+                runs, answers=answers, base=base, samples=config.prompts_per_step * config.group_size
+            )
+        }
+        if answers:
+            figures["answers"] = draw_answers(results, answer=answers[0], base=base)
+        for name, figure in figures.items():
+            save_figure(figure, folder / name)
+            pictures[name] = inline_svg(figure)
+    page = render_page(
+        Path(__file__).parent / "templates" / "report.html",
+        title=_title(config),
+        lead=_lead(config, results),
+        remarks=_remarks(config),
+        pictures=pictures,
+        answers=answers,
+        bin=config.bin,
+        base=_cells(base, answers),
+        tables=result_tables(config, results, answers),
+        verdicts=result_verdicts(config, results, answers),
+        collapsed=f"{COLLAPSED:.0%}",
+        several_prompts=prompts["used"] > 1,
+        seeds=[_seed_row(result, answers) for result in results],
+        samples=_samples(folder, config, results),
+        settings=_settings(config, prompts),
+        colours={METHODS[method][0]: METHODS[method][1] for method in config.method},
+    )
+    path = folder / "report.html"
+    write_text(path, page)
+    return path
+
+
+def _title(config: TextConfig) -> str:
+    names = listing([METHODS[method][0] for method in config.method])
+    return f"{names[:1].upper()}{names[1:]} on {config.task.kind}"
+
+
+def shown_model(model: str) -> str:
+    """A model's name; of a folder the last part: a report is shared, a home folder is not."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
+    model = (
+        "a tiny stand-in for a base model, made on the spot"
+        if config.model == STAND_IN
+        else shown_model(config.model)
+    )
+    return (
+        f"{plural(len(results), 'run')} of {plural(config.steps, 'step')} from the same base model, {model}: "
+        f"{listing([METHODS[method][0] for method in config.method])}, at "
+        f"β{NBSP}={NBSP}{listing([f'{beta:g}' for beta in config.beta])}, "
+        f"{plural(len(config.seeds), 'seed')} each."
+    )
+
+
+def _remarks(config: TextConfig) -> list[str]:
+    remarks = []
+    if config.model == STAND_IN:
+        remarks.append(
+            "The base model is a stand-in: it was trained for seconds on made-up responses with the "
+            "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
+            "need not hold for a large model."
+        )
+    if "mara" in config.method and config.mara.level == "outcomes":
+        remarks.append(
+            "MARA here makes all good answers equally likely, not all good strings: the log-probability of "
+            "an answer under the base model is estimated from the group's samples."
+        )
+    if "grpo" not in config.trainer:
+        return remarks
+    if "mara" in config.method and {"token-reverse", "token-forward"} & set(config.kl):
+        remarks.append(
+            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match MARA's "
+            "bonus, a log-ratio of whole responses: the optimum is not flat. The paper's form is trained "
+            "here."
+        )
+    if {"vanilla", "ips", "unlikeliness", "best_of_n"} & set(config.method):
+        remarks.append(
+            "GRPO without MARA or an entropy bonus is TRL's own, with a KL per token in the loss: from two "
+            "tokens on its optimum is not that of RLOO, whose KL is of whole responses."
+        )
+    return remarks
+
+
+def _figures(answers: Sequence[str]) -> list[tuple[str, Callable[[TextResult], float]]]:
+    """What is tested: a quality first, then a diversity."""
+    quality = ("reward", lambda result: result.reward)
+    if answers:
+        return [quality, ("entropy of valid answers", lambda r: r.metrics.get("answer_entropy", math.nan))]
+    return [
+        quality,
+        ("distinct answers", lambda r: r.metrics["distinct_classes"]),
+        ("semantic diversity", _semantic),
+    ]
+
+
+def _semantic(result: TextResult) -> float:
+    return result.metrics.get("semantic_diversity", math.nan)
+
+
+def headings_of(answers: Sequence[str]) -> list[str]:
+    """What the cells of `result_tables` are."""
+    names = [name for name, _ in _figures(answers)]
+    return [*names, f"share of {answers[0]}, by seed", "collapsed"] if answers else names
+
+
+def result_tables(
+    config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One table a trainer and KL; in it, by β, the methods."""
+    tables = []
+    for trainer, kl in groups_of([_arm(result) for result in results]):
+        rows = []
+        for beta in config.beta:
+            for method in config.method:
+                inside = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
+                first = _pick(results, Arm(trainer=trainer, kl=kl, method=config.method[0], beta=beta))
+                tests = [
+                    "" if method == config.method[0] else _p_cell(_test(inside, first, value))
+                    for _, value in _figures(answers)
+                ]
+                rows.append(
+                    {
+                        "beta": f"{beta:g}",
+                        "method": METHODS[method][0],
+                        "cells": _mean_cells(inside, answers),
+                        "tests": tests,
+                    }
+                )
+        tables.append({"name": group_name(trainer, kl), "rows": rows})
+    return tables
+
+
+def _pick(results: Sequence[TextResult], arm: Arm) -> list[TextResult]:
+    return [result for result in results if result.arm == arm]
+
+
+def _arm(result: TextResult) -> Arm:
+    if result.arm is None:
+        raise ValueError("the base model is not among the trained")
+    return result.arm
+
+
+def _mean_cells(results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    cells = [_mean_sd([value(result) for result in results]) for _, value in _figures(answers)]
+    if answers:
+        shares = [answer_share(result, answers[0]) for result in results]
+        collapsed = sum(_is_collapsed(result) for result in results)
+        cells.append(", ".join("–" if math.isnan(share) else f"{share:.2f}" for share in shares))
+        cells.append(f"{collapsed} of {len(results)}")
+    return cells
+
+
+def _is_collapsed(result: TextResult) -> bool:
+    """Whether one answer is all there is, or none."""
+    shares = [answer_share(result, answer) for answer in result.answers]
+    return any(math.isnan(share) or share >= COLLAPSED for share in shares)
+
+
+def _mean_sd(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return "–"
+    summary = summarise(known)
+    missing = "" if len(known) == len(values) else f" ({len(values) - len(known)} without)"
+    spread = "" if summary.count == 1 else f" ± {summary.std:.3f}"
+    return f"{summary.mean:.3f}{spread}{missing}"
+
+
+def _test(
+    ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
+) -> float:
+    """One-sided Welch p-value that ours is larger; NaN where there is no test."""
+    one, other = [value(result) for result in ours], [value(result) for result in theirs]
+    if min(len(one), len(other)) < 2 or any(math.isnan(number) for number in one + other):
+        return math.nan
+    return welch_test(one, other)
+
+
+def _p_cell(p: float) -> str:
+    return "–" if math.isnan(p) else p_relation(p).removeprefix(f"={NBSP}")
+
+
+def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    """A sentence for each method but the first: what its tests against the first say."""
+    first, *later = config.method
+    if not later:
+        return [f"{METHODS[first][0]} ran alone: there is nothing to compare it with."]
+    if len(config.seeds) < 2:
+        return ["No verdict: there is no test with one seed."]
+    sentences = []
+    for trainer, kl in groups_of([_arm(result) for result in results]):
+        for beta in config.beta:
+            theirs = _pick(results, Arm(trainer=trainer, kl=kl, method=first, beta=beta))
+            for method in later:
+                ours = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
+                parts = [_compared(name, ours, theirs, value) for name, value in _figures(answers)]
+                sentences.append(
+                    f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}: {METHODS[method][0]} against "
+                    f"{METHODS[first][0]}: {'; '.join(parts)}."
+                )
+    return sentences
+
+
+def _compared(
+    name: str, ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
+) -> str:
+    means = f"{_mean([value(r) for r in ours])} and {_mean([value(r) for r in theirs])}"
+    p = _test(ours, theirs, value)
+    if math.isnan(p):
+        return f"{name} {means}, not tested"
+    if not is_clear(p):
+        return f"{name} not clearly different, {means} (p{NBSP}{p_relation(p)})"
+    return f"{'higher' if p < 0.5 else 'lower'} {name}, {means} (p{NBSP}{p_relation(p)})"
+
+
+def _mean(values: Sequence[float]) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    return f"{summarise(known).mean:.2f}" if known else "none"
+
+
+def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
+    arm = _arm(result)
+    return {
+        "method": METHODS[arm.method][0],
+        "cells": [
+            group_name(arm.trainer, arm.kl),
+            f"{arm.beta:g}",
+            str(result.seed),
+            *_cells(result, answers),
+        ],
+    }
+
+
+def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
+    """A result's own figures: reward, valid answers, diversity, counts, samples without a reward."""
+    cells = [_number(result.reward), _number(result.metrics.get("valid_answers", math.nan))]
+    if answers:
+        cells.append(_number(result.metrics.get("answer_entropy", math.nan)))
+        cells += [f"{result.answers[answer]:,}" for answer in answers]
+    else:
+        cells += [f"{result.metrics['distinct_classes']:.2f}", _number(_semantic(result))]
+    return [*cells, f"{result.unscored:,} of {result.samples:,}"]
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _samples(folder: Path, config: TextConfig, results: Sequence[TextResult]) -> list[dict[str, Any]]:
+    """Responses of each arm's first seed."""
+    shown = []
+    for result in results:
+        arm = _arm(result)
+        if result.seed == config.seeds[0]:
+            path = folder / f"{arm.folder_name}-{result.seed}" / "generations.jsonl"
+            pairs = [(_short(prompt), _short(text)) for prompt, text in _first_samples(path)]
+            shown.append({"name": arm_name(arm), "pairs": pairs})
+    return shown
+
+
+def _first_samples(path: Path) -> list[tuple[str, str]]:
+    """The first response to each of the first prompts, or with one prompt the first responses."""
+    with open(path, encoding="utf-8") as handle:
+        rows = [json.loads(line) for line in handle]
+    first = list({row["prompt"]: row for row in reversed(rows)}.values())[::-1]
+    chosen = rows if len(first) == 1 else first
+    return [(row["prompt"], row["response"]) for row in chosen[:_SHOWN]]
+
+
+def _short(text: str) -> str:
+    """One line without control characters: a model may write anything."""
+    line = "".join(c if c.isprintable() else "␤" if c == "\n" else "�" for c in text[: _LONGEST + 1])
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+
+
+def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str, str]]:
+    task = config.task
+    settings = [
+        ("Model", "stand-in, made on the spot" if config.model == STAND_IN else shown_model(config.model)),
+        (
+            "Prompts",
+            f"{prompts['used']:,} used, {prompts['too_long']:,} too long, "
+            f"{prompts['duplicates']:,} left out as duplicates",
+        ),
+        ("Group", f"{plural(config.group_size, 'response')} to each prompt"),
+        ("Step", f"{plural(config.prompts_per_step, 'prompt')}, {plural(config.updates_per_step, 'update')}"),
+        ("Learning rate", f"{config.learning_rate:g}, {config.schedule}"),
+        ("Longest response", plural(config.max_tokens, "token")),
+        ("Temperature", f"{config.temperature:g}"),
+        ("Precision", config.precision),
+        ("Scaling", _SCALING if config.scale_rewards else "none"),
+    ]
+    if isinstance(task, CreativeTask):
+        settings += [("Prompts from", task.prompts.name), ("Reward model", shown_model(task.reward_model))]
+    own: dict[Method, str] = {
+        "entropy": f"η = {config.entropy:g}",
+        "unlikeliness": f"strength {config.unlikeliness:g}",
+        "mara": f"{config.mara.in_words()}; uniform over {config.mara.level}",
+    }
+    settings += [(METHODS[method][0], own[method]) for method in config.method if method in own]
+    return settings

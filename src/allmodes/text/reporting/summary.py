@@ -1,0 +1,33 @@
+"""The main figures of a finished training, on a terminal."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from allmodes.reports.formatting import plural
+from allmodes.reports.tables import print_table
+from allmodes.runs.experiment import saved_config
+from allmodes.text.config import TextConfig
+from allmodes.text.reporting.report import headings_of, result_tables, result_verdicts
+from allmodes.text.reporting.results import load_result
+
+
+def print_training(folder: Path, console: Console) -> None:
+    """Each method's figures as mean ± standard deviation over its seeds, and what their tests say."""
+    config = saved_config(TextConfig, folder)
+    base = load_result(folder / "base" / "result.json")
+    answers = list(base.answers)
+    paths = sorted(folder.glob("*/result.json"))
+    results = [load_result(path) for path in paths if path.parent.name != "base"]
+    results.sort(key=lambda result: config.seeds.index(result.seed))
+    rows = [
+        (table["name"], row["beta"], row["method"], *row["cells"])
+        for table in result_tables(config, results, answers)
+        for row in table["rows"]
+    ]
+    headings = ("training", "β", "method", *headings_of(answers))
+    print_table(console, headings, rows, texts=("training", "method"))
+    seeds = plural(len(config.seeds), "seed")
+    note = f"± is the standard deviation over {seeds}; the base model has a reward of {base.reward:.3f}."
+    for line in ("", note, *result_verdicts(config, results, answers)):
+        console.print(line, markup=False, highlight=False)

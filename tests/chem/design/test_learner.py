@@ -1,0 +1,42 @@
+"""The learner of molecules: what it remembers of a threshold."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.learner import Learner
+from allmodes.chem.design.outcomes import OutcomeFrequencies
+from allmodes.runs.config import build_config
+
+
+def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) -> None:
+    values = {
+        "kind": "molecules",
+        "algorithm": "mara",
+        "budget": 10,
+        "screen": 0.5,
+        "max_tokens": 24,
+        "prior": tiny_prior,
+        "threads": 1,
+        "mara": {"threshold": {"batch_quantile": 0.9}},
+        "oracle": {"components": [{"kind": "qed"}]},
+    }
+    config = build_config(MoleculesConfig, values, source="test")
+    learner = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    tokens = learner.agent.sample(8, max_length=24, generator=torch.Generator().manual_seed(0)).tokens
+    smiles = ["C" * (1 + row) for row in range(8)]
+
+    def augmented(learner: Learner, rewards: list[float]) -> float | None:
+        return learner.update(tokens, torch.tensor(rewards), smiles, step=1)[0]["augmented"]
+
+    assert augmented(learner, [0.5] * 8) == 0  # better or worse than what?
+    assert augmented(learner, [0.0] * 6 + [0.5] * 2) == 0.25
+    assert augmented(learner, [0.5] * 8) == 1
+    restored = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    restored.restore(learner.tensors(), json.loads(json.dumps(learner.state())))
+    assert augmented(restored, [0.5] * 8) == 1
+    older = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    older.restore(learner.tensors(), None)  # a checkpoint of an earlier version
+    assert augmented(older, [0.5] * 8) == 0
