@@ -155,10 +155,12 @@ class MARA(Method):
     ) -> Tensor | None:
         """Flat above τ under a reverse KL, with one anchor for all, as in large groups.
 
-        None for a τ that depends on the batch, a cap, or no KL. At the level of outcomes each good outcome
-        is spelled as the reference would.
+        None for a τ that depends on the batch, a cap, or no KL, and for a forward KL in Algorithm 2, which
+        has its KL in the reward. At the level of outcomes the reference's spelling of each stays.
         """
         del group_size
+        if self.changes_reference and kl == "forward":
+            return None
         tau = self.threshold.value if isinstance(self.threshold, Constant) else self.threshold
         if not isinstance(tau, int | float) or self.max_gap_bonus is not None or beta == 0:
             return None

@@ -259,7 +259,8 @@ def check_settings(method: Method) -> None:
         if not fits:
             got = f"{value:g}" if isinstance(value, Real) else repr(value)
             raise InputError(f"`{field.name}` must be {_range(low, above, high, whole=whole)}; got {got}")
-        if any(bound is not None for bound in (low, above, high)) and not math.isfinite(value):
+        has_bounds = any(bound is not None for bound in (low, above, high))
+        if has_bounds and isinstance(value, Real) and not math.isfinite(value):
             raise InputError(f"`{field.name}` must be a finite number; got {value:g}")
 
 
