@@ -1,7 +1,9 @@
 """Keys of prompts and outcomes as integers that mean the same in every batch, process and run."""
 
 import math
+import re
 from collections.abc import Hashable, Sequence
+from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+
+_PLACE = re.compile(r" at 0x[0-9a-fA-F]+>")
 
 
 def stable_ids(keys: Sequence[Hashable | None]) -> Tensor:
@@ -45,13 +49,22 @@ def _name(key: object) -> str:
         return f"t({','.join(_name(part) for part in key)})"
     if isinstance(key, frozenset):  # whose order differs from process to process
         return f"f({','.join(sorted(_name(part) for part in key))})"
-    text = f"{type(key).__qualname__}.{key.name}" if isinstance(key, Enum) else repr(key)
-    if f" at 0x{id(key):x}" in text.lower():
+    if type(key).__module__ == "numpy" and hasattr(key, "item"):  # its numbers are keys like Python's own
+        return _name(key.item())  # pyright: ignore[reportAttributeAccessIssue]
+    kind = type(key).__qualname__
+    if isinstance(key, Enum):
+        return f"o{kind}:{kind}.{key.name}"
+    if is_dataclass(key) and not isinstance(key, type):  # field by field: one may be a frozenset
+        parts = (_name(getattr(key, field.name)) for field in fields(key) if field.compare)
+        return f"d{kind}({','.join(parts)})"
+    text = repr(key)
+    if not isinstance(key, Hashable) or _PLACE.search(text):
+        why = "is known by its place in memory alone" if _PLACE.search(text) else "can change"
         raise InputError(
-            f"a key must be a text, a number, or tuples and frozensets of these; got {type(key).__name__}, "
-            "which is known by its place in memory alone"
+            "a key must be a text, a number, or tuples and frozensets of these; got "
+            f"{type(key).__name__}, which {why}"
         )
-    return f"o{type(key).__qualname__}:{text}"
+    return f"o{kind}:{text}"
 
 
 def _number(key: float | Fraction | Decimal) -> str:
