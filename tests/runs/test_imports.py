@@ -38,10 +38,16 @@ def test_the_core_brings_in_no_extras(code: str) -> None:
     assert not found & set(EXTRAS)
 
 
-def test_the_numeric_core_stands_on_torch_alone() -> None:
+@pytest.mark.parametrize("code", ["import allmodes.objectives, allmodes.metrics", "import allmodes.methods"])
+def test_the_numeric_core_stands_on_torch_alone(code: str) -> None:
     blocked = (*EXTRAS, "pydantic", "rich", "tyro", "safetensors")
-    found = modules_after("import allmodes.objectives, allmodes.metrics", blocked=blocked)
+    found = modules_after(code, blocked=blocked)
     assert "torch" in found
+
+
+def test_methods_bring_in_what_torch_does_and_no_more() -> None:
+    own = modules_after("import allmodes.methods") - modules_after("import torch")
+    assert own - set(sys.stdlib_module_names) == {"allmodes"}
 
 
 def test_runs_need_no_extras() -> None:
