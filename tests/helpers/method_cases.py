@@ -97,6 +97,24 @@ def complete_batch(
     return Batch(**{**own, **changes})
 
 
+def simple_batch(rewards: Sequence[float], *, group: int = 4, **changes: Any) -> Batch:
+    """Samples with log π_ref of −1, −2, ... and three tokens each, in groups of four, as TRL gives them."""
+    count = len(rewards)
+    own: dict[str, Any] = {
+        "rewards": torch.tensor(rewards, dtype=torch.float32),
+        "group_ids": torch.arange(count) // group,
+        "lengths": torch.full((count,), 3),
+        "ref_logprobs": -1.0 - torch.arange(count).double(),
+        "logprobs": -2.0 - torch.arange(count).double() / 2,
+    }
+    return Batch(**{**own, **changes})
+
+
+def same(left: Tensor, right: Tensor) -> bool:
+    """Whether values are equal up to the rounding of float32."""
+    return torch.allclose(left.double(), right.double(), atol=1e-6, equal_nan=True)
+
+
 def some_rewards(count: int, *, seed: int = 0) -> Tensor:
     """Rewards from 0 to 1 in quarters, so that many are equal."""
     generator = torch.Generator().manual_seed(seed)
