@@ -1,7 +1,7 @@
 """Every method there is as cases of tests, built from its class alone, and batches that hold all it may ask.
 
 A new method needs no line here: settings without a default get a value by their name, or one within their
-bounds; and every other choice of a setting is a case of its own.
+bounds; and every other choice of a setting, and one other number, is a case of its own.
 """
 
 import dataclasses
@@ -44,12 +44,17 @@ def build(name: str) -> Method:
 
 
 def variants(method: type[Method]) -> dict[str, Method]:
-    """A method at its defaults, and once with every other choice of each setting: {"mara": ..., ...}."""
+    """A method at its defaults, and once with every other choice of each setting: {"mara": ..., ...}.
+
+    Of a number one other: a default may hide what a setting does, as one half does for λ and 1 − λ.
+    """
     plain = method(**required(method))
     found = {method.name: plain}
-    for name in settings_of(method):
-        for value in _choices(get_type_hints(method)[name]):
-            if value != getattr(plain, name):
+    for name, field in settings_of(method).items():
+        default = getattr(plain, name)
+        kind = get_type_hints(method)[name]
+        for value in _choices(kind) or _other_number(kind, default, field.metadata["bounds"]):
+            if value != default:
                 found[f"{method.name}-{name}={value}"] = replace(plain, **{name: value})  # pyright: ignore
     return found
 
@@ -178,6 +183,18 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     if kind is bool:
         return (False, True)
     return (BatchQuantile(0.5), GroupQuantile(0.5)) if Threshold in get_args(kind) else ()
+
+
+def _other_number(kind: Any, default: Any, bounds: dict[str, float | None]) -> tuple[Any, ...]:
+    kinds = {kind, *get_args(kind)}
+    if not kinds & {int, float}:
+        return ()
+    if default is None or float not in kinds:
+        return (_some(int if int in kinds else float, bounds),)
+    low, high = bounds["at_least"], bounds["at_most"]
+    if high is None:
+        return (1.5 * default + 0.25,)
+    return ((default + (high if default < high else low or 0)) / 2,)
 
 
 def _some(kind: Any, bounds: dict[str, float | None]) -> Any:

@@ -54,7 +54,8 @@ class World:
         """New rewards with the KL in them, (N,), of samples in groups of `size`."""
         groups = torch.arange(len(strings)) // size
         ids = torch.arange(COUNT) if self.outcome_ids is None else self.outcome_ids
-        logprobs, reference = policy.clamp(min=1 / POPULATION).log()[strings], REFERENCE[strings]
+        policy = policy.clamp(min=1e-100)  # of strings that no group has, which count with weight 0
+        logprobs, reference = policy.log()[strings], REFERENCE[strings]
         batch = Batch(
             rewards=self.rewards[strings],
             group_ids=groups,
