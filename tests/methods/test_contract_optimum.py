@@ -160,7 +160,7 @@ def check_groups(method: Method) -> int:
 def check_distribution(method: Method) -> int:
     """The stated optimum is a distribution, of the batch's shape and precision, that knows outcomes."""
     checked = 0
-    rows = torch.stack([GRADED, BINARY])
+    uniform = torch.full_like(REFERENCE, 1 / COUNT).log()
     for world in worlds(method):
         settings = {"beta": world.beta, "kl": world.kl}
         found = method.optimum(REFERENCE, world.rewards, outcome_ids=world.outcome_ids, **settings)
@@ -170,10 +170,10 @@ def check_distribution(method: Method) -> int:
         assert found.shape == (COUNT,)
         assert found.dtype == torch.float64
         assert float(found.logsumexp(0)) == pytest.approx(0, abs=1e-12)
-        both = method.optimum(REFERENCE.expand(2, -1), rows, outcome_ids=world.outcome_ids, **settings)
+        rows = (torch.stack([uniform, REFERENCE]), world.rewards.expand(2, -1))
+        both = method.optimum(*rows, outcome_ids=world.outcome_ids, **settings)
         assert both is not None
-        row = 0 if torch.equal(world.rewards, GRADED) else 1
-        torch.testing.assert_close(both[row], found, rtol=0, atol=1e-12)
+        torch.testing.assert_close(both[1], found, rtol=0, atol=1e-12)
         own = method.optimum(REFERENCE, world.rewards, **settings)
         same = method.optimum(REFERENCE, world.rewards, outcome_ids=torch.arange(COUNT), **settings)
         assert own is not None
