@@ -1,5 +1,6 @@
 """Which distribution is wanted: exact optima of objectives on enumerable spaces, on torch alone."""
 
+from allmodes.targets.crowding import crowding_target
 from allmodes.targets.divergences import (
     effective_modes,
     entropy,
@@ -32,6 +33,7 @@ from allmodes.targets.ratios import (
 __all__ = [
     "ForwardKLTarget",
     "PredictedRatios",
+    "crowding_target",
     "effective_modes",
     "entropy",
     "expected_return_flow",

@@ -1,21 +1,20 @@
 """Where inverse probability scaling comes to rest: exactly, with a KL, and with finite groups."""
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from allmodes.checks import check_choice, check_finite, check_outcome_dimension
-from allmodes.errors import InputError, RunError
+from allmodes.errors import InputError
+from allmodes.targets.climb import climb, normalised
 from allmodes.targets.inputs import check_outcomes, per_outcome
 from allmodes.targets.wright_omega import wright_omega
 
 IpsRegularizer = Literal["reverse", "forward", "in_reward"]
 
 _LEAST = 1e-12  # c/β where the rewards on the support are 0, and the reference is the answer
-_MOST_STEPS = 200  # Newton's iterates rise until rounding stops them; they need 5 to 30
 
 
 def ips_target(
@@ -119,7 +118,7 @@ def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
         log_total = torch.logsumexp(log_p, -1, keepdim=True)
         return t - log_total / (torch.exp(log_p - log_total) * slope).sum(-1, keepdim=True).detach()
 
-    return _normalised(log_mass(_climb(step, torch.zeros_like(rewards[..., :1])))[0])
+    return normalised(log_mass(climb(step, torch.zeros_like(rewards[..., :1])))[0])
 
 
 def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
@@ -145,7 +144,7 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
 
     # Where one outcome alone would have mass 1, v is its height. Heights below 0 leave v just above 0.
     start = heights.detach().amax(-1, keepdim=True).clamp(min=_LEAST)
-    return _normalised(log_mass(_climb(step, start))[0])
+    return normalised(log_mass(climb(step, start))[0])
 
 
 def _group_target(rewards: Tensor, group_size: int) -> Tensor:
@@ -177,7 +176,7 @@ def _group_target(rewards: Tensor, group_size: int) -> Tensor:
             h, slope = height_and_slope(p)
             return (p - (h - wanted) / slope).clamp(max=1)
 
-        p = _climb(step, torch.zeros_like(rewards))
+        p = climb(step, torch.zeros_like(rewards))
         slope = torch.where(survives, 1 / (rewards * height_and_slope(p)[1]), 0)
         return torch.where(survives, p, 0), slope
 
@@ -186,23 +185,5 @@ def _group_target(rewards: Tensor, group_size: int) -> Tensor:
         return c - (p.sum(-1, keepdim=True) - 1) / slope.sum(-1, keepdim=True)
 
     with torch.no_grad():
-        p, _ = masses(_climb(step, rewards.amax(-1, keepdim=True)))
-        return _normalised(p.log())
-
-
-def _climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Repeat a step that rises towards its fixed point until it does no more; one more carries gradients."""
-    with torch.no_grad():
-        value = start
-        for _ in range(_MOST_STEPS):
-            risen = step(value)
-            if not bool((risen > value).any()):
-                break
-            value = torch.maximum(value, risen)
-        else:
-            raise RunError(f"a fixed point was not reached in {_MOST_STEPS} steps of Newton's method")
-    return step(value) if torch.is_grad_enabled() else value
-
-
-def _normalised(log_p: Tensor) -> Tensor:
-    return log_p - torch.logsumexp(log_p, -1, keepdim=True)
+        p, _ = masses(climb(step, rewards.amax(-1, keepdim=True)))
+        return normalised(p.log())
