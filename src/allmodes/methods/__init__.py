@@ -10,16 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from allmodes.errors import InputError
+from allmodes.methods.alpha_dpg import AlphaDPG
+from allmodes.methods.batch_exploration import BatchExploration
 from allmodes.methods.best_of_n import BestOfN
+from allmodes.methods.darling import Darling
+from allmodes.methods.differential_smoothing import DifferentialSmoothing
 from allmodes.methods.entropy import EntropyBonus
 from allmodes.methods.ips import IPS
 from allmodes.methods.keys import stable_id, stable_ids
 from allmodes.methods.mara import MARA
+from allmodes.methods.max_rl import MaxRL
 from allmodes.methods.method import KL, Batch, Method, OutcomeKey, Result, State, recipe_fields, setting
 from allmodes.methods.plain import Plain
 from allmodes.methods.state import state_from_json, state_to_json
 from allmodes.methods.tempered import Tempered
 from allmodes.methods.then import Then
+from allmodes.methods.ucpo import UCPO
 from allmodes.methods.unlikeliness import Unlikeliness
 
 __all__ = [
@@ -27,9 +33,15 @@ __all__ = [
     "KL",
     "MARA",
     "METHODS",
+    "UCPO",
+    "AlphaDPG",
     "Batch",
+    "BatchExploration",
     "BestOfN",
+    "Darling",
+    "DifferentialSmoothing",
     "EntropyBonus",
+    "MaxRL",
     "Method",
     "OutcomeKey",
     "Plain",
@@ -58,6 +70,12 @@ METHODS: dict[str, type[Method]] = {
         EntropyBonus,
         Unlikeliness,
         BestOfN,
+        UCPO,
+        DifferentialSmoothing,
+        Darling,
+        BatchExploration,
+        AlphaDPG,
+        MaxRL,
     )
 }
 """Every method by its name. To add one, add its class here."""

@@ -170,6 +170,15 @@ class Method(ABC):
         """Fewest samples of a prompt that the method can use."""
         return 1
 
+    def group_warning(self, group_size: int) -> str | None:
+        """What is missing in groups of this size, and what helps, in one line; None if nothing is.
+
+        Trainers, recipes and audits pass it on. It is about the optimum: a group that is too small to be used
+        at all is below `min_group_size`.
+        """
+        del group_size
+        return None
+
     @property
     def key(self) -> OutcomeKey | None:
         """What turns the text of a response into its outcome, where the user gave that with the method."""

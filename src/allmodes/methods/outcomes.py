@@ -20,7 +20,8 @@ def over_outcomes(
 
     Within an outcome the reference's shares stay. ref_logprobs, rewards: (..., K); outcome_ids: (K,), or None
     where each string is its own. solve: (..., U) over the distinct outcomes, in the order of their ids. None
-    where `solve` gives None, or strings of one outcome differ in reward, for which no optimum is known.
+    where `solve` gives None, where strings of one outcome differ in reward, and where an outcome that the
+    reference never writes has mass: which of its strings would have it is not known.
     """
     if outcome_ids is None:
         return solve(ref_logprobs, rewards)
@@ -35,10 +36,9 @@ def over_outcomes(
         return None
     marginal = _log_sum(ref_logprobs, spread, shape)
     found = solve(marginal, highest)
-    if found is None:
+    if found is None or bool((marginal.isneginf() & ~found.isneginf()).any()):
         return None
     within = ref_logprobs - marginal.gather(-1, spread)
-    # An outcome that the reference never writes has no shares within.
     return torch.where(ref_logprobs.isneginf(), -torch.inf, found.gather(-1, spread) + within)
 
 

@@ -98,6 +98,11 @@ class Then(Method):
         """The largest of theirs."""
         return max(method.min_group_size for method in self.methods)
 
+    def group_warning(self, group_size: int) -> str | None:
+        """Those of all."""
+        found = [method.group_warning(group_size) for method in self.methods]
+        return "; ".join(warning for warning in found if warning is not None) or None
+
     @property
     def key(self) -> OutcomeKey | None:
         """That of the first that has one."""

@@ -64,6 +64,13 @@ def group_min(values: Tensor, groups: Groups) -> Tensor:
     return -group_max(-values, groups)
 
 
+def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
+    """Log Σ e^value of each group, (P,); −inf for an empty group. A value may be −inf."""
+    top = group_max(values, groups)
+    safe = torch.where(top.isneginf(), 0, top)
+    return safe + group_sum(torch.exp(values - safe[groups.index]), groups).log()
+
+
 def group_first(groups: Groups) -> Tensor:
     """Index of each group's first sample, (P,); the number of samples for an empty group."""
     count = len(groups.index)

@@ -1,0 +1,116 @@
+"""MaxRL: advantages over the group's mean reward, which is maximum likelihood of success."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from allmodes.methods.method import KL, Batch, Method, Result, State, mean, not_negative
+from allmodes.methods.plain import Plain
+from allmodes.objectives.groups import group_mean, make_groups
+from allmodes.objectives.groups import group_size as size_of
+from allmodes.targets.inputs import check_outcomes
+
+_HALVINGS = 100  # of a bracket in float64, after which its ends no longer differ
+
+
+@final
+@dataclass(frozen=True)
+class MaxRL(Method):
+    """Advantages relative to how well the group does: hard prompts count as much as easy ones.
+
+    R̄_i = (R_i − m)/m,   m the mean reward of the group; 0 where m is 0
+
+    With many samples it is the gradient of log E[R]. With rewards of 0 and 1 and groups of G it is that of
+    Σ_k (1/k) (success within k samples), k = 1 .. G − 1: the gradient of a success rate ρ is multiplied by
+    (1 − (1 − ρ)^(G−1))/ρ. Within a prompt all good answers get the same advantage, so that among them
+    the one that was ahead at the start wins: three tied winners end at (1, 0, 0). Rewards must not be
+    negative. A sample without a reward is left out of m. These are advantages: no baseline may be
+    subtracted, and nothing is left to divide by σ. Source: arXiv 2602.02710.
+    """
+
+    name: ClassVar[str] = "max_rl"
+    label: ClassVar[str] = "MaxRL"
+    color: ClassVar[str] = "#DDCC77"
+    law: ClassVar[str] = "the best outcomes; their shares depend on the start"
+    source: ClassVar[str] = "MaxRL, arXiv 2602.02710"
+
+    @property
+    def takes_negative_rewards(self) -> bool:
+        """No: they are how often a prompt is solved, or by how much."""
+        return False
+
+    @property
+    def optimum_survives_std_normalization(self) -> bool:
+        """No: these advantages are scaled already."""
+        return False
+
+    @property
+    def has_own_baseline(self) -> bool:
+        """Yes: the mean of the group, by which it also divides."""
+        return True
+
+    @property
+    def min_group_size(self) -> int:
+        """Two: a lone sample is its own mean."""
+        return 2
+
+    def optimum(
+        self,
+        ref_logprobs: Tensor,
+        rewards: Tensor,
+        *,
+        beta: float,
+        kl: KL = "reverse",
+        outcome_ids: Tensor | None = None,
+        group_size: int | None = None,
+    ) -> Tensor | None:
+        """Plain RL's at rewards w R, where the weight w answers to the mean reward ρ that comes out of it.
+
+        w = 1/ρ for many samples; for groups of G, where R is 0 or 1, w = (1 − (1 − ρ)^(G−1))/ρ, and where it
+        is 0 or v that of R/v. More weight gives a larger ρ and w falls with ρ, so there is one solution. The
+        KL, of either kind, must stand beside the advantages, at its full strength. None without a KL, where
+        the start decides; for groups with other rewards than 0 and one v; and where the reference reaches no
+        reward. Raises InputError for a negative reward.
+        """
+        del outcome_ids
+        not_negative(self.label, rewards, why="which must be rates of success")
+        check_outcomes(ref_logprobs, rewards)
+        best = rewards.amax(-1, keepdim=True)
+        low = (ref_logprobs.exp() * rewards).sum(-1, keepdim=True) / best  # the mean reward of the reference
+        if beta == 0 or group_size == 1 or not bool((low > 0).all()):
+            return None
+        if group_size is not None and bool(((rewards != 0) & (rewards != best)).any()):
+            return None
+
+        def weight(rate: Tensor) -> Tensor:
+            if group_size is None:
+                return 1 / rate
+            return -torch.expm1((group_size - 1) * torch.log1p(-rate.clamp(max=1))) / rate
+
+        def solution(rate: Tensor) -> Tensor:
+            found = Plain().optimum(ref_logprobs, weight(rate) * rewards / best, beta=beta, kl=kl)
+            assert found is not None  # noqa: S101  # β > 0
+            return found
+
+        high = torch.ones_like(low)
+        for _ in range(_HALVINGS):
+            rate = (low + high) / 2
+            rises = (solution(rate).exp() * rewards / best).sum(-1, keepdim=True) > rate
+            low, high = torch.where(rises, rate, low), torch.where(rises, high, rate)
+        return solution((low + high) / 2)
+
+    def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
+        """Advantages over the mean of the group; β plays no part. Raises InputError for a negative reward."""
+        del beta, state
+        not_negative(self.label, batch.rewards, why="which must be rates of success")
+        rewards, groups = batch.rewards, make_groups(batch.group_ids, batch.rewards)
+        centre = group_mean(rewards, groups)
+        own = centre[groups.index]
+        solved = own > 0
+        new = torch.where(solved, (rewards - own) / torch.where(solved, own, 1), 0)
+        metrics = {}
+        if batch.wants_metrics:
+            metrics["groups_without_reward"] = mean(~(centre > 0)[size_of(groups) > 0])
+        return Result(rewards=torch.where(batch.is_scored, new, torch.nan), metrics=metrics)
