@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def batch_of(rewards: Tensor, ref: Tensor, policy: Tensor, **others: Tensor) -> Batch:
+def batch_of(rewards: Tensor, ref: Tensor, policy: Tensor, **others: Any) -> Batch:
     ids = others.pop("group_ids", torch.zeros(len(rewards), dtype=torch.long))
     return Batch(rewards=rewards, group_ids=ids, ref_logprobs=ref, logprobs=policy, **others)
 
@@ -50,9 +51,7 @@ def test_the_clip_bounds_what_one_sample_gains() -> None:
 
 
 def test_unscored_and_empty_samples_have_no_part_in_it() -> None:
-    rewards = torch.tensor(
-        [0.9, 0.9, 0.0, torch.nan, 0.9, 0.0, 0.0]
-    )  # float32: 0.9 is below the float64 of 0.9
+    rewards = torch.tensor([0.9, 0.9, 0.0, torch.nan, 0.9, 0.0, 0.0])  # 0.9 is below the float64 of 0.9
     ref = tensor(0.2, 0.1, 0.6, 0.1, 1, 0.5, 0.5).log()
     policy = tensor(0.1, 0.2, 0.7, 0.2, 1, 0.4, 0.6).log()
     lengths, ids = torch.tensor([2, 2, 2, 2, 0, 2, 2]), torch.tensor([3, 3, 3, 3, 3, 1, 1])
@@ -91,19 +90,19 @@ def test_what_it_needs() -> None:
 def divergence(p: Tensor, target: Tensor, alpha: float) -> Tensor:
     """D_α(p ‖ target) = (Σ p^α target^(1−α) − 1)/(α (α − 1)), with the two KLs at its ends."""
     if alpha == 0:
-        return torch.special.xlogy(target, target / p).sum()
+        return -(target * p.log()).sum()  # but for a constant
     if alpha == 1:
         return (p * (p / target).log()).sum()
     return ((p**alpha * target ** (1 - alpha)).sum() - 1) / (alpha * (alpha - 1))
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("threshold", [None, 1.0])
+# Above α = 0.9 wrong answers are at the lower limit.
+@pytest.mark.parametrize(
+    ("alpha", "threshold"), [*((alpha, None) for alpha in ALPHAS), *((alpha, 1.0) for alpha in ALPHAS[:3])]
+)
 def test_expected_update_of_many_samples_is_that_of_the_divergence(
     alpha: float, threshold: float | None
 ) -> None:
-    if alpha > 0.9 and threshold is not None:
-        pytest.skip("wrong answers are at the lower limit")
     counts, ref, rewards = (5, 3, 2), tensor(0.4, 0.1, 0.5).log(), tensor(1, 1.3, 0)
     p = tensor(*counts) / 10
     method = AlphaDPG(threshold=threshold, alpha=alpha)

@@ -1,6 +1,7 @@
 """UCPO: both forms by hand, uniform over correct answers, and where a KL moves that."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def batch_of(rewards: Tensor, logprobs: Tensor, **others: Tensor) -> Batch:
+def batch_of(rewards: Tensor, logprobs: Tensor, **others: Any) -> Batch:
     ids = others.pop("group_ids", torch.zeros(len(rewards), dtype=torch.long))
     return Batch(rewards=rewards, group_ids=ids, logprobs=logprobs, **others)
 
