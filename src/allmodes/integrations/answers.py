@@ -2,16 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from reprlib import repr as shortened
 from typing import Any
 
 from allmodes.errors import InputError, one_line
+from allmodes.methods import OutcomeKey
 from allmodes.metrics import count_entropy
 from allmodes.runs.messages import answer_text
-
-OutcomeKey = Callable[[str], Hashable | None]
-"""The text of a completion → its outcome or answer; None for none, such as an invalid one."""
 
 
 def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | None]:
@@ -64,12 +62,6 @@ def answer_figures(answers: Sequence[Hashable | None], *, group_size: int) -> di
         "distinct": sum(len(count) for count in counts) / len(counts),
         "entropy": sum(entropies) / len(entropies) if entropies else math.nan,
     }
-
-
-def number_answers(answers: Sequence[Hashable | None]) -> list[int]:
-    """Ids from 0 on, equal for equal answers, in the order of their first appearance; −1 for None."""
-    ids: dict[Hashable, int] = {}
-    return [-1 if answer is None else ids.setdefault(answer, len(ids)) for answer in answers]
 
 
 def answer_name(answer: Hashable | None) -> str | None:

@@ -35,13 +35,7 @@ except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl needs `{how_to_install('text')}`; {error}") from error
 
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.integrations.answers import (
-    OutcomeKey,
-    answer_figures,
-    answers_of,
-    number_answers,
-)
-from allmodes.integrations.transforms import RewardTransform, TransformBatch, TransformResult
+from allmodes.integrations.answers import OutcomeKey, answer_figures, answers_of
 from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
 from allmodes.integrations.trl_settings import (
     KL,
@@ -49,8 +43,10 @@ from allmodes.integrations.trl_settings import (
     check_rloo_settings,
     check_settings,
     has_sequence_kl,
+    key_of,
 )
 from allmodes.integrations.trl_state import TransformState, prompt_key
+from allmodes.methods import Batch, Method, Result, stable_ids
 from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
@@ -79,14 +75,15 @@ class _TransformMixin(_Base):
     def __init__(
         self,
         *args: Any,
-        transform: RewardTransform | None = None,
+        transform: Method | None = None,
         kl: KL | None = None,
         outcome_key: OutcomeKey | None = None,
         **kwargs: Any,
     ) -> None:
         self.transform = transform
         self.outcome_key = outcome_key
-        self.has_kl_in_reward = False  # added by us; TRL's RLOO does that itself
+        self.has_kl_in_reward = False  # GRPO's, by us or by the method; TRL's RLOO does that itself
+        self._adds_kl = False  # to the rewards, which do not hold it yet
         self._generation: Generation | None = None
         self._raw: Tensor | None = None
         self._transformed: Tensor | None = None
@@ -126,7 +123,7 @@ class _TransformMixin(_Base):
                     f"TRL {trl_version} did not call `_calculate_rewards`: its transform is unused"
                 )
             self._log_raw_rewards(self._raw)
-            if self.transform.is_advantage:
+            if self.transform.has_own_baseline:
                 self._restore_baseline(self._transformed, output)
         finally:
             self._generation = self._raw = self._transformed = None
@@ -144,41 +141,46 @@ class _TransformMixin(_Base):
             raise InputError(
                 "rewards must be finite, or None for a sample that cannot be scored; got infinity"
             )
-        if self.outcome_key is not None:  # the answers that were logged are not the transform's
-            answers = self._answers(self.transform.key, completions)
+        key = key_of(self.transform, self.outcome_key)
+        if key != self._logged_key:  # the answers that were logged are not the method's
+            answers = self._answers(key, completions)
         batch = self._batch(self.transform, raw, answers, completion_ids_list, prompts)
         result = self._transform(self.transform, batch)
         self._check_result(result, raw)
         self._raw, self._transformed = raw, result.rewards
         self._log_transform(batch, result)
-        added = result.rewards - raw
-        if self.has_kl_in_reward:
-            added = added - self.beta * self._log_ratio(batch).to(raw.dtype)
+        added = self._add_kl(result.rewards - raw, self.transform, batch, result)
         return torch.cat([rewards_per_func, added.unsqueeze(1)], dim=1)
 
-    def _transform(self, transform: Any, batch: TransformBatch) -> TransformResult:
-        """The new rewards; what a transform remembers changes in training alone, the same on each process."""
+    def _transform(self, transform: Any, batch: Batch) -> Result:
+        """The new rewards; what a method remembers changes in training alone, the same on each process."""
         if not transform.has_state:
             return transform(batch, beta=self.beta)
         # transformers may have replaced the callback by one with the state of a checkpoint.
         memory = next(c for c in self.callback_handler.callbacks if isinstance(c, TransformState))
-        result = transform(batch, beta=self.beta, state=memory.value)
+        result = transform(batch, beta=self.beta, state=memory.before(transform))
         if self.model.training:
             memory.value = result.state
         return result
 
-    def _log_ratio(self, batch: TransformBatch) -> Tensor:
-        """Log-ratio of policy and reference of each whole response, (N,), nats.
+    def _add_kl(self, column: Tensor, transform: Method, batch: Batch, result: Result) -> Tensor:
+        """The column with what the rewards lack of the KL of whole responses, or have of it twice.
 
-        Its mean per token is logged as `kl`, as TRL's RLOO does. Its score-function gradient is that of the
-        reverse KL of whole responses.
+        Its score-function gradient is that of the reverse KL of whole responses.
         """
-        if batch.logprobs is None or batch.ref_logprobs is None:
-            raise RunError("the KL of whole responses needs log-probabilities of both policies; got none")
-        log_ratio = batch.logprobs - batch.ref_logprobs
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["kl"].append(float(log_ratio.sum() / batch.lengths.sum().clamp(min=1)))
-        return log_ratio
+        dtype = column.dtype
+        if transform.changes_reference:
+            changed = _known(result.ref_logprobs) - _known(batch.ref_logprobs)
+            column = column + self.beta * changed.to(dtype)
+        if self._adds_kl:
+            column = column - self.beta * _log_ratio(batch).to(dtype)
+        elif transform.contains_kl and not self.has_kl_in_reward:  # TRL's RLOO subtracts it once more
+            column = column + self.beta * _log_ratio(batch).to(dtype)
+        return column
+
+    @property
+    def _logged_key(self) -> OutcomeKey | None:
+        return key_of(self.transform, None) if self.outcome_key is None else self.outcome_key
 
     def _answers(self, key: OutcomeKey | None, completions: Any) -> list[Hashable | None] | None:
         """The answers of the global batch, in TRL's order and the same on each process."""
@@ -186,31 +188,35 @@ class _TransformMixin(_Base):
 
     def _batch(
         self,
-        transform: RewardTransform,
+        transform: Method,
         rewards: Tensor,
         answers: Sequence[Hashable | None] | None,
         completion_ids: Any,
         prompts: Sequence[Any],
-    ) -> TransformBatch:
+    ) -> Batch:
         """The global batch: what each process has, gathered in TRL's order."""
         gather = self.accelerator.gather
         generation = self._generation or Generation(self)
         counted = generation.counted_tokens(completion_ids, device=rewards.device)
         ref_logprobs, logprobs = None, None
-        if transform.needs_reference or self.has_kl_in_reward:
+        needs_both = self.has_kl_in_reward or transform.contains_kl
+        if transform.needs_reference or needs_both:
             ref_logprobs = gather(sequence_logprobs(generation.reference_logps(), counted))
-        if transform.needs_policy or self.has_kl_in_reward:
+        if transform.needs_policy or needs_both:
             logprobs = gather(sequence_logprobs(self._policy_logps(generation), counted))
-        return TransformBatch(
+        outcome_ids, prompt_ids = None, None
+        if answers is not None:
+            outcome_ids = stable_ids(answers).to(rewards.device)
+        if transform.needs_prompts:
+            prompt_ids = gather(stable_ids([prompt_key(prompt) for prompt in prompts]).to(rewards.device))
+        return Batch(
             rewards=rewards,
             group_ids=torch.arange(len(rewards), device=rewards.device) // self._group_size(),
             lengths=gather(counted.sum(1)),
             ref_logprobs=ref_logprobs,
             logprobs=logprobs,
-            outcome_ids=None
-            if answers is None
-            else torch.tensor(number_answers(answers), device=rewards.device),
-            prompts=gather_object([prompt_key(p) for p in prompts]) if transform.needs_prompts else None,
+            outcome_ids=outcome_ids,
+            prompt_ids=prompt_ids,
         )
 
     def _group_size(self) -> int:
@@ -227,7 +233,7 @@ class _TransformMixin(_Base):
         ):
             return generation.add_policy_logps()
 
-    def _check_result(self, result: TransformResult, raw: Tensor) -> None:
+    def _check_result(self, result: Result, raw: Tensor) -> None:
         unscorable = raw.isnan()
         wrong = result.rewards.isnan() != unscorable
         wrong |= ~unscorable & ~result.rewards.isfinite()
@@ -239,9 +245,8 @@ class _TransformMixin(_Base):
             )
 
     def _log_answers(self, completions: Any) -> list[Hashable | None] | None:
-        """Log the answers of the key for logging, the transform's own where there is no other."""
-        own = None if self.transform is None else self.transform.key
-        answers = self._answers(own if self.outcome_key is None else self.outcome_key, completions)
+        """Log the answers of the trainer's key, the method's own where there is no other."""
+        answers = self._answers(self._logged_key, completions)
         if answers is not None:
             self._log_figures("answers", answer_figures(answers, group_size=self._group_size()))
         return answers
@@ -251,13 +256,17 @@ class _TransformMixin(_Base):
         for name, value in figures.items():
             metrics[f"{room}/{name}"].append(value)
 
-    def _log_transform(self, batch: TransformBatch, result: TransformResult) -> None:
+    def _log_transform(self, batch: Batch, result: Result) -> None:
+        lengths = _known(batch.lengths)
         figures = {
             **result.metrics,
-            "empty": float((batch.lengths == 0).double().mean()),
+            "empty": float((lengths == 0).double().mean()),
             "unscorable": float(batch.rewards.isnan().double().mean()),
         }
         self._log_figures("transform", figures)
+        if self.has_kl_in_reward:  # its mean per token, as TRL's RLOO logs it
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            metrics["kl"].append(float(_log_ratio(batch).sum() / lengths.sum().clamp(min=1)))
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
         """Put what TRL would have logged without a transform in the place of what it logged with it."""
@@ -290,15 +299,27 @@ class _TransformMixin(_Base):
         raise NotImplementedError
 
 
+def _known(values: Tensor | None) -> Tensor:
+    if values is None:
+        raise RunError("the KL of whole responses needs log-probabilities of both policies; got none")
+    return values
+
+
+def _log_ratio(batch: Batch) -> Tensor:
+    """Log-ratio of policy and reference of each whole response, (N,), nats."""
+    return _known(batch.logprobs) - _known(batch.ref_logprobs)
+
+
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     """`trl.GRPOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
-    transform: MARA, IPS, BestOfN, Unlikeliness, EntropyBonus or another RewardTransform. outcome_key: the
-    text of a completion → its answer, None for an invalid one; for `answers/` in the log alone. None is the
-    key of the transform, and without one nothing is logged there.
+    transform: a method of `allmodes.methods`, several (`Then`), or your own. outcome_key: the text of a
+    completion → its answer, None for an invalid one; for `answers/` in the log, and for a method that needs
+    outcomes and has no key of its own. None is the key of the method, and without one nothing is logged
+    there.
 
-    kl: the divergence that β weighs. For a transform that needs the KL of whole responses (MARA,
-    EntropyBonus) "reverse" is the exact reverse KL: β log(π_θ/π_ref) of the whole response is subtracted
+    kl: the divergence that β weighs. For a method that needs the KL of whole responses (MARA, EntropyBonus)
+    "reverse" is the exact reverse KL: β log(π_θ/π_ref) of the whole response is subtracted
     from its reward, and the loss has none. For all others "reverse" and "forward" are TRL's KL per token in
     the loss, states held fixed; they set `args.use_bias_correction_kl`. Its optimum is π_ref exp(R/β) for
     responses of one token alone. "token-reverse" and "token-forward" are that for every transform: with MARA
@@ -326,6 +347,9 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
 
     def _set_kl(self, kl: KL | None) -> None:
         self.has_kl_in_reward = has_sequence_kl(self.args, transform=self.transform, kl=kl)
+        self._adds_kl = (
+            self.transform is not None and self.has_kl_in_reward and not self.transform.contains_kl
+        )
         if kl is not None:
             self.args.use_bias_correction_kl = kl in ("reverse", "token-reverse")
 

@@ -3,15 +3,8 @@
 import math
 from typing import Any
 
-from allmodes.audit.choices import Transform
-from allmodes.integrations.transforms import (
-    IPS,
-    MARA,
-    BestOfN,
-    EntropyBonus,
-    RewardTransform,
-    Unlikeliness,
-)
+from allmodes.integrations.trl_settings import method_name
+from allmodes.methods import METHODS, Method, Plain
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile
 
 
@@ -34,7 +27,7 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
         "kl": kl if trainer.beta != 0 else None,
         "scale_rewards": scaling,
         "transform": _name_of(transform),
-        "entropy": float(transform.entropy) if isinstance(transform, EntropyBonus) else None,
+        "entropy": _setting(transform, "entropy"),
         **_threshold_of(transform),
         "group_size": trainer.num_generations,
         "max_tokens": trainer.max_completion_length,
@@ -42,36 +35,30 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _name_of(transform: RewardTransform | None) -> Transform:
-    match transform:
-        case None:
-            return "none"
-        case MARA():
-            return "mara"
-        case IPS():
-            return "ips"
-        case EntropyBonus():
-            return "entropy"
-        case Unlikeliness():
-            return "unlikeliness"
-        case BestOfN():
-            return "best-of-n"
-        case _:
-            return "other"
+def _name_of(transform: Method | None) -> str:
+    """The names of METHODS, joined where there are several; "none" for rewards as they are."""
+    name = Plain.name if transform is None else method_name(transform)
+    if name == Plain.name:
+        return "none"
+    return name if all(part in METHODS for part in name.split("+")) else "other"
 
 
-def _threshold_of(transform: RewardTransform | None) -> dict[str, float]:
-    """τ of MARA where it is a number, or a quantile; a function of the user's own is neither."""
-    if not isinstance(transform, MARA):
-        return {}
-    threshold = transform.threshold
+def _setting(transform: Method | None, name: str) -> Any:
+    """A setting of the method, or of the first of its parts that has it; None where none has."""
+    parts = getattr(transform, "methods", (transform,))
+    return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
+
+
+def _threshold_of(transform: Method | None) -> dict[str, float]:
+    """τ where it is a number, or a quantile; a function of the user's own is neither."""
+    threshold = _setting(transform, "threshold")
     if isinstance(threshold, GroupQuantile | BatchQuantile):
         return {"threshold_quantile": float(threshold.q)}
     value = threshold.value if isinstance(threshold, Constant) else threshold
-    return {} if callable(value) or not math.isfinite(value) else {"threshold": float(value)}
+    return {"threshold": float(value)} if isinstance(value, int | float) and math.isfinite(value) else {}
 
 
-def transform_of(trainer: Any) -> RewardTransform | None:
-    """The transform of a trainer of ours; TRL's have none."""
+def transform_of(trainer: Any) -> Method | None:
+    """The method of a trainer of ours; TRL's have none."""
     transform = getattr(trainer, "transform", None)
-    return transform if isinstance(transform, RewardTransform) else None
+    return transform if isinstance(transform, Method) else None

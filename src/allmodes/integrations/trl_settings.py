@@ -1,4 +1,7 @@
-"""With which of TRL's settings a transform keeps its meaning; refused before a model is loaded."""
+"""With which of TRL's settings a method keeps its meaning; refused before a model is loaded.
+
+A method is asked for what it needs, and known by nothing else.
+"""
 
 import warnings
 from typing import Any, Literal, get_args
@@ -6,17 +9,17 @@ from typing import Any, Literal, get_args
 from allmodes.checks import check_choice
 from allmodes.errors import ConfigError
 from allmodes.integrations.answers import OutcomeKey
-from allmodes.integrations.transforms import RewardTransform
+from allmodes.methods import Method
 
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
 KLS: tuple[KL, ...] = get_args(KL)
 
 
-def has_sequence_kl(config: Any, *, transform: RewardTransform | None, kl: KL | None) -> bool:
+def has_sequence_kl(config: Any, *, transform: Method | None, kl: KL | None) -> bool:
     """Whether GRPO gets the reverse KL of whole responses, in its rewards, instead of TRL's in the loss."""
-    if transform is None or not transform.needs_sequence_kl or config.beta == 0:
+    if transform is None or config.beta == 0:
         return False
-    return _kl_of(config, kl) == "reverse"
+    return transform.contains_kl or (transform.needs_sequence_kl and _kl_of(config, kl) == "reverse")
 
 
 def _kl_of(config: Any, kl: KL | None) -> KL:
@@ -26,8 +29,23 @@ def _kl_of(config: Any, kl: KL | None) -> KL:
     return "reverse" if config.use_bias_correction_kl else "forward"
 
 
+def key_of(transform: Method | None, outcome_key: OutcomeKey | None) -> OutcomeKey | None:
+    """What the method counts: the outcomes of its own key, else where it needs any those of the trainer's."""
+    if transform is None:
+        return None
+    return outcome_key if transform.key is None and transform.needs_outcomes else transform.key
+
+
+def method_name(method: Method) -> str:
+    """As in recipes, such as "mara+entropy"; the name of the class for a user's own method without one."""
+    parts = getattr(method, "methods", None)
+    if isinstance(parts, tuple):
+        return "+".join(method_name(part) for part in parts)
+    return getattr(method, "name", type(method).__name__)
+
+
 def check_settings(
-    config: Any, *, transform: RewardTransform | None, kl: KL | None, outcome_key: OutcomeKey | None
+    config: Any, *, transform: Method | None, kl: KL | None, outcome_key: OutcomeKey | None
 ) -> None:
     """What both trainers need. Raises ConfigError."""
     name = type(config).__name__
@@ -41,12 +59,14 @@ def check_settings(
             raise ConfigError(f"`kl={kl!r}` has no effect with beta=0; set {name}(beta=...) above 0")
     if transform is None:
         return
-    if not isinstance(transform, RewardTransform):
+    if not isinstance(transform, Method):
         raise ConfigError(f"`transform` must be a RewardTransform such as MARA; got {transform!r}")
+    _check_kl_is_there(config, transform)
     label = type(transform).__name__
-    if transform.needs_reference and not config.beta > 0:
+    if transform.needs_outcomes and key_of(transform, outcome_key) is None:
         raise ConfigError(
-            f"{label} needs the reference model: `beta` must be above 0; got {name}(beta={config.beta})"
+            f"{label} needs the outcome of each completion: give the trainer `outcome_key`, a function from a "
+            "text to its outcome; got None"
         )
     if config.num_generations < transform.min_group_size:
         raise ConfigError(
@@ -55,9 +75,25 @@ def check_settings(
         )
 
 
-def check_grpo_settings(config: Any, *, transform: RewardTransform | None, kl: KL | None) -> None:
-    """What GRPO does to rewards after the transform must not undo it. Raises ConfigError."""
-    in_loss = transform is None or not transform.needs_sequence_kl
+def _check_kl_is_there(config: Any, transform: Method) -> None:
+    """A KL, where the method needs its reference, holds it, or changes it."""
+    label = type(transform).__name__
+    if transform.contains_kl and transform.changes_reference:
+        raise ConfigError(
+            f"{label} must not both hold a KL in its rewards and change the reference of the trainer's; got "
+            f"{transform.describe()}"
+        )
+    needs_kl = transform.needs_reference or transform.contains_kl or transform.changes_reference
+    if needs_kl and not config.beta > 0:
+        raise ConfigError(
+            f"{label} needs the reference model: `beta` must be above 0; got "
+            f"{type(config).__name__}(beta={config.beta})"
+        )
+
+
+def check_grpo_settings(config: Any, *, transform: Method | None, kl: KL | None) -> None:
+    """What GRPO does to rewards after the method must not undo it. Raises ConfigError."""
+    in_loss = transform is None or not (transform.needs_sequence_kl or transform.contains_kl)
     if in_loss and kl in ("reverse", "token-reverse") and config.importance_sampling_level == "sequence":
         raise ConfigError(
             f"`importance_sampling_level` must be 'token' with kl={kl!r}: with 'sequence' TRL weighs the KL "
@@ -73,24 +109,36 @@ def check_grpo_settings(config: Any, *, transform: RewardTransform | None, kl: K
             f"'sum_then_normalize'; got {config.multi_objective_aggregation!r}"
         )
     _check_policy_pass(config, transform)
-    if transform.needs_sequence_kl:
+    if transform.contains_kl:
+        _check_contained_kl(config, label, kl)
+    elif transform.needs_sequence_kl:
         _check_whole_responses(config, label, kl)
-    if config.scale_rewards not in ("none", False) and not transform.survives_scaling:
-        if transform.is_advantage:
-            why, remedy = "which has its own baseline", ""
-        elif has_sequence_kl(config, transform=transform, kl=kl):
-            why = "at whose optimum all rewards of a group are equal, so that their deviation is noise"
-            remedy = ", or use RLOOTrainer, which divides by the deviation of the whole batch"
-        else:
-            why = "whose bonus it would divide, and not the KL beside it"
-            remedy = ", or use RLOOTrainer, whose KL is in the reward"
+    if transform.changes_reference and not has_sequence_kl(config, transform=transform, kl=kl):
         raise ConfigError(
-            f"`scale_rewards` must be 'none' for {label}, {why}; got {config.scale_rewards!r}. "
-            f"Set GRPOConfig(scale_rewards='none'){remedy}"
+            f"`kl` must be 'reverse' for {label}, which changes the reference of a KL in the reward; got "
+            f"{_kl_of(config, kl)!r}, whose KL is in the loss"
         )
+    _check_scaling(config, transform, kl)
 
 
-def _check_policy_pass(config: Any, transform: RewardTransform) -> None:
+def _check_scaling(config: Any, transform: Method, kl: KL | None) -> None:
+    if config.scale_rewards in ("none", False) or transform.optimum_survives_std_normalization:
+        return
+    if transform.has_own_baseline:
+        why, remedy = "which has its own baseline", ""
+    elif has_sequence_kl(config, transform=transform, kl=kl):
+        why = "at whose optimum all rewards of a group are equal, so that their deviation is noise"
+        remedy = ", or use RLOOTrainer, which divides by the deviation of the whole batch"
+    else:
+        why = "whose bonus it would divide, and not the KL beside it"
+        remedy = ", or use RLOOTrainer, whose KL is in the reward"
+    raise ConfigError(
+        f"`scale_rewards` must be 'none' for {type(transform).__name__}, {why}; got "
+        f"{config.scale_rewards!r}. Set GRPOConfig(scale_rewards='none'){remedy}"
+    )
+
+
+def _check_policy_pass(config: Any, transform: Method) -> None:
     """At β = 0 GRPO computes log π_θ of the samples only where they serve later updates, or with vLLM."""
     if not transform.needs_policy or config.beta != 0:
         return
@@ -103,6 +151,16 @@ def _check_policy_pass(config: Any, transform: RewardTransform) -> None:
         f"{type(transform).__name__} needs the policy's log-probabilities, which TRL does not compute with "
         f"beta=0: set GRPOConfig(beta=...) above 0, or use RLOOTrainer; got beta={config.beta}"
     )
+
+
+def _check_contained_kl(config: Any, label: str, kl: KL | None) -> None:
+    """The method has the reverse KL of whole responses in its rewards, and takes no other."""
+    if kl not in (None, "reverse"):
+        raise ConfigError(
+            f"`kl` must be 'reverse' for {label}, whose rewards hold the log-ratio of the whole response; "
+            f"got {kl!r}"
+        )
+    _check_equal_weights(config, label, "whose rewards hold the log-ratio of")
 
 
 def _check_whole_responses(config: Any, label: str, kl: KL | None) -> None:
@@ -121,6 +179,10 @@ def _check_whole_responses(config: Any, label: str, kl: KL | None) -> None:
             f"does not match a bonus for whole responses; {got}. kl='token-forward' is the paper's form, "
             "whose optimum is another"
         )
+    _check_equal_weights(config, label, "whose bonus is for")
+
+
+def _check_equal_weights(config: Any, label: str, why: str) -> None:
     for name, value, wanted in (
         ("importance_sampling_level", config.importance_sampling_level, "token"),
         ("top_entropy_quantile", config.top_entropy_quantile, 1.0),
@@ -128,13 +190,13 @@ def _check_whole_responses(config: Any, label: str, kl: KL | None) -> None:
     ):
         if value != wanted:
             raise ConfigError(
-                f"`{name}` must be {wanted!r} for {label}, whose bonus is for the whole response and must "
+                f"`{name}` must be {wanted!r} for {label}, {why} the whole response and must "
                 f"reach all of its tokens with the same weight; got {value!r}"
             )
 
 
-def check_rloo_settings(config: Any, *, transform: RewardTransform | None, kl: KL | None) -> None:
-    """What RLOO does to rewards after the transform must not undo it. Raises ConfigError."""
+def check_rloo_settings(config: Any, *, transform: Method | None, kl: KL | None) -> None:
+    """What RLOO does to rewards after the method must not undo it. Raises ConfigError."""
     if kl not in (None, "reverse"):
         raise ConfigError(
             f"`kl` must be 'reverse' for RLOOTrainer, whose KL is in the reward; got {kl!r}. GRPOTrainer has "
@@ -148,7 +210,7 @@ def check_rloo_settings(config: Any, *, transform: RewardTransform | None, kl: K
             f"`reward_clip_range` would clip what {label} made of the rewards: it must be None; got "
             f"{config.reward_clip_range}. Clip inside the reward function"
         )
-    if config.normalize_advantages and transform.is_advantage:
+    if config.normalize_advantages and transform.has_own_baseline:
         raise ConfigError(
             f"`normalize_advantages` must be False for {label}, which has its own baseline; got True"
         )

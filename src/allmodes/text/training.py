@@ -16,14 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
 from allmodes.errors import ConfigError, one_line
-from allmodes.integrations.transforms import (
-    IPS,
-    MARA,
-    BestOfN,
-    EntropyBonus,
-    RewardTransform,
-    Unlikeliness,
-)
+from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, RewardTransform, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
 from allmodes.metrics import summarise
