@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from allmodes.integrations import MARA, RewardTransform, TransformBatch
+from allmodes.methods import MARA, Batch, Method
 from allmodes.objectives import kl_in_rewards, leave_one_out_advantages
 
 START, BETA, STEPS, BATCH = 4, 0.1, 400, 256
@@ -31,7 +31,7 @@ class Policy(nn.Module):
         return self.next_letter(tokens[:, :-1]).gather(2, tokens[:, 1:, None]).squeeze(2).sum(1)
 
 
-def train(base: Policy, transform: RewardTransform | None) -> Tensor:
+def train(base: Policy, method: Method | None) -> Tensor:
     """Policy gradient with the KL in the rewards; returns the probability of each good word."""
     policy = copy.deepcopy(base)  # the base stays as it is: it is the reference
     adam = torch.optim.Adam(policy.parameters(), lr=5e-3)
@@ -42,9 +42,9 @@ def train(base: Policy, transform: RewardTransform | None) -> Tensor:
                 tokens = torch.cat([tokens, policy.next_letter(tokens)[:, -1].exp().multinomial(1)], 1)
             ref = base(tokens)
         logprobs, rewards = policy(tokens), (tokens.unsqueeze(1) == GOOD).all(2).float() @ REWARDS
-        if transform is not None:  # all that is new
-            batch = TransformBatch(rewards=rewards, group_ids=PROMPT, lengths=LENGTHS, ref_logprobs=ref)
-            rewards = transform(batch, beta=BETA).rewards
+        if method is not None:  # all that is new
+            batch = Batch(rewards=rewards, group_ids=PROMPT, lengths=LENGTHS, ref_logprobs=ref)
+            rewards = method(batch, beta=BETA).rewards
         advantages = leave_one_out_advantages(kl_in_rewards(rewards, logprobs, ref, beta=BETA), PROMPT)
         adam.zero_grad()
         (-advantages * logprobs).mean().backward()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from allmodes.errors import InputError
-from allmodes.integrations.answers import answer_figures, answers_of, number_answers
+from allmodes.integrations.answers import answer_figures, answers_of
 
 
 def test_figures_by_hand() -> None:
@@ -38,10 +38,6 @@ def test_only_none_is_no_answer(answers: list[Hashable]) -> None:
     assert answer_figures(answers, group_size=2) == pytest.approx(
         {"valid": 1, "distinct": 2, "entropy": math.log(2)}
     )
-
-
-def test_ids_follow_the_first_appearance() -> None:
-    assert number_answers(["b", None, "a", "b", (1,), None]) == [0, -1, 1, 0, 2, -1]
 
 
 def test_the_key_sees_the_text_of_a_string_or_of_the_last_message() -> None:

@@ -421,7 +421,7 @@ def _expected(kind: str, settings: dict[str, Any], **more: Any) -> dict[str, Any
                     (MARA(threshold=math.inf), {"transform": "mara"}),
                     (MARA(threshold=lambda rewards, group_ids=None: rewards), {"transform": "mara"}),
                     (IPS(outcome_key=str), {"transform": "ips"}),
-                    (BestOfN(), {"transform": "best-of-n"}),
+                    (BestOfN(), {"transform": "best_of_n"}),
                     (EntropyBonus(0.1), {"transform": "entropy", "entropy": 0.1}),
                     (Unlikeliness(0.25), {"transform": "unlikeliness"}),
                 ],

@@ -65,8 +65,8 @@ def check_settings(
     label = type(transform).__name__
     if transform.needs_outcomes and key_of(transform, outcome_key) is None:
         raise ConfigError(
-            f"{label} needs the outcome of each completion: give the trainer `outcome_key`, a function from a "
-            "text to its outcome; got None"
+            f"{label} needs the outcome of each completion: give the trainer `outcome_key`, a function from "
+            "the text of a completion to its outcome; got None"
         )
     if config.num_generations < transform.min_group_size:
         raise ConfigError(
