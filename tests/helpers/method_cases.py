@@ -60,13 +60,17 @@ def variants(method: type[Method]) -> dict[str, Method]:
 
 
 def cases() -> dict[str, Method]:
-    """All methods with all their choices, and two compositions."""
-    alone = [variants(method) for method in METHODS.values()]
-    return {
-        case: method
-        for found in [*alone, {n: build(n) for n in COMPOSITIONS}]
+    """All methods with all their choices, and compositions: two usual ones, and all that hand something on.
+
+    A state, or another reference for the KL, must come through a composition.
+    """
+    found = {case: made for method in METHODS.values() for case, made in variants(method).items()}
+    handed_on = {
+        f"{case}+entropy": Then(method, build("entropy"))
         for case, method in found.items()
+        if (method.has_state or method.changes_reference) and not method.has_own_baseline
     }
+    return {**found, **{name: build(name) for name in COMPOSITIONS}, **handed_on}
 
 
 def complete_batch(
