@@ -66,10 +66,12 @@ def test_rewards_keep_their_shape_and_precision(method: Method) -> None:
 
 @contract
 def test_precisions_agree(method: Method) -> None:
-    """What is gained in float64 log-probabilities must not be lost on the way to float32 rewards."""
-    batch = complete_batch(some_rewards(24))
-    narrow = replace(batch, rewards=batch.rewards.float())
-    close(new_rewards(method, narrow).double(), new_rewards(method, batch), tolerance=1e-6)
+    """Differences of the log-probabilities of long responses must not be lost on the way to float32."""
+    batch = complete_batch(some_rewards(24), empty=False)
+    long = {name: getattr(batch, name) - 20_000 for name in ("ref_logprobs", "logprobs")}
+    wide = replace(batch, **long)
+    narrow = replace(wide, rewards=batch.rewards.float())
+    close(new_rewards(method, narrow).double(), new_rewards(method, wide), tolerance=1e-6)
 
 
 @contract
