@@ -3,6 +3,7 @@
 from allmodes.audit.checks.findings import Answer, MissingError
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.words import option
+from allmodes.methods import IPS
 from allmodes.reports.formatting import plural
 from allmodes.targets import ips_target
 
@@ -18,7 +19,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
     if evidence.kind != "outcome":
         raise MissingError("the log has no column `outcome` with outcomes that repeat")
     size = evidence.group_size
-    used = evidence.config.transform == "ips"
+    used = isinstance(evidence.objective.method(), IPS)
     rewards = evidence.rewards[evidence.unit_rows]
     if float(rewards.min()) < 0:
         return Answer(
