@@ -19,8 +19,8 @@ class AuditConfig(Config):
     rewards before: "none", a method of allmodes such as "mara" or "mara+entropy", or "other". settings: of
     that method, by their names. entropy: η of an entropy bonus. threshold, threshold_quantile: τ of MARA, or
     the quantile of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the
-    log where it can be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
-    default, else suggested.
+    log where it can be. max_tokens: the limit of a response. good: the reward from which on a sample is good;
+    MARA's τ by default, else suggested.
     """
 
     trainer: Trainer | None = None

@@ -321,7 +321,7 @@ LACKS = [
     ([{"response": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "no column `outcome`"),
     ([{"outcome": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "rarely repeat"),
     (ONE_TWO, {"beta": 0.1, "transform": "other"}, "'other' is not known"),
-    (ONE_TWO, {"beta": 0.1, "transform": "best-of-n"}, "'best_of_n' is not known"),
+    (ONE_TWO, {"beta": 0.1, "transform": "best-of-n"}, "best of N is not known"),
     (ONE_TWO, {"beta": 0.1, "kl": "k3-in-reward"}, "gradient of neither KL"),
 ]  # fmt: skip
 
