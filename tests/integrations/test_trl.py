@@ -490,11 +490,12 @@ def _check_mara(kind: str, trainer: Any, batch: dict[str, Any], reference: Any) 
 
 
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
-def test_two_processes_find_the_anchors_and_the_loss_of_one(
+def test_two_processes_find_the_anchors_the_counts_the_memory_and_the_loss_of_one(
     name: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     script = Path(__file__).parent / "two_processes.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join([str(script.parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     found = []
     for command in ([sys.executable], launch):
@@ -510,17 +511,24 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
         assert run.returncode == 0, run.stderr[-3000:]
         lines = (output.with_suffix("") / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         assert (output.with_suffix("") / "audit.json").exists()
-        found.append({**json.loads(output.read_text()), "samples": [json.loads(line) for line in lines]})
-    one, two = found
-    assert [row["step"] for row in one["samples"]] == [0] * 12 + [1] * 12 + [2] * 12
-    assert "policy_logprob" in one["samples"][0]
-    for left, right in zip(one["samples"], two["samples"], strict=True):
+        found.append((json.loads(output.read_text()), [json.loads(line) for line in lines]))
+    (one, samples), (two, others) = found
+    assert [row["step"] for row in samples] == [0] * 12 + [1] * 12 + [2] * 12
+    assert "policy_logprob" in samples[0]
+    for left, right in zip(samples, others, strict=True):
         for key in {"ref_logprob", "policy_logprob"} & set(left):
             assert left.pop(key) == pytest.approx(right.pop(key), abs=1e-4)
         assert left == right
+    assert 0 < one["mara"]["log"][0]["transform/augmented"] < 1
+    assert one["ips"]["log"][0]["transform/distinct_outcomes"] < 4
+    assert 0 < one["mara"]["log"][0]["answers/valid"] < 1 < one["mara"]["log"][0]["answers/distinct"]
+    assert one.keys() == two.keys() >= {"mara", "ips"}
+    for method, results in one.items():
+        _check_the_same(results, two[method])
+
+
+def _check_the_same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert torch.tensor(one["advantages"]).shape == (3, 12)
-    assert 0 < one["log"][0]["transform/augmented"] < 1
-    assert 0 < one["log"][0]["answers/valid"] < 1 < one["log"][0]["answers/distinct"]
     torch.testing.assert_close(
         torch.tensor(one["advantages"]), torch.tensor(two["advantages"]), atol=2e-5, rtol=1e-4
     )
@@ -529,6 +537,8 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
     torch.testing.assert_close(
         torch.tensor(one["parameters"]), torch.tensor(two["parameters"]), atol=1e-5, rtol=1e-4
     )
+    assert two["states"] == one["states"] * 2  # of each process, and nothing for a method without one
+    assert None not in one["states"]
 
 
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
