@@ -334,6 +334,16 @@ def test_a_state_is_plain_data_that_a_checkpoint_holds(method: Method) -> None:
     assert json.dumps(state_to_json(state)) != json.dumps(state_to_json(first.state)), "it must remember"
 
 
+@contract
+def test_what_is_remembered_has_a_say(method: Method) -> None:
+    """A batch of good samples alone means another thing after one with others, a composition's parts too."""
+    if method.has_state:
+        first = method(complete_batch(some_rewards(24)), beta=BETA)
+        second = complete_batch([1.0] * 24, seed=1)
+        alone, after = new_rewards(method, second), new_rewards(method, second, state=first.state)
+        assert not torch.allclose(alone, after, equal_nan=True)
+
+
 # --- One module and one line. ---
 
 
