@@ -129,7 +129,12 @@ def test_a_method_that_lacks_outcomes_a_kl_or_samples_is_refused_in_one_line(
     assert without_key is None or "give the trainer `outcome_key`" in without_key
     needs_kl = case.needs_reference or case.contains_kl or case.changes_reference
     assert (refusal(beta=0.0) is not None) == needs_kl
-    assert (refusal(num_generations=2) is not None) == (case.min_group_size > 2)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", UserWarning)
+        assert (refusal(num_generations=2) is not None) == (case.min_group_size > 2)
+    said, wanted = [str(one.message) for one in seen], case.group_warning(2)
+    assert len(said) == (wanted is not None and case.min_group_size <= 2)
+    assert all(text.startswith(f"{wanted}; got ") and "num_generations=2" in text for text in said)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -802,6 +802,16 @@ def test_rewards_and_groups_that_scaling_cannot_have() -> None:
         assert not unused.remedy
 
 
+@pytest.mark.parametrize("name", ["ips", "darling", "batch_exploration", "batch_exploration+entropy"])
+def test_groups_of_two_that_restore_no_diversity(name: str) -> None:
+    found = extinct_outcomes(evidence(ONE_TWO, transform=name, group_size=2))
+    assert found.state == "issue"
+    assert "keeps no diversity in groups of 2" in found.summary
+    assert "Raise" in found.remedy
+    if name != "ips":
+        assert extinct_outcomes(evidence(ONE_TWO, transform=name, group_size=8)).state == "not applicable"
+
+
 def test_scaling_of_nothing_or_of_responses() -> None:
     rows = drawn({"a": 5, "b": 5}, {"a": 0.0, "b": 0.0})
     assert extinct_outcomes(evidence(rows, group_size=8, good=1.0)).state == "not applicable"
