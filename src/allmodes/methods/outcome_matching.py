@@ -186,7 +186,7 @@ class OutcomeMatching(Method):
         counts = torch.where(is_good, known["counts"], 0) + drawn
         totals = rows.per_prompt(counts)
         shares = self._smoothed(counts, totals[rows.row_prompt], log_target)
-        multipliers = torch.where(is_good, known["multipliers"], 0)
+        multipliers = torch.where(is_good & (self.dual_rate > 0), known["multipliers"], 0)
         mean_bonus = rows.per_prompt(shares * (self._pull(log_target, shares) + multipliers))
         shift = (-mean_bonus - self.max_penalty).clamp(min=0)
         without = self._smoothed(counts[index] - 1, totals[prompt] - 1, log_target[index])
