@@ -30,17 +30,17 @@ from allmodes.paper.didactic import (
 )
 from allmodes.paper.mara_fig2 import BETAS, METHODS
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import Method
 from allmodes.worlds.sweep import Setting, train
+from allmodes.worlds.training import Training
 
 SEEDS, LEAST = 8, 50.0
 FARTHEST = 4.0  # standard errors of a difference; eight of them stay within but once in 2000 runs
 TRIED = ((METHODS[0], 0.1), (METHODS[0], 0.3), (METHODS[1], 0.3), (METHODS[1], 1.0))
 
-Loop = Callable[[Tensor, Tensor, Method, float, int], Tensor]
+Loop = Callable[[Tensor, Tensor, Training, float, int], Tensor]
 
 
-def lean_loop(reference: Tensor, rewards: Tensor, method: Method, beta: float, seed: int) -> Tensor:
+def lean_loop(reference: Tensor, rewards: Tensor, method: Training, beta: float, seed: int) -> Tensor:
     """One setting in as few operations as we can; final probabilities."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.zeros(len(rewards), requires_grad=True)
@@ -62,7 +62,7 @@ def lean_loop(reference: Tensor, rewards: Tensor, method: Method, beta: float, s
     return torch.softmax(logits.detach().double(), 0)
 
 
-def textbook_loop(reference: Tensor, rewards: Tensor, method: Method, beta: float, seed: int) -> Tensor:
+def textbook_loop(reference: Tensor, rewards: Tensor, method: Training, beta: float, seed: int) -> Tensor:
     """One setting with torch.distributions, as PyTorch's documentation writes REINFORCE."""
     torch.manual_seed(seed)
     logits = torch.zeros(len(rewards), requires_grad=True)
@@ -84,10 +84,10 @@ def textbook_loop(reference: Tensor, rewards: Tensor, method: Method, beta: floa
     return torch.softmax(logits.detach().double(), 0)
 
 
-def own_step(reference: Tensor, rewards: Tensor, method: Method, beta: float, seed: int) -> Tensor:
+def own_step(reference: Tensor, rewards: Tensor, method: Training, beta: float, seed: int) -> Tensor:
     """One setting through the library's own training."""
     world = Categorical(reference.double().log_softmax(0), rewards.double())
-    settings = [Setting(method=method, beta=beta)]
+    settings = [Setting(training=method, beta=beta)]
     sweep = train(world, settings, steps=STEPS, batch_size=BATCH_SIZE, learning_rate=LEARNING_RATE, seed=seed)
     return sweep.logprobs[0].exp()
 
@@ -103,7 +103,7 @@ def seconds_a_setting(loop: Loop, reference: Tensor, rewards: Tensor) -> float:
 def main() -> None:
     """Print the ratios, and the trained masses side by side."""
     world = Categorical(half_reference(), plateaus(0.75, 1.0))
-    settings = [Setting(method=m, beta=b, seed=s) for m in METHODS for b in BETAS for s in range(SEEDS)]
+    settings = [Setting(training=m, beta=b, seed=s) for m in METHODS for b in BETAS for s in range(SEEDS)]
 
     def run(steps: int) -> Tensor:
         return train(
@@ -126,7 +126,9 @@ def main() -> None:
     )
     for method, beta in TRIED:
         alone = torch.stack([lean_loop(reference, rewards, method, beta, seed) for seed in range(SEEDS)])
-        rows = [i for i, setting in enumerate(settings) if setting.method == method and setting.beta == beta]
+        rows = [
+            i for i, setting in enumerate(settings) if setting.training == method and setting.beta == beta
+        ]
         for side, part in (("left", LEFT), ("right", RIGHT)):
             ours, theirs = mass(swept[rows], part), mass(alone, part)
             error = ((ours.var() + theirs.var()) / SEEDS).sqrt()

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+from allmodes.methods import IPS, MARA, METHODS, Method, Tempered
 from allmodes.objectives import policy_gradient_loss
 from allmodes.targets import effective_modes
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.grid import GridWorld, hyper_grid, two_paths
-from allmodes.worlds.methods import (
+from allmodes.worlds.optimum import exact_optimum
+from allmodes.worlds.training import (
     ENTROPY,
     FLOWRL,
     FORWARD_KL,
@@ -31,26 +33,31 @@ from allmodes.worlds.methods import (
     LEAVE_ONE_OUT,
     REVERSE_KL,
     TRAJECTORY_BALANCE,
-    Ips,
-    Mara,
-    Method,
-    Samples,
+    Training,
+    training_of,
 )
-from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.world import World
+from method_cases import COMPOSITIONS, build
+from world_steps import Samples, loss_terms
 
 Cell = tuple[int, ...]
 SIDE = 3
 BETA = 0.4
 THRESHOLD = 0.5
-KL_FIRST = Method(name="IPS, KL first", kl="none", transform=Ips(frequencies="exact", kl_first=True))
+KL_FIRST = Training(name="IPS, KL first", kl="none", method=IPS(kl_first=True), frequencies="exact")
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
-def optimum(world: World, method: Method, *, beta: float = BETA) -> Tensor:
+def mara_of(flattening: float, algorithm: Literal[1, 2] = 1) -> Method:
+    if flattening == 1:
+        return MARA(threshold=THRESHOLD, algorithm=algorithm)
+    return Tempered(threshold=THRESHOLD, flattening=flattening)
+
+
+def optimum(world: World, method: Training, *, beta: float = BETA) -> Tensor:
     found = exact_optimum(world, method, beta=beta)
     assert found is not None
     assert found.dtype == torch.float64
@@ -181,7 +188,7 @@ def forward_kl(walks: Walks, logprobs: Tensor) -> Tensor:
     return (walks.reference.exp() * (walks.reference - logprobs)).sum()
 
 
-ON_GRIDS: dict[str, tuple[Method, GridObjective]] = {
+ON_GRIDS: dict[str, tuple[Training, GridObjective]] = {
     "reverse KL": (REVERSE_KL, lambda w, p: expected_return(w, p) - BETA * reverse_kl(w, p)),
     "trajectory balance": (
         TRAJECTORY_BALANCE,
@@ -284,8 +291,7 @@ def augmented(beta: float, flattening: float) -> Tensor:
 def test_mara_maximises_the_return_of_its_rewards_under_a_reverse_kl(
     algorithm: int, flattening: float, beta: float
 ) -> None:
-    mara = Mara(threshold=THRESHOLD, flattening=flattening, algorithm=1 if algorithm == 1 else 2)
-    method = Method(name="MARA", transform=mara)
+    method = Training(name="MARA", method=mara_of(flattening, algorithm=1 if algorithm == 1 else 2))
     rewards = augmented(beta, flattening)
 
     def objective(logits: Tensor) -> Tensor:
@@ -298,8 +304,7 @@ def test_mara_maximises_the_return_of_its_rewards_under_a_reverse_kl(
 
 def test_tempered_mara_goes_from_plain_to_uniform_above_the_threshold() -> None:
     def at(flattening: float) -> Tensor:
-        mara = Mara(threshold=THRESHOLD, flattening=flattening)
-        return optimum(categorical(), Method(name="MARA", transform=mara), beta=0.15)
+        return optimum(categorical(), Training(name="MARA", method=mara_of(flattening)), beta=0.15)
 
     close(at(0.0), optimum(categorical(), REVERSE_KL, beta=0.15))
     good = RATINGS >= THRESHOLD
@@ -312,7 +317,7 @@ def test_tempered_mara_goes_from_plain_to_uniform_above_the_threshold() -> None:
 
 @pytest.mark.parametrize("beta", [0.15, 0.6])
 def test_mara_under_a_forward_kl_maximises_the_return_of_its_rewards(beta: float) -> None:
-    method = Method(name="MARA", kl="forward", transform=Mara(threshold=THRESHOLD))
+    method = Training(name="MARA", kl="forward", method=MARA(threshold=THRESHOLD))
     rewards = augmented(beta, 1.0)
 
     def objective(logits: Tensor) -> Tensor:
@@ -335,14 +340,14 @@ def test_mara_in_a_grid_is_refused() -> None:
     for kl in ("reverse", "forward"):
         with pytest.raises(InputError, match="one trajectory an outcome"):
             exact_optimum(
-                small_grid(), Method(name="MARA", kl=kl, transform=Mara(threshold=THRESHOLD)), beta=BETA
+                small_grid(), Training(name="MARA", kl=kl, method=MARA(threshold=THRESHOLD)), beta=BETA
             )
 
 
 # The expected update
 
 
-def update_on(method: Method, logprobs: Tensor, outcomes: Tensor, weights: Tensor) -> Tensor:
+def update_on(method: Training, logprobs: Tensor, outcomes: Tensor, weights: Tensor) -> Tensor:
     """Gradient of the weighted sum of the losses of all samples of batches (M, B), weights alike, (K,)."""
     flat = outcomes.flatten()
     logits = logprobs.detach().clone().requires_grad_()
@@ -357,14 +362,14 @@ def update_on(method: Method, logprobs: Tensor, outcomes: Tensor, weights: Tenso
         beta=torch.full(flat.shape, BETA, dtype=torch.float64),
         probabilities=of_samples.detach().exp(),
     )
-    advantages, extra = method.signal(samples, torch.zeros_like(of_samples))
+    advantages, extra = loss_terms(method, samples, torch.zeros_like(of_samples))
     losses = policy_gradient_loss(
         of_samples, of_samples.detach(), advantages, clip_low=0.2, clip_high=0.2
     ) + (0 if extra is None else extra)
     return torch.autograd.grad((losses * weights.flatten()).sum(), logits)[0]
 
 
-def expected_update(method: Method, logprobs: Tensor) -> Tensor:
+def expected_update(method: Training, logprobs: Tensor) -> Tensor:
     """Over all batches that are one group, each with its probability."""
     size = 3 if method.group_size is None else method.group_size
     outcomes = torch.tensor(list(itertools.product(range(len(logprobs)), repeat=size)))
@@ -372,7 +377,7 @@ def expected_update(method: Method, logprobs: Tensor) -> Tensor:
     return update_on(method, logprobs, outcomes, weights.expand(outcomes.shape))
 
 
-def population_update(method: Method, logprobs: Tensor) -> Tensor:
+def population_update(method: Training, logprobs: Tensor) -> Tensor:
     """Over one group of all outcomes, each with its probability, so that MARA's anchor is the best there is.
 
     Only for methods without a baseline: that would have to be weighted, too.
@@ -382,21 +387,21 @@ def population_update(method: Method, logprobs: Tensor) -> Tensor:
 
 
 def rests_or_is_unknown(
-    options: dict[str, object], update: Callable[[Method, Tensor], Tensor] = expected_update
+    options: dict[str, object], update: Callable[[Training, Tensor], Tensor] = expected_update
 ) -> bool:
     """Whether an optimum that is told is one; a method that is refused, or has none to tell, tells no lie."""
     try:
-        method = Method(name="", **options)  # type: ignore[arg-type]
+        method = Training(name="", **options)  # type: ignore[arg-type]
         found = exact_optimum(categorical(), method, beta=BETA)
     except InputError:
         return True
     if found is None:
         return True
-    return float(update(method, found).abs().max()) < 1e-9
+    rest = found.clamp(min=-80).log_softmax(0)  # what is extinct is nearly so
+    return float(update(method, rest).abs().max()) < 1e-9
 
 
-EXACT = Ips(frequencies="exact")
-KNOWN: dict[str, Method] = {
+KNOWN: dict[str, Training] = {
     "reverse KL": REVERSE_KL,
     "reverse KL in the loss": replace(REVERSE_KL, kl_in="loss"),
     "reverse KL, mean": replace(REVERSE_KL, advantages="mean"),
@@ -412,7 +417,7 @@ KNOWN: dict[str, Method] = {
     "IPS, forward KL": replace(IPS_EXACT, kl="forward"),
     "IPS, entropy": replace(IPS_EXACT, kl="entropy"),
     "IPS, KL first": KL_FIRST,
-    "IPS under trajectory balance": replace(TRAJECTORY_BALANCE, transform=EXACT),
+    "IPS under trajectory balance": replace(TRAJECTORY_BALANCE, method=IPS(), frequencies="exact"),
 }
 
 
@@ -433,8 +438,8 @@ def test_at_the_optimum_the_expected_update_vanishes(name: str) -> None:
 def test_at_the_optimum_of_mara_the_update_of_the_population_vanishes(
     kl_in: str, loss: str, flattening: float
 ) -> None:
-    transform = Mara(threshold=THRESHOLD, flattening=flattening)
-    method = Method(name="MARA", kl_in=kl_in, loss=loss, transform=transform, advantages="none")
+    flattened = mara_of(flattening)
+    method = Training(name="MARA", kl_in=kl_in, loss=loss, method=flattened, advantages="none")
     found = optimum(categorical(), method)
     close(population_update(method, found), torch.zeros(4, dtype=torch.float64), 1e-9)
     away = (found + torch.tensor([0.2, 0.0, -0.1, 0.0])).log_softmax(0)
@@ -459,8 +464,8 @@ def test_in_small_groups_an_anchor_and_a_baseline_are_biased_together(
     It undoes most of the bias of the group's anchor, and gives one to the leave-one-out anchor, which alone
     has next to none: only where there is no other good sample.
     """
-    transform = Mara(threshold=THRESHOLD, anchor=anchor)
-    method = Method(name="MARA", advantages=advantages, transform=transform, group_size=4)
+    mara = MARA(threshold=THRESHOLD, anchor=anchor)
+    method = Training(name="MARA", advantages=advantages, method=mara, group_size=4)
     logprobs = optimum(categorical(), method)
     for _ in range(100):
         update = expected_update(method, logprobs)
@@ -498,22 +503,22 @@ def test_groups_of_ips_lose_the_worst_outcome_when_they_are_small() -> None:
 
 # Where nothing is known
 
-UNKNOWN: dict[str, Method] = {
+UNKNOWN: dict[str, Training] = {
     "leave-one-out": LEAVE_ONE_OUT,
     "leave-one-out, mean": replace(LEAVE_ONE_OUT, advantages="mean"),
     "GRPO": GRPO,
     "GRPO, entropy": GRPO_ENTROPY,
     "reverse KL, standardised": replace(REVERSE_KL, advantages="group_std"),
-    "MARA, standardised": Method(name="", advantages="group_std", transform=Mara(threshold=THRESHOLD)),
+    "MARA, standardised": Training(name="", advantages="group_std", method=MARA(threshold=THRESHOLD)),
     "FlowRL": FLOWRL,
     "IPS-GRPO": IPS_GRPO_ENTROPY,
     "IPS of groups of unknown size": IPS_GROUP,
     "IPS of groups, reverse KL": replace(IPS_GROUP, kl="reverse", group_size=4),
     "IPS of groups, forward KL": replace(IPS_GROUP, kl="forward", group_size=4),
     "IPS of groups, entropy": replace(IPS_GROUP, kl="entropy", group_size=4),
-    "IPS of groups, KL first": Method(name="", kl="none", transform=Ips(kl_first=True), group_size=4),
-    "IPS with a lower bound": replace(IPS_EXACT, transform=Ips(frequencies="exact", min_probability=0.1)),
-    "IPS of groups with a lower bound": replace(IPS_GROUP, transform=Ips(min_probability=0.5), group_size=4),
+    "IPS of groups, KL first": Training(name="", kl="none", method=IPS(kl_first=True), group_size=4),
+    "IPS with a lower bound": replace(IPS_EXACT, method=IPS(min_probability=0.1), frequencies="exact"),
+    "IPS of groups with a lower bound": replace(IPS_GROUP, method=IPS(min_probability=0.5), group_size=4),
     "IPS of groups of one, which is plain": replace(IPS_GROUP, group_size=1),
     "IPS of groups of two, which with a baseline is plain": replace(
         IPS_GROUP, group_size=2, advantages="leave_one_out"
@@ -532,18 +537,18 @@ def test_on_a_grid_it_is_none_as_well(name: str) -> None:
 
 
 Loss = Literal["policy_gradient", "trajectory_balance"]
-TRANSFORMS: dict[str, Ips | None] = {
-    "no transform": None,
-    "IPS": EXACT,
-    "IPS, KL first": Ips(frequencies="exact", kl_first=True),
-    "IPS of groups, KL first": Ips(kl_first=True),
+COUNTED: dict[str, dict[str, object]] = {
+    "plain": {},
+    "IPS": {"method": IPS(), "frequencies": "exact"},
+    "IPS, KL first": {"method": IPS(kl_first=True), "frequencies": "exact"},
+    "IPS of groups, KL first": {"method": IPS(kl_first=True)},
 }
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("counted", COUNTED)
 @pytest.mark.parametrize("loss", ["policy_gradient", "trajectory_balance"])
 def test_no_combination_of_options_is_told_an_optimum_where_it_does_not_rest(
-    loss: Loss, transform: str
+    loss: Loss, counted: str
 ) -> None:
     combinations = itertools.product(
         ("none", "reverse", "forward", "entropy"), ("rewards", "loss"), ("none", "mean", "leave_one_out")
@@ -557,7 +562,7 @@ def test_no_combination_of_options_is_told_an_optimum_where_it_does_not_rest(
                 "kl_in": kl_in,
                 "advantages": advantages,
                 "loss": loss,
-                "transform": TRANSFORMS[transform],
+                **COUNTED[counted],
                 "group_size": 3,
             }
         )
@@ -580,9 +585,41 @@ def test_no_combination_of_options_with_mara_is_told_an_optimum_where_it_does_no
                 "kl_in": kl_in,
                 "advantages": "none",
                 "loss": loss,
-                "transform": Mara(threshold=THRESHOLD, flattening=flattening),
+                "method": mara_of(flattening),
             },
             population_update,
         )
     ]
     assert wrong == []
+
+
+COUNTERS = [name for name in (*METHODS, *COMPOSITIONS) if not build(name).needs_reference]
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_no_method_is_told_an_optimum_where_groups_of_it_do_not_rest(name: str) -> None:
+    """Methods with an anchor are left out: their optimum is that of large groups."""
+    combinations = itertools.product(
+        ("none", "reverse", "forward"), ("rewards", "loss"), ("none", "mean", "leave_one_out")
+    )
+    wrong = [
+        f"kl={kl}, kl_in={kl_in}, advantages={advantages}"
+        for kl, kl_in, advantages in combinations
+        if not rests_or_is_unknown(
+            {"kl": kl, "kl_in": kl_in, "advantages": advantages, "method": build(name), "group_size": 3}
+        )
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_on_a_grid_a_method_that_looks_at_single_walks_has_no_optimum(name: str) -> None:
+    method = build(name)
+    training = training_of(method, group_size=max(4, method.min_group_size))
+    looks = (method.needs_reference or method.needs_policy) and not method.needs_outcomes
+    if looks and exact_optimum(categorical(), training, beta=BETA) is not None:
+        with pytest.raises(InputError, match="one trajectory an outcome"):
+            exact_optimum(small_grid(), training, beta=BETA)
+    else:
+        found = exact_optimum(small_grid(), training, beta=BETA)
+        assert found is None or abs(float(found.logsumexp(0))) < 1e-9

@@ -6,17 +6,22 @@ method is trained a second time by a plain loop that is written here, one settin
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from allmodes.errors import InputError
+from allmodes.methods import IPS, MARA, Batch, Method, Result, State, Tempered, Then
+from allmodes.objectives import BatchQuantile, GroupQuantile
 from allmodes.targets import total_variation
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.grid import hyper_grid, two_paths
-from allmodes.worlds.methods import (
+from allmodes.worlds.optimum import exact_optimum
+from allmodes.worlds.sweep import Setting, Sweep, replicas, train
+from allmodes.worlds.training import (
     ENTROPY,
     FLOWRL,
     FORWARD_KL,
@@ -28,12 +33,9 @@ from allmodes.worlds.methods import (
     LEAVE_ONE_OUT,
     REVERSE_KL,
     TRAJECTORY_BALANCE,
-    Ips,
-    Mara,
-    Method,
+    Training,
+    training_of,
 )
-from allmodes.worlds.optimum import exact_optimum
-from allmodes.worlds.sweep import Setting, Sweep, replicas, train
 from allmodes.worlds.world import Rollout
 
 REFERENCE = torch.tensor([0.4, 0.3, 0.1, 0.2], dtype=torch.float64).log()
@@ -58,6 +60,7 @@ def double() -> Iterator[None]:
 class Scripted:
     """Four outcomes. Step t cuts the cumulative distribution of each policy at heights that all share."""
 
+    samples_per_prompt = None
     rewards = REWARDS
     ref_outcome_logprobs = REFERENCE
     log_path_shares = torch.full((4,), -math.log(4), dtype=torch.float64)
@@ -82,6 +85,7 @@ class Scripted:
         self.step += 1
         return Rollout(
             outcomes=outcomes,
+            rewards=REWARDS.to(logits.dtype)[outcomes],
             logprobs=logits.log_softmax(-1).gather(-1, outcomes),
             ref_logprobs=REFERENCE.to(logits.dtype)[outcomes],
             lengths=LENGTHS[outcomes],
@@ -179,32 +183,32 @@ def plain_mara(y: Tensor, logprobs: Tensor, log_z: Tensor, beta: float) -> Tenso
     return likelihood(gains - others_mean(gains), logprobs[y])
 
 
-MARA = Method(name="MARA", transform=Mara(threshold=THRESHOLD))
-MARA_2 = replace(MARA, transform=Mara(threshold=THRESHOLD, algorithm=2))
+WITH_MARA = Training(name="MARA", method=MARA(threshold=THRESHOLD))
+MARA_2 = replace(WITH_MARA, method=MARA(threshold=THRESHOLD, algorithm=2))
 
 # Out of order, with methods that come twice, so that a sweep has to sort them and to put them back.
 PLAIN: list[tuple[Setting, Loss]] = [
-    (Setting(method=TRAJECTORY_BALANCE, beta=0.5), plain_trajectory_balance),
-    (Setting(method=REVERSE_KL, beta=0.3), plain_reverse),
-    (Setting(method=MARA, beta=0.7), plain_mara),
-    (Setting(method=IPS_EXACT, beta=0.0), plain_ips_exact),
-    (Setting(method=GRPO, beta=0.2), plain_grpo),
-    (Setting(method=TRAJECTORY_BALANCE, beta=1.5), plain_trajectory_balance),
-    (Setting(method=FLOWRL, beta=1 / 15), plain_flowrl),
-    (Setting(method=replace(IPS_GROUP, group_size=4), beta=0.0), plain_ips_group),
-    (Setting(method=ENTROPY, beta=0.2), plain_entropy),
-    (Setting(method=IPS_GROUP, beta=0.0), plain_ips_group),
-    (Setting(method=REVERSE_KL, beta=2.0), plain_reverse),
-    (Setting(method=replace(MARA, group_size=2), beta=0.4), plain_mara),
-    (Setting(method=IPS_GRPO_ENTROPY, beta=0.1), plain_ips_grpo),
-    (Setting(method=LEAVE_ONE_OUT, beta=0.0), plain_leave_one_out),
-    (Setting(method=FORWARD_KL, beta=0.4), plain_forward),
-    (Setting(method=MARA_2, beta=0.7), plain_mara),
-    (Setting(method=GRPO_ENTROPY, beta=0.3), plain_grpo_entropy),
-    (Setting(method=replace(GRPO, group_size=4), beta=0.2), plain_grpo),
-    (Setting(method=replace(REVERSE_KL, kl_in="loss"), beta=0.6), plain_reverse_in_loss),
-    (Setting(method=replace(TRAJECTORY_BALANCE, group_size=2), beta=0.8), plain_trajectory_balance),
-    (Setting(method=replace(FLOWRL, group_size=4), beta=0.3), plain_flowrl),
+    (Setting(training=TRAJECTORY_BALANCE, beta=0.5), plain_trajectory_balance),
+    (Setting(training=REVERSE_KL, beta=0.3), plain_reverse),
+    (Setting(training=WITH_MARA, beta=0.7), plain_mara),
+    (Setting(training=IPS_EXACT, beta=0.0), plain_ips_exact),
+    (Setting(training=GRPO, beta=0.2), plain_grpo),
+    (Setting(training=TRAJECTORY_BALANCE, beta=1.5), plain_trajectory_balance),
+    (Setting(training=FLOWRL, beta=1 / 15), plain_flowrl),
+    (Setting(training=replace(IPS_GROUP, group_size=4), beta=0.0), plain_ips_group),
+    (Setting(training=ENTROPY, beta=0.2), plain_entropy),
+    (Setting(training=IPS_GROUP, beta=0.0), plain_ips_group),
+    (Setting(training=REVERSE_KL, beta=2.0), plain_reverse),
+    (Setting(training=replace(WITH_MARA, group_size=2), beta=0.4), plain_mara),
+    (Setting(training=IPS_GRPO_ENTROPY, beta=0.1), plain_ips_grpo),
+    (Setting(training=LEAVE_ONE_OUT, beta=0.0), plain_leave_one_out),
+    (Setting(training=FORWARD_KL, beta=0.4), plain_forward),
+    (Setting(training=MARA_2, beta=0.7), plain_mara),
+    (Setting(training=GRPO_ENTROPY, beta=0.3), plain_grpo_entropy),
+    (Setting(training=replace(GRPO, group_size=4), beta=0.2), plain_grpo),
+    (Setting(training=replace(REVERSE_KL, kl_in="loss"), beta=0.6), plain_reverse_in_loss),
+    (Setting(training=replace(TRAJECTORY_BALANCE, group_size=2), beta=0.8), plain_trajectory_balance),
+    (Setting(training=replace(FLOWRL, group_size=4), beta=0.3), plain_flowrl),
 ]
 
 
@@ -216,7 +220,7 @@ def plain_loop(
     logits = world.initial_logits(1)[0].requires_grad_()
     log_z = torch.zeros((), requires_grad=True)
     optimize = optimizer([logits, log_z], RATE)
-    size = BATCH if setting.method.group_size is None else setting.method.group_size
+    size = BATCH if setting.training.group_size is None else setting.training.group_size
     path = [logits.detach().log_softmax(0)]
     for step in range(STEPS):
         logprobs = logits.log_softmax(0)
@@ -280,6 +284,72 @@ def test_a_setting_does_not_depend_on_the_company_it_keeps() -> None:
         close(fewer.logits, together.logits[chosen], 1e-10)
 
 
+@final
+@dataclass(frozen=True)
+class Rising(Method):
+    """Multiplies rewards by what the prompt has earned so far: a memory that shows whose samples it holds."""
+
+    name: ClassVar[str] = "rising"
+    label: ClassVar[str] = "rising"
+    color: ClassVar[str] = "#123456"
+    law: ClassVar[str] = "none"
+    source: ClassVar[str] = "a test"
+
+    @property
+    def has_state(self) -> bool:
+        return True
+
+    @property
+    def needs_prompts(self) -> bool:
+        return True
+
+    def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
+        assert batch.prompt_ids is not None
+        earned: dict[int, float] = {} if state is None else dict(state["earned"])
+        prompts = batch.prompt_ids.tolist()
+        factor = batch.rewards.new_tensor([1 + earned.get(prompt, 0.0) for prompt in prompts])
+        for reward, prompt in zip(batch.rewards.tolist(), prompts, strict=True):
+            earned[prompt] = earned.get(prompt, 0.0) + reward
+        return Result(rewards=batch.rewards * factor, metrics={}, state={"earned": earned})
+
+
+STATEFUL = {
+    "a memory of each prompt": Rising(),
+    "quantile of each prompt": MARA(threshold=GroupQuantile(0.6)),
+    "quantile of the batch": MARA(threshold=BatchQuantile(0.6)),
+    "quantile of the batch, then a memory": Then(MARA(threshold=BatchQuantile(0.6)), Rising()),
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_method_remembers_each_setting_by_itself(name: str) -> None:
+    """The two seeds have the same β and draw alike: only what the method holds of others could part them."""
+    training = training_of(STATEFUL[name])
+    assert training.method.has_state
+    settings = [Setting(training=training, beta=beta, seed=seed) for beta in (0.2, 0.9) for seed in (0, 1)]
+    together = sweep_of([*settings, Setting(training=REVERSE_KL, beta=0.3)])
+    for index, setting in enumerate(settings):
+        close(together.history[:, index], sweep_of([setting]).history[:, 0], 1e-10)
+    assert float((together.history[-1, 0] - together.history[-1, 2]).abs().max()) > 1e-3
+
+
+@pytest.mark.usefixtures("double")
+def test_what_a_method_remembers_is_handed_to_the_next_step() -> None:
+    """Against the plain loop, whose loss keeps the memory in a list of its own."""
+    earned = [0.0]
+
+    def plain_rising(y: Tensor, logprobs: Tensor, log_z: Tensor, beta: float) -> Tensor:
+        gains = REWARDS[y] * (1 + earned[0]) - beta * (logprobs[y] - REFERENCE[y]).detach()
+        earned[0] += float(REWARDS[y].sum())
+        return likelihood(gains - others_mean(gains), logprobs[y])
+
+    setting = Setting(training=training_of(Rising()), beta=0.7)
+    alone = plain_loop(setting, plain_rising, plain_adam)
+    close(sweep_of([setting, setting]).history[:, 1], alone, 1e-9)
+    assert float((alone - sweep_of([replace(setting, training=REVERSE_KL)]).history[:, 0]).abs().max()) > 0.1
+
+
 # What is recorded
 
 
@@ -295,7 +365,7 @@ def test_a_setting_does_not_depend_on_the_company_it_keeps() -> None:
     ],
 )
 def test_history_is_taken_evenly_from_the_start_to_the_end(steps: int, record: int, marks: list[int]) -> None:
-    settings = [Setting(method=REVERSE_KL, beta=0.3), Setting(method=ENTROPY, beta=0.3)]
+    settings = [Setting(training=REVERSE_KL, beta=0.3), Setting(training=ENTROPY, beta=0.3)]
 
     def sweep(record: int) -> Sweep:
         return train(
@@ -314,7 +384,7 @@ def test_history_is_taken_evenly_from_the_start_to_the_end(steps: int, record: i
 
 
 def test_history_is_in_float64_and_the_policies_in_the_default_precision() -> None:
-    sweep = sweep_of([Setting(method=REVERSE_KL, beta=0.3), Setting(method=IPS_EXACT, beta=0.0)])
+    sweep = sweep_of([Setting(training=REVERSE_KL, beta=0.3), Setting(training=IPS_EXACT, beta=0.0)])
     assert sweep.logits.dtype == torch.float32
     assert not sweep.logits.requires_grad
     assert sweep.history.dtype == torch.float64
@@ -326,7 +396,7 @@ def test_progress_adds_up_to_the_steps(steps: int, record: int) -> None:
     calls: list[int] = []
     sweep = train(
         Scripted(),
-        [Setting(method=REVERSE_KL, beta=0.3)],
+        [Setting(training=REVERSE_KL, beta=0.3)],
         steps=steps,
         batch_size=BATCH,
         learning_rate=RATE,
@@ -341,14 +411,14 @@ def test_progress_adds_up_to_the_steps(steps: int, record: int) -> None:
 def test_where_finds_settings() -> None:
     settings = [setting for setting, _ in PLAIN]
     sweep = sweep_of(settings, record=1)
-    assert sweep.where(lambda setting: setting.method == TRAJECTORY_BALANCE).tolist() == [0, 5]
+    assert sweep.where(lambda setting: setting.training == TRAJECTORY_BALANCE).tolist() == [0, 5]
     assert sweep.where(lambda setting: setting.beta > 1).tolist() == [5, 10]
     nothing = sweep.where(lambda setting: setting.beta > 99)
     assert sweep.logprobs[nothing].shape == (0, 4)
 
 
 def test_replicas_differ_in_their_seed_alone() -> None:
-    setting = Setting(method=ENTROPY, beta=0.3, seed=9)
+    setting = Setting(training=ENTROPY, beta=0.3, seed=9)
     assert replicas(setting, 3) == [
         replace(setting, seed=0),
         replace(setting, seed=1),
@@ -365,7 +435,7 @@ def small_world() -> Categorical:
 
 
 def test_a_sweep_depends_on_its_seed_alone() -> None:
-    settings = [*replicas(Setting(method=REVERSE_KL, beta=0.3), 3), Setting(method=IPS_EXACT, beta=0.0)]
+    settings = [*replicas(Setting(training=REVERSE_KL, beta=0.3), 3), Setting(training=IPS_EXACT, beta=0.0)]
 
     def history(seed: int) -> Tensor:
         return train(
@@ -383,7 +453,7 @@ def test_a_sweep_depends_on_its_seed_alone() -> None:
 
 
 def test_replicas_in_one_sweep_draw_their_own_samples() -> None:
-    settings = replicas(Setting(method=REVERSE_KL, beta=0.3), 3)
+    settings = replicas(Setting(training=REVERSE_KL, beta=0.3), 3)
     ends = train(small_world(), settings, steps=20, batch_size=4, learning_rate=RATE, seed=1).logprobs
     for one, another in ((0, 1), (0, 2), (1, 2)):
         assert float((ends[one] - ends[another]).abs().max()) > 1e-3
@@ -399,7 +469,7 @@ def train_with(settings: list[Setting], *, steps: int = 2, batch_size: int = BAT
 
 
 def test_an_empty_sweep_is_refused() -> None:
-    one = [Setting(method=REVERSE_KL, beta=0.3)]
+    one = [Setting(training=REVERSE_KL, beta=0.3)]
     with pytest.raises(InputError, match="at least one setting, step and sample; got 0, 2 and 8"):
         train_with([])
     with pytest.raises(InputError, match="got 1, 0 and 8"):
@@ -413,8 +483,8 @@ def test_a_group_size_that_does_not_divide_the_batch_is_refused(size: int) -> No
     with pytest.raises(InputError, match=f"`group_size` must .*; got {size}"):
         train_with(
             [
-                Setting(method=REVERSE_KL, beta=0.3),
-                Setting(method=replace(REVERSE_KL, group_size=size), beta=0.3),
+                Setting(training=REVERSE_KL, beta=0.3),
+                Setting(training=replace(REVERSE_KL, group_size=size), beta=0.3),
             ]
         )
 
@@ -423,7 +493,7 @@ def test_a_group_size_that_does_not_divide_the_batch_is_refused(size: int) -> No
 def test_a_sweep_that_would_not_record_its_end_is_refused(record: int) -> None:
     """Without the end in the history, `Sweep.logprobs` would tell the start as "at the end"."""
     with pytest.raises(InputError, match="`record`"):
-        train_with([Setting(method=REVERSE_KL, beta=0.3)], record=record)
+        train_with([Setting(training=REVERSE_KL, beta=0.3)], record=record)
 
 
 # Where training comes to rest. Each bound is above the mean plus ten standard deviations of what 20 other
@@ -435,32 +505,39 @@ def resting(sweep: Sweep) -> Tensor:
     return sweep.history[len(sweep.history) // 2 :].exp().mean(0).log()
 
 
-KL_FIRST = Method(name="IPS, KL first", kl="none", transform=Ips(frequencies="exact", kl_first=True))
+KL_FIRST = Training(name="IPS, KL first", kl="none", method=IPS(kl_first=True), frequencies="exact")
 GROUPS_OF_4 = replace(IPS_GROUP, group_size=4)
+OTHERS = MARA(threshold=THRESHOLD, anchor="leave_one_out")
+HALF = Tempered(threshold=THRESHOLD, flattening=0.5)
 RESTS = [
-    (Setting(method=REVERSE_KL, beta=0.4), 1e-3),
-    (Setting(method=REVERSE_KL, beta=1.0), 1e-3),
-    (Setting(method=replace(REVERSE_KL, kl_in="loss"), beta=0.4), 5e-3),
-    (Setting(method=FORWARD_KL, beta=0.4), 3e-3),
-    (Setting(method=ENTROPY, beta=0.4), 1e-3),
-    (Setting(method=TRAJECTORY_BALANCE, beta=0.4), 1e-3),
-    (Setting(method=IPS_EXACT, beta=0.0), 1e-3),
-    (Setting(method=replace(IPS_EXACT, kl="reverse"), beta=0.8), 1e-3),
-    (Setting(method=replace(IPS_EXACT, kl="forward"), beta=0.8), 1e-3),
-    (Setting(method=replace(IPS_EXACT, kl="entropy"), beta=0.8), 1e-3),
-    (Setting(method=KL_FIRST, beta=0.8), 1e-3),
+    (Setting(training=REVERSE_KL, beta=0.4), 1e-3),
+    (Setting(training=REVERSE_KL, beta=1.0), 1e-3),
+    (Setting(training=replace(REVERSE_KL, kl_in="loss"), beta=0.4), 5e-3),
+    (Setting(training=FORWARD_KL, beta=0.4), 3e-3),
+    (Setting(training=ENTROPY, beta=0.4), 1e-3),
+    (Setting(training=TRAJECTORY_BALANCE, beta=0.4), 1e-3),
+    (Setting(training=IPS_EXACT, beta=0.0), 1e-3),
+    (Setting(training=replace(IPS_EXACT, kl="reverse"), beta=0.8), 1e-3),
+    (Setting(training=replace(IPS_EXACT, kl="forward"), beta=0.8), 1e-3),
+    (Setting(training=replace(IPS_EXACT, kl="entropy"), beta=0.8), 1e-3),
+    (Setting(training=KL_FIRST, beta=0.8), 1e-3),
     # The targets of groups of 3, 4 and 5 are .065 and .035 apart, and .18 from exact frequencies.
-    (Setting(method=GROUPS_OF_4, beta=0.0), 0.045),
-    (Setting(method=replace(GROUPS_OF_4, advantages="mean"), beta=0.0), 0.045),
-    (Setting(method=replace(GROUPS_OF_4, advantages="leave_one_out"), beta=0.0), 0.045),
-    (Setting(method=MARA, beta=0.2), 5e-3),
-    (Setting(method=MARA_2, beta=0.2), 5e-3),
+    (Setting(training=GROUPS_OF_4, beta=0.0), 0.045),
+    (Setting(training=replace(GROUPS_OF_4, advantages="mean"), beta=0.0), 0.045),
+    (Setting(training=replace(GROUPS_OF_4, advantages="leave_one_out"), beta=0.0), 0.045),
+    (Setting(training=WITH_MARA, beta=0.2), 5e-3),
+    (Setting(training=MARA_2, beta=0.2), 5e-3),
     (
-        Setting(method=replace(MARA, transform=Mara(threshold=THRESHOLD, anchor="leave_one_out")), beta=0.2),
+        Setting(
+            training=replace(WITH_MARA, method=MARA(threshold=THRESHOLD, anchor="leave_one_out")), beta=0.2
+        ),
         5e-3,
     ),
-    (Setting(method=replace(MARA, kl="forward"), beta=0.4), 5e-3),
-    (Setting(method=replace(MARA, transform=Mara(threshold=THRESHOLD, flattening=0.5)), beta=0.2), 5e-3),
+    (Setting(training=replace(WITH_MARA, kl="forward"), beta=0.4), 5e-3),
+    (
+        Setting(training=replace(WITH_MARA, method=Tempered(threshold=THRESHOLD, flattening=0.5)), beta=0.2),
+        5e-3,
+    ),
 ]
 
 
@@ -470,20 +547,20 @@ def test_training_comes_to_rest_at_the_exact_optimum() -> None:
     settings = [setting for setting, _ in RESTS]
     sweep = train(world, settings, steps=400, batch_size=256, learning_rate=0.05, seed=0, record=40)
     for (setting, bound), found in zip(RESTS, resting(sweep), strict=True):
-        optimum = exact_optimum(world, setting.method, beta=setting.beta)
+        optimum = exact_optimum(world, setting.training, beta=setting.beta)
         assert optimum is not None
         distance = float(total_variation(found, optimum))
         assert distance < bound, f"{setting}: {distance}"
 
 
 GRID_RESTS = [
-    (Setting(method=ENTROPY, beta=0.3), 3e-3),
-    (Setting(method=REVERSE_KL, beta=0.3), 1e-3),
-    (Setting(method=FORWARD_KL, beta=0.3), 4e-3),
-    (Setting(method=TRAJECTORY_BALANCE, beta=0.3), 1e-3),
-    (Setting(method=IPS_EXACT, beta=0.0), 1e-3),
-    (Setting(method=replace(IPS_EXACT, kl="entropy"), beta=0.3), 1e-3),
-    (Setting(method=KL_FIRST, beta=0.3), 1e-3),
+    (Setting(training=ENTROPY, beta=0.3), 3e-3),
+    (Setting(training=REVERSE_KL, beta=0.3), 1e-3),
+    (Setting(training=FORWARD_KL, beta=0.3), 4e-3),
+    (Setting(training=TRAJECTORY_BALANCE, beta=0.3), 1e-3),
+    (Setting(training=IPS_EXACT, beta=0.0), 1e-3),
+    (Setting(training=replace(IPS_EXACT, kl="entropy"), beta=0.3), 1e-3),
+    (Setting(training=KL_FIRST, beta=0.3), 1e-3),
 ]
 
 
@@ -492,7 +569,7 @@ def test_training_in_a_hyper_grid_comes_to_rest_at_the_exact_optimum() -> None:
     settings = [setting for setting, _ in GRID_RESTS]
     sweep = train(world, settings, steps=400, batch_size=128, learning_rate=0.05, seed=0, record=40)
     for (setting, bound), found in zip(GRID_RESTS, resting(sweep), strict=True):
-        optimum = exact_optimum(world, setting.method, beta=setting.beta)
+        optimum = exact_optimum(world, setting.training, beta=setting.beta)
         assert optimum is not None
         distance = float(total_variation(found, optimum))
         assert distance < bound, f"{setting}: {distance}"
@@ -502,9 +579,9 @@ def test_in_two_paths_entropy_shares_by_the_number_of_paths_and_ips_by_reward() 
     """35 : 7 at either weight of the entropy; half and half under IPS."""
     world = two_paths()
     settings = [
-        Setting(method=ENTROPY, beta=0.2),
-        Setting(method=ENTROPY, beta=0.4),
-        Setting(method=IPS_EXACT, beta=0.0),
+        Setting(training=ENTROPY, beta=0.2),
+        Setting(training=ENTROPY, beta=0.4),
+        Setting(training=IPS_EXACT, beta=0.0),
     ]
     sweep = train(world, settings, steps=400, batch_size=128, learning_rate=0.05, seed=0, record=40)
     found = resting(sweep)
@@ -514,7 +591,7 @@ def test_in_two_paths_entropy_shares_by_the_number_of_paths_and_ips_by_reward() 
     assert ratio[1] == pytest.approx(5, abs=0.01)
     assert ratio[2] == pytest.approx(1, abs=0.02)
     for setting, row, bound in zip(settings, found, (0.006, 0.001, 0.01), strict=True):
-        optimum = exact_optimum(world, setting.method, beta=setting.beta)
+        optimum = exact_optimum(world, setting.training, beta=setting.beta)
         assert optimum is not None
         assert float(total_variation(row, optimum)) < bound
     assert min(float(a[2]), float(b[2])) > 0.49

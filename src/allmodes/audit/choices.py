@@ -14,6 +14,7 @@ KLForm = Literal[
     "reinvent-loss",
 ]
 Scaling = Literal["group", "batch", "none"]
+Transform = Literal["none", "mara", "ips", "entropy", "unlikeliness", "best-of-n", "other"]
 Format = Literal[
     "allmodes",
     "trl",

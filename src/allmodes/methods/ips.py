@@ -72,6 +72,16 @@ class IPS(Method):
         return True
 
     @property
+    def takes_outcome_probabilities(self) -> bool:
+        """Yes: what is divided by."""
+        return True
+
+    @property
+    def baseline_is_worth_a_sample(self) -> bool:
+        """Yes, as p ∝ r (1 − (1 − p)^G) shows."""
+        return True
+
+    @property
     def contains_kl(self) -> bool:
         """Where it is divided with the reward."""
         return self.kl_first
@@ -80,16 +90,6 @@ class IPS(Method):
     def takes_negative_rewards(self) -> bool:
         """No: outcomes of negative reward go extinct, the rare ones first."""
         return False
-
-    def group_warning(self, group_size: int) -> str | None:
-        """In groups of 2 nothing restores diversity: the update is 2^α times that of plain RL."""
-        if group_size > 2:
-            return None
-        return (
-            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels its counts, "
-            "and the update is that of plain RL. Take at least 4 samples of a prompt, better 16: with a "
-            "baseline G of them hold what G − 1 hold without"
-        )
 
     @property
     def key(self) -> OutcomeKey | None:

@@ -133,6 +133,11 @@ class MARA(Method):
         """For the quantile of each prompt."""
         return isinstance(self.threshold, GroupQuantile)
 
+    @property
+    def couples_prompts(self) -> bool:
+        """For the quantile of a whole batch."""
+        return isinstance(self.threshold, BatchQuantile)
+
     def describe(self) -> str:
         """τ, the anchor, the cap, the level."""
         tau = self.threshold.value if isinstance(self.threshold, Constant) else self.threshold

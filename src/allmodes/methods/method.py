@@ -127,6 +127,24 @@ class Method(ABC):
         return False
 
     @property
+    def takes_outcome_probabilities(self) -> bool:
+        """Whether `outcome_probabilities` of a batch replace its own count of outcomes."""
+        return False
+
+    @property
+    def baseline_is_worth_a_sample(self) -> bool:
+        """Whether without a KL groups of G without a baseline rest where those of G + 1 do with the group's.
+
+        `optimum` is that with a baseline; where this is False, without one it is not known from group counts.
+        """
+        return False
+
+    @property
+    def couples_prompts(self) -> bool:
+        """Whether rewards depend on samples of other prompts, as by a quantile of the whole batch."""
+        return False
+
+    @property
     def needs_sequence_kl(self) -> bool:
         """Whether its optimum needs the KL of whole responses: one per token, states held fixed, is another.
 

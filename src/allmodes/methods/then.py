@@ -59,6 +59,16 @@ class Then(Method):
         return any(method.needs_prompts for method in self.methods)
 
     @property
+    def takes_outcome_probabilities(self) -> bool:
+        """Where any does."""
+        return any(method.takes_outcome_probabilities for method in self.methods)
+
+    @property
+    def couples_prompts(self) -> bool:
+        """Where any does."""
+        return any(method.couples_prompts for method in self.methods)
+
+    @property
     def needs_sequence_kl(self) -> bool:
         """Where any does."""
         return any(method.needs_sequence_kl for method in self.methods)

@@ -11,9 +11,9 @@ from allmodes.metrics import summarise
 from allmodes.paper.reproduction import Progress, Scale
 from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import Method
 from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.sweep import Setting, Sweep, replicas, train
+from allmodes.worlds.training import Training
 
 OUTCOMES, BATCH_SIZE, LEARNING_RATE = 100, 32, 5e-3  # MARA, appendix C.1
 STEPS, WORKSHOP_STEPS = 3000, 1000
@@ -61,7 +61,7 @@ def bumps(*heights: float) -> Tensor:
 
 def train_figure(
     world: Categorical,
-    methods: Sequence[Method],
+    methods: Sequence[Training],
     betas: Sequence[float],
     *,
     steps: int,
@@ -73,7 +73,7 @@ def train_figure(
         setting
         for method in methods
         for beta in betas
-        for setting in replicas(Setting(method=method, beta=beta), scale.seeds)
+        for setting in replicas(Setting(training=method, beta=beta), scale.seeds)
     ]
     return train(
         world,
@@ -87,13 +87,13 @@ def train_figure(
     )
 
 
-def policies(sweep: Sweep, method: Method, beta: float) -> Tensor:
+def policies(sweep: Sweep, method: Training, beta: float) -> Tensor:
     """Final probabilities of the replicas of one setting, (seeds, K)."""
-    rows = sweep.where(lambda setting: setting.method == method and setting.beta == beta)
+    rows = sweep.where(lambda setting: setting.training == method and setting.beta == beta)
     return sweep.logprobs[rows].exp()
 
 
-def optimum(world: Categorical, method: Method, beta: float) -> Tensor:
+def optimum(world: Categorical, method: Training, beta: float) -> Tensor:
     """The exact optimum's probabilities, (K,)."""
     found = exact_optimum(world, method, beta=beta)
     if found is None:
@@ -107,7 +107,7 @@ def mass(probabilities: Tensor, part: slice) -> Tensor:
 
 
 def table(
-    world: Categorical, sweep: Sweep, methods: Sequence[Method], betas: Sequence[float]
+    world: Categorical, sweep: Sweep, methods: Sequence[Training], betas: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Masses of both plateaus, trained (every seed) and exact, and the distance between the two."""
     rows: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ def _few_ticks() -> Any:
 def policy_grid(
     world: Categorical,
     sweep: Sweep,
-    rows: Sequence[tuple[Method, str, str]],
+    rows: Sequence[tuple[Training, str, str]],
     betas: Sequence[float],
     *,
     threshold: float | None = None,

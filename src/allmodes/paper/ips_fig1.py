@@ -21,7 +21,7 @@ from allmodes.paper.ips_grids import (
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
 from allmodes.reports.plotting import INK, MUTED, RED
 from allmodes.worlds.grid import GridWorld, mode_cells
-from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
+from allmodes.worlds.training import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 
 SIDES, BACKGROUND = (8, 16), 0.1
 METHODS = (*RIVALS, IPS_EXACT)

@@ -11,14 +11,14 @@ from allmodes.paper.ips_grids import BATCH_SIZE, LEARNING_RATE, each, in_all, me
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
 from allmodes.reports.plotting import BLUE, INK, MUTED, ORANGE
 from allmodes.worlds.grid import GridWorld, two_paths
-from allmodes.worlds.methods import ENTROPY, GRPO_ENTROPY, IPS_GRPO_ENTROPY, Method
 from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.sweep import Setting, Sweep, replicas, train
+from allmodes.worlds.training import ENTROPY, GRPO_ENTROPY, IPS_GRPO_ENTROPY, Training
 
 A, B = (4, 3), (6, 1)
 WEIGHT = 0.1
-GRPO_PLAIN = Method(name="GRPO, no entropy", kl="none", advantages="group_std")
-RUNS: tuple[tuple[str, Method, float], ...] = (
+GRPO_PLAIN = Training(name="GRPO, no entropy", kl="none", advantages="group_std")
+RUNS: tuple[tuple[str, Training, float], ...] = (
     ("GRPO", GRPO_ENTROPY, WEIGHT),
     ("IPS-GRPO", IPS_GRPO_ENTROPY, WEIGHT),
     ("GRPO, no entropy", GRPO_PLAIN, 0.0),
@@ -52,7 +52,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     world = two_paths()
     sweep = train(
         world,
-        [s for _, method, beta in RUNS for s in replicas(Setting(method=method, beta=beta), scale.seeds)],
+        [s for _, method, beta in RUNS for s in replicas(Setting(training=method, beta=beta), scale.seeds)],
         steps=scale.own_steps(scale.grid_steps),
         batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
@@ -104,8 +104,8 @@ def ascend(
     return world.outcome_logprobs(logits.detach())[0].exp()
 
 
-def _ends(sweep: Sweep, method: Method, beta: float, a: int, b: int) -> Ends:
-    rows = sweep.where(lambda setting: setting.method == method and setting.beta == beta)
+def _ends(sweep: Sweep, method: Training, beta: float, a: int, b: int) -> Ends:
+    rows = sweep.where(lambda setting: setting.training == method and setting.beta == beta)
     history = sweep.history[:, rows].exp()
     return Ends(a=history[..., a], b=history[..., b])
 
@@ -194,8 +194,8 @@ def _figure(world: GridWorld, sweep: Sweep, runs: dict[str, Ends]) -> Any:
     return figure
 
 
-def _first(sweep: Sweep, method: Method, beta: float) -> Tensor:
-    rows = sweep.where(lambda setting: setting.method == method and setting.beta == beta)
+def _first(sweep: Sweep, method: Training, beta: float) -> Tensor:
+    rows = sweep.where(lambda setting: setting.training == method and setting.beta == beta)
     return sweep.logits[rows[0]]
 
 

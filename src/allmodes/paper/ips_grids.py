@@ -13,9 +13,9 @@ from allmodes.paper.reproduction import Holds, Progress, Scale
 from allmodes.reports.plotting import BLUE, GREEN, MUTED, ORANGE, PURPLE
 from allmodes.targets import ips_target
 from allmodes.worlds.grid import GridWorld, hyper_grid, mode_cells
-from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY, Ips, Method
 from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.sweep import Setting, replicas, train
+from allmodes.worlds.training import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY, Training
 
 BATCH_SIZE, LEARNING_RATE = 64, 0.03
 ENTROPY_WEIGHT, FLOWRL_BETA = 0.1, 1 / 15
@@ -40,7 +40,7 @@ OPEN = (
 )
 
 
-def beta_of(method: Method) -> float:
+def beta_of(method: Training) -> float:
     """The weight with which the items train a method."""
     return FLOWRL_BETA if method.loss == "flowrl" else ENTROPY_WEIGHT
 
@@ -82,16 +82,16 @@ class Trained:
         """L1 distance of the uniform distribution to r/Z."""
         return float((target_of(self.world) - 1 / len(self.world.outcomes)).abs().sum())
 
-    def score(self, method: Method) -> Score:
+    def score(self, method: Training) -> Score:
         """Score of each seed of a method."""
         return score(self.world, self.learned[method.name])
 
-    def exact_distance(self, method: Method) -> float | None:
+    def exact_distance(self, method: Training) -> float | None:
         """L1 distance to r/Z of the exact optimum that IPS has without an entropy; None for the others.
 
         With a group's frequencies and its mean as baseline that is p ∝ r (1 − (1 − p)^(G−1)).
         """
-        if not isinstance(method.transform, Ips):
+        if not method.method.needs_outcomes:
             return None
         size = BATCH_SIZE if method.group_size is None else method.group_size
         bare = replace(method, kl="none", advantages="mean", group_size=size)
@@ -111,7 +111,7 @@ def train_grid(
     dimensions: int,
     side: int,
     background: float,
-    methods: Sequence[Method],
+    methods: Sequence[Training],
     *,
     weights: Sequence[float] = (),
     scale: Scale,
@@ -120,9 +120,12 @@ def train_grid(
     """Train all seeds of all methods at once, GRPO and IPS-GRPO at further entropy weights, too."""
     world = hyper_grid(dimensions, side, background=background)
     weighed = (GRPO_ENTROPY, IPS_GRPO_ENTROPY) if weights else ()
-    settings = [s for m in methods for s in replicas(Setting(method=m, beta=beta_of(m)), scale.seeds)]
+    settings = [s for m in methods for s in replicas(Setting(training=m, beta=beta_of(m)), scale.seeds)]
     settings += [
-        s for m in weighed for w in weights for s in replicas(Setting(method=m, beta=w), min(scale.seeds, 2))
+        s
+        for m in weighed
+        for w in weights
+        for s in replicas(Setting(training=m, beta=w), min(scale.seeds, 2))
     ]
     sweep = train(
         world,

@@ -23,7 +23,7 @@ from allmodes.paper.ips_grids import (
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
 from allmodes.reports.plotting import INK, MUTED
 from allmodes.worlds.grid import mode_cells
-from allmodes.worlds.methods import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
+from allmodes.worlds.training import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 
 BACKGROUNDS = (0.1, 0.01, 0.001)
 METHODS = (*RIVALS, IPS_GRPO_SMALL, IPS_EXACT)

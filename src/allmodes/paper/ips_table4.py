@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allmodes.methods import IPS, Plain
 from allmodes.metrics import summarise
 from allmodes.paper.didactic import policies
 from allmodes.paper.ips_grids import in_all, mean_sd
@@ -15,8 +16,8 @@ from allmodes.reports.plotting import BLUE, INK, ORANGE
 from allmodes.targets import ips_target, total_variation
 from allmodes.targets.flows import integrate_flow, ips_flow
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import Ips, Method
 from allmodes.worlds.sweep import Setting, replicas, train
+from allmodes.worlds.training import Training
 
 HYPOTHESES, ADMISSIBLE, DRAWS = 543, 16, 64
 GROUPS, CLIPS = (4, 8, 16, 32, 64), (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -33,7 +34,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     cells = {cell: _method(cell) for cell in itertools.product(GROUPS, (*CLIPS, None))}
     sweep = train(
         world,
-        [s for method in cells.values() for s in replicas(Setting(method=method, beta=BETA), scale.seeds)],
+        [s for method in cells.values() for s in replicas(Setting(training=method, beta=BETA), scale.seeds)],
         steps=scale.own_steps(STEPS),
         batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
@@ -98,12 +99,10 @@ def _name(cell: Cell) -> str:
     return f"groups of {group}, " + ("GRPO" if clip is None else f"p_min {clip:g}")
 
 
-def _method(cell: Cell) -> Method:
+def _method(cell: Cell) -> Training:
     group, clip = cell
-    transform = None if clip is None else Ips(min_probability=clip)
-    return Method(
-        name=_name(cell), kl="forward", transform=transform, advantages="group_std", group_size=group
-    )
+    method = Plain() if clip is None else IPS(min_probability=clip)
+    return Training(name=_name(cell), kl="forward", method=method, advantages="group_std", group_size=group)
 
 
 def _update(world: Categorical, logprobs: Tensor, group: int, clip: float) -> Tensor:

@@ -21,7 +21,7 @@ from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
 from allmodes.reports.plotting import BLUE, GREEN
 from allmodes.targets import flip_beta, forward_kl_target, is_reward_multimodal, reverse_kl_target
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL
+from allmodes.worlds.training import FORWARD_KL, REVERSE_KL
 
 BETAS = (0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 METHODS = (REVERSE_KL, FORWARD_KL)

@@ -18,8 +18,8 @@ from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Ve
 from allmodes.reports.plotting import BLUE, GREEN, PURPLE
 from allmodes.targets import effective_modes, log_ratio
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import ENTROPY, FORWARD_KL, REVERSE_KL, Method
 from allmodes.worlds.sweep import Sweep
+from allmodes.worlds.training import ENTROPY, FORWARD_KL, REVERSE_KL, Training
 
 BETAS = (0.01, 0.03, 0.1, 0.2, 0.5)
 PEAKS = (17, 50, 83)  # of rewards .9, 1 and .8
@@ -49,7 +49,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 
 def train_bumps(
-    scale: Scale, progress: Progress, *, methods: Sequence[Method], steps: int
+    scale: Scale, progress: Progress, *, methods: Sequence[Training], steps: int
 ) -> tuple[Categorical, Sweep]:
     """Three bumps of different heights under a uniform reference."""
     world = Categorical(uniform_reference(), bumps(0.9, 1.0, 0.8))
@@ -57,7 +57,7 @@ def train_bumps(
 
 
 def bump_reproduction(
-    world: Categorical, sweep: Sweep, methods: Sequence[Method], *, verdicts: Sequence[Verdict] = ()
+    world: Categorical, sweep: Sweep, methods: Sequence[Training], *, verdicts: Sequence[Verdict] = ()
 ) -> Reproduction:
     """Figure, effective numbers of outcomes, and whether a low β collapses, after an item's own verdicts."""
     covered = {
@@ -82,7 +82,7 @@ def bump_reproduction(
     )
 
 
-def _slope(world: Categorical, sweep: Sweep, method: Method) -> Verdict:
+def _slope(world: Categorical, sweep: Sweep, method: Training) -> Verdict:
     """Trained log-ratios between the peaks against ΔR/β, at the β where all peaks keep mass."""
     low, best, middle = PEAKS[2], PEAKS[1], PEAKS[0]
     errors, said = [], []
@@ -102,7 +102,7 @@ def _slope(world: Categorical, sweep: Sweep, method: Method) -> Verdict:
     )
 
 
-def _collapse(world: Categorical, sweep: Sweep, method: Method) -> Verdict:
+def _collapse(world: Categorical, sweep: Sweep, method: Training) -> Verdict:
     peak = PEAKS[1]
     near = slice(peak - 8, peak + 9)
     shares = {beta: policies(sweep, method, beta)[:, near].sum(-1) for beta in (BETAS[0], BETAS[-1])}

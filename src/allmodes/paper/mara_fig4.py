@@ -23,7 +23,7 @@ from allmodes.paper.didactic import (
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
 from allmodes.reports.plotting import BLUE, GREEN
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL, Method
+from allmodes.worlds.training import FORWARD_KL, REVERSE_KL, Training
 
 _COLOURS = {REVERSE_KL.name: BLUE, FORWARD_KL.name: GREEN}
 
@@ -36,7 +36,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 
 def equal_rewards(
-    scale: Scale, progress: Progress, *, methods: Sequence[Method], betas: Sequence[float], steps: int
+    scale: Scale, progress: Progress, *, methods: Sequence[Training], betas: Sequence[float], steps: int
 ) -> Reproduction:
     """Two equally good modes, one likelier under the reference."""
     world = Categorical(half_reference(), plateaus(1.0, 1.0))

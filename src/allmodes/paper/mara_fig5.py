@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from allmodes.methods import MARA, Plain
 from allmodes.objectives import mara_rewards
 from allmodes.paper.didactic import (
     LEFT,
@@ -24,13 +25,13 @@ from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, 
 from allmodes.reports.plotting import BLUE, GREEN, ORANGE, RED
 from allmodes.targets import forward_kl_target, is_reward_multimodal, mara_beta_bound, mara_target
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL, Mara, Method
 from allmodes.worlds.sweep import Sweep
+from allmodes.worlds.training import FORWARD_KL, REVERSE_KL, Training
 
 THRESHOLD = 0.5
 BETAS = (0.05, 0.1, 0.2, 0.5, 1.0)
-MARA_REVERSE = Method(name="MARA, reverse KL", transform=Mara(threshold=THRESHOLD))
-MARA_FORWARD = Method(name="MARA, forward KL", kl="forward", transform=Mara(threshold=THRESHOLD))
+MARA_REVERSE = Training(name="MARA, reverse KL", method=MARA(threshold=THRESHOLD))
+MARA_FORWARD = Training(name="MARA, forward KL", kl="forward", method=MARA(threshold=THRESHOLD))
 # A world where MARA's optimum is on top only below a bound of β: likely outcomes just miss τ = .95.
 LIKELY = torch.tensor([0.6, 0.3, 0.09, 0.01], dtype=torch.float64).log()
 BEYOND = torch.tensor([0.9, 0.8, 1.0, 1.0], dtype=torch.float64)
@@ -65,7 +66,7 @@ def mara_verdicts(world: Categorical, sweep: Sweep, betas: tuple[float, ...]) ->
             f"right : left, trained {float(ratios.min()):.3f} to {float(ratios.max()):.3f} over all β and "
             f"seeds, exact {float(exact.min()):.3f} to {float(exact.max()):.3f}"
         )
-        if method.transform is None:
+        if method.method == Plain():
             said.append(
                 verdict(
                     f"Plain RL heavily favours the left mode at every β ({method.name})",

@@ -3,7 +3,7 @@
 from allmodes.paper.didactic import WORKSHOP_STEPS
 from allmodes.paper.mara_fig3 import bump_reproduction, train_bumps
 from allmodes.paper.reproduction import Progress, Reproduction, Scale
-from allmodes.worlds.methods import FORWARD_KL, REVERSE_KL
+from allmodes.worlds.training import FORWARD_KL, REVERSE_KL
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:

@@ -25,7 +25,7 @@ from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
 from allmodes.reports.plotting import MUTED, PURPLE
 from allmodes.targets import forward_kl_mara_rewards
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.methods import FORWARD_KL
+from allmodes.worlds.training import FORWARD_KL
 
 BETAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -18,6 +18,8 @@ class Categorical:
     with full support), or a reference that does not sum to 1.
     """
 
+    samples_per_prompt = None
+
     def __init__(self, ref_logprobs: Tensor, rewards: Tensor, *, start: Tensor | None = None) -> None:
         check_same_shape("rewards", rewards, "ref_logprobs", ref_logprobs)
         check_log_distribution("ref_logprobs", ref_logprobs)
@@ -46,6 +48,7 @@ class Categorical:
             outcomes = draw(logprobs.exp(), batch_size, generator)
         return Rollout(
             outcomes=outcomes,
+            rewards=self.rewards.to(logits.dtype)[outcomes],
             logprobs=logprobs.gather(-1, outcomes),
             ref_logprobs=self._ref_logprobs[outcomes],
             lengths=torch.ones_like(outcomes),

@@ -24,6 +24,8 @@ class GridWorld:
     policy chooses among the allowed actions of a cell with equal probability, and training starts there.
     """
 
+    samples_per_prompt = None
+
     def __init__(
         self,
         cells: Sequence[Cell],
@@ -82,6 +84,7 @@ class GridWorld:
         flat = logprobs.flatten(1).gather(1, choice.flatten(1)).view(choice.shape)
         return Rollout(
             outcomes=at - cells,
+            rewards=self.rewards.to(logits.dtype)[at - cells],
             logprobs=torch.where(alive, flat, 0).sum(-1),
             ref_logprobs=torch.where(alive, self._ref_table.flatten()[choice], 0).sum(-1),
             lengths=alive.sum(-1),

@@ -1,4 +1,4 @@
-"""Many settings trained at once: every β, method and seed of a figure is a row of one tensor program."""
+"""Many settings trained at once: every β, training and seed of a figure is a row of one tensor program."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from allmodes.checks import check_not_negative, check_positive
 from allmodes.errors import InputError
+from allmodes.methods import Batch, State
 from allmodes.objectives import policy_gradient_loss
-from allmodes.worlds.methods import Method, Samples
+from allmodes.worlds.training import Training
 from allmodes.worlds.world import Rollout, World
 
 _CLIP = 0.2  # of the policy's ratio to its old self, which is 1 in these on-policy steps
@@ -22,7 +23,7 @@ _CLIP = 0.2  # of the policy's ratio to its old self, which is 1 in these on-pol
 class Setting:
     """One policy to train. seed tells replicas apart; all randomness comes from the sweep's own seed."""
 
-    method: Method
+    training: Training
     beta: float
     seed: int = 0
 
@@ -82,14 +83,14 @@ def train(
     check_positive("learning_rate", learning_rate)
     if record < 1:
         raise InputError(f"`record` must be at least 1; got {record}")
-    order = sorted(range(len(settings)), key=lambda index: repr(settings[index].method))
-    parts = _parts([settings[index] for index in order], batch_size)
+    order = sorted(range(len(settings)), key=lambda index: repr(settings[index].training))
+    parts = _parts([settings[index] for index in order], batch_size, world.samples_per_prompt)
+    states: list[State | None] = [None] * len(parts)
     generator = torch.Generator().manual_seed(seed)
     logits = world.initial_logits(len(settings)).requires_grad_()
     log_partition = torch.zeros(len(settings), 1, requires_grad=True)
     adam = torch.optim.Adam([logits, log_partition], lr=learning_rate, fused=True)
-    rewards = world.rewards.to(logits.dtype)
-    needs_probabilities = any(part.method.needs_probabilities for part in parts)
+    needs_probabilities = any(part.training.needs_probabilities for part in parts)
 
     marks = torch.linspace(0, steps, min(record, steps) + 1).round().long()
     recorded = set(marks.tolist())
@@ -100,25 +101,29 @@ def train(
         probabilities = None
         if needs_probabilities:
             with torch.no_grad():
-                probabilities = world.outcome_logprobs(logits).gather(-1, rollout.outcomes).exp()
-        signals = [
-            part.method.signal(
-                part.samples(rollout, rewards, probabilities),
-                log_partition[part.first : part.last].expand(-1, batch_size).reshape(-1),
+                probabilities = _probabilities(world.outcome_logprobs(logits), rollout)
+        terms = [
+            part.training.loss_terms(
+                part.batch(rollout, probabilities),
+                part.own(rollout.logprobs),
+                beta=part.beta,
+                log_partition=log_partition[part.first : part.last].expand(-1, batch_size).reshape(-1),
+                state=state,
             )
-            for part in parts
+            for part, state in zip(parts, states, strict=True)
         ]
+        states = [part_terms.state for part_terms in terms]
         logprobs = rollout.logprobs.reshape(-1)
         loss = policy_gradient_loss(
             logprobs,
             logprobs.detach(),
-            torch.cat([advantages for advantages, _ in signals]),
+            torch.cat([part_terms.advantages for part_terms in terms]),
             clip_low=_CLIP,
             clip_high=_CLIP,
         ).sum()
-        for _, extra in signals:
-            if extra is not None:
-                loss = loss + extra.sum()
+        for part_terms in terms:
+            if part_terms.beside is not None:
+                loss = loss + part_terms.beside.sum()
         adam.zero_grad()
         # A sum over settings of means over their samples: no setting's gradient depends on another's.
         (loss / batch_size).backward()
@@ -141,51 +146,81 @@ def train(
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The rows first..last of the program, which share a method."""
+    """The rows first..last of the program, which share a training.
 
-    method: Method
+    group_ids: (N,). rows: each sample's row, (N,), which keeps the prompts of settings apart.
+    """
+
+    training: Training
     first: int
     last: int
     beta: Tensor
     group_ids: Tensor
+    rows: Tensor
 
-    def samples(self, rollout: Rollout, rewards: Tensor, probabilities: Tensor | None) -> Samples:
-        def own(values: Tensor) -> Tensor:
-            return values[self.first : self.last].reshape(-1)
+    def own(self, values: Tensor) -> Tensor:
+        """This part of values (S, B), flat, (N,)."""
+        return values[self.first : self.last].reshape(-1)
 
-        outcomes = own(rollout.outcomes)
-        return Samples(
-            rewards=rewards[outcomes],
-            logprobs=own(rollout.logprobs),
-            ref_logprobs=own(rollout.ref_logprobs),
-            lengths=own(rollout.lengths),
-            outcomes=outcomes,
+    def batch(self, rollout: Rollout, probabilities: Tensor | None) -> Batch:
+        """What the training's method sees of a rollout."""
+        prompt_ids = None
+        if self.training.method.needs_prompts:
+            prompt_ids = self.rows
+            if rollout.prompts is not None:
+                prompt_ids = (prompt_ids << 32) + self.own(rollout.prompts)
+        if not self.training.needs_probabilities:
+            probabilities = None
+        return Batch(
+            rewards=self.own(rollout.rewards),
             group_ids=self.group_ids,
-            beta=self.beta,
-            probabilities=None if probabilities is None else own(probabilities),
+            lengths=self.own(rollout.lengths),
+            ref_logprobs=self.own(rollout.ref_logprobs),
+            logprobs=self.own(rollout.logprobs.detach()),
+            outcome_ids=self.own(rollout.outcomes),
+            prompt_ids=prompt_ids,
+            outcome_probabilities=None if probabilities is None else self.own(probabilities),
+            wants_metrics=False,
         )
 
 
-def _parts(settings: Sequence[Setting], batch_size: int) -> list[_Part]:
+def _parts(settings: Sequence[Setting], batch_size: int, samples_per_prompt: int | None) -> list[_Part]:
     parts: list[_Part] = []
-    first = 0
-    for method, members in groupby(settings, key=lambda setting: setting.method):
-        betas = torch.tensor([setting.beta for setting in members])
-        size = batch_size if method.group_size is None else method.group_size
-        if batch_size % size:
-            raise InputError(f"`group_size` must divide the batch of {batch_size}; got {size}")
-        count = len(betas) * batch_size
-        parts.append(
-            _Part(
-                method=method,
-                first=first,
-                last=first + len(betas),
-                beta=betas.repeat_interleave(batch_size),
-                group_ids=torch.arange(count) // size,
+    whole = batch_size if samples_per_prompt is None else samples_per_prompt
+    for training, members in groupby(settings, key=lambda setting: setting.training):
+        size = whole if training.group_size is None else training.group_size
+        if whole % size or size < training.method.min_group_size:
+            least = training.method.min_group_size
+            raise InputError(
+                f"`group_size` must divide the {'batch' if samples_per_prompt is None else 'prompt'} of "
+                f"{whole}" + (f" and be at least {least}" if least > 1 else "") + f"; got {size}"
             )
-        )
-        first += len(betas)
+        alike = list(members)
+        # Where prompts of a batch are not independent, a setting's samples are a batch of their own.
+        batches = [[setting] for setting in alike] if training.method.couples_prompts else [alike]
+        for batch in batches:
+            first = parts[-1].last if parts else 0
+            count = len(batch) * batch_size
+            rows = torch.arange(first, first + len(batch)).repeat_interleave(batch_size)
+            parts.append(
+                _Part(
+                    training=training,
+                    first=first,
+                    last=first + len(batch),
+                    beta=torch.tensor([setting.beta for setting in batch]).repeat_interleave(batch_size),
+                    group_ids=torch.arange(count) // size,
+                    rows=rows,
+                )
+            )
     return parts
+
+
+def _probabilities(exact: Tensor, rollout: Rollout) -> Tensor:
+    """Probability of each sample's outcome, (S, B); that of no outcome is the last column."""
+    if rollout.prompts is None:
+        return exact.gather(-1, rollout.outcomes).exp()
+    rows = torch.arange(len(exact)).unsqueeze(1)
+    return exact[rows, rollout.prompts, rollout.outcomes].exp()
 
 
 def _exact(world: World, logits: Tensor) -> Tensor:

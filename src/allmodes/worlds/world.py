@@ -11,18 +11,26 @@ from torch import Generator, Tensor
 class Rollout:
     """A batch of B trajectories for each of S settings; all of shape (S, B).
 
-    outcomes: index of the outcome. logprobs: log π_θ of the trajectory, nats, with gradient. ref_logprobs: of
-    the same trajectory under the reference policy. lengths: number of actions.
+    outcomes: index of the outcome, −1 for none. rewards: as a trainer sees them. logprobs: log π_θ of the
+    trajectory, nats, with gradient. ref_logprobs: of the same trajectory under the reference policy. lengths:
+    number of actions. prompts: index of the prompt; None where there is one.
     """
 
     outcomes: Tensor
+    rewards: Tensor
     logprobs: Tensor
     ref_logprobs: Tensor
     lengths: Tensor
+    prompts: Tensor | None = None
 
 
 class World(Protocol):
     """A softmax policy in a small world, many settings at once along the first dimension."""
+
+    @property
+    def samples_per_prompt(self) -> int | None:
+        """How many trajectories in a row of a rollout answer one prompt; None where there is one prompt."""
+        ...
 
     @property
     def rewards(self) -> Tensor:

@@ -16,9 +16,13 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
+from allmodes.methods import IPS, MARA, METHODS, BestOfN, Method, Tempered
 from allmodes.objectives import policy_gradient_loss
 from allmodes.targets import ips_flow, kl_divergence, reverse_kl_target
-from allmodes.worlds.methods import (
+from allmodes.worlds.categorical import Categorical
+from allmodes.worlds.grid import hyper_grid, two_paths
+from allmodes.worlds.sweep import Setting, train
+from allmodes.worlds.training import (
     ENTROPY,
     FLOWRL,
     FORWARD_KL,
@@ -30,11 +34,11 @@ from allmodes.worlds.methods import (
     LEAVE_ONE_OUT,
     REVERSE_KL,
     TRAJECTORY_BALANCE,
-    Ips,
-    Mara,
-    Method,
-    Samples,
+    Training,
+    training_of,
 )
+from method_cases import COMPOSITIONS, build
+from world_steps import Samples, loss_terms
 
 Objective = Callable[[Tensor], Tensor]  # log p (K,) → what is maximised
 
@@ -93,7 +97,7 @@ def samples_of(
 
 
 def run(
-    method: Method,
+    method: Training,
     *,
     logits: Tensor = LOGITS,
     reference: Tensor = REFERENCE,
@@ -110,7 +114,7 @@ def run(
     partitions = torch.full((len(outcomes), 1), log_partition, dtype=torch.float64, requires_grad=True)
     logprobs = policies.log_softmax(-1).gather(1, outcomes)
     samples = samples_of(outcomes, logprobs, reference=reference, rewards=rewards, beta=beta)
-    advantages, extra = method.signal(samples, partitions.expand(-1, batch_size).reshape(-1))
+    advantages, extra = loss_terms(method, samples, partitions.expand(-1, batch_size).reshape(-1))
     flat = samples.logprobs
     losses = policy_gradient_loss(flat, flat.detach(), advantages, clip_low=0.2, clip_high=0.2)
     if extra is not None:
@@ -159,9 +163,9 @@ def squared_log_ratio(logprobs: Tensor) -> Tensor:
     return 0.5 * (logprobs - REFERENCE).square().sum()
 
 
-IPS_KL_FIRST = Method(name="IPS, KL first", kl="none", transform=Ips(frequencies="exact", kl_first=True))
+IPS_KL_FIRST = Training(name="IPS, KL first", kl="none", method=IPS(kl_first=True), frequencies="exact")
 
-CLIMBS: dict[str, tuple[Method, Objective]] = {
+CLIMBS: dict[str, tuple[Training, Objective]] = {
     "reverse KL": (REVERSE_KL, lambda p: expected_return(p) - BETA * reverse_kl(p)),
     "reverse KL in the loss": (
         replace(REVERSE_KL, kl_in="loss"),
@@ -228,7 +232,7 @@ def test_a_lower_bound_on_probabilities_bounds_exact_ips() -> None:
     p = LOGITS.softmax(0)
     assert bool((p < bound).any())
     assert bool((p > bound).any())
-    method = replace(IPS_EXACT, transform=Ips(frequencies="exact", min_probability=bound))
+    method = replace(IPS_EXACT, method=IPS(min_probability=bound), frequencies="exact")
     close(-run(method).expected, ips_flow(p.log(), REWARDS, min_probability=bound))
 
 
@@ -266,7 +270,7 @@ def test_the_kl_of_group_ips_is_not_divided_by_frequencies(kl: str) -> None:
 @pytest.mark.parametrize("bound", [0.5, 0.9])
 def test_a_lower_bound_on_frequencies_bounds_group_ips(bound: float) -> None:
     flow = ips_flow(LOGITS.log_softmax(0), REWARDS, group_size=BATCH, min_probability=bound)
-    close(-run(replace(IPS_GROUP, transform=Ips(min_probability=bound))).expected, flow)
+    close(-run(replace(IPS_GROUP, method=IPS(min_probability=bound))).expected, flow)
 
 
 # Trajectory balance.
@@ -284,8 +288,8 @@ def test_trajectory_balance_descends_the_reverse_kl_to_its_target(log_partition:
 
 
 def test_mara_under_trajectory_balance_has_one_gradient_by_both_algorithms() -> None:
-    first = Method(name="MARA", loss="trajectory_balance", transform=Mara(threshold=THRESHOLD))
-    second = replace(first, transform=Mara(threshold=THRESHOLD, algorithm=2))
+    first = Training(name="MARA", loss="trajectory_balance", method=MARA(threshold=THRESHOLD))
+    second = replace(first, method=MARA(threshold=THRESHOLD, algorithm=2))
     close(on_four(first).gradients, on_four(second).gradients)
     close(on_four(first).gradients, by_hand(on_four(first), partition_coefficients))
 
@@ -374,7 +378,7 @@ def test_flowrl_balances_means_over_actions_and_standardised_rewards() -> None:
 # MARA.
 
 
-def on_four(method: Method) -> Batches:
+def on_four(method: Training) -> Batches:
     return run(method, logits=LOGITS_4, reference=REFERENCE_4, rewards=REWARDS_4)
 
 
@@ -427,8 +431,10 @@ def mara_coefficients(
     ("kl", "kl_in"), [("reverse", "rewards"), ("reverse", "loss"), ("forward", "rewards")]
 )
 def test_mara_augments_each_batch_by_its_anchor(kl: str, kl_in: str, flattening: float, anchor: str) -> None:
-    transform = Mara(threshold=THRESHOLD, anchor=anchor, flattening=flattening)
-    batches = on_four(Method(name="MARA", kl=kl, kl_in=kl_in, transform=transform))
+    flattened: Method = MARA(threshold=THRESHOLD, anchor=anchor)
+    if flattening < 1:
+        flattened = Tempered(threshold=THRESHOLD, anchor=anchor, flattening=flattening)
+    batches = on_four(Training(name="MARA", kl=kl, kl_in=kl_in, method=flattened))
 
     def coefficients(batch: tuple[int, ...]) -> list[float]:
         return mara_coefficients(batch, augmented(batch, anchor, flattening), kl, kl_in)
@@ -439,16 +445,16 @@ def test_mara_augments_each_batch_by_its_anchor(kl: str, kl_in: str, flattening:
 @pytest.mark.parametrize("anchor", ["group", "leave_one_out"])
 @pytest.mark.parametrize("advantages", ["none", "mean", "leave_one_out", "group_std"])
 def test_both_algorithms_of_mara_have_one_gradient_on_each_batch(advantages: str, anchor: str) -> None:
-    first = Method(name="1", advantages=advantages, transform=Mara(threshold=THRESHOLD, anchor=anchor))
-    second = replace(first, transform=Mara(threshold=THRESHOLD, anchor=anchor, algorithm=2))
-    plain = on_four(Method(name="plain", advantages=advantages))
+    first = Training(name="1", advantages=advantages, method=MARA(threshold=THRESHOLD, anchor=anchor))
+    second = replace(first, method=MARA(threshold=THRESHOLD, anchor=anchor, algorithm=2))
+    plain = on_four(Training(name="plain", advantages=advantages))
     close(on_four(second).gradients, on_four(first).gradients)
     assert float((on_four(first).gradients - plain.gradients).abs().max()) > 0.02
 
 
 def test_the_two_anchors_differ() -> None:
     group, others = (
-        on_four(Method(name=anchor, transform=Mara(threshold=THRESHOLD, anchor=anchor)))
+        on_four(Training(name=anchor, method=MARA(threshold=THRESHOLD, anchor=anchor)))
         for anchor in ("group", "leave_one_out")
     )
     assert float((group.gradients - others.gradients).abs().max()) > 0.02
@@ -456,15 +462,15 @@ def test_the_two_anchors_differ() -> None:
 
 @pytest.mark.parametrize("kl", ["reverse", "forward"])
 def test_mara_without_flattening_is_plain(kl: str) -> None:
-    flat = on_four(Method(name="MARA", kl=kl, transform=Mara(threshold=THRESHOLD, flattening=0.0)))
-    close(flat.gradients, on_four(Method(name="plain", kl=kl)).gradients)
+    flat = on_four(Training(name="MARA", kl=kl, method=Tempered(threshold=THRESHOLD, flattening=0.0)))
+    close(flat.gradients, on_four(Training(name="plain", kl=kl)).gradients)
 
 
 @pytest.mark.parametrize("kl", ["reverse", "forward"])
 def test_tempered_mara_lies_between_plain_and_mara(kl: str) -> None:
     """Advantages are linear in the rewards, and rewards in the flattening."""
     plain, half, whole = (
-        on_four(Method(name="MARA", kl=kl, transform=Mara(threshold=THRESHOLD, flattening=part))).gradients
+        on_four(Training(name="MARA", kl=kl, method=Tempered(threshold=THRESHOLD, flattening=part))).gradients
         for part in (0.0, 0.5, 1.0)
     )
     close(half, (plain + whole) / 2)
@@ -472,16 +478,16 @@ def test_tempered_mara_lies_between_plain_and_mara(kl: str) -> None:
 
 
 def test_mara_leaves_alone_a_batch_without_a_good_sample() -> None:
-    high = Mara(threshold=2.0)
+    high = MARA(threshold=2.0)
     close(
-        on_four(Method(name="MARA", transform=high)).gradients,
-        on_four(Method(name="plain")).gradients,
+        on_four(Training(name="MARA", method=high)).gradients,
+        on_four(Training(name="plain")).gradients,
     )
 
 
 # All methods.
 
-MARA = Method(name="MARA", transform=Mara(threshold=THRESHOLD))
+WITH_MARA = Training(name="MARA", method=MARA(threshold=THRESHOLD))
 ALL = {
     "reverse KL": REVERSE_KL,
     "forward KL": FORWARD_KL,
@@ -495,13 +501,15 @@ ALL = {
     "IPS, group": IPS_GROUP,
     "IPS-GRPO": IPS_GRPO_ENTROPY,
     "IPS, KL first": IPS_KL_FIRST,
-    "IPS, group, KL first": Method(name="", kl="none", transform=Ips(kl_first=True)),
+    "IPS, group, KL first": Training(name="", kl="none", method=IPS(kl_first=True)),
     "reverse KL in the loss": replace(REVERSE_KL, kl_in="loss"),
-    "MARA": MARA,
-    "MARA, algorithm 2": replace(MARA, transform=Mara(threshold=THRESHOLD, algorithm=2)),
-    "MARA, leave-one-out anchor": replace(MARA, transform=Mara(threshold=THRESHOLD, anchor="leave_one_out")),
-    "MARA, forward KL": replace(MARA, kl="forward"),
-    "MARA, tempered": replace(MARA, transform=Mara(threshold=THRESHOLD, flattening=0.5)),
+    "MARA": WITH_MARA,
+    "MARA, algorithm 2": replace(WITH_MARA, method=MARA(threshold=THRESHOLD, algorithm=2)),
+    "MARA, leave-one-out anchor": replace(
+        WITH_MARA, method=MARA(threshold=THRESHOLD, anchor="leave_one_out")
+    ),
+    "MARA, forward KL": replace(WITH_MARA, kl="forward"),
+    "MARA, tempered": replace(WITH_MARA, method=Tempered(threshold=THRESHOLD, flattening=0.5)),
 }
 
 
@@ -520,9 +528,9 @@ def random_step(seed: int, beta: float, dtype: torch.dtype = torch.float64) -> t
     return samples, torch.full((5,), float(seed), dtype=dtype)
 
 
-def signal(method: Method, samples: Samples, log_partition: Tensor) -> Tensor:
+def signal(method: Training, samples: Samples, log_partition: Tensor) -> Tensor:
     """Both parts of a signal, (2, N); 0 for a part that is not there."""
-    advantages, extra = method.signal(samples, log_partition)
+    advantages, extra = loss_terms(method, samples, log_partition)
     return torch.stack([advantages, torch.zeros_like(advantages) if extra is None else extra])
 
 
@@ -569,30 +577,70 @@ def test_trajectory_balance_and_flowrl_alone_learn_a_partition_function() -> Non
 def test_unknown_names_are_refused() -> None:
     for field in ("kl", "kl_in", "advantages", "loss"):
         with pytest.raises(InputError, match=f"`{field}` must be one of"):
-            Method(name="odd", **{field: "odd"})
+            Training(name="odd", **{field: "odd"})
 
 
-def test_unknown_transforms_are_refused() -> None:
+def test_unknown_settings_are_refused() -> None:
     """An unknown kind of frequencies would else be an AssertionError in the first step, or count as exact."""
     with pytest.raises(InputError, match="`frequencies`"):
-        Ips(frequencies="odd")
+        Training(name="odd", frequencies="odd")
     with pytest.raises(InputError, match="`algorithm`"):
-        Mara(threshold=THRESHOLD, algorithm=3)
+        MARA(threshold=THRESHOLD, algorithm=3)
     for flattening in (-0.1, 1.1, math.nan):
         with pytest.raises(InputError, match="`flattening`"):
-            Mara(threshold=THRESHOLD, flattening=flattening)
+            Tempered(threshold=THRESHOLD, flattening=flattening)
 
 
 def test_algorithm_2_is_refused_where_it_is_not_equal_to_algorithm_1() -> None:
-    second = Mara(threshold=THRESHOLD, algorithm=2)
+    second = MARA(threshold=THRESHOLD, algorithm=2)
+    refusal = "MARA changes the reference, so that it needs kl 'reverse' inside the rewards"
     for kl in ("forward", "none", "entropy"):
-        with pytest.raises(InputError, match="algorithm 2 needs kl 'reverse' inside the rewards"):
-            Method(name="odd", kl=kl, transform=second)
-    with pytest.raises(InputError, match="algorithm 2 needs kl 'reverse' inside the rewards"):
-        Method(name="odd", kl="reverse", kl_in="loss", transform=second)
+        with pytest.raises(InputError, match=refusal):
+            Training(name="odd", kl=kl, method=second)
+    with pytest.raises(InputError, match=refusal):
+        Training(name="odd", kl="reverse", kl_in="loss", method=second)
 
 
 def test_a_second_kl_is_refused_where_one_is_inside_the_scaling() -> None:
     for kl in ("reverse", "forward", "entropy"):
         with pytest.raises(InputError, match="`kl` must be 'none'"):
-            Method(name="odd", kl=kl, transform=Ips(kl_first=True))
+            Training(name="odd", kl=kl, method=IPS(kl_first=True))
+
+
+@pytest.mark.parametrize("name", [*METHODS, *COMPOSITIONS])
+@pytest.mark.parametrize("world", ["categorical", "hyper-grid", "two paths"])
+def test_every_method_can_be_trained_in_every_world(world: str, name: str) -> None:
+    worlds = {
+        "categorical": Categorical(REFERENCE_4, REWARDS_4),
+        "hyper-grid": hyper_grid(2, 4, background=0.1),
+        "two paths": two_paths(),
+    }
+    training = training_of(build(name), group_size=4)
+    settings = [Setting(training=training, beta=BETA, seed=seed) for seed in (0, 1)]
+    sweep = train(worlds[world], settings, steps=3, batch_size=32, learning_rate=0.1, seed=0, record=3)
+    assert sweep.logits.isfinite().all()
+    assert float((sweep.history[-1].exp() - sweep.history[0].exp()).abs().max()) > 1e-3
+
+
+def test_facts_of_a_method_decide_how_it_is_trained() -> None:
+    own = training_of(BestOfN(k=2), kl="forward", group_size=4)
+    assert (own.advantages, own.kl, own.group_size, own.name) == ("none", "forward", 4, "best of N")
+    assert training_of(IPS(kl_first=True)).kl == "none"
+    assert training_of(MARA(threshold=THRESHOLD, algorithm=2), kl_in="loss").kl_in == "rewards"
+    plain = training_of(MARA(threshold=THRESHOLD), kl_in="loss", advantages="mean")
+    assert (plain.kl, plain.kl_in, plain.advantages) == ("reverse", "loss", "mean")
+
+
+def test_what_the_facts_of_a_method_rule_out_is_refused() -> None:
+    for advantages in ("mean", "leave_one_out", "group_std"):
+        with pytest.raises(InputError, match=f"`advantages` must be 'none'; got '{advantages}'"):
+            Training(name="odd", method=BestOfN(), advantages=advantages)
+    for loss in ("trajectory_balance", "flowrl"):
+        with pytest.raises(InputError, match="best of N makes advantages: `loss` must be 'policy_gradient'"):
+            Training(name="odd", method=BestOfN(), loss=loss, advantages="none")
+    with pytest.raises(InputError, match="`group_size` must be at least 4; got 2"):
+        Training(name="odd", method=BestOfN(k=4), advantages="none", group_size=2)
+    with pytest.raises(InputError, match="MARA takes no exact probabilities"):
+        Training(name="odd", method=MARA(threshold=THRESHOLD), frequencies="exact")
+    with pytest.raises(InputError, match="changes the reference"):
+        training_of(MARA(threshold=THRESHOLD, algorithm=2), kl="forward")
