@@ -112,9 +112,9 @@ def population_totals(
 def trained(method: Method, world: World, policy: Tensor) -> Tensor:
     """Where natural gradient steps end that start at a policy, the memory handed on, (K,)."""
     memory: list[State] = []
-    for _ in range(200):
-        totals = population_totals(method, world, policy, count=3000, memory=memory)
-        policy = torch.softmax(policy.clamp(min=1e-4).log() + 0.3 * totals, 0)
+    for _ in range(100):
+        totals = population_totals(method, world, policy, count=2000, memory=memory)
+        policy = torch.softmax(policy.clamp(min=1e-4).log() + 0.5 * totals, 0)
     return policy
 
 
