@@ -45,3 +45,15 @@ def toy_method(monkeypatch: pytest.MonkeyPatch) -> type:
 
     monkeypatch.setitem(METHODS, Toy.name, Toy)
     return Toy
+
+
+@pytest.fixture(scope="session")
+def molecules_file() -> Path:
+    """62 medicines and common compounds, one SMILES and one name a line."""
+    return Path(__file__).parent / "data" / "molecules.smi"
+
+
+@pytest.fixture(scope="session")
+def molecules(molecules_file: Path) -> list[str]:
+    """The SMILES of `molecules_file` as they are written there."""
+    return [line.split()[0] for line in molecules_file.read_text(encoding="utf-8").splitlines()]

@@ -25,11 +25,12 @@ def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == said
 
 
-def test_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    example = blocks("docs/guide/choosing-an-objective.md", "python")[0]
+@pytest.mark.parametrize(("place", "count"), [(0, 5), (1, 3)])
+def test_the_guide_prints_what_it_says(place: int, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    example = blocks("docs/guide/choosing-an-objective.md", "python")[place]
     exec(example, {})
     said = re.findall(r"print\(.*\)  # (.*)", example)
-    assert len(said) == 3
+    assert len(said) == count
     assert capsys.readouterr().out.splitlines() == said
 
 

@@ -192,7 +192,7 @@ def test_an_entropy_bonus_has_its_own_optimum(entropy: float, *, has_outcomes: b
     found = audit_of(rows, **settings).of("AM010")
     exact = reverse_kl_target(ref, rewards, beta=BETA, entropy=entropy)
     assert found.numbers["effective"].value == pytest.approx(effective(exact, rewards))
-    assert f"an entropy bonus (η = {entropy:g})" in found.summary
+    assert f"entropy bonus (η = {entropy:g})" in found.summary
     spread = audit_of(rows, **settings).of("AM011").numbers["spread"].value
     good = exact[rewards > 0]
     assert spread == pytest.approx(float(good.max() - good.min()))

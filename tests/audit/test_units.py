@@ -15,13 +15,14 @@ from allmodes.audit.units import (
     anchor_bias,
     beta_bounds,
     evenness,
-    ips_logprobs,
     mara_logprobs,
+    method_logprobs,
     optimum_logprobs,
     outcome_units,
     response_units,
 )
 from allmodes.errors import InputError
+from allmodes.methods import IPS
 from allmodes.objectives.groups import Groups
 from allmodes.targets import ips_target, mara_beta_bound, mara_target, reverse_kl_target
 
@@ -227,7 +228,8 @@ def test_the_anchors_bias_by_prompt() -> None:
 @pytest.mark.parametrize("is_forward", [False, True])
 def test_the_fixed_points_of_ips_are_those_of_targets(beta: float, *, is_forward: bool) -> None:
     units = some_units(0)
-    found = ips_logprobs(units, beta=beta, is_forward=is_forward)
+    found = method_logprobs(units, IPS(), beta=beta, kl="forward" if is_forward else "reverse")
+    assert found is not None
     for prompt in range(units.prompts.count):
         own = units.prompts.index == prompt
         expected = ips_target(
@@ -243,4 +245,6 @@ def test_ips_without_any_reward_keeps_the_reference() -> None:
     units = some_units(1)
     nothing = dataclasses.replace(units, rewards=units.rewards * (units.prompts.index != 1))
     own = units.prompts.index == 1
-    close(ips_logprobs(nothing, beta=0.3, is_forward=False)[own], units.ref_logprobs[own])
+    found = method_logprobs(nothing, IPS(), beta=0.3, kl="reverse")
+    assert found is not None
+    close(found[own], units.ref_logprobs[own])

@@ -1,4 +1,4 @@
-"""Small policies with known behaviour, a file of real molecules, and a private PostgreSQL server."""
+"""Small policies with known behaviour, and a private PostgreSQL server."""
 
 import math
 import os
@@ -77,18 +77,6 @@ def tiny_lstm_prior(tmp_path: Path, make_policy: MakePolicy) -> Path:
     """An LSTM over chains of C, N, O and S, about 6 tokens long."""
     policy = make_policy(3 + len(CHAIN_TOKENS), cell="lstm", seed=0, num_layers=2, hidden_size=16)
     return _chain_prior(tmp_path / "tiny_lstm.safetensors", policy)
-
-
-@pytest.fixture(scope="session")
-def molecules_file() -> Path:
-    """62 medicines and common compounds, one SMILES and one name a line."""
-    return Path(__file__).parents[1] / "data" / "molecules.smi"
-
-
-@pytest.fixture(scope="session")
-def molecules(molecules_file: Path) -> list[str]:
-    """The SMILES of `molecules_file` as they are written there."""
-    return [line.split()[0] for line in molecules_file.read_text(encoding="utf-8").splitlines()]
 
 
 # Ends the server and its folder also when the tests are killed: its input ends with them.

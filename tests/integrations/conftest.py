@@ -6,46 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-WORDS = ["<pad>", "<eos>", "<unk>", "user", "assistant", ":", *"abcdefghij"]
-TEMPLATE = (
-    "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {% endfor %}"
-    "{% if add_generation_prompt %}assistant : {% endif %}"
-)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a two-layer Qwen2 over 16 words, with its tokenizer; sharp enough that samples differ."""
     pytest.importorskip("trl")
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from tiny_lm import TEMPLATE, save_tiny_lm
 
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
-    )
-    tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        eos_token_id=1,
-        pad_token_id=0,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-    )
     folder = tmp_path_factory.mktemp("tiny")
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tiny_lm(folder, template=TEMPLATE)
     return folder
 
 
@@ -79,3 +51,35 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
         return kind(**{**defaults, **settings})
 
     return make
+
+
+@pytest.fixture(params=["grpo", "rloo"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def build(tiny_model: Path, make_config: Callable[..., Any]) -> Callable[..., Any]:
+    """(trainer class, settings, **trainer's arguments) → trainer."""
+    from datasets import Dataset
+
+    from trl_cases import PROMPTS, even_share
+
+    def make(trainer: type, settings: dict[str, Any] | None = None, **arguments: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "model": str(tiny_model),
+            "reward_funcs": even_share,
+            "args": make_config(trainer, **(settings or {})),
+            "train_dataset": Dataset.from_dict({"prompt": PROMPTS * 4}),
+        }
+        return trainer(**{**defaults, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def inputs() -> list[dict[str, Any]]:
+    """One generation: three prompts, four rows each."""
+    from trl_cases import PROMPTS
+
+    return [{"prompt": prompt} for prompt in PROMPTS for _ in range(4)]

@@ -44,132 +44,28 @@ from allmodes.objectives import (
     unlikeliness_rewards,
 )
 from allmodes.targets import mara_target, reverse_kl_target
+from trl_cases import (
+    OURS,
+    PROMPTS,
+    THEIRS,
+    Inputs,
+    by_hand,
+    even_share,
+    group_ids,
+    ids_of,
+    last,
+    outcome,
+    parameters,
+    rewards_of,
+    score,
+    sequence_logprobs,
+    set_completions,
+    texts_of,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning"),
 ]
-
-OURS = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
-THEIRS = {"grpo": trl.GRPOTrainer, "rloo": trl.RLOOTrainer}
-PROMPTS = ["a b", "c d e", "f"]
-Inputs = list[dict[str, Any]]
-
-
-def even_share(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    """A reward with many values and ties: the share of even tokens, in quarters."""
-    return [round(4 * sum(t % 2 == 0 for t in ids) / len(ids)) / 4 for ids in completion_ids]
-
-
-def outcome(text: str) -> str | None:
-    """The set of letters; no letters, no outcome."""
-    return "".join(sorted(set(text))) or None
-
-
-@pytest.fixture(params=["grpo", "rloo"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def build(tiny_model: Path, make_config: Callable[..., Any]) -> Callable[..., Any]:
-    """(trainer class, settings, **trainer's arguments) → trainer."""
-
-    def make(trainer: type, settings: dict[str, Any] | None = None, **arguments: Any) -> Any:
-        defaults: dict[str, Any] = {
-            "model": str(tiny_model),
-            "reward_funcs": even_share,
-            "args": make_config(trainer, **(settings or {})),
-            "train_dataset": Dataset.from_dict({"prompt": PROMPTS * 4}),
-        }
-        return trainer(**{**defaults, **arguments})
-
-    return make
-
-
-@pytest.fixture
-def inputs() -> Inputs:
-    """One generation: three prompts, four rows each."""
-    return [{"prompt": prompt} for prompt in PROMPTS for _ in range(4)]
-
-
-def score(trainer: Any, inputs: Inputs, *, drift: float = 0.3) -> dict[str, Any]:
-    """A generation of a policy that has moved away from its reference, as in training."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:
-                parameter += (
-                    drift
-                    * parameter.std().nan_to_num(0.1).clamp(min=0.1)
-                    * torch.randn(parameter.shape, generator=generator)
-                )
-    trainer.model.train()
-    torch.manual_seed(0)
-    return trainer._generate_and_score_completions(inputs)
-
-
-def sequence_logprobs(model: Any, batch: dict[str, Any]) -> Tensor:
-    """log p of every completion, one row at a time and without padding, float64."""
-    total = []
-    for prompt, prompt_mask, ids, mask in zip(
-        batch["prompt_ids"],
-        batch["prompt_mask"],
-        batch["completion_ids"],
-        batch["completion_mask"],
-        strict=True,
-    ):
-        prompt, ids = prompt[prompt_mask.bool()], ids[mask.bool()]
-        with torch.no_grad():
-            logits = model(torch.cat([prompt, ids]).unsqueeze(0)).logits[0].double()
-        logprobs = logits.log_softmax(-1)[len(prompt) - 1 : -1]
-        total.append(logprobs.gather(1, ids.unsqueeze(1)).sum())
-    return torch.stack(total)
-
-
-def rewards_of(batch: dict[str, Any]) -> Tensor:
-    rows = zip(batch["completion_ids"], batch["completion_mask"], strict=True)
-    return torch.tensor(even_share([ids[mask.bool()].tolist() for ids, mask in rows])).double()
-
-
-def texts_of(model: Path, batch: dict[str, Any]) -> list[str]:
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    rows = zip(batch["completion_ids"], batch["completion_mask"], strict=True)
-    return tokenizer.batch_decode([i[m.bool()].tolist() for i, m in rows], skip_special_tokens=True)
-
-
-def group_ids(count: int = 12) -> Tensor:
-    return torch.arange(count) // 4
-
-
-def ids_of(outcomes: list[str | None]) -> Tensor:
-    names = sorted({o for o in outcomes if o is not None})
-    return torch.tensor([-1 if o is None else names.index(o) for o in outcomes])
-
-
-def by_hand(kind: str, rewards: Tensor, log_ratio: Tensor, *, beta: float = 0.1) -> Tensor:
-    """Advantages with the KL in the rewards: less the group's mean, or the mean of the others.
-
-    A log-ratio of zeros leaves the KL out, as GRPO does that has it in the loss.
-    """
-    grouped = (rewards - beta * log_ratio).view(-1, 4)
-    if kind == "grpo":
-        return (grouped - grouped.mean(1, keepdim=True)).view(-1)
-    return (grouped - (grouped.sum(1, keepdim=True) - grouped) / 3).view(-1)
-
-
-def last(trainer: Any, name: str) -> float:
-    return trainer._metrics["train"][name][-1]
-
-
-def set_completions(trainer: Any, rows: list[list[int]]) -> None:
-    """Let the trainer find these completions in the place of samples."""
-    is_grpo = isinstance(trainer, trl.GRPOTrainer)
-    trainer._generate_single_turn = lambda *_, **__: (rows, None) if is_grpo else rows
-
-
-def parameters(trainer: Any) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
-
 
 # --- Without a transform ---
 
@@ -594,11 +490,12 @@ def _check_mara(kind: str, trainer: Any, batch: dict[str, Any], reference: Any) 
 
 
 @pytest.mark.parametrize("name", ["grpo", "rloo"])
-def test_two_processes_find_the_anchors_and_the_loss_of_one(
+def test_two_processes_find_the_anchors_the_counts_the_memory_and_the_loss_of_one(
     name: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     script = Path(__file__).parent / "two_processes.py"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join([str(script.parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     found = []
     for command in ([sys.executable], launch):
@@ -614,17 +511,24 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
         assert run.returncode == 0, run.stderr[-3000:]
         lines = (output.with_suffix("") / "samples.jsonl").read_text(encoding="utf-8").splitlines()
         assert (output.with_suffix("") / "audit.json").exists()
-        found.append({**json.loads(output.read_text()), "samples": [json.loads(line) for line in lines]})
-    one, two = found
-    assert [row["step"] for row in one["samples"]] == [0] * 12 + [1] * 12 + [2] * 12
-    assert "policy_logprob" in one["samples"][0]
-    for left, right in zip(one["samples"], two["samples"], strict=True):
+        found.append((json.loads(output.read_text()), [json.loads(line) for line in lines]))
+    (one, samples), (two, others) = found
+    assert [row["step"] for row in samples] == [0] * 12 + [1] * 12 + [2] * 12
+    assert "policy_logprob" in samples[0]
+    for left, right in zip(samples, others, strict=True):
         for key in {"ref_logprob", "policy_logprob"} & set(left):
             assert left.pop(key) == pytest.approx(right.pop(key), abs=1e-4)
         assert left == right
+    assert 0 < one["mara"]["log"][0]["transform/augmented"] < 1
+    assert one["ips"]["log"][0]["transform/distinct_outcomes"] < 4
+    assert 0 < one["mara"]["log"][0]["answers/valid"] < 1 < one["mara"]["log"][0]["answers/distinct"]
+    assert one.keys() == two.keys() >= {"mara", "ips"}
+    for method, results in one.items():
+        _check_the_same(results, two[method])
+
+
+def _check_the_same(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert torch.tensor(one["advantages"]).shape == (3, 12)
-    assert 0 < one["log"][0]["transform/augmented"] < 1
-    assert 0 < one["log"][0]["answers/valid"] < 1 < one["log"][0]["answers/distinct"]
     torch.testing.assert_close(
         torch.tensor(one["advantages"]), torch.tensor(two["advantages"]), atol=2e-5, rtol=1e-4
     )
@@ -633,6 +537,8 @@ def test_two_processes_find_the_anchors_and_the_loss_of_one(
     torch.testing.assert_close(
         torch.tensor(one["parameters"]), torch.tensor(two["parameters"]), atol=1e-5, rtol=1e-4
     )
+    assert two["states"] == one["states"] * 2  # of each process, and nothing for a method without one
+    assert None not in one["states"]
 
 
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
@@ -755,7 +661,11 @@ def test_evaluation_teaches_a_threshold_nothing(kind: str, build: Callable[..., 
     ],
 )
 def test_a_configuration_that_breaks_the_transform_is_refused(
-    name: str, settings: dict[str, Any], arguments: dict[str, Any], message: str, build: Callable[..., Any]
+    name: str,
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+    message: str,
+    build: Callable[..., Any],
 ) -> None:
     with pytest.raises((ConfigError, InputError), match=message) as caught:
         build(
@@ -856,7 +766,12 @@ def test_a_batch_without_any_reward_moves_nothing(
     ("value", "threshold"), [(1.0, BatchQuantile(0.9)), (0.2, 0.5)], ids=["all equal", "none good"]
 )
 def test_nothing_good_is_counted_and_leaves_rewards_alone(
-    kind: str, value: float, threshold: Any, build: Callable[..., Any], inputs: Inputs, tiny_model: Path
+    kind: str,
+    value: float,
+    threshold: Any,
+    build: Callable[..., Any],
+    inputs: Inputs,
+    tiny_model: Path,
 ) -> None:
     reward = _reward(lambda _: value)
     ours = build(OURS[kind], reward_funcs=reward, transform=MARA(threshold=threshold))

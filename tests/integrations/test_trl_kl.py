@@ -13,13 +13,15 @@ trl = pytest.importorskip("trl")
 # ruff: noqa: E402
 
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer
 
 from allmodes.errors import ConfigError, RunError
 from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, RewardTransform, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit_settings import audit_settings
 from allmodes.objectives import mara_rewards
+from tiny_lm import save_tiny_lm
+from trl_cases import OURS, THEIRS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning"),
@@ -29,36 +31,14 @@ TOKENS = 4  # <pad>, <eos>, a, b; each is a token like any other where completio
 BETA = 0.3
 ENTROPY = 0.2
 MARA_AT_HALF = MARA(threshold=0.5)
-OURS = {"grpo": GRPOTrainer, "rloo": RLOOTrainer}
-THEIRS = {"grpo": trl.GRPOTrainer, "rloo": trl.RLOOTrainer}
 
 
 @pytest.fixture(scope="session")
 def four_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model over four tokens whose output layer is its own; all sequences of up to four are 256."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "a": 2, "b": 3}, unk_token="<pad>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", padding_side="left"
-    )
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=TOKENS,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        eos_token_id=1,
-        pad_token_id=0,
-        initializer_range=0.5,
-        tie_word_embeddings=False,
-    )
     folder = tmp_path_factory.mktemp("four")
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "layers": 1, "initializer_range": 0.5}
+    save_tiny_lm(folder, ["<pad>", "<eos>", "a", "b"], tie_word_embeddings=False, **sizes)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Three steps of a trainer on completions that do not depend on the number of processes; run by torchrun.
 
-Usage: two_processes.py grpo|rloo MODEL OUTPUT. The first process writes what came out as JSON, and beside it
-the log for an audit, in a folder named OUTPUT without its suffix.
+Usage: two_processes.py grpo|rloo MODEL OUTPUT. MARA, IPS and each method that remembers something train one
+after the other. The first process writes the results of each as JSON, and beside it MARA's log for an audit,
+in a folder named OUTPUT without its suffix.
 """
 
 import json
@@ -9,15 +10,20 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import GRPOConfig, RLOOConfig
 
-from allmodes.integrations import MARA
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
+from allmodes.integrations.trl_state import TransformState
+from allmodes.methods import IPS, MARA, METHODS, Method, state_to_json
 from allmodes.objectives import GroupQuantile
+from method_cases import build
 
 ROWS, GROUP, STEPS = 12, 4, 3
 
@@ -32,8 +38,15 @@ def set_of_letters(text: str) -> str | None:
     return None if "j" in text else "".join(sorted(set(text)))
 
 
-def main(name: str, model: str, output: Path) -> None:
-    """Train, and write figures of every step and the parameters at the end."""
+def methods(name: str) -> dict[str, Method]:
+    """What is trained. For RLOO on outcomes too, whose ids must agree between the processes."""
+    stateful = {other: build(other) for other in METHODS if build(other).has_state}
+    key = None if name == "grpo" else set_of_letters
+    return {"mara": MARA(threshold=GroupQuantile(0.4), outcome_key=key), "ips": IPS(), **stateful}
+
+
+def train(name: str, model: str, output: Path, method: Method) -> dict[str, Any]:
+    """Figures of every step, the parameters at the end, and what each process remembers."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(2, 7, (STEPS, ROWS), generator=generator)
     tokens = torch.randint(6, 16, (STEPS, ROWS, 6), generator=generator)
@@ -68,11 +81,8 @@ def main(name: str, model: str, output: Path) -> None:
             reward_funcs=reward,
             args=args,
             train_dataset=Dataset.from_dict({"prompt": ["a b", "c d e", "f"] * 4}),
-            # For RLOO on outcomes too, whose ids must agree between the processes.
-            transform=MARA(
-                threshold=GroupQuantile(0.4), outcome_key=None if name == "grpo" else set_of_letters
-            ),
-            outcome_key=set_of_letters if name == "grpo" else None,
+            transform=method,
+            outcome_key=set_of_letters if name == "grpo" or method.key is None else None,
         )
         rank = trainer.accelerator.process_index
 
@@ -92,19 +102,31 @@ def main(name: str, model: str, output: Path) -> None:
             return batch
 
         trainer._generate_and_score_completions = keep
-        trainer.add_callback(AuditLog(trainer, output.with_suffix("")))
+        if method.name == "mara":
+            trainer.add_callback(AuditLog(trainer, output.with_suffix("")))
         trainer.train()
-    if rank == 0:
-        kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
-        log = [
-            {k: v for k, v in entry.items() if k in kept or k.startswith(("transform/", "answers/"))}
-            for entry in trainer.state.log_history[:STEPS]
-        ]
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        parameters = torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
-        output.write_text(json.dumps({"log": log, "advantages": advantages, "parameters": parameters}))
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
+    kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
+    log = [
+        {k: v for k, v in entry.items() if k in kept or k.startswith(("transform/", "answers/"))}
+        for entry in trainer.state.log_history[:STEPS]
+    ]
+    memories = [c for c in trainer.callback_handler.callbacks if isinstance(c, TransformState)]
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    return {
+        "log": log,
+        "advantages": advantages,
+        "parameters": torch.cat([p.detach().flatten() for p in trained.parameters()]).tolist(),
+        "states": gather_object([state_to_json(memory.value) for memory in memories]),
+    }
+
+
+def main(name: str, model: str, output: Path) -> None:
+    """Train with every method, and write what came of it."""
+    results = {label: train(name, model, output, method) for label, method in methods(name).items()}
+    state = PartialState()
+    if state.is_main_process:
+        output.write_text(json.dumps(results))
+    state.wait_for_everyone()
     sys.stdout.flush()
     os._exit(0)  # all is written; gloo's threads now and then abort the interpreter's own way out
 

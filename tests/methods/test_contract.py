@@ -66,10 +66,12 @@ def test_rewards_keep_their_shape_and_precision(method: Method) -> None:
 
 @contract
 def test_precisions_agree(method: Method) -> None:
-    """What is gained in float64 log-probabilities must not be lost on the way to float32 rewards."""
-    batch = complete_batch(some_rewards(24))
-    narrow = replace(batch, rewards=batch.rewards.float())
-    close(new_rewards(method, narrow).double(), new_rewards(method, batch), tolerance=1e-6)
+    """Differences of the log-probabilities of long responses must not be lost on the way to float32."""
+    batch = complete_batch(some_rewards(24), empty=False)
+    long = {name: getattr(batch, name) - 20_000 for name in ("ref_logprobs", "logprobs")}
+    wide = replace(batch, **long)
+    narrow = replace(wide, rewards=batch.rewards.float())
+    close(new_rewards(method, narrow).double(), new_rewards(method, wide), tolerance=1e-6)
 
 
 @contract
@@ -332,6 +334,16 @@ def test_a_state_is_plain_data_that_a_checkpoint_holds(method: Method) -> None:
         assert one.state is not None
         state, count = one.state, count + 1
     assert json.dumps(state_to_json(state)) != json.dumps(state_to_json(first.state)), "it must remember"
+
+
+@contract
+def test_what_is_remembered_has_a_say(method: Method) -> None:
+    """A batch of good samples alone means another thing after one with others, a composition's parts too."""
+    if method.has_state:
+        first = method(complete_batch(some_rewards(24)), beta=BETA)
+        second = complete_batch([1.0] * 24, seed=1)
+        alone, after = new_rewards(method, second), new_rewards(method, second, state=first.state)
+        assert not torch.allclose(alone, after, equal_nan=True)
 
 
 # --- One module and one line. ---

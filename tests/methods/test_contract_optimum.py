@@ -220,6 +220,8 @@ CHECKS = (check_population, check_groups, check_distribution)
 def test_the_update_rests_at_the_optimum(method: Method, check: Callable[[Method], int]) -> None:
     if method.has_state and check is check_groups:
         pytest.skip("what one small group shows is not what a memory of many does")
+    if getattr(method, "dual_rate", 0) and check is check_population:
+        pytest.skip("its multipliers settle as the policy moves; test_outcome_matching_theory follows both")
     if not check(method):
         pytest.skip(
             "no optimum is stated for such groups" if check is check_groups else "no optimum is stated"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.methods import IPS, Batch, Plain
-from enumerated_groups import gains_of_many
+from enumerated_groups import expected_gradient, gains_of_many, logits_of
 
 
 def tensor(*values: float) -> Tensor:
@@ -49,6 +49,20 @@ def test_strings_of_an_outcome_are_counted_together() -> None:
     assert torch.allclose(found.exp(), tensor(0.1, 0.2, 0.3, 0.4), atol=1e-15)
     at = gains_of_many(IPS(exponent=0.5), counts, rewards, outcome_ids=ids)
     assert float(at.abs().max()) < 1e-15
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_groups_of_two_restore_nothing_and_say_so(exponent: float) -> None:
+    method, rewards, tables = IPS(exponent=exponent), tensor(1, 1, 0.5), logits_of(0.2, 0.7, 0.1)
+    (found,) = expected_gradient(method, tables, rewards, size=2)
+    (plain,) = expected_gradient(Plain(), tables, rewards, size=2)
+    assert torch.allclose(found, 2**exponent * plain, atol=1e-15, rtol=0)
+    (of_three,) = expected_gradient(method, tables, rewards, size=3)
+    assert float((of_three / plain).max() - (of_three / plain).min()) > 0.1
+    warning = method.group_warning(2)
+    assert warning is not None
+    assert "IPS keeps no diversity in groups of 2" in warning
+    assert method.group_warning(3) is None
 
 
 def test_what_is_not_known() -> None:

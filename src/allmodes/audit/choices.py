@@ -14,7 +14,6 @@ KLForm = Literal[
     "reinvent-loss",
 ]
 Scaling = Literal["group", "batch", "none"]
-Transform = Literal["none", "mara", "ips", "entropy", "unlikeliness", "best-of-n", "other"]
 Format = Literal[
     "allmodes",
     "trl",

@@ -148,6 +148,6 @@ def _config(path: Path, settings: Mapping[str, Any]) -> AuditConfig:
     beside = read_config_file(file) if file.is_file() and (path.is_dir() or path.name == SAMPLES) else {}
     if {"threshold", "threshold_quantile"} & settings.keys():  # one of them, and the flag's
         beside = {key: value for key, value in beside.items() if not key.startswith("threshold")}
-    if settings.get("transform", "entropy") != "entropy":  # another transform than the file's
-        beside = {key: value for key, value in beside.items() if key != "entropy"}
+    if settings.get("transform", beside.get("transform")) != beside.get("transform"):
+        beside = {key: value for key, value in beside.items() if key not in ("entropy", "settings")}
     return build_config(AuditConfig, {**beside, **settings}, source=str(file) if beside else "flags")

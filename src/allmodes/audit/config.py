@@ -1,10 +1,12 @@
 """What an audit can be told of the training whose samples it is given."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from allmodes.audit.choices import KLForm, Scaling, Trainer, Transform
+from allmodes.audit.choices import KLForm, Scaling, Trainer
+from allmodes.errors import InputError
+from allmodes.methods import METHODS, Method, Plain, make_method, method_names, recipe_fields
 from allmodes.runs.config import Config, GroupSize, Number, Probability, Size
 
 
@@ -14,17 +16,19 @@ class AuditConfig(Config):
     beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes.
     "reinvent-loss" is REINVENT's square; "sequence-k2-in-loss" is k2 of whole responses, "k2-in-loss" of each
     token. scale_rewards: what advantages are divided by the standard deviation of. transform: what is done to
-    rewards before. entropy: η of an entropy bonus. threshold, threshold_quantile: τ of MARA, or the quantile
-    of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the log where it
-    can be. max_tokens: the limit of a response. good: the reward from which on a sample is good; MARA's τ by
-    default, else suggested.
+    rewards before: "none", a method of allmodes such as "mara" or "mara+entropy", or "other". settings: of
+    that method, by their names. entropy: η of an entropy bonus. threshold, threshold_quantile: τ of MARA, or
+    the quantile of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the
+    log where it can be. max_tokens: the limit of a response. good: the reward from which on a sample is good;
+    MARA's τ by default, else suggested.
     """
 
     trainer: Trainer | None = None
     beta: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
-    transform: Transform | None = None
+    transform: str | None = None
+    settings: dict[str, float | str] | None = None
     entropy: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None
@@ -32,12 +36,38 @@ class AuditConfig(Config):
     max_tokens: Size | None = None
     good: Number | None = None
 
+    @field_validator("transform")
+    @classmethod
+    def _known_transform(cls, value: str | None) -> str | None:
+        if value is None or value in ("none", "other"):
+            return value
+        value = value.replace("-", "_")  # as logs of the last version have "best-of-n"
+        try:
+            method_names(value)
+        except InputError as error:
+            raise ValueError(f"none, other, {', '.join(METHODS)}, or several of these with +") from error
+        return value
+
     @model_validator(mode="after")
     def _entropy_is_of_its_transform(self) -> "AuditConfig":
-        if self.entropy is not None and self.transform != "entropy":
+        if self.entropy is not None and "entropy" not in self._known_settings():
             raise ValueError(
                 f"`entropy`: expected it with `transform` 'entropy' alone; got {self.transform!r}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> "AuditConfig":
+        wrong = next((key for key in self.settings or {} if key not in self._known_settings()), None)
+        if wrong is not None:
+            raise ValueError(
+                f"`settings`: expected settings of `transform` {self.transform!r}, among "
+                f"{', '.join(self._known_settings()) or 'none'}; got {wrong!r}"
+            )
+        try:
+            _ = self.method(threshold=self.threshold or 0.0)
+        except InputError as error:
+            raise ValueError(f"`settings`: {error}") from error
         return self
 
     @model_validator(mode="after")
@@ -45,3 +75,30 @@ class AuditConfig(Config):
         if self.threshold is not None and self.threshold_quantile is not None:
             raise ValueError("`threshold`: expected it or `threshold_quantile`; got both")
         return self
+
+    def method(self, *, threshold: float) -> Method | None:
+        """The method of `transform`, with τ where it has one; None for one that allmodes does not know."""
+        if self.transform == "other":
+            return None
+        if self.transform in (None, "none"):
+            return Plain()
+        given: dict[str, Any] = {**(self.settings or {}), "threshold": threshold}
+        if self.entropy is not None:
+            given["entropy"] = self.entropy
+        return make_method(
+            self.transform,
+            {
+                name: {key: value for key, value in given.items() if key in recipe_fields(METHODS[name])}
+                for name in method_names(self.transform)
+            },
+        )
+
+    def lacks(self, setting: str) -> bool:
+        """Whether the method has a setting of this name that is not given."""
+        given = getattr(self, setting, None) is not None or setting in (self.settings or {})
+        return setting in self._known_settings() and not given
+
+    def _known_settings(self) -> list[str]:
+        if self.transform in (None, "none", "other"):
+            return []
+        return [key for name in method_names(self.transform) for key in recipe_fields(METHODS[name])]

@@ -195,7 +195,8 @@ class Evidence:
     def _counts_strings(self) -> bool:
         """Whether the optimum depends on how many strings an outcome has, and some have several."""
         log = self.log
-        if self.config.transform != "entropy":
+        method = self.objective.method()
+        if method is None or not method.needs_policy or method.needs_reference:
             return False
         if log.outcomes is None or log.responses is None:
             return True
@@ -357,7 +358,7 @@ class Evidence:
                 "an entropy bonus counts strings, and outcomes of the log have several or unknown ones; this "
                 "needs `response` and `ref_logprob`"
             )
-        return self.objective.optimum(units, self.above_tau)
+        return self.objective.optimum(units, lambda: _but_for_rounding(self.tau))
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
         """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
@@ -384,7 +385,11 @@ class Evidence:
 
 def _at_least(rewards: Tensor, level: float) -> Tensor:
     """R ≥ τ, but for rounding: a unit's reward is a mean, and many programs keep float32."""
-    return rewards >= level - max(1e-9, 1e-6 * abs(level))
+    return rewards >= _but_for_rounding(level)
+
+
+def _but_for_rounding(level: float) -> float:
+    return level - max(1e-9, 1e-6 * abs(level))
 
 
 def _present(column: Tensor | None) -> Tensor:

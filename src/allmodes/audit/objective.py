@@ -11,12 +11,12 @@ from allmodes.audit.choices import KLForm
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.units import (
     Units,
-    entropy_logprobs,
     forward_logprobs,
-    ips_logprobs,
     mara_logprobs,
+    method_logprobs,
     optimum_logprobs,
 )
+from allmodes.methods import MARA, Method, Plain
 
 Regularizer = Literal["reverse", "forward"]
 
@@ -109,29 +109,64 @@ class Objective:
     def temperature(self, beta: float | None) -> float | None:
         """The β that units' rewards are worked out for at a strength of the KL.
 
-        None for plain means, which are what IPS scales and what counts under a forward KL.
+        None for plain means, which are what counts for methods that look at outcomes, and under a forward KL.
         """
-        if self.config.transform == "ips" or self.config.kl == "k3-in-loss" or not beta:
-            return None
-        return beta + (self.config.entropy or 0.0) * (self.config.transform == "entropy")
+        method = self.method()
+        needs_means = method is not None and method.needs_outcomes
+        return None if needs_means or self.config.kl == "k3-in-loss" or not beta else beta + self._entropy
 
-    def optimum(self, units: Units, above_tau: Callable[[Units], Tensor]) -> Tensor:
+    def method(self, threshold: float = 0.0) -> Method | None:
+        """What is done to the rewards; None for what allmodes does not know."""
+        return self.config.method(threshold=threshold)
+
+    @property
+    def uses_mara(self) -> bool:
+        """Whether it is MARA, of which some checks have more to say."""
+        return isinstance(self.method(), MARA)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether rewards are as they are."""
+        return isinstance(self.method(), Plain)
+
+    @property
+    def _entropy(self) -> float:
+        """η of an entropy bonus, 0 without one."""
+        return float(getattr(self.method(), "entropy", 0.0))
+
+    def optimum(self, units: Units, tau: Callable[[], float]) -> Tensor:
         """Log G of the training's optimum, (U,), normalised a prompt.
 
-        above_tau: which units MARA makes equal. Raises MissingError for a transform or a KL whose optimum is
-        not known, NotApplicableError where it has none.
+        tau: the reward from which on a method with a threshold calls a unit good. Raises MissingError for a
+        method or a KL whose optimum is not known, NotApplicableError where it has none.
         """
-        match self.config.transform:
-            case None | "none":
-                return self.plain(units, beta=self.beta)
-            case "mara":
-                return self.mara(units, above_tau(units), beta=self.beta)
-            case "ips":
-                return self._ips(units)
-            case "entropy":
-                return self._entropy(units)
-            case other:
-                raise MissingError(f"the optimum with the transform {other!r} is not known here")
+        config = self.config
+        known = self.method()
+        if known is None:
+            raise MissingError(f"the optimum with the transform {config.transform!r} is not known here")
+        if config.lacks("entropy"):
+            raise MissingError("the strength η of the entropy bonus is not known: give `--entropy`")
+        method = self.method(tau()) if hasattr(known, "threshold") else known
+        assert method is not None  # noqa: S101  # for type checkers: it is the same method
+        if config.beta is None and not method.needs_reference and not self.is_plain:
+            raise MissingError("the strength of the KL is not known: give `--beta`")
+        if not method.takes_negative_rewards and float(units.rewards.min()) < 0:
+            raise NotApplicableError(
+                f"rewards are negative, and under {method.label} such outcomes go extinct"
+            )
+        if self.lacks_kl and not method.needs_reference and not self.is_plain:
+            found = (
+                None if method.needs_sequence_kl else method_logprobs(units, method, beta=0.0, kl="reverse")
+            )
+            why = "no KL acts"
+            if method.needs_sequence_kl:
+                why = "no KL acts, so the optimum is over all strings, of which a log has few"
+        else:
+            beta, kl = self.beta, self.regularizer
+            found, why = method_logprobs(units, method, beta=beta, kl=kl), f"the KL is the {kl} one"
+        if found is None:
+            raise MissingError(f"the optimum with {method.label} is not known here where {why}")
+        return found
 
     def plain(self, units: Units, *, beta: float) -> Tensor:
         """Log G without a transform, (U,), under the KL in use. Raises MissingError as `regularizer` does."""
@@ -144,24 +179,3 @@ class Objective:
         if self.regularizer == "forward":
             return forward_logprobs(units, beta=beta, good=good)
         return mara_logprobs(units, good, beta=beta)
-
-    def _ips(self, units: Units) -> Tensor:
-        if self.config.beta is None:
-            raise MissingError("the strength of the KL is not known: give `--beta`")
-        if float(units.rewards.min()) < 0:
-            raise NotApplicableError("rewards are negative, and under IPS such outcomes go extinct")
-        if self.lacks_kl:
-            return ips_logprobs(units, beta=0.0, is_forward=False)
-        return ips_logprobs(units, beta=self.config.beta, is_forward=self.regularizer == "forward")
-
-    def _entropy(self, units: Units) -> Tensor:
-        if self.config.entropy is None:
-            raise MissingError("the strength η of the entropy bonus is not known: give `--entropy`")
-        if self.lacks_kl:
-            raise MissingError(
-                "no KL acts, so the optimum with an entropy bonus is exp(R/η) over all strings, of which a "
-                "log has few"
-            )
-        if self.regularizer == "forward":
-            raise MissingError("the optimum of an entropy bonus under a forward KL is not known here")
-        return entropy_logprobs(units, beta=self.beta, entropy=self.config.entropy)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from allmodes.checks import check_positive
+from allmodes.methods import KL, Method
 from allmodes.objectives.groups import (
     Groups,
     group_argmax,
@@ -18,7 +19,7 @@ from allmodes.objectives.groups import (
     group_sum,
     pair_groups,
 )
-from allmodes.targets import forward_kl_target, ips_target
+from allmodes.targets import forward_kl_target
 
 
 @final
@@ -112,17 +113,6 @@ def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
     return normalised(scores, units.prompts)
 
 
-def entropy_logprobs(units: Units, *, beta: float, entropy: float) -> Tensor:
-    """Log G of the optimum under reverse KL with an entropy bonus, (U,), normalised a prompt.
-
-    G ∝ π_ref^(β/(β+η)) exp(R/(β+η)), over units each of which is one string. Raises InputError for β ≤ 0.
-    Source: `allmodes.targets.reverse_kl_target`.
-    """
-    check_positive("beta", beta)
-    scores = (beta * units.ref_logprobs + units.rewards) / (beta + entropy)
-    return normalised(scores, units.prompts)
-
-
 def forward_logprobs(units: Units, *, beta: float, good: Tensor | None = None) -> Tensor:
     """Log G of the forward-KL optimum over the units of each prompt, (U,), normalised a prompt.
 
@@ -147,27 +137,29 @@ def forward_logprobs(units: Units, *, beta: float, good: Tensor | None = None) -
     return target[row, place]
 
 
-def ips_logprobs(units: Units, *, beta: float, is_forward: bool) -> Tensor:
-    """Log p where inverse probability scaling comes to rest over the units of each prompt, (U,).
+def method_logprobs(units: Units, method: Method, *, beta: float, kl: KL) -> Tensor | None:
+    """Log p where a method comes to rest over the units of each prompt, (U,), normalised a prompt.
 
-    With a KL of strength β ≥ 0 beside the scaled rewards, forward or reverse, and groups without end. A
-    prompt whose rewards are all 0 keeps its reference. Raises InputError for negative rewards.
-    Source: IPS, Corollary 4.2; `allmodes.targets.ips_target`.
+    With a KL of strength β ≥ 0 and groups without end. None where the method has no known optimum. A prompt
+    whose rewards are all 0 keeps its reference under a method that takes no negative ones. Raises InputError
+    as the method's `optimum` does.
     """
     row, place, shape = _rows_of_prompts(units)
-    rewards, ref_logprobs = torch.zeros(shape).double(), torch.full(shape, -torch.inf).double()
-    rewards[row, place], ref_logprobs[row, place] = (
-        units.rewards,
-        normalised(units.ref_logprobs, units.prompts),
-    )
-    is_rewarded = rewards.sum(1) > 0
+    # A unit that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
+    rewards = torch.full(shape, float(units.rewards.min())).double()
+    ref_logprobs = torch.full(shape, -torch.inf).double()
+    rewards[row, place] = units.rewards
+    ref_logprobs[row, place] = normalised(units.ref_logprobs, units.prompts)
+    is_known = ref_logprobs.isfinite().any(1)
+    if not method.takes_negative_rewards:
+        rewards = torch.where(ref_logprobs.isneginf(), 0, rewards)
+        is_known &= rewards.sum(1) > 0
     target = ref_logprobs.clone()
-    target[is_rewarded] = ips_target(
-        rewards[is_rewarded],
-        ref_logprobs=ref_logprobs[is_rewarded],
-        beta=beta,
-        regularizer="forward" if is_forward else "reverse",
-    )
+    if bool(is_known.any()):
+        found = method.optimum(ref_logprobs[is_known], rewards[is_known], beta=beta, kl=kl)
+        if found is None:
+            return None
+        target[is_known] = found
     return target[row, place]
 
 

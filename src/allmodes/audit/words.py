@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from allmodes.audit.choices import Trainer, Transform
+from allmodes.audit.choices import Trainer
 from allmodes.audit.config import AuditConfig
+from allmodes.methods import METHODS, method_names
 
 Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
 
@@ -68,22 +69,14 @@ _PLAIN: dict[Setting, str] = {
 }
 
 
-_TRANSFORMS: dict[Transform, str] = {
-    "mara": "MARA",
-    "ips": "IPS",
-    "entropy": "an entropy bonus",
-    "unlikeliness": "unlikeliness rewards",
-    "best-of-n": "best-of-n rewards",
-    "other": "another transform",
-}
-
-
 def transform_name(config: AuditConfig) -> str:
     """What is done to the rewards, with η where that is known."""
-    transform = config.transform or "none"
-    name = _TRANSFORMS.get(transform, "no transform")
-    is_known = transform == "entropy" and config.entropy is not None
-    return f"{name} (η = {config.entropy:g})" if is_known else name
+    if config.transform in (None, "none"):
+        return "no transform"
+    if config.transform == "other":
+        return "another transform"
+    name = " + ".join(METHODS[part].label for part in method_names(config.transform))
+    return name if config.entropy is None else f"{name} (η = {config.entropy:g})"
 
 
 def option(what: Setting, trainer: Trainer | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
-from allmodes.audit.choices import Format, KLForm, Scaling, Trainer, Transform
+from allmodes.audit.choices import Format, KLForm, Scaling, Trainer
 from allmodes.cli.program import same_command, say_how_to_continue
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
@@ -51,7 +51,8 @@ def audit(
     beta: float | None = None,
     kl: KLForm | None = None,
     scale_rewards: Scaling | None = None,
-    transform: Transform | None = None,
+    transform: str | None = None,
+    settings: dict[str, str] | None = None,
     entropy: float | None = None,
     threshold: float | None = None,
     threshold_quantile: float | None = None,
@@ -83,7 +84,9 @@ def audit(
         beta: strength of the KL, 1/sigma of REINVENT; 0 without a KL.
         kl: how the KL is estimated, and where it goes.
         scale_rewards: what advantages are divided by the standard deviation of.
-        transform: what is done to the rewards.
+        transform: what is done to the rewards: none, a method of allmodes such as mara, several of them as
+            mara+entropy, or other.
+        settings: of that method, by their names: NAME VALUE ...
         entropy: η of the entropy bonus.
         threshold: MARA's τ.
         threshold_quantile: the quantile of a batch's rewards that is τ.
@@ -118,6 +121,7 @@ def audit(
         "kl": kl,
         "scale_rewards": scale_rewards,
         "transform": transform,
+        "settings": None if settings is None else {key: _number(value) for key, value in settings.items()},
         "entropy": entropy,
         "threshold": threshold,
         "threshold_quantile": threshold_quantile,
@@ -146,6 +150,14 @@ def audit(
         else:
             found = audit_path(paths, settings, reading, out=folder, console=console)
     fail_on_findings(found, fail_on)
+
+
+def _number(text: str) -> float | str:
+    """A setting's value: a number where it is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _folder_name(log: Path) -> str:

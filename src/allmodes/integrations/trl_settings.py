@@ -73,6 +73,9 @@ def check_settings(
             f"{label} needs at least {transform.min_group_size} samples of a prompt; got "
             f"{name}(num_generations={config.num_generations})"
         )
+    warning = transform.group_warning(config.num_generations)
+    if warning is not None:
+        warnings.warn(f"{warning}; got {name}(num_generations={config.num_generations})", stacklevel=2)
 
 
 def _check_kl_is_there(config: Any, transform: Method) -> None:

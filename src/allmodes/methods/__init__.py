@@ -21,6 +21,7 @@ from allmodes.methods.keys import stable_id, stable_ids
 from allmodes.methods.mara import MARA
 from allmodes.methods.max_rl import MaxRL
 from allmodes.methods.method import KL, Batch, Method, OutcomeKey, Result, State, recipe_fields, setting
+from allmodes.methods.outcome_matching import OutcomeMatching
 from allmodes.methods.plain import Plain
 from allmodes.methods.state import state_from_json, state_to_json
 from allmodes.methods.tempered import Tempered
@@ -44,6 +45,7 @@ __all__ = [
     "MaxRL",
     "Method",
     "OutcomeKey",
+    "OutcomeMatching",
     "Plain",
     "Result",
     "State",
@@ -76,6 +78,7 @@ METHODS: dict[str, type[Method]] = {
         BatchExploration,
         AlphaDPG,
         MaxRL,
+        OutcomeMatching,
     )
 }
 """Every method by its name. To add one, add its class here."""

@@ -91,6 +91,16 @@ class IPS(Method):
         """No: outcomes of negative reward go extinct, the rare ones first."""
         return False
 
+    def group_warning(self, group_size: int) -> str | None:
+        """In groups of 2 nothing restores diversity: the update is 2^α times that of plain RL."""
+        if group_size > 2:
+            return None
+        return (
+            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels its counts, "
+            "and the update is that of plain RL. Take at least 4 samples of a prompt, better 16: with a "
+            "baseline G of them hold what G − 1 hold without"
+        )
+
     @property
     def key(self) -> OutcomeKey | None:
         """What is counted, where the user gave its key here."""

@@ -24,7 +24,8 @@ def state_from_json(saved: Any) -> State | None:
 def _to_json(value: Any) -> Any:
     if isinstance(value, Tensor):
         values = value.double() if value.is_floating_point() else value  # bfloat16 has no list of its own
-        return {_TENSOR: str(value.dtype).removeprefix("torch."), "values": values.tolist()}
+        kind = str(value.dtype).removeprefix("torch.")
+        return {_TENSOR: kind, "shape": list(value.shape), "values": values.flatten().tolist()}
     if isinstance(value, Mapping):
         return {str(key): _to_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -35,7 +36,8 @@ def _to_json(value: Any) -> Any:
 def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
-            return torch.tensor(value["values"], dtype=getattr(torch, value[_TENSOR]))
+            flat = torch.tensor(value["values"], dtype=getattr(torch, value[_TENSOR]))
+            return flat.reshape(value["shape"])
         return {key: _from_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_from_json(inner) for inner in value]

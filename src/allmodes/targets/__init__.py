@@ -21,6 +21,7 @@ from allmodes.targets.flows import (
     natural_gradient_flow,
 )
 from allmodes.targets.ips import ips_target
+from allmodes.targets.outcome_matching import outcome_matching_target
 from allmodes.targets.ratios import (
     PredictedRatios,
     flip_beta,
@@ -49,6 +50,7 @@ __all__ = [
     "mara_beta_bound",
     "mara_target",
     "natural_gradient_flow",
+    "outcome_matching_target",
     "predicted_ratios",
     "reverse_kl_target",
     "total_variation",

@@ -321,7 +321,7 @@ LACKS = [
     ([{"response": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "no column `outcome`"),
     ([{"outcome": str(i), "reward": float(i)} for i in range(9)], {"beta": 0.1}, "rarely repeat"),
     (ONE_TWO, {"beta": 0.1, "transform": "other"}, "'other' is not known"),
-    (ONE_TWO, {"beta": 0.1, "transform": "best-of-n"}, "'best-of-n' is not known"),
+    (ONE_TWO, {"beta": 0.1, "transform": "best-of-n"}, "best of N is not known"),
     (ONE_TWO, {"beta": 0.1, "kl": "k3-in-reward"}, "gradient of neither KL"),
 ]  # fmt: skip
 
@@ -800,6 +800,16 @@ def test_rewards_and_groups_that_scaling_cannot_have() -> None:
         assert (used.state, unused.state) == ("issue", "not applicable")
         assert used.remedy
         assert not unused.remedy
+
+
+@pytest.mark.parametrize("name", ["ips", "darling", "batch_exploration", "batch_exploration+entropy"])
+def test_groups_of_two_that_restore_no_diversity(name: str) -> None:
+    found = extinct_outcomes(evidence(ONE_TWO, transform=name, group_size=2))
+    assert found.state == "issue"
+    assert "keeps no diversity in groups of 2" in found.summary
+    assert "Raise" in found.remedy
+    if name != "ips":
+        assert extinct_outcomes(evidence(ONE_TWO, transform=name, group_size=8)).state == "not applicable"
 
 
 def test_scaling_of_nothing_or_of_responses() -> None:

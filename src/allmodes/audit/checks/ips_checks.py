@@ -3,6 +3,7 @@
 from allmodes.audit.checks.findings import Answer, MissingError
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.words import option
+from allmodes.methods import IPS
 from allmodes.reports.formatting import plural
 from allmodes.targets import ips_target
 
@@ -12,13 +13,22 @@ _MOST_PROMPTS = 200  # whose fixed points are solved for, the first of the log
 def extinct_outcomes(evidence: Evidence) -> Answer:
     """Which outcomes a group of this size cannot keep: p̂ = n/G stands for their probabilities.
 
+    Of other methods it says whether a group of this size restores diversity at all (`Method.group_warning`).
     With the group's mean as the baseline, as trainers have it, a group of G rests where G − 1 do without.
     Source: IPS, equation 9; the fixed point is `allmodes.targets.ips_target`.
     """
     if evidence.kind != "outcome":
         raise MissingError("the log has no column `outcome` with outcomes that repeat")
     size = evidence.group_size
-    used = evidence.config.transform == "ips"
+    method = evidence.objective.method()
+    used = isinstance(method, IPS)
+    warning = None if method is None else method.group_warning(size)
+    if warning is not None:
+        return Answer(
+            state="issue",
+            summary=f"{warning}.",
+            remedy=f"Raise {option('group size', evidence.config.trainer)}.",
+        )
     rewards = evidence.rewards[evidence.unit_rows]
     if float(rewards.min()) < 0:
         return Answer(
@@ -28,9 +38,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         )
     if size < 3:
         return Answer(
-            state="issue" if used else "not applicable",
-            summary="In groups of 2 the baseline leaves nothing of the scaling.",
-            remedy=f"Raise {option('group size', evidence.config.trainer)}." if used else "",
+            state="not applicable", summary="In groups of 2 the baseline leaves nothing of IPS's scaling."
         )
     units = evidence.units_of(evidence.unit_rows, beta=None)
     found = units.prompts.index.unique()[:_MOST_PROMPTS]

@@ -175,7 +175,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
 
 def _check_regularizer(evidence: Evidence, *, only_reverse: bool = False) -> None:
     """Raise MissingError where MARA is in use under a KL whose optimum with MARA is another, or not known."""
-    if evidence.config.transform != "mara":
+    if not evidence.objective.uses_mara:
         return  # what MARA would do is said for the reverse KL of whole responses
     if evidence.objective.regularizer == "forward" and only_reverse:
         raise MissingError("this holds for MARA under the reverse KL; yours is the forward one (AM041)")
@@ -184,14 +184,14 @@ def _check_regularizer(evidence: Evidence, *, only_reverse: bool = False) -> Non
 def _optima(evidence: Evidence, units: Units, good: Tensor) -> tuple[Tensor, Tensor]:
     """Log G without and with MARA, (U,): under the KL in use if MARA is, else under the reverse one."""
     beta = evidence.beta
-    if evidence.config.transform == "mara":
+    if evidence.objective.uses_mara:
         return evidence.objective.plain(units, beta=beta), evidence.objective.mara(units, good, beta=beta)
     return optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
 
 
 def _kl_of(evidence: Evidence) -> str:
     """The KL that this holds for, as a sentence; for a KL that is not given, what is assumed."""
-    if evidence.config.transform == "mara":
+    if evidence.objective.uses_mara:
         return evidence.objective.assumption or f" This holds for {evidence.objective.regularizer_in_words}."
     return " This holds for a KL of whole responses, such as k1 in the reward."
 
@@ -203,7 +203,7 @@ def _if_suggested(evidence: Evidence) -> str:
 
 def _if_used(evidence: Evidence, state: State) -> State:
     """Of training without MARA these checks say what would be, which neither passes nor fails."""
-    return state if evidence.config.transform == "mara" else "not applicable"
+    return state if evidence.objective.uses_mara else "not applicable"
 
 
 def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from allmodes.audit.estimates import Estimate, estimate, factor, shown
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.units import Evenness, Units, evenness
 from allmodes.audit.words import option, transform_name
+from allmodes.methods import EntropyBonus
 from allmodes.objectives.groups import (
     Groups,
     group_argmax,
@@ -27,6 +28,7 @@ from allmodes.targets import flip_beta
 _UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
 _DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
 _NEAR = 2.0  # a factor
+_NOTHING_LEFT = 1e-3  # of a log-ratio of the reference, where a method is said to leave none
 _DECADES, _STEPS = 3, 4  # to either side of β, and steps in each of them, in the search for a better one
 _CLEAR = 2.326  # the normal distribution's 99th percentile
 _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
@@ -34,10 +36,11 @@ _WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between sampl
 
 def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     """How many good samples are left at the user's β, and how much of their mass the first of them has."""
-    transform = evidence.config.transform
-    if evidence.objective.lacks_kl and (
-        transform in (None, "none") or (transform == "mara" and evidence.config.beta == 0)
-    ):
+    objective, method = evidence.objective, evidence.objective.method()
+    needs_kl = objective.is_plain or (
+        method is not None and method.needs_reference and evidence.config.beta == 0
+    )
+    if objective.lacks_kl and needs_kl:
         return _without_kl(evidence)
     tau = evidence.good_from
 
@@ -89,12 +92,12 @@ def _bar(count: float) -> float:
 def _remedy_of_evenness(evidence: Evidence) -> str:
     """MARA, and another β where one would do: there may be one between the best rewards and the reference."""
     mara = f"use {option('mara', evidence.config.trainer)}"
-    if evidence.config.transform == "mara":
+    if evidence.objective.uses_mara:
         return (
             f"Lower τ: MARA makes {evidence.kind}s equally likely from {evidence.tau:g} on, and the good "
             f"ones begin at {evidence.good_from:g}."
         )
-    if evidence.config.transform in ("ips", "entropy"):
+    if not evidence.objective.is_plain:
         return f"For good {evidence.kind}s that are equally likely, {mara}."
     means: dict[float, float] = {}
     bars: dict[float, float] = {}
@@ -162,18 +165,19 @@ def _without_kl(evidence: Evidence) -> Answer:
 def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
     transform, objective = evidence.config.transform, evidence.objective
-    if transform in ("unlikeliness", "best-of-n", "other"):
+    kept = _kept_ratio(evidence)
+    if kept is None:
         raise MissingError(f"what the transform {transform!r} makes of ratios is not known here")
     if objective.lacks_kl:
         no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
         raise NotApplicableError(f"{no_kl}: nothing holds to the reference, and no ratio is kept")
-    is_left = transform in (None, "none", "entropy")
+    is_left, is_changed = kept > 0, not objective.is_plain and kept > 0
     if is_left:
         _ = objective.regularizer  # which may not be one that keeps ratios
 
     def statistics(units: Units) -> list[Tensor]:
         rows, ties = _ties(units, evidence.good(units))
-        logprobs = (evidence.optimum(units) if transform == "entropy" else units.ref_logprobs)[rows]
+        logprobs = (evidence.optimum(units) if is_changed else units.ref_logprobs)[rows]
         spread = group_max(logprobs, ties) - group_min(logprobs, ties)
         spread = torch.where(group_size(ties) > 1, spread, torch.nan)
         prompts = Groups(index=group_common(units.prompts.index[rows], ties), count=units.prompts.count)
@@ -202,19 +206,47 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
         state=state,
         summary=(
             f"Good {evidence.kind}s of equal reward differ by up to {spread} nats in log "
-            f"{'G at the optimum' if transform == 'entropy' else 'π_ref'}, a factor of {factor(spread)}. "
-            f"{_kept(evidence)}{evidence.objective.assumption if is_left else ''}"
+            f"{'G at the optimum' if is_changed else 'π_ref'}, a factor of {factor(spread)}. "
+            f"{_kept(evidence, kept)}{evidence.objective.assumption if is_left else ''}"
         ),
         remedy="" if state == "passed" else _transform_remedy(evidence),
         numbers=numbers,
     )
 
 
-def _kept(evidence: Evidence) -> str:
+def _kept_ratio(evidence: Evidence) -> float | None:
+    """log(G₁/G₂) over log(π_ref₁/π_ref₂) of two samples of equal reward at the optimum: 1 for plain RL.
+
+    None where the method, or its optimum, is not known. A method that leaves less than a thousandth leaves
+    none.
+    """
+    objective, config = evidence.objective, evidence.config
+    if objective.is_plain:
+        return 1.0
+    method = objective.method(threshold=1.0)
+    if method is None:
+        return None
+    if config.lacks("entropy"):
+        return 1.0  # some of it, and the optimum says what is missing
+    beta = 0.0 if objective.lacks_kl or config.beta is None else config.beta
+    if beta == 0 and method.needs_reference:
+        return 0.0
+    reference = torch.tensor([0.8, 0.2], dtype=torch.float64).log()
+    found = method.optimum(reference, torch.ones(2, dtype=torch.float64), beta=beta)
+    if found is None:
+        return None
+    ratio = float((found[0] - found[1]) / (reference[0] - reference[1]))
+    return ratio if ratio > _NOTHING_LEFT else 0.0
+
+
+def _kept(evidence: Evidence, ratio: float) -> str:
     """What becomes of the ratio of samples that earn the same."""
-    if evidence.config.transform == "entropy":
+    method = evidence.objective.method()
+    if isinstance(method, EntropyBonus):
         return "The entropy bonus makes a ratio r of π_ref one of r^(β/(β + η))."
-    if evidence.config.transform in (None, "none"):
+    if method is not None and not evidence.objective.is_plain and ratio > 0:
+        return f"{method.label} makes a ratio r of π_ref one of about r^{ratio:.2g}."
+    if evidence.objective.is_plain:
         return f"Under {evidence.objective.regularizer_in_words}, the optimum keeps this ratio at every β."
     return "Without the transform, a KL of whole responses would keep this ratio at every β."
 

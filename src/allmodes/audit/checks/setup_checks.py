@@ -51,14 +51,18 @@ _KL: dict[KLForm, str] = {
 def scaled_advantages(evidence: Evidence) -> Answer:
     """Advantages over their standard deviation, with rewards that a transform has made."""
     config = evidence.config
-    if config.transform in (None, "none"):
+    method = evidence.objective.method()
+    if evidence.objective.is_plain:
         return Answer(state="not applicable", summary="No transform of the rewards is in use.")
     if config.beta == 0:
         raise NotApplicableError("β is 0: there is no KL that would not be divided")
-    if config.transform == "ips":
+    if method is not None and method.optimum_survives_std_normalization:
         return Answer(
             state="passed",
-            summary="IPS divided by a deviation is IPS with another strength of the KL beside it.",
+            summary=(
+                f"{method.label} divided by a deviation is {method.label} with another strength of the KL "
+                "beside it."
+            ),
         )
     if config.scale_rewards is None:
         raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
@@ -70,7 +74,7 @@ def scaled_advantages(evidence: Evidence) -> Answer:
             summary="The KL is inside the rewards before they are divided: both keep their proportion.",
         )
     return Answer(
-        state="issue" if config.transform == "mara" else "tip",
+        state="issue" if evidence.objective.uses_mara else "tip",
         summary=(
             f"Advantages are divided by the standard deviation s of their {config.scale_rewards}; the KL is "
             "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
@@ -78,7 +82,7 @@ def scaled_advantages(evidence: Evidence) -> Answer:
         remedy=(
             f"Put the KL into the reward before the division: {option('sequence KL', config.trainer)}."
             # For MARA no division is not enough where the KL may be one per token (AM041).
-            if config.transform == "mara" and (config.kl is None or evidence.objective.is_per_token)
+            if evidence.objective.uses_mara and (config.kl is None or evidence.objective.is_per_token)
             else f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward."
         ),
     )
@@ -102,13 +106,17 @@ def which_kl(evidence: Evidence) -> Answer:
             "its optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
         )
         state = "tip"
-        if config.transform == "mara":
+        method = objective.method()
+        if method is not None and method.needs_sequence_kl and objective.uses_mara:
             state = "issue"
             summary += " MARA's bonus is a log-ratio of whole responses, which such a KL does not cancel."
+        elif method is not None and method.needs_sequence_kl:
+            state = "issue"
+            summary += f" What {method.label} adds is of whole responses, which such a KL does not cancel."
     elif config.kl in OF_TOKENS:
         summary += " Responses have one token, so this is the KL of whole responses."
         state = "tip" if config.kl == "k3-in-loss" else "passed"
-        if config.kl == "k3-in-loss" and config.transform == "mara":
+        if config.kl == "k3-in-loss" and objective.uses_mara:
             state, summary = "issue", f"{summary} MARA's optimum under the forward KL is not uniform."
     return Answer(
         state=state,
@@ -162,7 +170,7 @@ def truncated_responses(evidence: Evidence) -> Answer:
     if state != "passed":
         why = (
             " Beginnings are likelier than whole responses, and may become MARA's anchor."
-            if evidence.config.transform == "mara"
+            if evidence.objective.uses_mara
             else " A beginning has no answer that could be scored."
         )
     return Answer(

@@ -80,6 +80,6 @@ def _remedy(evidence: Evidence) -> str:
             "The optimum of a KL per token is not known here (AM041). For one that keeps every good answer, "
             f"use {mara}; otherwise raise {beta}."
         )
-    if evidence.config.transform == "mara":
+    if evidence.objective.uses_mara:
         return f"The optimum is even (AM010): see AM021 and AM040 to AM043, or raise {beta}."
     return f"If the optimum is uneven (AM010), use {mara}; otherwise raise {beta}."

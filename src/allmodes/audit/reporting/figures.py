@@ -43,7 +43,7 @@ def draw_optimum(evidence: Evidence) -> Any:
         ("reference", units.ref_logprobs, MUTED, 4.0),
         ("optimum", evidence.optimum(units), BLUE, 1.6),
     ]
-    if evidence.config.transform != "mara":
+    if not evidence.objective.uses_mara:
         with_mara = evidence.objective.mara(units, anchored, beta=beta)
         lines.append(("optimum with MARA", with_mara, GREEN, 1.6))
     curves = [

@@ -1,0 +1,209 @@
+"""Where outcome marginal matching comes to rest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast, final
+
+import torch
+from torch import Tensor
+
+from allmodes.checks import check_choice, check_not_negative, check_same_shape
+from allmodes.targets.inputs import check_outcomes
+
+_HALVINGS = 64  # of a bracket, to the last digit of float64
+
+
+def outcome_matching_target(
+    ref_logprobs: Tensor,
+    rewards: Tensor,
+    *,
+    good: Tensor,
+    beta: float,
+    outcome_ids: Tensor | None = None,
+    log_weights: Tensor | None = None,
+    kl: Literal["reverse", "forward"] = "reverse",
+    strength: float = 1.0,
+    max_log_ratio: float = 3.0,
+    max_penalty: float = 0.5,
+    max_multiplier: float = 0.0,
+) -> Tensor | None:
+    """Optimum of E[R] − a π(A) KL(s ‖ g) − β KL(π ‖ π_ref), with A the good strings and s(o) = π(o)/π(A).
+
+    within a good outcome   π(y|o) ∝ q(y) e^(R(y)/β)
+    among good outcomes     s(o) ∝ (g(o)^a Z(o)^β)^(1/(a + β)),   Z(o) = Σ_{y in o} q(y) e^(R(y)/β)
+    log-odds of being good  ((a + β) log Σ_o (g^a Z^β)^(1/(a + β)) + shift)/β − log Σ_{y not in A} q e^(R/β)
+
+    q = π_ref. shift = max(0, a KL(s ‖ g) − max_penalty) is the guard, which leaves s as it is. Where
+    |log(g/s)| exceeds `max_log_ratio` the bonus is cut there, and s solves the same conditions with the cut.
+    With β = 0 all mass is on A, and within outcomes the reference's shares stay among the best strings.
+
+    ref_logprobs, rewards: (..., K), nats. good: (..., K), which strings are paid where they have an outcome.
+    outcome_ids: (K,), strings of one id are one outcome, a negative id is none; None if each is its own.
+    log_weights: (..., K), log g of a string's outcome up to a constant, averaged with the reference's shares
+    where its strings differ; None is uniform. Outcomes that the reference never writes are not wanted.
+    strength, max_penalty, max_multiplier: in rewards. max_multiplier above 0 is the dual: then s = g.
+
+    None where an outcome has good and wrong strings; without a bonus and a KL; where the dual's multipliers
+    would exceed their limit; without a KL where a limit of the bonus is reached; and under a forward KL.
+    Raises InputError as `reverse_kl_target` does.
+    """
+    check_outcomes(ref_logprobs, rewards)
+    check_same_shape("good", good, "rewards", rewards)
+    check_choice("kl", kl, ("reverse", "forward"))
+    check_not_negative("beta", beta)
+    check_not_negative("strength", strength)
+    if strength + beta == 0 or (kl == "forward" and beta > 0):
+        return None
+    dtype = torch.promote_types(ref_logprobs.dtype, rewards.dtype)
+    strings = _strings(
+        torch.log_softmax(ref_logprobs.double(), -1), rewards.double(), good, outcome_ids, log_weights
+    )
+    if strings is None:
+        return None
+    found = _reverse(
+        strings,
+        beta=beta,
+        strength=strength,
+        limit=max_log_ratio,
+        max_penalty=max_penalty,
+        max_multiplier=max_multiplier,
+    )
+    return None if found is None else found.to(dtype)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class _Strings:
+    """Strings, (..., K), and the good outcomes among their U outcomes.
+
+    index: (..., K), each string's outcome, from 0 to U − 1. paid: (..., K), strings of good outcomes.
+    log_target: (..., U), −inf where no string is paid.
+    """
+
+    log_ref: Tensor
+    rewards: Tensor
+    paid: Tensor
+    index: Tensor
+    log_target: Tensor
+
+    def log_sum(self, values: Tensor) -> Tensor:
+        """Log-sum over the paid strings of each outcome, (..., K) → (..., U)."""
+        return _log_sum(values.masked_fill(~self.paid, -torch.inf), self.index, self.log_target.shape)
+
+    def best(self) -> Tensor:
+        """The largest reward of the paid strings of each outcome, (..., U); 0 where there are none."""
+        rewards = self.rewards.masked_fill(~self.paid, -torch.inf)
+        best = torch.full_like(self.log_target, -torch.inf).scatter_reduce(-1, self.index, rewards, "amax")
+        return best.masked_fill(best.isneginf(), 0)
+
+
+def _strings(
+    log_ref: Tensor, rewards: Tensor, good: Tensor, outcome_ids: Tensor | None, log_weights: Tensor | None
+) -> _Strings | None:
+    ids = torch.arange(rewards.shape[-1], device=rewards.device) if outcome_ids is None else outcome_ids
+    check_same_shape("outcome_ids", ids, "rewards (of one row)", rewards.reshape(-1, rewards.shape[-1])[0])
+    found = torch.unique(ids, return_inverse=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    distinct, inverse = cast("tuple[Tensor, Tensor]", found)
+    index, written = inverse.expand(rewards.shape), ~log_ref.isneginf()
+    paid = good & (ids >= 0) & written
+    shape = (*rewards.shape[:-1], len(distinct))
+
+    def has(mask: Tensor) -> Tensor:
+        return rewards.new_zeros(shape).scatter_add(-1, index, mask.to(rewards.dtype)) > 0
+
+    if bool((has(paid) & has(~good & (ids >= 0) & written)).any()):
+        return None
+    weights = torch.zeros_like(rewards) if log_weights is None else log_weights.double()
+    log_q = log_ref.masked_fill(~paid, -torch.inf)
+    within = torch.where(paid, (log_q - _log_sum(log_q, index, shape).gather(-1, index)).exp(), 0)
+    weight = rewards.new_zeros(shape).scatter_add(-1, index, within * torch.where(paid, weights, 0))
+    log_target = torch.log_softmax(weight.masked_fill(~has(paid), -torch.inf), -1)
+    log_target = torch.where(has(paid), log_target, -torch.inf)  # a row without good strings has NaN
+    return _Strings(log_ref=log_ref, rewards=rewards, paid=paid, index=index, log_target=log_target)
+
+
+def _reverse(
+    strings: _Strings,
+    *,
+    beta: float,
+    strength: float,
+    limit: float,
+    max_penalty: float,
+    max_multiplier: float,
+) -> Tensor | None:
+    log_target, wanted, best = strings.log_target, ~strings.log_target.isneginf(), strings.best()
+    above = strings.rewards - best.gather(-1, strings.index)
+    tilt = above / beta if beta > 0 else torch.where(above == 0, 0.0, -torch.inf)
+    log_within = strings.log_ref + tilt
+    log_mass = strings.log_sum(log_within)
+    value = best + (beta * torch.where(wanted, log_mass, 0) if beta > 0 else 0)  # β log Z
+    if max_multiplier > 0:
+        # λ = level − β log Z + β log g, less its mean under g: what is left of the pull.
+        left = torch.where(wanted, value - beta * log_target, 0)
+        level = (log_target.exp() * left).sum(-1, keepdim=True)
+        if bool(((level - left).abs() > max_multiplier)[wanted].any()):
+            return None
+        log_share, bonus = log_target, torch.zeros_like(log_target)
+    else:
+        free = (torch.where(wanted, strength * log_target, -torch.inf) + value) / (strength + beta)
+        level = (strength + beta) * torch.logsumexp(free, -1, keepdim=True)
+        log_share = torch.where(wanted, free - level / (strength + beta), -torch.inf)
+        ratio = torch.where(wanted, log_target - log_share, 0)
+        if bool((ratio.abs() > limit).any()):
+            if beta == 0:
+                return None
+            log_share, level = _limited(log_target, value, log_share, beta, strength, limit)
+            ratio = torch.where(wanted, log_target - log_share, 0).clamp(-limit, limit)
+        bonus = strength * ratio
+    shift = (-(log_share.exp() * bonus).sum(-1, keepdim=True) - max_penalty).clamp(min=0)
+    spread = (log_share - torch.where(wanted, log_mass, 0)).gather(-1, strings.index) + log_within
+    has_good, other = wanted.any(-1, keepdim=True), ~strings.paid
+    if beta > 0:
+        spread = spread + (level + shift) / beta
+        kept = strings.log_ref + strings.rewards / beta
+    else:  # the best of the others, where no string is good
+        best_other = strings.rewards.masked_fill(strings.log_ref.isneginf(), -torch.inf)
+        best_other = best_other.amax(-1, keepdim=True)
+        kept = torch.where((strings.rewards == best_other) & ~has_good, strings.log_ref, -torch.inf)
+    return torch.log_softmax(torch.where(other, kept, spread), -1)
+
+
+def _limited(
+    log_target: Tensor, value: Tensor, free: Tensor, beta: float, strength: float, limit: float
+) -> tuple[Tensor, Tensor]:
+    """Log-shares and the level C with V(o) + a clip(log(g/s)) − β log s = C for each wanted outcome.
+
+    For a given C each s is known, for the left side falls in it; Σ s falls in C, which is halved.
+    """
+    wanted = ~log_target.isneginf()
+    target = torch.where(wanted, log_target, 0)
+
+    def shares(level: Tensor) -> Tensor:
+        height = level - value
+        inside = (strength * target - height) / (strength + beta)
+        ratio = target - inside
+        cut = (strength * limit * ratio.sign() - height) / beta
+        return torch.where(wanted, torch.where(ratio.abs() > limit, cut, inside), -torch.inf)
+
+    start = torch.where(wanted, free, 0)
+    levels = value + strength * (target - start).clamp(-limit, limit) - beta * start
+    level = _root(lambda c: torch.logsumexp(shares(c), -1, keepdim=True), levels, wanted)
+    return torch.log_softmax(shares(level), -1), level
+
+
+def _root(falling: Callable[[Tensor], Tensor], levels: Tensor, wanted: Tensor) -> Tensor:
+    """Where a falling function of a level is 0, (..., 1): between the least and the largest level wanted."""
+    low = levels.masked_fill(~wanted, torch.inf).amin(-1, keepdim=True)
+    high = levels.masked_fill(~wanted, -torch.inf).amax(-1, keepdim=True)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = falling(middle) > 0
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (low + high) / 2
+
+
+def _log_sum(logs: Tensor, index: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    top = logs.new_full(shape, -torch.inf).scatter_reduce(-1, index, logs, "amax")
+    safe = top.masked_fill(top.isneginf(), 0)
+    total = logs.new_zeros(shape).scatter_add(-1, index, (logs - safe.gather(-1, index)).exp())
+    return safe + total.log()
