@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from allmodes.chem.arms import parse_arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.loop import DesignLoop
 from allmodes.chem.oracles.oracle import ComponentOracle
@@ -51,7 +52,7 @@ def time_steps(precision: str, steps: int) -> tuple[dict[str, float], float]:
         "kind": "molecules",
         "algorithm": "mara",
         "budget": 10**6,
-        "screen": 0.9,
+        "hit_threshold": 0.9,
         "max_tokens": 64,
         "precision": precision,
         "threads": torch.get_num_threads(),
@@ -66,7 +67,7 @@ def time_steps(precision: str, steps: int) -> tuple[dict[str, float], float]:
         RunFolder(Path(path)) as folder,
         ComponentOracle(config.oracle) as oracle,
     ):
-        DesignLoop(config, algorithm="mara", seed=0, folder=folder, oracle=oracle).run(lambda _: None)
+        DesignLoop(config, arm=parse_arm("mara"), seed=0, folder=folder, oracle=oracle).run(lambda _: None)
         rows = [json.loads(line) for line in (Path(path) / "timing.jsonl").read_text().splitlines()][2:]
     generator = torch.Generator().manual_seed(0)
     samples = load_policy(shipped_prior())[0].sample(256, max_length=64, generator=generator)

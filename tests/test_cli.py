@@ -114,7 +114,8 @@ def test_unknown_or_incomplete_commands(arguments: list[str], command: Command) 
         (["--budgt", "5"], ["`budgt`", "unknown key"]),
         (["--budget", "many"], ["`budget`", "'many'"]),
         (["--budget"], ["--budget", "value"]),
-        (["--mara.threshold", "nan"], ["`mara.threshold", "nan"]),
+        (["--methods.mara.threshold", "nan"], ["`methods.mara.threshold", "nan"]),
+        (["--mara.threshold", "nan"], ["`methods.mara.threshold", "nan"]),
         (["--oracle.components", '[{kind = "magic"}]'], ["`oracle.components.0.kind`", "'magic'"]),
         (["stray"], ["'stray'"]),
         (["--budget", "5", "stray"], ["`budget`", "'stray'"]),
@@ -189,13 +190,14 @@ def test_dry_run_prints_the_resolved_configuration_and_writes_nothing(
     before = sorted(tmp_path.iterdir())
     prior = Path("prior") / "prior.safetensors"
     for arguments in (
-        [recipe, "--dry-run", "--prior", prior, "--budget", "7", "--mara.threshold=0.3"],
+        [recipe, "--dry-run", "--prior", prior, "--budget", "7", "--methods.mara.threshold=0.3"],
         [recipe, "--prior", prior, "--budget", "7", "--mara.threshold=0.3", "--dry-run"],
     ):
         code, out, err = command("run", *arguments)
         assert (code, err) == (0, "")
         config = json.loads(out)
-        assert (config["budget"], config["mara"]["threshold"], config["screen"]) == (7, 0.3, 0.5)
+        assert (config["budget"], config["methods"]["mara"]["threshold"]) == (7, 0.3)
+        assert config["hit_threshold"] == 0.5
         assert config["sigma"] == 128.0
     assert sorted(tmp_path.iterdir()) == before
 
@@ -272,7 +274,7 @@ def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, insta
     for line in (
         "  --budget  whole number > 0 (must be given; here 2000)",
         "      Oracle calls of each run, counted exactly; one call is one new molecule.",
-        "  --mara.threshold  number from 0 to 1 or table { batch_quantile } (default 0.8;",
+        "  --methods.mara.threshold  number from 0 to 1 or table { batch_quantile } (default 0.8;",
         "  --oracle.workers  whole number > 0 (default 1)",
         "  --oracle.components.NAME.exhaustiveness  whole number > 0 (default 8)",
         "  --threads  whole number > 0 (default none)",

@@ -58,9 +58,9 @@ def test_types_and_defaults_read_as_they_are_written() -> None:
     budget, seeds = find(tables, "", "budget"), find(tables, "", "seeds")
     assert (budget.type, budget.default) == ("whole number > 0", None)
     assert (seeds.type, seeds.default) == ("list: whole number ≥ 0", "[0]")
-    threshold = find(tables, "mara", "threshold")
+    threshold = find(tables, "methods.mara", "threshold")
     assert threshold.type == "number from 0 to 1 or table { batch_quantile }"
-    assert find(tables, "mara.threshold", "batch_quantile").type == "number from 0 to 1"
+    assert find(tables, "methods.mara.threshold", "batch_quantile").type == "number from 0 to 1"
     assert find(tables, "oracle.components.NAME.box", "center").type == "list of 3: number"
     assert find(tables, "", "precision").default == '"float32"'
     assert find(tables, "", "prior").default == "none"

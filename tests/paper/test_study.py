@@ -48,7 +48,7 @@ from allmodes.paper.study_settings import (
 from allmodes.runs.config import apply_scale, build_config, read_config_file
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-MARA = Arm(name="MARA", algorithm="mara", threshold=0.4)
+MARA = Arm(name="MARA", algorithm="mara", settings=(("threshold", 0.4),))
 
 ORACLE = """
 import sys, time
@@ -127,7 +127,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
                 ledger.record(Evaluation(smiles=smiles, raw={}, shaped={}, reward=reward, failure=failure))
             ledger.finish()
         result = RunResult(
-            algorithm=job.algorithm, seed=job.seed, stopped_by="budget", steps=7, calls=len(rewards),
+            algorithm=job.arm.name, seed=job.seed, stopped_by="budget", steps=7, calls=len(rewards),
             hits=0, ob100=None, intdiv1=None, circles=0, failures={}, collapsed_at_step=3,
         )  # fmt: skip
         (job.path / "result.json").write_text(json.dumps(result.as_json()))
@@ -482,7 +482,7 @@ def test_every_shipped_setting_is_a_valid_configuration() -> None:
                     config = run_config(settings, task=task, arm=arm, sigma=sigma, seed=4, store="/x.sqlite")
                     assert (config.algorithm, config.seeds) == ((arm.algorithm,), (4,))
                     assert (config.sigma, config.screen, config.threads) == (sigma, 0.8, 1)
-                    assert config.mara.threshold == (0.8 if arm.threshold is None else arm.threshold)
+                    assert config.methods.mara.threshold == dict(arm.settings).get("threshold", 0.8)
                     assert config.oracle.store == "/x.sqlite"
     assert (PAPER.budget, PAPER.seeds, PAPER.batch_size, PAPER.learning_rate) == (
         10_000,

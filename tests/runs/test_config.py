@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError
 
+from allmodes.chem.arms import Arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.errors import ConfigError, InputError
 from allmodes.runs.config import (
@@ -16,7 +17,7 @@ from allmodes.runs.config import (
     build_config,
     read_config_file,
 )
-from allmodes.runs.mara_config import BatchQuantileThreshold
+from allmodes.runs.method_settings import BatchQuantileThreshold
 from allmodes.text.config import TextConfig
 
 
@@ -37,7 +38,7 @@ RECIPE: dict[str, Any] = {
     "kind": "molecules",
     "algorithm": ["reinvent", "mara"],
     "budget": 1000,
-    "screen": 0.8,
+    "hit_threshold": 0.8,
     "mara": {"threshold": {"batch_quantile": 0.9}},
     "oracle": {
         "aggregation": "product",
@@ -52,7 +53,7 @@ RECIPE_TOML = """
 kind = "molecules"
 algorithm = ["reinvent", "mara"]
 budget = 1000
-screen = 0.8
+hit_threshold = 0.8
 mara.threshold = { batch_quantile = 0.9 }
 
 [oracle]
@@ -71,7 +72,7 @@ RECIPE_YAML = """
 kind: molecules
 algorithm: [reinvent, mara]
 budget: 1000
-screen: 0.8
+hit_threshold: 0.8
 mara:
   threshold: {batch_quantile: 0.9}
 oracle:
@@ -240,8 +241,8 @@ def test_a_flag_that_names_no_key_is_refused_in_the_end(flags: list[str]) -> Non
 
 def test_a_recipe_and_its_defaults() -> None:
     config = molecules()
-    assert config.algorithm == ("reinvent", "mara")
-    assert config.mara.threshold == BatchQuantileThreshold(batch_quantile=0.9)
+    assert [arm.name for arm in config.arms] == ["reinvent", "mara"]
+    assert config.methods.mara.threshold == BatchQuantileThreshold(batch_quantile=0.9)
     assert (config.seeds, config.sigma, config.learning_rate, config.batch_size) == ((0,), 128.0, 1e-4, 64)
     assert (config.replay.size, config.replay.sample, config.replay.augmentation_rounds) == (100, 10, 2)
     assert [component.name for component in config.oracle.components] == ["qed", "light"]
@@ -251,7 +252,7 @@ def test_a_recipe_and_its_defaults() -> None:
 
 def test_one_algorithm_and_one_seed_need_no_list() -> None:
     config = molecules(algorithm="mara", seeds=7)
-    assert (config.algorithm, config.seeds) == (("mara",), (7,))
+    assert (config.arms, config.seeds) == ((Arm("reinvent", "mara"),), (7,))
 
 
 def test_the_resolved_config_reads_back_as_itself() -> None:
@@ -287,11 +288,11 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param({"budget": 0}, ["`budget`", "greater than 0", "got 0"], id="zero"),
         pytest.param({"budget": 1.5}, ["`budget`", "integer", "1.5"], id="fraction"),
         pytest.param({"budget": None}, ["`budget`", "got None"], id="null"),
-        pytest.param({"screen": math.nan}, ["`screen`", "finite", "nan"], id="NaN"),
+        pytest.param({"hit_threshold": math.nan}, ["`hit_threshold`", "finite", "nan"], id="NaN"),
         pytest.param({"sigma": math.inf}, ["`sigma`", "finite", "inf"], id="infinity"),
-        pytest.param({"mara": {"threshold": math.nan}}, ["`mara.threshold", "finite", "nan"], id="inner NaN"),
+        pytest.param({"mara": {"threshold": math.nan}}, ["`methods.mara.threshold", "finite", "nan"], id="inner NaN"),
         pytest.param({"kind": "proteins"}, ["`kind`", "'molecules'", "'proteins'"], id="kind"),
-        pytest.param({"algorithm": "ppo"}, ["`algorithm", "'reinvent'", "'mara'", "'ppo'"], id="algorithm"),
+        pytest.param({"algorithm": "ppo"}, ["`algorithm", "reinvent, mara", "'ppo'"], id="algorithm"),
         pytest.param({"algorithm": []}, ["`algorithm`", "[]"], id="no algorithm"),
         pytest.param({"algorithm": ["mara", "mara"]}, ["`algorithm`", "once", "mara"], id="algorithm twice"),
         pytest.param({"seeds": [1, 1]}, ["`seeds`", "once", "[1, 1]"], id="seed twice"),
@@ -326,7 +327,7 @@ def shaping(**values: Any) -> dict[str, Any]:
             shaping(kind="steps"), ["`oracle.components.0.shaping.kind`", "'step'", "'steps'"], id="shaping"
         ),
         pytest.param({"prior": 5}, ["`prior`", "path", "5"], id="path"),
-        pytest.param({"mara": {"anchor": "best"}}, ["`mara.anchor`", "'group'", "'best'"], id="anchor"),
+        pytest.param({"mara": {"anchor": "best"}}, ["`methods.mara.anchor`", "'group'", "'best'"], id="anchor"),
     ],
 )
 def test_a_wrong_recipe_has_one_line_with_key_expected_and_got(
@@ -356,9 +357,9 @@ SCAFFOLDS = {"bucket_size": 5, "min_rewards": 0.2}
     ("changes", "message"),
     [
         ({"budgt": 5}, "`budgt`: unknown key; did you mean budget?"),
-        ({"mara": {"treshold": 1}}, "`mara.treshold`: unknown key; did you mean mara.threshold?"),
-        ({"treshold": 1}, "`treshold`: unknown key; did you mean mara.threshold?"),
-        ({"threshold": 1}, "`threshold`: unknown key; did you mean mara.threshold?"),
+        ({"mara": {"treshold": 1}}, "`methods.mara.treshold`: unknown key; did you mean methods.mara.threshold?"),
+        ({"treshold": 1}, "`treshold`: unknown key; did you mean hit_threshold?"),
+        ({"threshold": 1}, "`threshold`: unknown key; did you mean methods.mara.threshold?"),
         (
             {"scaffold_filter": SCAFFOLDS},
             "`scaffold_filter.min_rewards`: unknown key; did you mean scaff",
@@ -376,7 +377,7 @@ SCAFFOLDS = {"bucket_size": 5, "min_rewards": 0.2}
             "`oracle.components.0.shaping.k`: unknown key; expected one of kind, low, high, coef_div",
         ),
         ({"replay": {"x": 5}}, "`replay.x`: unknown key; expected one of size, sample, augmentation_rounds"),
-        ({"nonsense": 5}, "`nonsense`: unknown key; expected one of kind, algorithm, seeds, budget"),
+        ({"nonsense": 5}, "`nonsense`: unknown key; expected one of kind, loss, method, algorithm, seeds, budget"),
     ],
 )
 def test_an_unknown_key_names_the_one_that_was_meant(changes: dict[str, Any], message: str) -> None:
@@ -386,7 +387,7 @@ def test_an_unknown_key_names_the_one_that_was_meant(changes: dict[str, Any], me
     assert "patterns" not in str(caught.value)  # a key of another kind of component
 
 
-@pytest.mark.parametrize("key", ["kind", "algorithm", "budget", "screen", "oracle"])
+@pytest.mark.parametrize("key", ["kind", "budget", "hit_threshold", "oracle"])
 def test_a_missing_key_is_named(key: str) -> None:
     values = {name: value for name, value in RECIPE.items() if name != key}
     with pytest.raises(ConfigError, match=f"`{key}`: expected a value; got none"):
@@ -395,7 +396,7 @@ def test_a_missing_key_is_named(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("budget", "500"), ("budget", True), ("screen", "0.8"), ("seeds", True), ("sigma", True)],
+    [("budget", "500"), ("budget", True), ("hit_threshold", "0.8"), ("seeds", True), ("sigma", True)],
 )
 def test_types_are_not_converted_in_silence(key: str, value: object) -> None:
     """`--budget '"500"'` or `budget = true` is a slip of the pen."""
@@ -404,7 +405,7 @@ def test_types_are_not_converted_in_silence(key: str, value: object) -> None:
 
 
 def test_whole_numbers_are_welcome_where_a_fraction_may_stand() -> None:
-    assert molecules(screen=1, sigma=64).sigma == 64.0
+    assert molecules(hit_threshold=1, sigma=64).sigma == 64.0
 
 
 def test_config_errors_are_input_errors() -> None:

@@ -17,7 +17,7 @@ MOLECULES: dict[str, Any] = {
     "kind": "molecules",
     "algorithm": "mara",
     "budget": 10,
-    "screen": 0.5,
+    "hit_threshold": 0.5,
     "oracle": {"components": [{"kind": "qed"}]},
 }
 TEXT: dict[str, Any] = {
@@ -74,10 +74,10 @@ def test_every_number_has_limits(model: type[Config]) -> None:
         (MOLECULES, {"threads": 10**6}, "threads"),
         (MOLECULES, {"learning_rate": 1e30}, "learning_rate"),
         (MOLECULES, {"sigma": 1e30}, "sigma"),
-        (MOLECULES, {"screen": 80.0}, "screen"),
-        (MOLECULES, {"screen": -0.1}, "screen"),
-        (MOLECULES, {"mara": {"threshold": 1.01}}, "mara.threshold"),
-        (MOLECULES, {"mara": {"threshold": -1.0}}, "mara.threshold"),
+        (MOLECULES, {"hit_threshold": 80.0}, "hit_threshold"),
+        (MOLECULES, {"hit_threshold": -0.1}, "hit_threshold"),
+        (MOLECULES, {"mara": {"threshold": 1.01}}, "methods.mara.threshold"),
+        (MOLECULES, {"mara": {"threshold": -1.0}}, "methods.mara.threshold"),
         (MOLECULES, {"scaffold_filter": {"min_reward": 7}}, "scaffold_filter.min_reward"),
         (TEXT, {"group_size": 10**20}, "group_size"),
         (TEXT, {"sample_batch": 10**9}, "sample_batch"),
@@ -216,13 +216,13 @@ def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None
     "flag", ["0x" + "f" * 5000, "nan", '"\\u0000"', "[" * 40 + "]" * 40, "1" * 400], ids=lambda flag: flag[:8]
 )
 def test_a_flag_that_is_no_value_is_one_line(flag: str) -> None:
-    with pytest.raises(ConfigError, match=r"flags: `screen.*expected .*; got") as caught:
-        apply_flags(MOLECULES, ["--screen", flag])
+    with pytest.raises(ConfigError, match=r"flags: `hit_threshold.*expected .*; got") as caught:
+        apply_flags(MOLECULES, ["--hit_threshold", flag])
     assert len(str(caught.value)) < 300
 
 
 def test_a_flag_of_more_digits_than_python_reads_is_a_text() -> None:
-    assert isinstance(apply_flags(MOLECULES, ["--screen", "1" * 5000])["screen"], str)
+    assert isinstance(apply_flags(MOLECULES, ["--hit_threshold", "1" * 5000])["hit_threshold"], str)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_scale_that_is_not_chosen_is_checked(table: dict[str, Any], words: str
 
 def test_a_key_that_a_flag_must_give_is_no_fault_of_a_scale() -> None:
     recipe = {key: value for key, value in MOLECULES.items() if key != "budget"}
-    scales = {"quick": {"screen": 0.6}, "paper": {"screen": 0.7}}
+    scales = {"quick": {"hit_threshold": 0.6}, "paper": {"hit_threshold": 0.7}}
     check_scales(MoleculesConfig, {**recipe, "scale": scales}, but=None, source="recipe")
 
 

@@ -1,11 +1,14 @@
 """What a run of molecular design can be told. `recipes/molecules.toml` explains it by example."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from allmodes.chem.arms import Arm, Loss, parse_arm, refusal
 from allmodes.chem.oracles.config import OracleConfig
+from allmodes.errors import InputError
+from allmodes.methods import METHODS, Plain
 from allmodes.runs.config import (
     Config,
     Count,
@@ -20,9 +23,7 @@ from allmodes.runs.config import (
     distinct,
     one_or_several,
 )
-from allmodes.runs.mara_config import BatchQuantileThreshold, MaraConfig
-
-Algorithm = Literal["reinvent", "mara", "grpo", "ips-grpo"]
+from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
 
 
 class ReplayConfig(Config):
@@ -45,8 +46,8 @@ class ScaffoldFilterConfig(Config):
     """Molecules from this reward on count in the buckets."""
 
 
-class IpsConfig(Config):
-    """Inverse probability scaling: what an outcome is, and over which samples it is counted.
+class OutcomesConfig(Config):
+    """What an outcome is, and over which samples it is counted, for methods that count outcomes.
 
     Samples are counted as drawn, before duplicates are merged.
     """
@@ -54,9 +55,7 @@ class IpsConfig(Config):
     outcome: Literal["molecule", "scaffold", "cluster"] = "scaffold"
     """What is the same outcome: a molecule, a Murcko scaffold, or a cluster of similar molecules."""
     frequency: Literal["batch", "history"] = "batch"
-    """Whether p̂, the share of an outcome, is taken over the batch or over the whole run."""
-    min_probability: Probability = 0.0
-    """Lower limit of p̂, so that a rare outcome is not divided by almost nothing."""
+    """Whether the share of an outcome that IPS divides by is that in the batch or in the whole run."""
     cluster_distance: Probability = 0.65
     """Tanimoto distance up to which molecules are in one cluster."""
 
@@ -72,25 +71,51 @@ class CollapseConfig(Config):
     """Share of the samples of these steps that must be new molecules."""
 
 
-class MoleculesMaraConfig(MaraConfig):
-    """MARA's settings for rewards between 0 and 1."""
+# Rewards lie between 0 and 1. Scaffolds and clusters hold good and bad molecules at once, so that a rule by
+# the majority of an outcome's verdicts would leave good ones out.
+if TYPE_CHECKING:
+    Methods = MethodTables
+else:
+    Methods = method_tables(within={"threshold": (0.0, 1.0)}, threshold=0.8, min_good_share=0.0)
 
-    threshold: Probability | BatchQuantileThreshold = 0.8
-    """τ, the reward from which on all molecules shall be equally likely."""
+
+def _known_arm(name: str) -> str:
+    try:
+        parse_arm(name)
+    except InputError as error:
+        said = str(error).removeprefix("expected ").removeprefix("method must be ").partition("; got")[0]
+        raise ValueError(said) from error
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_known_arm)]
 
 
 class MoleculesConfig(Config):
-    """A comparison of algorithms × seeds on one design task; one of each is a single run."""
+    """A comparison of losses × methods × seeds on one design task; one of each is a single run."""
+
+    alternatives: ClassVar = {
+        "algorithm": ("loss", "method"),
+        "loss": ("algorithm",),
+        "method": ("algorithm",),
+    }
 
     kind: Literal["molecules"]
     """What the recipe is."""
-    algorithm: Annotated[tuple[Algorithm, ...], Field(min_length=1)]
-    """What is compared; one name is a single run."""
+    loss: Annotated[tuple[Loss, ...], Field(min_length=1)] | None = None
+    """What an update minimises: REINVENT's squared loss, or GRPO's with its advantages; "reinvent" if left
+    out. Several are compared."""
+    method: Annotated[tuple[MethodName, ...], Field(min_length=1)] | None = None
+    """What is made of the rewards before: "vanilla" is nothing, "mara+entropy" one after the other; "vanilla"
+    if left out. Several are compared, each with each loss, and tested against the first."""
+    algorithm: Annotated[tuple[ArmName, ...], Field(min_length=1)] | None = None
+    """Instead of every loss with every method: those of these names, "reinvent", "mara", "grpo", "ips-grpo",
+    or METHOD-LOSS."""
     seeds: Seeds = (0,)
-    """Each algorithm runs once with each seed."""
+    """Each loss with each method runs once with each seed."""
     budget: PositiveInt
     """Oracle calls of each run, counted exactly; one call is one new molecule."""
-    screen: Probability
+    hit_threshold: Probability
     """Reward from which on a molecule counts as a hit."""
     oracle: OracleConfig
     """How a molecule is scored."""
@@ -110,10 +135,10 @@ class MoleculesConfig(Config):
     """Adam's rate."""
     lookahead: SmallCount = 0
     """Batches that are sampled and scored ahead of the update, so that no worker waits for it."""
-    mara: MoleculesMaraConfig = MoleculesMaraConfig()
-    """For algorithm "mara"."""
-    ips: IpsConfig = IpsConfig()
-    """For algorithm "ips-grpo"."""
+    methods: Methods = Methods()
+    """The settings of each method."""
+    outcomes: OutcomesConfig = OutcomesConfig()
+    """What an outcome is, for methods that count them."""
     replay: ReplayConfig = ReplayConfig()
     """Replay buffer and augmented memory."""
     scaffold_filter: ScaffoldFilterConfig | None = None
@@ -131,5 +156,54 @@ class MoleculesConfig(Config):
     threads: Workers | None = None
     """Threads of each run; a share of all cores if left out."""
 
-    _one_or_several = field_validator("algorithm", "seeds", mode="before")(one_or_several)
-    _distinct = field_validator("algorithm", "seeds")(distinct)
+    _one_or_several = field_validator("loss", "method", "algorithm", "seeds", mode="before")(one_or_several)
+    _distinct = field_validator("loss", "method", "algorithm", "seeds")(distinct)
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`[mara]` is `[methods.mara]`, `[ips]` that and `[outcomes]`, and `screen` is `hit_threshold`."""
+        values = cast("dict[str, Any]", move_old_tables(values))
+        for name in METHODS.keys() & values.keys() - {"ips"}:  # what is no setting is refused by its name
+            table = values["methods"].get(name, {})
+            values["methods"] = {**values["methods"], name: {**values.pop(name), **table}}
+        for old, new in (("ips", "outcomes"), ("screen", "hit_threshold")):
+            if old not in values:
+                continue
+            before, now = values.pop(old), values.get(new)
+            if isinstance(before, dict) and isinstance(now, dict):
+                twice = next((key for key in before if key in now), None)
+                old, new, before = f"{old}.{twice}", f"{new}.{twice}", {**before, **now}
+            else:
+                twice = now
+            if twice is not None:
+                raise ValueError(f"`{old}` once; it is `{new}` now, and both are given")
+            values[new.partition(".")[0]] = before
+        return values
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """What is compared, in order."""
+        if self.algorithm is not None:
+            return tuple(parse_arm(name) for name in self.algorithm)
+        return tuple(
+            Arm(loss, method)
+            for loss in self.loss or ("reinvent",)
+            for method in self.method or (Plain.name,)
+        )
+
+    @model_validator(mode="after")
+    def _trainable(self) -> "MoleculesConfig":
+        if self.algorithm is not None and (self.loss is not None or self.method is not None):
+            raise ValueError("`algorithm`, or `loss` and `method`; got both")
+        twice = next((arm for place, arm in enumerate(self.arms) if arm in self.arms[:place]), None)
+        if twice is not None:
+            raise ValueError(f"`algorithm` with each loss and method once; {twice.name} comes twice")
+        for arm in self.arms:
+            try:
+                method = self.methods.make(arm.method)
+            except InputError as error:
+                raise ValueError(f"settings of `methods` that fit each other; {error}") from error
+            why = refusal(arm.loss, method, batch_size=self.batch_size)
+            if why is not None:
+                raise ValueError(f"a method for the loss; {arm.name}: {why}")
+        return self

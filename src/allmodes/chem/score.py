@@ -22,25 +22,25 @@ from allmodes.runs.experiment import refuse_other_settings, resume_experiment, s
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
 
-# Who computes, who remembers, and what is called a hit: no number depends on these.
-_WITHOUT_EFFECT = ("oracle.workers", "oracle.ray", "oracle.store", "screen")
+# Who computes, who remembers, and what is called a hit ("screen" in older folders): no number needs these.
+_WITHOUT_EFFECT = ("oracle.workers", "oracle.ray", "oracle.store", "hit_threshold", "screen")
 _PART = 64  # molecules for each worker
 _NOT_READ = Evaluation(smiles="", raw={}, shaped={}, reward=None, failure=None)
 
 
-def score_file(file: Path, oracle: OracleConfig, *, screen: float | None, out: Path) -> Path:
+def score_file(file: Path, oracle: OracleConfig, *, hit_threshold: float | None, out: Path) -> Path:
     """Score every molecule of a file and return the path of the report, `report.html` in folder `out`.
 
     Each distinct molecule is computed once, and committed to `ledger.sqlite` as soon as it is known. `out`
     gets scores.csv with a row for each line of the file, scores.sdf, and rejected.tsv with the lines that
-    could not be read. screen: the reward from which a molecule is called a hit; None: none is. A folder that
-    holds a scoring of the same file by the same oracle, finished or not, is gone on with.
+    could not be read. hit_threshold: the reward from which a molecule is called a hit; None: none is. In a
+    folder that holds a scoring of the same file by the same oracle, finished or not, that is resumed.
 
     Raises `InputError` for a file that cannot be read, `ConfigError` for an oracle that cannot work, and
     `RunError` for a folder of another scoring, or one that cannot be written.
     """
     require_report_extra()
-    config = ScoringConfig(oracle=oracle, screen=screen)
+    config = ScoringConfig(oracle=oracle, hit_threshold=hit_threshold)
     begin = start_experiment
     if (out / "config.json").exists():
         then = saved_config(ScoringConfig, out).model_dump(mode="json")
@@ -66,7 +66,9 @@ def _run(
     folder: RunFolder,
 ) -> Path:
     out = folder.path
-    write_text(out / "config.json", config.model_dump_json(indent=2) + "\n")  # the screen may be another now
+    write_text(
+        out / "config.json", config.model_dump_json(indent=2) + "\n"
+    )  # the hit threshold may be another now
     rejected = [
         Rejected(line=molecule.line, text=" ".join(molecule.text.split())[:200], reason=molecule.reason)
         for molecule in molecules

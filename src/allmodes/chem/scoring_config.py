@@ -1,6 +1,6 @@
 """What a scoring of a file can be told."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from allmodes.chem.oracles.config import OracleConfig
 from allmodes.runs.config import Config, Probability
@@ -13,5 +13,10 @@ class ScoringConfig(Config):
     """What the file is."""
     oracle: OracleConfig
     """How a molecule is scored."""
-    screen: Probability | None = None
+    hit_threshold: Probability | None = None
     """Reward from which on a molecule is a hit; none is called one if left out."""
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`screen` is `hit_threshold`."""
+        return {"hit_threshold" if key == "screen" else key: value for key, value in values.items()}

@@ -1,7 +1,7 @@
 """`allmodes chem`: molecules outside of a run."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -118,7 +118,7 @@ def chem_score(
     *,
     oracle: Path,
     out: Path,
-    screen: float | None = None,
+    hit_threshold: Annotated[float | None, tyro.conf.arg(aliases=["--screen"])] = None,
     scale: str | None = None,
 ) -> None:
     """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
@@ -127,7 +127,7 @@ def chem_score(
         file: SMILES one a line (a name may follow), a table with a column of SMILES (.csv, .tsv), or an SDF.
         oracle: a recipe, by name or file, or any file with its [oracle] table.
         out: folder for scores.csv, scores.sdf with poses, and report.html.
-        screen: the reward from which a molecule is a hit; that of the recipe by default.
+        hit_threshold: the reward from which a molecule is a hit; that of the recipe by default.
         scale: for a recipe with several scales: "quick" by default.
     """
     require("molecules need", "rdkit", extras="chem,report")
@@ -136,13 +136,13 @@ def chem_score(
     from allmodes.runs.config import apply_scale, build_config, read_config_file
 
     oracle = find_recipe(oracle)
-    values = apply_scale(read_config_file(oracle), scale)
-    known = {key: values[key] for key in ("oracle", "screen") if key in values}
-    if screen is not None:
-        known["screen"] = screen
+    values = ScoringConfig.renamed(apply_scale(read_config_file(oracle), scale))
+    known = {key: values[key] for key in ("oracle", "hit_threshold") if key in values}
+    if hit_threshold is not None:
+        known["hit_threshold"] = hit_threshold
     config = build_config(ScoringConfig, known, source=str(oracle))
     with say_how_to_continue(same_command):
-        report = score_file(file, config.oracle, screen=config.screen, out=out)
+        report = score_file(file, config.oracle, hit_threshold=config.hit_threshold, out=out)
     from rich.console import Console
 
     from allmodes.chem.reporting.summary import print_scores

@@ -176,7 +176,7 @@ _HEAD = """# Every key of a recipe
 <!-- Written from the models by `python -m allmodes.cli.config_keys > docs/guide/configuration.md`. -->
 
 A recipe is a TOML, YAML or JSON file. Each key is a flag of `allmodes run`, too, and the flag wins over the
-file: `--mara.threshold 0.85`. An entry of a list of tables is found by its name:
+file: `--methods.mara.threshold 0.85`. An entry of a list of tables is found by its name:
 `--oracle.components.docking.seed 2` sets a key of the component `docking`. A list is written `--seeds 0 1 2`,
 `--seeds 0,1,2` or `--seeds [0,1,2]`; an entry that holds a comma needs quotes: `'["a,b", "c"]'`.
 

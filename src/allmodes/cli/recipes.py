@@ -62,10 +62,12 @@ def list_keys(recipe: Path, scale: str | None) -> Iterator[str]:
     from allmodes.cli.run import find_kind
     from allmodes.runs.config import apply_scale, read_config_file
 
-    values = apply_scale(read_config_file(recipe), scale)
+    values = read_config_file(recipe)
+    model = find_kind(values, source=str(recipe)).config
+    values = model.renamed(apply_scale(values, scale, model))
     columns = _columns()
     yield f"Keys of {recipe}, each of which is a flag:"
-    for table in tables_of(find_kind(values, source=str(recipe)).config):
+    for table in tables_of(model):
         if not table.keys and not table.path:
             continue
         kinds = f" of kind {', '.join(table.kinds)}" if table.kinds else ""

@@ -26,7 +26,7 @@ class Run:
 
     `allmodes run` alone lists the recipes that come with allmodes, `allmodes run RECIPE --help` its keys.
 
-    Keys of the recipe are flags, too, and win over the file: --budget 500 --mara.threshold 0.7
+    Keys of the recipe are flags, too, and win over the file: --budget 500 --methods.mara.threshold 0.7
 
     A list is written --seeds 0 1 2, or --seeds 0,1,2, or --seeds [0,1,2].
 
@@ -88,8 +88,8 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     file = find_recipe(arguments.recipe)
     source = str(file)
     recipe = read_config_file(file)
-    values = apply_flags(apply_scale(recipe, arguments.scale), flags)
-    kind = find_kind(values, source=source)
+    kind = find_kind(recipe, source=source)
+    values = apply_flags(apply_scale(recipe, arguments.scale, kind.config), flags, kind.config)
     check_scales(kind.config, recipe, but=arguments.scale, source=source)
     config = build_config(kind.config, values, source=source)
     experiment = kind.load()

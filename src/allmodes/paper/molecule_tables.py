@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any, final
 
 from allmodes.extras import require
+from allmodes.methods import METHODS
 from allmodes.paper import study_settings
 from allmodes.paper.reproduction import Holds, Progress, Scale
 from allmodes.paper.study_settings import Arm, Settings, with_receptor
 from allmodes.reports.formatting import listing, p_relation
-from allmodes.reports.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY
+from allmodes.reports.plotting import MUTED, distinct_colors
 
 WORK, RECEPTOR = "ALLMODES_TABLE2_WORK", "ALLMODES_RECEPTOR"
 METRICS = {"hits": "Yield", "ob100": "OB100", "intdiv1": "IntDiv1", "circles": "Circles"}
-_COLOURS = {
-    "REINVENT": INK,
-    "MARA (τ = 0.80)": BLUE,
-    "MARA (τ = 0.85)": SKY,
-    "GRPO": ORANGE,
-    "IPS-GRPO": GREEN,
-}
 _MARKERS = ("o", "s", "D")
 
 Paper = Callable[[Any, str], tuple[float, float] | None]  # a row and a metric: mean and sd in the paper
@@ -246,13 +240,14 @@ def draw(study: Any) -> Any:
 
 def _panel(axes: Any, rows: Sequence[Any], settings: Settings) -> None:
     names = [arm.name for arm in settings.arms]
+    colours = distinct_colors({arm.name: METHODS[arm.trained.method].color for arm in settings.arms})
     markers = dict(zip(settings.sigmas, _MARKERS, strict=False))
     seen: set[float] = set()
     for row in rows:
         values, summary = row.seeds("hits"), row.summary("hits")
         place = settings.sigmas.index(row.sigma) - (len(settings.sigmas) - 1) / 2
         x = names.index(row.arm) + 0.24 * place
-        colour = _COLOURS.get(row.arm, PURPLE)
+        colour = colours[row.arm]
         marker = markers.get(row.sigma, "o")
         axes.errorbar(
             [x + 0.05], [summary.mean], yerr=None if math.isnan(summary.std) else [summary.std],

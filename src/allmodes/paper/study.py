@@ -133,8 +133,8 @@ class _Cell:
 
     @property
     def job(self) -> Job:
-        algorithm = self.arm.algorithm
-        return Job(algorithm, self.seed, self.path / f"{algorithm}-{self.seed}")
+        arm = self.arm.trained
+        return Job(arm, self.seed, self.path / f"{arm.name}-{self.seed}")
 
     @property
     def screens_path(self) -> Path:
@@ -204,7 +204,7 @@ def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
     found = _measured(cell)
     for screen in settings.screens:
         if _key(screen) not in found:
-            hits = find_hits(ledger, screen=screen, circle_distance=config.circle_distance)
+            hits = find_hits(ledger, hit_threshold=screen, circle_distance=config.circle_distance)
             found[_key(screen)] = result_of(
                 ledger,
                 hits,
@@ -213,7 +213,7 @@ def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
                 stopped_by=finished.stopped_by,
                 steps=finished.steps,
                 collapsed_at_step=finished.collapsed_at_step,
-                screen=screen,
+                hit_threshold=screen,
             ).as_json()
     seal_json(cell.screens_path, found)
 

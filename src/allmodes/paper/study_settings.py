@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-from allmodes.chem.config import Algorithm, MoleculesConfig
+from allmodes.chem import arms
+from allmodes.chem.config import MoleculesConfig
 from allmodes.errors import ConfigError
 from allmodes.runs.config import build_config
 
@@ -18,17 +19,26 @@ Components = tuple[Mapping[str, Any], ...]  # tables [[oracle.components]], as i
 @final
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An algorithm as a table names it. threshold: MARA's τ. sigmas: the only ones it is run at, if any."""
+    """An arm as a table names it.
+
+    algorithm: its name in recipes. settings: of its method, where they are not the recipes' defaults. sigmas:
+    the only ones that it is run at, if any.
+    """
 
     name: str
-    algorithm: Algorithm
-    threshold: float | None = None
+    algorithm: str
+    settings: tuple[tuple[str, float], ...] = ()
     sigmas: tuple[float, ...] | None = None
+
+    @property
+    def trained(self) -> arms.Arm:
+        """Its loss and its method."""
+        return arms.parse_arm(self.algorithm)
 
 
 REINVENT = Arm(name="REINVENT", algorithm="reinvent")
-MARA_80 = Arm(name="MARA (τ = 0.80)", algorithm="mara", threshold=0.80)
-MARA_85 = Arm(name="MARA (τ = 0.85)", algorithm="mara", threshold=0.85, sigmas=(128.0,))
+MARA_80 = Arm(name="MARA (τ = 0.80)", algorithm="mara", settings=(("threshold", 0.80),))
+MARA_85 = Arm(name="MARA (τ = 0.85)", algorithm="mara", settings=(("threshold", 0.85),), sigmas=(128.0,))
 GRPO = Arm(name="GRPO", algorithm="grpo")
 IPS_GRPO = Arm(name="IPS-GRPO", algorithm="ips-grpo")
 MARA_ARMS, IPS_ARMS = (REINVENT, MARA_80, MARA_85), (REINVENT, GRPO, IPS_GRPO)
@@ -117,13 +127,12 @@ def run_config(
     settings: Settings, *, task: str, arm: Arm, sigma: float, seed: int, store: str | None
 ) -> MoleculesConfig:
     """The configuration of one run. Raises ConfigError for settings that do not fit each other."""
-    mara = {} if arm.threshold is None else {"mara": {"threshold": arm.threshold}}
     values = {
         "kind": "molecules",
         "algorithm": arm.algorithm,
         "seeds": seed,
         "budget": settings.budget,
-        "screen": min(settings.screens),
+        "hit_threshold": min(settings.screens),
         "oracle": {"components": settings.components[task], "store": store},
         "prior": settings.prior,
         "precision": settings.precision,
@@ -134,6 +143,6 @@ def run_config(
         "scaffold_filter": {"min_reward": settings.filter_from},
         "checkpoint_every": settings.checkpoint_every,
         "threads": 1,
-        **mara,
+        "methods": {arm.trained.method: dict(arm.settings)} if arm.settings else {},
     }
     return build_config(MoleculesConfig, values, source=f"study, {task}, {arm.name}")

@@ -1,7 +1,7 @@
 """One look for every figure, and figures written whole as PNG and SVG."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,21 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "allmodes",  # the same figure is the same file
     "svg.fonttype": "path",
 }
+
+
+def distinct_colors(colors: Mapping[str, str]) -> dict[str, str]:
+    """The colours #rrggbb of things by name, darker for each that has the colour of one before it."""
+    found: dict[str, str] = {}
+    for name, color in colors.items():
+        shown = color
+        while shown in found.values() and shown != _darker(shown):
+            shown = _darker(shown)
+        found[name] = shown
+    return found
+
+
+def _darker(color: str) -> str:
+    return "#" + "".join(f"{round(0.6 * int(color[at : at + 2], 16)):02x}" for at in (1, 3, 5))
 
 
 @contextmanager

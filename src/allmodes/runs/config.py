@@ -8,11 +8,11 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,11 +27,27 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    alternatives: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """By key, those that say the same another way: a flag or a scale that gives the one takes them out."""
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values under today's keys, where recipes and flags of an older version had others.
+
+        Raises ValueError for a value that is given under both.
+        """
+        return values
+
+    def __reduce__(self) -> Any:
+        # By its values: tables that are built at run time have no name by which another process finds them.
+        return type(self).model_validate, (self.model_dump(),)
+
     @model_validator(mode="before")
     @classmethod
     def _read_flags(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
+        values = cls.renamed(values)
         fields = cls.model_fields
         return {
             key: _flag_for(fields[key].annotation, value) if key in fields else value
@@ -108,13 +124,13 @@ def _list_kinds(annotation: Any) -> Iterator[type]:
 
 
 def one_or_several(value: object) -> object:
-    """A validator before others: a single value stands for a list of it."""
-    return value if isinstance(value, list | tuple) else (value,)
+    """A validator before others: a single value stands for a list of it; None for none."""
+    return value if value is None or isinstance(value, list | tuple) else (value,)
 
 
-def distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+def distinct(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
     """A validator after others: no value comes twice."""
-    if len(set(values)) != len(values):
+    if values is not None and len(set(values)) != len(values):
         raise ValueError("each value once")
     return values
 
@@ -247,15 +263,16 @@ def _expected(value: Any) -> str | None:
             return "a text, a number, a boolean, a list or a table"
 
 
-def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
+def apply_flags(values: dict[str, Any], flags: Sequence[str], model: type[Config] = Config) -> dict[str, Any]:
     """Values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]` laid over them.
 
     A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text. For a key
     that takes a list it may have any form of `split_list`: `--seeds 0 1`. An entry of a list of tables is
-    found by its name: `--oracle.components.docking.seed 2`. Raises `ConfigError` for an argument that is no
-    flag, or a flag with no value.
+    found by its name: `--oracle.components.docking.seed 2`. model: whose keys they are, for those of older
+    versions and those with alternatives. Raises `ConfigError` for an argument that is no flag, or a flag with
+    no value.
     """
-    merged: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    merged: dict[str, Any] = json.loads(json.dumps(_renamed(model, values), default=str))
     rest = list(flags)
     while rest:
         flag = rest.pop(0)
@@ -267,23 +284,54 @@ def apply_flags(values: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
             tokens.append(rest.pop(0))
         if not tokens:
             raise ConfigError(f"flag --{key}: expected a value; got none")
-        *parents, last = key.replace("-", "_").split(".")
-        table = merged
+        path = key.replace("-", "_").split(".")
         try:
-            for parent in parents:
-                table = _child(table, parent)
-            _set(table, last, _flag_value(tokens))
+            for (*parents, last), value in _renamed_flag(model, path, _flag_value(tokens)):
+                table = merged
+                for parent in parents:
+                    table = _child(table, parent)
+                _set(table, last, value)
+                _drop_alternatives(model, merged, [*parents, last][0])
         except ConfigError as error:
             raise ConfigError(f"flag --{key}: {error}") from error
     _check_plain(merged, source="flags: ")
     return merged
 
 
-def apply_scale(values: dict[str, Any], scale: str | None) -> dict[str, Any]:
+def _renamed(model: type[Config], values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return model.renamed(values)
+    except ValueError as error:
+        raise ConfigError(f"expected {error}") from error
+
+
+def _renamed_flag(model: type[Config], path: list[str], value: Any) -> list[tuple[list[str], Any]]:
+    """A flag's key and value under today's keys: several, where it gives a table that has been split."""
+    given: Any = value
+    for key in reversed(path):
+        given = {key: given}
+    renamed = _renamed(model, given)
+    return [(path, value)] if renamed == given else list(_leaves(renamed, []))
+
+
+def _leaves(value: Any, path: list[str]) -> Iterator[tuple[list[str], Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, [*path, key])
+    else:
+        yield path, value
+
+
+def _drop_alternatives(model: type[Config], values: dict[str, Any], key: str) -> None:
+    for other in model.alternatives.get(key, ()):
+        values.pop(other, None)
+
+
+def apply_scale(values: dict[str, Any], scale: str | None, model: type[Config] = Config) -> dict[str, Any]:
     """Values with those of the table `scale.NAME` laid over them, key by key, as flags would be.
 
-    A recipe with such tables has "quick" ones unless another is asked for. Raises `ConfigError` for a scale
-    that the recipe does not have.
+    A recipe with such tables has "quick" ones unless another is asked for. model: as for `apply_flags`.
+    Raises `ConfigError` for a scale that the recipe does not have.
     """
     rest = {key: value for key, value in values.items() if key != "scale"}
     scales = values.get("scale", {})
@@ -295,8 +343,11 @@ def apply_scale(values: dict[str, Any], scale: str | None) -> dict[str, Any]:
         if not scales:
             raise ConfigError(f"--scale: expected none, since this recipe has no scales; got {shown(scale)}")
         raise ConfigError(f"--scale: expected one of {', '.join(scales)}; got {shown(scale)}")
-    merged: dict[str, Any] = json.loads(json.dumps(rest, default=str))
-    _lay_over(merged, scales[scale or "quick"])
+    merged: dict[str, Any] = json.loads(json.dumps(_renamed(model, rest), default=str))
+    changes = _renamed(model, scales[scale or "quick"])
+    _lay_over(merged, changes)
+    for key in changes:
+        _drop_alternatives(model, merged, key)
     return merged
 
 
@@ -361,7 +412,7 @@ def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | Non
     for name in values.get("scale", {}):
         if name == (but or "quick"):
             continue
-        merged = apply_scale(values, name)
+        merged = apply_scale(values, name, model)
         new = [one for one in _problems(model, merged) if (one["loc"], one["type"]) not in known]
         if new:
             problem = first_problem(new, merged)
@@ -371,7 +422,10 @@ def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | Non
 def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
     """A configuration from a mapping. Raises `ConfigError`: one line, the first wrong key, expected, got."""
     try:
+        values = _renamed(model, values)
         return model.model_validate(values)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
     except ValidationError as error:
         problem = first_problem(error.errors(include_url=False), values)
         raise ConfigError(f"{source}: {explain(problem, model, values)}") from error

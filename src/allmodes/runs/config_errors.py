@@ -51,7 +51,7 @@ def _meant(problem: Any, path: Sequence[str], model: type[BaseModel]) -> str:
     last = {key.rpartition(".")[2]: key for key in reversed(keys)}
     if unknown not in last and (near := difflib.get_close_matches(unknown, there, n=1)):
         return f"did you mean {'.'.join([*path[:-1], near[0]])}?"
-    if near := difflib.get_close_matches(unknown, last, n=1, cutoff=0.8):
+    if len(unknown) > 1 and (near := difflib.get_close_matches(unknown, last, n=1, cutoff=0.8)):
         return f"did you mean {last[near[0]]}?"
     return f"expected one of {', '.join(there)}"
 

@@ -13,7 +13,7 @@ from allmodes.errors import InputError, shown
 from allmodes.methods import METHODS, Method, make_method, method_names, recipe_fields
 from allmodes.objectives import BatchQuantile
 from allmodes.objectives.thresholds import Threshold
-from allmodes.runs.config import MOST, Config, Number, Probability
+from allmodes.runs.config import MOST, Config, Probability
 
 
 def _known(name: str) -> str:
@@ -49,20 +49,23 @@ class MethodTables(Config):
         }
 
 
-def method_tables(**defaults: Any) -> type[MethodTables]:
+def method_tables(
+    *, within: Mapping[str, tuple[float, float]] | None = None, **defaults: Any
+) -> type[MethodTables]:
     """A model with one table a method. defaults: for settings of these names, instead of the methods' own.
 
     A default counts for each method that has a setting of its name: `threshold=0.8` for all that have one.
+    within: narrower limits of numbers, by name in the same way.
     """
     tables: dict[str, Any] = {}
     for name, method in METHODS.items():
-        table = _table(method, defaults)
+        table = _table(method, defaults, within or {})
         tables[name] = (table, Field(default=table(), description=f'For method "{name}": {method.label}.'))
     return create_model("MethodTables", __base__=MethodTables, **tables)
 
 
 def move_old_tables(values: object) -> object:
-    """What stood beside the recipe's own keys before `[methods.NAME]`, put there; a validator before others.
+    """What stood beside the recipe's own keys before `[methods.NAME]`, put there.
 
     `[mara]` is `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. Keys of such a
     table that are no settings of the method are left where they are. Raises ValueError for a setting that is
@@ -91,7 +94,9 @@ def move_old_tables(values: object) -> object:
     return {**kept, "methods": methods} if methods else kept
 
 
-def _table(method: type[Method], defaults: Mapping[str, Any]) -> type[Config]:
+def _table(
+    method: type[Method], defaults: Mapping[str, Any], within: Mapping[str, tuple[float, float]]
+) -> type[Config]:
     types = get_type_hints(method)
     fields: dict[str, Any] = {}
     for name, field in recipe_fields(method).items():
@@ -102,6 +107,8 @@ def _table(method: type[Method], defaults: Mapping[str, Any]) -> type[Config]:
             for key, bound in (("ge", "at_least"), ("gt", "above"), ("le", "at_most"))
             if bounds[bound] is not None
         }
+        if name in within:
+            limits["ge"], limits["le"] = within[name]
         kind = _kind(types[name], limits)
         fields[name] = (kind, Field(default=default, description=field.metadata["doc"]))
     doc = (method.__doc__ or "").partition("\n\n")[0]
@@ -113,7 +120,7 @@ def _kind(kind: Any, limits: dict[str, Any]) -> Any:
     if get_origin(kind) in (Union, UnionType):
         parts = get_args(kind)
         if Threshold in parts:
-            return Number | BatchQuantileThreshold
+            return _kind(float, limits) | BatchQuantileThreshold
         return Union[tuple(_kind(part, limits) for part in parts)]  # noqa: UP007  # of a number known only here
     if get_origin(kind) is Literal or kind in (str, bool, type(None)):
         return kind

@@ -84,7 +84,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "algorithm": "reinvent",
         "seeds": [0, 1],
         "budget": 48,
-        "screen": 0.5,
+        "hit_threshold": 0.5,
         "batch_size": 8,
         "max_tokens": 24,
         "checkpoint_every": 2,

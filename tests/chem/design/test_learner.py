@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
+from allmodes.chem.arms import parse_arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.outcomes import OutcomeFrequencies
@@ -16,7 +18,7 @@ def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) 
         "kind": "molecules",
         "algorithm": "mara",
         "budget": 10,
-        "screen": 0.5,
+        "hit_threshold": 0.5,
         "max_tokens": 24,
         "prior": tiny_prior,
         "threads": 1,
@@ -24,19 +26,21 @@ def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) 
         "oracle": {"components": [{"kind": "qed"}]},
     }
     config = build_config(MoleculesConfig, values, source="test")
-    learner = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    learner = Learner(config, parse_arm("mara"), OutcomeFrequencies(config.outcomes))
     tokens = learner.agent.sample(8, max_length=24, generator=torch.Generator().manual_seed(0)).tokens
     smiles = ["C" * (1 + row) for row in range(8)]
 
     def augmented(learner: Learner, rewards: list[float]) -> float | None:
         return learner.update(tokens, torch.tensor(rewards), smiles, step=1)[0]["augmented"]
 
-    assert augmented(learner, [0.5] * 8) == 0  # better or worse than what?
+    with pytest.warns(UserWarning, match="names no threshold"):
+        assert augmented(learner, [0.5] * 8) == 0  # better or worse than what?
     assert augmented(learner, [0.0] * 6 + [0.5] * 2) == 0.25
     assert augmented(learner, [0.5] * 8) == 1
-    restored = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    restored = Learner(config, parse_arm("mara"), OutcomeFrequencies(config.outcomes))
     restored.restore(learner.tensors(), json.loads(json.dumps(learner.state())))
     assert augmented(restored, [0.5] * 8) == 1
-    older = Learner(config, "mara", OutcomeFrequencies(config.ips))
+    older = Learner(config, parse_arm("mara"), OutcomeFrequencies(config.outcomes))
     older.restore(learner.tensors(), None)  # a checkpoint of an earlier version
-    assert augmented(older, [0.5] * 8) == 0
+    with pytest.warns(UserWarning, match="names no threshold"):
+        assert augmented(older, [0.5] * 8) == 0

@@ -7,7 +7,7 @@ import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
-from allmodes.chem.config import IpsConfig
+from allmodes.chem.config import OutcomesConfig
 from allmodes.chem.design.outcomes import OutcomeFrequencies
 
 # Two phenyls that share a scaffold, the first twice; an invalid sample; an acyclic molecule; a pyridine.
@@ -15,7 +15,7 @@ BATCH: Sequence[str | None] = ("Cc1ccccc1", "CCc1ccccc1", "Cc1ccccc1", None, "CC
 
 
 def frequencies(batch: Sequence[str | None], **config: Any) -> list[float]:
-    outcomes = OutcomeFrequencies(IpsConfig(**config))
+    outcomes = OutcomeFrequencies(OutcomesConfig(**config))
     outcomes.observe(batch)
     return outcomes.frequencies(batch).tolist()
 
@@ -32,7 +32,7 @@ def test_frequencies_in_a_batch_count_duplicates_and_invalid_samples(
 
 def test_a_batch_is_counted_as_drawn_for_other_molecules_too() -> None:
     """Replayed molecules and other spellings are asked about after the batch: they do not count."""
-    outcomes = OutcomeFrequencies(IpsConfig(outcome="scaffold"))
+    outcomes = OutcomeFrequencies(OutcomesConfig(outcome="scaffold"))
     outcomes.observe(["CCO"] * 5)
     outcomes.observe(BATCH)
     distinct = ["CCCc1ccccc1", "CCO", "C1CCCCC1"]  # the last has a scaffold that was not drawn
@@ -40,7 +40,7 @@ def test_a_batch_is_counted_as_drawn_for_other_molecules_too() -> None:
 
 
 def test_history_is_of_all_samples_that_were_drawn() -> None:
-    outcomes = OutcomeFrequencies(IpsConfig(outcome="scaffold", frequency="history"))
+    outcomes = OutcomeFrequencies(OutcomesConfig(outcome="scaffold", frequency="history"))
     outcomes.observe(BATCH)
     outcomes.observe(["Cc1ccncc1", None])
     # Of 8 samples: phenyl 3, pyridine 2, ethanol 1. What is asked about does not count by being asked.
@@ -57,7 +57,7 @@ def similarity(one: str, other: str) -> float:
 
 def test_clusters_are_those_of_sphere_exclusion() -> None:
     molecules = ["CCCCCCCCO", "CCCCCCCCCO", "Cc1ccccc1", "CCCCCCCN", "Clc1ccccc1", "CCCCCCCCCCO", "CCO"]
-    config = IpsConfig(outcome="cluster", cluster_distance=0.5)
+    config = OutcomesConfig(outcome="cluster", cluster_distance=0.5)
     centres: list[str] = []
     expected = []
     for smiles in molecules:
@@ -72,7 +72,7 @@ def test_clusters_are_those_of_sphere_exclusion() -> None:
 
 
 def test_a_restored_history_goes_on_as_if_nothing_had_happened() -> None:
-    config = IpsConfig(outcome="cluster", frequency="history", cluster_distance=0.5)
+    config = OutcomesConfig(outcome="cluster", frequency="history", cluster_distance=0.5)
     whole, first = OutcomeFrequencies(config), OutcomeFrequencies(config)
     batches = [["CCCCCCCCO", "Cc1ccccc1", None], ["CCCCCCCCCO", "CCO", "Clc1ccccc1"]]
     whole.observe(batches[0])

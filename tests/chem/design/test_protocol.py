@@ -264,7 +264,7 @@ def design_config(prior: Path, folder: Path) -> MoleculesConfig:
         "kind": "molecules",
         "algorithm": "reinvent",
         "budget": 96,
-        "screen": 0.6,
+        "hit_threshold": 0.6,
         "batch_size": 16,
         "max_tokens": 24,
         "checkpoint_every": 2,

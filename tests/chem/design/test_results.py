@@ -45,7 +45,7 @@ def distances(smiles: list[str]) -> list[list[float]]:
 
 
 def test_hits_are_best_first_and_earlier_ones_win_ties(rows: list[LedgerRow]) -> None:
-    hits = find_hits(rows, screen=0.5, circle_distance=0.75)
+    hits = find_hits(rows, hit_threshold=0.5, circle_distance=0.75)
     scored = [(row, row.evaluation.reward) for row in rows if row.evaluation.reward is not None]
     expected = sorted([(-reward, row.call) for row, reward in scored if reward >= 0.5])
     assert [hit.row.call for hit in hits] == [call for _, call in expected]
@@ -55,7 +55,7 @@ def test_hits_are_best_first_and_earlier_ones_win_ties(rows: list[LedgerRow]) ->
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, 0.75, 0.9, 1.0])
 def test_circles_equal_a_naive_greedy_packing(rows: list[LedgerRow], distance: float) -> None:
-    hits = find_hits(rows, screen=0.3, circle_distance=distance)
+    hits = find_hits(rows, hit_threshold=0.3, circle_distance=distance)
     table = distances([hit.row.evaluation.smiles for hit in hits])
     kept: list[int] = []
     for index in range(len(hits)):
@@ -72,8 +72,8 @@ def test_circles_equal_a_naive_greedy_packing(rows: list[LedgerRow], distance: f
 
 def test_no_hits() -> None:
     rows = make_rows([("CCO", 0.4), ("CCN", None)])
-    assert find_hits(rows, screen=0.5, circle_distance=0.75) == []
-    assert find_hits([], screen=0.5, circle_distance=0.75) == []
+    assert find_hits(rows, hit_threshold=0.5, circle_distance=0.75) == []
+    assert find_hits([], hit_threshold=0.5, circle_distance=0.75) == []
 
 
 def figures(rows: list[LedgerRow], hits: list[Hit], screen: float) -> RunResult:
@@ -85,12 +85,12 @@ def figures(rows: list[LedgerRow], hits: list[Hit], screen: float) -> RunResult:
         stopped_by="budget",
         steps=12,
         collapsed_at_step=7,
-        screen=screen,
+        hit_threshold=screen,
     )
 
 
 def test_figures_of_a_run(rows: list[LedgerRow]) -> None:
-    hits = find_hits(rows, screen=0.5, circle_distance=0.75)
+    hits = find_hits(rows, hit_threshold=0.5, circle_distance=0.75)
     result = figures(rows, hits, 0.5)
     table = distances([hit.row.evaluation.smiles for hit in hits])
     similar = [1 - distance for line in table for distance in line]
@@ -134,7 +134,7 @@ def test_figures_of_a_run_without_hits_or_calls() -> None:
     assert nothing.ob100 is None
     assert nothing.intdiv1 is None
     one = make_rows([("CCO", 1.0)])
-    result = figures(one, find_hits(one, screen=0.5, circle_distance=0.75), 0.5)
+    result = figures(one, find_hits(one, hit_threshold=0.5, circle_distance=0.75), 0.5)
     assert (result.hits, result.circles) == (1, 1)
     assert result.intdiv1 == pytest.approx(0)
     assert not math.isnan(result.intdiv1 or 0)

@@ -172,7 +172,7 @@ def settings(prior: Path, log: Path, **changes: Any) -> MoleculesConfig:
         "kind": "molecules",
         "algorithm": "mara",
         "budget": 150,
-        "screen": 0.4,
+        "hit_threshold": 0.4,
         "batch_size": 16,
         "max_tokens": 24,
         "learning_rate": 1e-2,

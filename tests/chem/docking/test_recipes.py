@@ -18,7 +18,8 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 
 def config_of(recipe: str, scale: str | None, *flags: str) -> MoleculesConfig:
     path = RECIPES / recipe
-    values = apply_flags(apply_scale(read_config_file(path), scale), flags)
+    values = apply_scale(read_config_file(path), scale, MoleculesConfig)
+    values = apply_flags(values, flags, MoleculesConfig)
     return build_config(MoleculesConfig, values, source=str(path))
 
 
@@ -27,7 +28,7 @@ def test_the_papers_settings(recipe: str) -> None:
     """MARA, appendix C.5; IPS, appendix B.2; Saturn for what they leave open."""
     config = config_of(recipe, "paper")
     assert (config.budget, config.batch_size, config.sigma, config.learning_rate) == (10_000, 64, 128.0, 1e-4)
-    assert (config.seeds, config.screen, config.lookahead) == ((0, 1, 2, 3, 4), 0.8, 0)
+    assert (config.seeds, config.hit_threshold, config.lookahead) == ((0, 1, 2, 3, 4), 0.8, 0)
     assert (config.replay.size, config.replay.sample, config.replay.augmentation_rounds) == (100, 10, 2)
     assert config.scaffold_filter is not None
     assert config.scaffold_filter.bucket_size == 10
@@ -71,8 +72,9 @@ def run(pocket: Path, tmp_path: Path) -> Any:
 )
 def test_a_recipe_runs_to_a_report_with_poses_and_routes(recipe: str, algorithms: str, run: Any) -> None:
     config, out = run(recipe, algorithms)
-    ledgers = [read_ledger(out / f"{algorithm}-0/ledger.sqlite") for algorithm in config.algorithm]
-    assert [len(rows) for rows in ledgers] == [6] * len(config.algorithm)
+    names = [arm.name for arm in config.arms]
+    ledgers = [read_ledger(out / f"{algorithm}-0/ledger.sqlite") for algorithm in names]
+    assert [len(rows) for rows in ledgers] == [6] * len(names)
     scored = [row.evaluation for rows in ledgers for row in rows if row.evaluation.failure is None]
     assert scored
     for evaluation in scored:
@@ -88,10 +90,10 @@ def test_a_recipe_runs_to_a_report_with_poses_and_routes(recipe: str, algorithms
     for name in ("report.html", "hits.csv", "hits.sdf", "results.json"):
         assert (out / name).exists()
     # Both algorithms begin with the same batch: its second docking came from the store.
-    if len(config.algorithm) == 2:
+    if len(names) == 2:
         first, second = (
             json.loads((out / f"{algorithm}-0/timing.jsonl").read_text().splitlines()[-2])["busy"]
-            for algorithm in config.algorithm  # the last line is the checksum
+            for algorithm in names  # the last line is the checksum
         )
         assert second["docking"] < first["docking"] / 2
     with ResultStore(str(out / "evaluations.sqlite")) as store:
@@ -102,6 +104,6 @@ def test_a_recipe_runs_to_a_report_with_poses_and_routes(recipe: str, algorithms
             for evaluation in scored:
                 assert store.get(key, evaluation.smiles).value == evaluation.raw[component.name]  # type: ignore[union-attr]
     timing = [
-        json.loads(line) for line in (out / f"{config.algorithm[0]}-0/timing.jsonl").read_text().splitlines()
+        json.loads(line) for line in (out / f"{names[0]}-0/timing.jsonl").read_text().splitlines()
     ]  # the last line is the checksum
     assert set(timing[-2]["busy"]) == {"docking", "synthesis", "RDKit"}

@@ -183,7 +183,8 @@ SMILES = ("CC(=O)Nc1ccc(O)cc1", "CC(=O)Nc1ccc(OC)cc1", "O=C(O)c1ccccc1", "C1CCNC
 
 def settings(*components: dict[str, Any]) -> MoleculesConfig:
     values = {
-        "kind": "molecules", "algorithm": ["mara", "grpo"], "seeds": [0, 1], "budget": 4, "screen": 0.5,
+        "kind": "molecules", "algorithm": ["mara", "grpo"], "seeds": [0, 1], "budget": 4,
+        "hit_threshold": 0.5,
         "oracle": {"components": components},
     }  # fmt: skip
     return build_config(MoleculesConfig, values, source="test")

@@ -281,7 +281,7 @@ def test_the_best_of_each_circle_comes_first() -> None:
 
 def report(folder: Path, rows: list[LedgerRow], **changes: Any) -> str:
     values = {
-        "kind": "molecules", "algorithm": ["ips-grpo"], "budget": len(rows), "screen": 0.5,
+        "kind": "molecules", "algorithm": ["ips-grpo"], "budget": len(rows), "hit_threshold": 0.5,
         "oracle": {"components": [DOCKING, SYNTHESIS]}, **changes,
     }  # fmt: skip
     config = build_config(MoleculesConfig, values, source="test")
@@ -301,7 +301,7 @@ def test_hits_with_details_have_pages_that_cards_lead_to(tmp_path: Path) -> None
     text = report(tmp_path, rows)
     circles = [
         hit.row.evaluation.smiles
-        for hit in find_hits(rows, screen=0.5, circle_distance=0.75)
+        for hit in find_hits(rows, hit_threshold=0.5, circle_distance=0.75)
         if hit.circle is not None
     ]
     assert len(circles) > 12

@@ -41,7 +41,7 @@ def settings(**changes: Any) -> MoleculesConfig:
         "algorithm": ["reinvent", "mara"],
         "seeds": [0, 1, 2],
         "budget": 12,
-        "screen": 0.5,
+        "hit_threshold": 0.5,
         "oracle": {"components": [{"kind": "qed"}]},
         "prior": Path("/home/somebody/prior.safetensors"),
         **changes,

@@ -1,28 +1,45 @@
 """What a design run can tell an audit of its samples: the settings, by the names of AuditConfig."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from allmodes.chem.config import Algorithm, MoleculesConfig
-from allmodes.runs.mara_config import BatchQuantileThreshold
+from allmodes.chem.arms import Arm
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.losses import advantage_scale
+from allmodes.methods import Plain, method_names, recipe_fields
+from allmodes.objectives import BatchQuantile
+
+_OWN_KEYS = ("threshold", "entropy")  # settings of methods that an audit knows by keys of their own
 
 
-def audit_settings(config: MoleculesConfig, algorithm: Algorithm) -> dict[str, Any]:
+def audit_settings(config: MoleculesConfig, arm: Arm) -> dict[str, Any]:
     """A batch is one group, β is 1/σ, and responses are SMILES as they were drawn."""
-    is_policy_gradient = algorithm in ("grpo", "ips-grpo")
+    is_grpo = arm.loss == "grpo"
     settings: dict[str, Any] = {
         "trainer": "allmodes",
         "beta": 1 / config.sigma,
-        "kl": "sequence-k2-in-loss" if is_policy_gradient else "reinvent-loss",
-        "scale_rewards": "group" if is_policy_gradient else "none",
-        "transform": {"mara": "mara", "ips-grpo": "ips"}.get(algorithm, "none"),
+        "kl": "sequence-k2-in-loss" if is_grpo else "reinvent-loss",
+        "scale_rewards": advantage_scale(config.methods.make(arm.method)) if is_grpo else "none",
+        "transform": "none" if arm.method == Plain.name else arm.method,
         "group_size": config.batch_size,
         "max_tokens": config.max_tokens,
-        "good": config.screen,
+        "good": config.hit_threshold,
     }
-    if algorithm == "mara":
-        threshold = config.mara.threshold
-        if isinstance(threshold, BatchQuantileThreshold):
-            settings["threshold_quantile"] = threshold.batch_quantile
-        else:
-            settings["threshold"] = threshold
-    return settings
+    others = {}
+    for name, value, is_default in _method_settings(config, arm):
+        if isinstance(value, BatchQuantile):
+            settings["threshold_quantile"] = value.q
+        elif name in _OWN_KEYS:
+            settings[name] = value
+        elif not is_default:
+            others[name] = value
+    return {**settings, "settings": others} if others else settings
+
+
+def _method_settings(config: MoleculesConfig, arm: Arm) -> Iterator[tuple[str, Any, bool]]:
+    """Name and value of each setting of the method, and whether the value is its default."""
+    for part in method_names(arm.method):
+        method = config.methods.make(part)
+        for name, field in recipe_fields(type(method)).items():
+            value = getattr(method, name)
+            yield name, value, value == field.default

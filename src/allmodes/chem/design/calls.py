@@ -31,7 +31,7 @@ class OracleCalls:
     """Gives the oracle what is new, within the budget, and waits for results.
 
     Which molecule is which call is settled when it is asked for, so nothing depends on who is done first.
-    hits: calls with a reward of at least the screen, among the batches that were waited for.
+    hits: calls with a reward of at least the hit threshold, among the batches that were waited for.
     """
 
     def __init__(self, config: MoleculesConfig, oracle: Oracle, ledger: Ledger, *, hits: int) -> None:
@@ -75,7 +75,7 @@ class OracleCalls:
                     if self._error is not None:
                         raise self._error
                     self._news.wait()
-            self.hits += evaluation.reward is not None and evaluation.reward >= self._config.screen
+            self.hits += evaluation.reward is not None and evaluation.reward >= self._config.hit_threshold
             if self.enough_hits:
                 self.give_up(after=asked.calls_before + number)
                 return asked.molecules[:number]

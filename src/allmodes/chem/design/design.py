@@ -1,4 +1,4 @@
-"""A design experiment: algorithms × seeds, side by side, each in a folder of its own."""
+"""A design experiment: losses × methods × seeds, side by side, each in a folder of its own."""
 
 import contextlib
 import json
@@ -10,7 +10,8 @@ from typing import final
 
 import torch
 
-from allmodes.chem.config import Algorithm, MoleculesConfig
+from allmodes.chem.arms import Arm
+from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.audit_settings import audit_settings
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.loop import DesignLoop, Progress
@@ -48,9 +49,9 @@ from allmodes.runs.seals import (
 @final
 @dataclass(frozen=True)
 class Job:
-    """One algorithm with one seed, in a folder below the experiment's."""
+    """One arm with one seed, in a folder below the experiment's."""
 
-    algorithm: Algorithm
+    arm: Arm
     seed: int
     path: Path
 
@@ -118,15 +119,14 @@ def run_inputs(config: MoleculesConfig) -> dict[str, Path]:
 
 def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
     jobs = [
-        Job(algorithm, seed, folder.path / f"{algorithm}-{seed}")
-        for seed in config.seeds
-        for algorithm in config.algorithm
+        Job(arm, seed, folder.path / f"{arm.name}-{seed}") for seed in config.seeds for arm in config.arms
     ]
     unfinished = [job for job in jobs if not (job.path / "result.json").exists()]
+    width = max(9, *(len(arm.name) for arm in config.arms))
     with progress_bar() as progress:
         tasks = {
             job: progress.add_task(
-                f"{job.algorithm:9} seed {job.seed}",
+                f"{job.arm.name:{width}} seed {job.seed}",
                 total=config.budget,
                 completed=0 if job in unfinished else config.budget,
                 note="waiting" if job in unfinished else "finished before",
@@ -145,7 +145,7 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
         run_jobs(partial(run_job, config), unfinished, workers=config.workers, show=show)
     results = [read_result(job.path / "result.json") for job in jobs]
     ledgers = {
-        (job.algorithm, job.seed): read_ledger(job.path / "ledger.sqlite", calls=result.calls)
+        (job.arm.name, job.seed): read_ledger(job.path / "ledger.sqlite", calls=result.calls)
         for job, result in zip(jobs, results, strict=True)
     }
     summary = json.dumps([result.as_json() for result in results], indent=2)
@@ -166,26 +166,26 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         folder = stack.enter_context(RunFolder(job.path))
         store = stack.enter_context(ResultStore(url)) if (url := _store_url(config, job)) else None
         oracle = stack.enter_context(ComponentOracle(config.oracle, store=store))
-        settings = json.dumps(audit_settings(config, job.algorithm), indent=1)
+        settings = json.dumps(audit_settings(config, job.arm), indent=1)
         write_text(job.path / "audit.json", settings + "\n")
-        loop = DesignLoop(config, algorithm=job.algorithm, seed=job.seed, folder=folder, oracle=oracle)
+        loop = DesignLoop(config, arm=job.arm, seed=job.seed, folder=folder, oracle=oracle)
         reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
         folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
         seal_last_line(
             job.path / "timing.jsonl"
         )  # which no result.json can vouch for: no two runs have the same
         rows = read_ledger(job.path / "ledger.sqlite", calls=loop.calls)
-        hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
+        hits = find_hits(rows, hit_threshold=config.hit_threshold, circle_distance=config.circle_distance)
         metrics = folder.read_metrics()
         result = result_of(
             rows,
             hits,
-            algorithm=job.algorithm,
+            algorithm=job.arm.name,
             seed=job.seed,
             stopped_by=reason,
             steps=len(metrics),
             collapsed_at_step=next((row["step"] for row in metrics if row["collapsed"]), None),
-            screen=config.screen,
+            hit_threshold=config.hit_threshold,
         )
         files = [
             job.path / name for name in ("metrics.jsonl", "samples.jsonl", "agent.safetensors", "audit.json")

@@ -1,6 +1,7 @@
-"""The agent of a design run, and one update of it: REINVENT's loss, MARA's, GRPO's and IPS-GRPO's."""
+"""The agent of a design run, and one update of it by a loss and a method."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -8,50 +9,48 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from allmodes.chem.config import Algorithm, MoleculesConfig
+from allmodes.chem.arms import Arm
+from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design.losses import design_loss
 from allmodes.chem.design.outcomes import OutcomeFrequencies
 from allmodes.chem.policies.policy import load_policy
 from allmodes.chem.policies.prior import prior_path
+from allmodes.chem.policies.tokenizer import PAD
 from allmodes.errors import RunError
-from allmodes.objectives import (
-    SampledBatch,
-    group_advantages,
-    mara_rewards,
-    policy_gradient_loss,
-    reinvent_loss,
-    remembered_threshold,
-    reverse_kl_loss,
-)
-from allmodes.objectives.thresholds import ThresholdState
+from allmodes.methods import Batch, State, stable_ids, state_from_json, state_to_json
 from allmodes.runs.checkpoint import adam_state, restore_adam_state
-
-_NOTHING_AUGMENTED = {"augmented": 0.0, "bonus_mean": 0.0, "bonus_max": 0.0}
-_CLIP = 0.2  # PPO's and GRPO's ε; at work only where a batch was sampled by an earlier agent
 
 
 @final
 class Learner:
-    """An agent that begins as a copy of the prior, the prior, and the optimiser.
+    """An agent that begins as a copy of the prior, the prior, the method with its state, and the optimiser.
 
-    outcomes: the frequencies that IPS divides by.
-    Source: MARA, section 6.3 and equation 12; IPS, section 5.3.
+    outcomes: what an outcome is, and how often each was drawn; asked only where the method counts outcomes.
+
+    Replayed molecules, and other spellings in augmented memory, were not drawn by the agent at their
+    probability, so they belong to no outcome: a method that counts outcomes neither counts them nor pays
+    them for their outcome, and their rewards stay. Where it divides by probabilities that the trainer gives
+    (IPS), theirs are those of the batch or the run as drawn. Methods that know no outcomes take them as
+    samples like all others, of which they have the agent's present log-probability.
     """
 
-    def __init__(self, config: MoleculesConfig, algorithm: Algorithm, outcomes: OutcomeFrequencies) -> None:
-        self._config, self._algorithm, self._outcomes = config, algorithm, outcomes
+    def __init__(self, config: MoleculesConfig, arm: Arm, outcomes: OutcomeFrequencies) -> None:
+        self._config, self._arm, self._outcomes = config, arm, outcomes
+        self._method = config.methods.make(arm.method)
         self.agent, self.tokenizer = load_policy(prior_path(config.prior), precision=config.precision)
         self._prior = copy.deepcopy(self.agent).requires_grad_(requires_grad=False)
-        self._seen: ThresholdState = {}  # of MARA's threshold, where it is a quantile
+        self._state: State | None = None
         self._optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, fused=True)
+
+    @property
+    def counts_outcomes(self) -> bool:
+        """Whether the outcomes of each sampled batch must be observed before `update`."""
+        return self._method.needs_outcomes
 
     @property
     def needs_sampled_logprobs(self) -> bool:
         """Whether `update` wants the log-probabilities under the agent that drew a batch: an earlier one."""
-        return self._config.lookahead > 0 and self._is_policy_gradient
-
-    @property
-    def _is_policy_gradient(self) -> bool:
-        return self._algorithm in ("grpo", "ips-grpo")
+        return self._config.lookahead > 0 and (self._arm.loss == "grpo" or self._method.needs_policy)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must hold."""
@@ -59,12 +58,15 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides, plain data."""
-        return {"threshold": {key: list(seen) for key, seen in self._seen.items()}}
+        return {"method": state_to_json(self._state)}
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
-        """Put back what `tensors` gave, from among others, and `state`, which older checkpoints lack."""
-        seen = {} if state is None else state["threshold"]
-        self._seen = {key: (tau, smallest) for key, (tau, smallest) in seen.items()}
+        """Put back what `tensors` gave, from among others, and `state`.
+
+        Older checkpoints lack the state, or hold MARA's alone, as "threshold".
+        """
+        known = state or {}
+        self._state = state_from_json(known.get("method", known.get("threshold") or None))
         self.agent.load_state_dict({name: tensors[name] for name in self.agent.state_dict()})
         restore_adam_state(self._optimizer, tensors)
 
@@ -75,37 +77,50 @@ class Learner:
         smiles: Sequence[str | None],
         *,
         step: int,
-        sampled: Tensor | None = None,
+        drawn: Tensor | None = None,
     ) -> tuple[dict[str, float | None], Tensor]:
         """One step of the optimiser on all sequences whose reward is known; figures, and log π_ref of each.
 
         tokens: (N, T). rewards: (N,), NaN where there is none. smiles: (N,), canonical, None if invalid.
-        step: the step's number, for errors. sampled: log-probabilities, under the agent that drew them, of as
-        many of the first sequences. log π_ref, (N,), is NaN where the reward is. Raises RunError where the
-        loss is not finite.
+        step: the step's number, for errors. drawn: log-probabilities, under the agent that drew them, of the
+        first sequences, which are the sampled batch; None where all are replayed. log π_ref, (N,), is NaN
+        where the reward is. Raises RunError where the loss is not finite.
         """
         reference = torch.full((len(rewards),), torch.nan)
         rows = (~rewards.isnan()).nonzero().squeeze(1)
         if len(rows) == 0:
-            return {"loss": None, "prior_nll": None, **_NOTHING_AUGMENTED}, reference
+            return {"loss": None, "prior_nll": None}, reference
         tokens = tokens[rows]
         with torch.no_grad():
             ref_logprobs = self._prior.logprobs(tokens)
         logprobs = self.agent.logprobs(tokens)
-        batch = SampledBatch(rewards=rewards[rows], ref_logprobs=ref_logprobs, logprobs=logprobs)
-        sigma, statistics = self._config.sigma, dict(_NOTHING_AUGMENTED)
-        if self._is_policy_gradient:
-            if self._algorithm == "ips-grpo":
-                p = self._outcomes.frequencies(smiles)[rows].clamp(min=self._config.ips.min_probability)
-                batch = replace(batch, rewards=batch.rewards / p)
-            old = logprobs.detach().clone()
-            if sampled is not None and self.needs_sampled_logprobs:
-                is_sampled = rows < len(sampled)
-                old[is_sampled] = sampled[rows[is_sampled]]
-            loss = self._grpo_loss(batch, old).mean()
-        else:
-            final_rewards, statistics = self._transform(batch)
-            loss = reinvent_loss(logprobs, ref_logprobs, final_rewards, sigma=sigma).mean()
+        is_drawn = rows < (0 if drawn is None else len(drawn))
+        old_logprobs = logprobs.detach().clone()
+        if drawn is not None and self.needs_sampled_logprobs:
+            old_logprobs[is_drawn] = drawn[rows[is_drawn]]
+        one = torch.zeros(len(rows), dtype=torch.long)  # all samples are one group of one prompt
+        batch = Batch(
+            rewards=rewards[rows],
+            group_ids=one,
+            prompt_ids=one,
+            lengths=(tokens != PAD).sum(1),
+            ref_logprobs=ref_logprobs,
+            logprobs=old_logprobs,
+        )
+        if self._method.needs_outcomes:
+            batch = self._with_outcomes(batch, [smiles[row] for row in rows.tolist()], is_drawn)
+        sigma = self._config.sigma
+        result = self._method(batch, beta=1 / sigma, state=self._state)
+        self._state = result.state
+        loss = design_loss(
+            self._arm.loss,
+            self._method,
+            result,
+            logprobs=logprobs,
+            old_logprobs=old_logprobs,
+            ref_logprobs=ref_logprobs,
+            sigma=sigma,
+        ).mean()
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss of step {step} is {float(loss.detach())}: expected a finite number; lower "
@@ -118,38 +133,14 @@ class Learner:
         return {
             "loss": float(loss.detach()),
             "prior_nll": -float(ref_logprobs.mean()),
-            **statistics,
+            **{name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
         }, reference
 
-    def _grpo_loss(self, batch: SampledBatch, old_logprobs: Tensor) -> Tensor:
-        """GRPO over whole sequences, the batch being one group, with β/2 (log π_θ − log π_ref)²; (N,).
-
-        β = 1/σ. The gradient of that penalty is that of β KL(π_θ ‖ π_ref) on samples of the agent itself;
-        replayed sequences are held to the reference by the same term.
-        """
-        advantages = group_advantages(batch.rewards, None, scale="group")
-        policy = policy_gradient_loss(
-            batch.logprobs, old_logprobs, advantages, clip_low=_CLIP, clip_high=_CLIP
+    def _with_outcomes(self, batch: Batch, smiles: Sequence[str | None], is_drawn: Tensor) -> Batch:
+        keys = [
+            self._outcomes.outcome(line) if line is not None and drawn else None
+            for line, drawn in zip(smiles, is_drawn.tolist(), strict=True)
+        ]
+        return replace(
+            batch, outcome_ids=stable_ids(keys), outcome_probabilities=self._outcomes.frequencies(smiles)
         )
-        return policy + reverse_kl_loss(batch.logprobs, batch.ref_logprobs) / self._config.sigma
-
-    def _transform(self, batch: SampledBatch) -> tuple[Tensor, dict[str, float]]:
-        """The whole difference between REINVENT and MARA, which changes the rewards and nothing else."""
-        if self._algorithm == "reinvent":
-            return batch.rewards, dict(_NOTHING_AUGMENTED)
-        settings = self._config.mara
-        tau, self._seen = remembered_threshold(settings.make_threshold(), batch.rewards, state=self._seen)
-        result = mara_rewards(
-            batch.rewards,
-            batch.ref_logprobs,
-            beta=1 / self._config.sigma,
-            threshold=tau,
-            anchor=settings.anchor,
-            max_gap_bonus=settings.max_gap_bonus,
-        )
-        bonus = result.bonus[result.augmented]
-        return result.rewards, {
-            "augmented": float(result.augmented.float().mean()),
-            "bonus_mean": float(bonus.mean()) if len(bonus) else 0.0,
-            "bonus_max": float(bonus.max()) if len(bonus) else 0.0,
-        }

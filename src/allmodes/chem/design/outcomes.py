@@ -1,4 +1,4 @@
-"""What counts as one outcome for inverse probability scaling, and how often each came up."""
+"""What counts as one outcome of a design run, and how often each came up."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rdkit import DataStructs
 from rdkit.Chem import MolFromSmiles, rdFingerprintGenerator
 from torch import Tensor
 
-from allmodes.chem.config import IpsConfig
+from allmodes.chem.config import OutcomesConfig
 from allmodes.chem.design.scaffold_filter import scaffold_key
 
 
@@ -27,7 +27,7 @@ class OutcomeFrequencies:
     Source: IPS, section 4.
     """
 
-    def __init__(self, config: IpsConfig) -> None:
+    def __init__(self, config: OutcomesConfig) -> None:
         self._config = config
         self._counts: Counter[str] = Counter()
         self._total = 0
@@ -35,6 +35,7 @@ class OutcomeFrequencies:
         self._batch_total = 0
         self._centres: list[str] = []
         self._prints: list[Any] = []
+        self._known: dict[str, str] = {}  # clusters of molecules that were asked about before
         self._generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
 
     def observe(self, smiles: Sequence[str | None]) -> None:
@@ -57,7 +58,9 @@ class OutcomeFrequencies:
             return smiles
         if self._config.outcome == "scaffold":
             return scaffold_key(smiles)
-        return self._cluster(smiles)
+        if smiles not in self._known:
+            self._known[smiles] = self._cluster(smiles)
+        return self._known[smiles]
 
     def _cluster(self, smiles: str) -> str:
         fingerprint = self._generator.GetFingerprint(MolFromSmiles(smiles))
@@ -77,5 +80,5 @@ class OutcomeFrequencies:
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what `state` returned."""
         self._counts, self._total = Counter(state["counts"]), state["total"]
-        self._centres = list(state["centres"])
+        self._centres, self._known = list(state["centres"]), {}
         self._prints = [self._generator.GetFingerprint(MolFromSmiles(line)) for line in self._centres]

@@ -17,9 +17,9 @@ from allmodes.metrics import count_hits, internal_diversity, num_circles, oracle
 class RunResult:
     """One finished run.
 
-    hits: Yield, the distinct molecules with raw reward ≥ screen. ob100: calls until the 100th of them, None
-    below 100. intdiv1 and circles are those of the hits; intdiv1 is None without hits. failures: oracle calls
-    without a score, by "component: kind".
+    hits: Yield, the distinct molecules with a raw reward of at least the hit threshold. ob100: calls until
+    the 100th of them, None below 100. intdiv1 and circles are those of the hits; intdiv1 is None without
+    hits. failures: oracle calls without a score, by "component: kind".
     """
 
     algorithm: str
@@ -48,14 +48,14 @@ class Hit:
     circle: int | None
 
 
-def find_hits(rows: Sequence[LedgerRow], *, screen: float, circle_distance: float) -> list[Hit]:
+def find_hits(rows: Sequence[LedgerRow], *, hit_threshold: float, circle_distance: float) -> list[Hit]:
     """The hits of a ledger, best first (earlier calls win ties), with their circles.
 
     In this order the greedy packing of #Circles keeps the best molecule of each circle.
     """
     rewards = reward_tensor(rows)
     order = torch.argsort(rewards, descending=True, stable=True)
-    best_first = [rows[index] for index in order.tolist() if rewards[index] >= screen]
+    best_first = [rows[index] for index in order.tolist() if rewards[index] >= hit_threshold]
     prints = fingerprints([row.evaluation.smiles for row in best_first])
     centres = num_circles(prints, distance=circle_distance).tolist()
     number = {index: circle for circle, index in enumerate(centres)}
@@ -71,7 +71,7 @@ def result_of(
     stopped_by: str,
     steps: int,
     collapsed_at_step: int | None,
-    screen: float,
+    hit_threshold: float,
 ) -> RunResult:
     """The figures of a run from its ledger rows, in the order of the calls, and its hits."""
     rewards = reward_tensor(rows)
@@ -83,8 +83,8 @@ def result_of(
         stopped_by=stopped_by,
         steps=steps,
         calls=len(rows),
-        hits=count_hits(rewards, threshold=screen),
-        ob100=oracle_burden(rewards, threshold=screen, hits=100),
+        hits=count_hits(rewards, threshold=hit_threshold),
+        ob100=oracle_burden(rewards, threshold=hit_threshold, hits=100),
         intdiv1=internal_diversity(prints) if hits else None,
         circles=sum(1 for hit in hits if hit.circle is not None),
         failures=dict(Counter(": ".join(text.split(": ")[:2]) for text in failed)),

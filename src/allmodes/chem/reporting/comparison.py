@@ -5,14 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from allmodes.chem.arms import label_of, parse_arm
 from allmodes.chem.design.results import RunResult
+from allmodes.methods import METHODS, method_names
 from allmodes.metrics import summarise, welch_test
 from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation
+from allmodes.reports.plotting import distinct_colors
 
 DASH = "–"
-_NAMES = {"reinvent": "REINVENT", "mara": "MARA", "grpo": "GRPO", "ips-grpo": "IPS-GRPO"}
 
-Groups = Mapping[str, Sequence[RunResult]]  # by algorithm, in order: the first is the reference
+Groups = Mapping[str, Sequence[RunResult]]  # by name of the arm, in order: the first is the reference
 
 
 @final
@@ -75,9 +77,9 @@ _METRICS = (
 )  # fmt: skip
 
 
-def shown_name(algorithm: str) -> str:
-    """An algorithm's name as its authors write it."""
-    return _NAMES.get(algorithm, algorithm)
+def colors_of(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each arm by its name: that of its method, of several the first."""
+    return distinct_colors({name: METHODS[method_names(parse_arm(name).method)[0]].color for name in names})
 
 
 def compare(groups: Groups) -> list[Comparison]:
@@ -98,8 +100,8 @@ def verdicts(groups: Groups) -> list[str]:
     """For each later algorithm, what its tests against the first say."""
     (reference, first), *later = groups.items()
     if not later:
-        return [f"{shown_name(reference)} ran alone: there is nothing to compare it with."]
-    return [_verdict(shown_name(name), group, shown_name(reference), first) for name, group in later]
+        return [f"{label_of(reference)} ran alone: there is nothing to compare it with."]
+    return [_verdict(label_of(name), group, label_of(reference), first) for name, group in later]
 
 
 def _mean_cell(metric: _Metric, group: Sequence[RunResult]) -> Cell:

@@ -99,7 +99,9 @@ def write_hits(
     rows: list[tuple[str, Evaluation, Columns]] = []
     for run in results:
         ledger = ledgers[run.algorithm, run.seed]
-        for hit in find_hits(ledger, screen=config.screen, circle_distance=config.circle_distance):
+        for hit in find_hits(
+            ledger, hit_threshold=config.hit_threshold, circle_distance=config.circle_distance
+        ):
             columns = {
                 "algorithm": run.algorithm,
                 "seed": str(run.seed),

@@ -56,7 +56,9 @@ Runs = Mapping[str, Sequence[Sequence[LedgerRow]]]
 Curve = NDArray[np.float64]
 
 
-def learning_curves(runs: Runs, *, colours: Mapping[str, str], screen: float, circle_distance: float) -> str:
+def learning_curves(
+    runs: Runs, *, colours: Mapping[str, str], hit_threshold: float, circle_distance: float
+) -> str:
     """Hits, mean reward and #Circles against oracle calls, as one SVG.
 
     runs: by algorithm (its name as shown), the ledger rows of each seed in the order of the calls. A run's
@@ -65,8 +67,8 @@ def learning_curves(runs: Runs, *, colours: Mapping[str, str], screen: float, ci
     import matplotlib
     from matplotlib.figure import Figure
 
-    hits = partial(hits_at, screen=screen)
-    circles = partial(circles_at, screen=screen, distance=circle_distance)
+    hits = partial(hits_at, hit_threshold=hit_threshold)
+    circles = partial(circles_at, hit_threshold=hit_threshold, distance=circle_distance)
     panels: list[tuple[str, int, Callable[[Sequence[LedgerRow], NDArray[np.int64]], Curve]]] = [
         ("Hits", _FINE, hits),
         (f"Mean reward of the last {WINDOW} calls", _FINE, mean_reward_at),
@@ -102,9 +104,9 @@ def _grid(runs: Runs, points: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([even, np.array(ends, dtype=np.int64)]))
 
 
-def hits_at(rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, screen: float) -> Curve:
+def hits_at(rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, hit_threshold: float) -> Curve:
     """Hits within each number of calls, (C,); NaN beyond the end of the run."""
-    is_hit = reward_tensor(rows).numpy() >= screen
+    is_hit = reward_tensor(rows).numpy() >= hit_threshold
     return _at(np.concatenate([[0.0], np.cumsum(is_hit)]), calls)
 
 
@@ -126,10 +128,10 @@ def mean_reward_at(rows: Sequence[LedgerRow], calls: NDArray[np.int64]) -> Curve
 
 
 def circles_at(
-    rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, screen: float, distance: float
+    rows: Sequence[LedgerRow], calls: NDArray[np.int64], *, hit_threshold: float, distance: float
 ) -> Curve:
     """#Circles of the hits within each number of calls, (C,); NaN beyond the end of the run."""
-    hits = find_hits(rows, screen=screen, circle_distance=distance)
+    hits = find_hits(rows, hit_threshold=hit_threshold, circle_distance=distance)
     prints = fingerprints([hit.row.evaluation.smiles for hit in hits])
     found_at = torch.tensor([hit.row.call for hit in hits], dtype=torch.long)
     counts = [

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allmodes.chem.config import IpsConfig, MoleculesConfig
+from allmodes.chem.arms import label_of
+from allmodes.chem.config import MoleculesConfig, OutcomesConfig
 from allmodes.chem.design.ledger import LedgerRow, reward_tensor
 from allmodes.chem.design.results import Hit, RunResult, find_hits
-from allmodes.chem.reporting.comparison import DASH, Groups, compare, shown_name, verdicts
+from allmodes.chem.reporting.comparison import DASH, Groups, colors_of, compare, verdicts
 from allmodes.chem.reporting.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
 from allmodes.chem.reporting.task_words import (
@@ -19,11 +20,11 @@ from allmodes.chem.reporting.task_words import (
     raw_values,
     without_folders,
 )
+from allmodes.methods import Plain, method_names
 from allmodes.reports.formatting import listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.runs.files import write_text
 
-_COLOURS = {"reinvent": "#7f7f7f", "mara": "#1f6fb2", "grpo": "#c8553d", "ips-grpo": "#3a8f5c"}
 _STOPS = {"budget": "budget spent", "hits": "enough hits", "collapse": "collapse", "max_steps": "step limit"}
 _CARDS, _CARDS_WITHOUT_HITS = 12, 6
 
@@ -38,15 +39,15 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     """
     require_report_extra()
     found = {result.algorithm for result in results}
-    algorithms = [name for name in config.algorithm if name in found]
+    algorithms = [arm.name for arm in config.arms if arm.name in found]
     groups = {name: [result for result in results if result.algorithm == name] for name in algorithms}
-    colours = {shown_name(name): _COLOURS[name] for name in algorithms}
-    runs = {shown_name(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
+    colours = {label_of(name): color for name, color in colors_of(algorithms).items()}
+    runs = {label_of(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
     galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
     pages = [page for gallery in galleries for page in gallery["pages"]]
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
-        title=listing([shown_name(name) for name in algorithms]),
+        title=listing([label_of(name) for name in algorithms]),
         lead=_lead(config, groups),
         remarks=_remarks(config, results),
         colours=colours,
@@ -55,7 +56,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         window=WINDOW,
         several_seeds=any(len(group) > 1 for group in groups.values()),
         figure=learning_curves(
-            runs, colours=colours, screen=config.screen, circle_distance=config.circle_distance
+            runs, colours=colours, hit_threshold=config.hit_threshold, circle_distance=config.circle_distance
         ),
         galleries=galleries,
         hit_pages=render_hits(config.oracle, pages),
@@ -64,20 +65,20 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         failures=_failures(groups, ledgers),
         components=[describe_component(component) for component in config.oracle.components],
         aggregation=describe_aggregation(config.oracle),
-        settings=_settings(config, algorithms),
+        settings=_settings(config),
         config=config,
     )
     write_text(path, page)
 
 
 def _lead(config: MoleculesConfig, groups: Groups) -> str:
-    names = listing([shown_name(name) for name in groups])
+    names = listing([label_of(name) for name in groups])
     counts = {len(group) for group in groups.values()}
     seeds = " or ".join(plural(count, "seed") for count in sorted(counts))
     ran = "were each run" if len(groups) > 1 else "was run"
     return (
         f"{names} {ran} with {seeds} and a budget of {plural(config.budget, 'oracle call')} a run. "
-        f"A molecule is a hit when its reward reaches the screen of {config.screen:g}."
+        f"A molecule is a hit when its reward reaches the hit threshold of {config.hit_threshold:g}."
     )
 
 
@@ -101,14 +102,14 @@ def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]
 def _gallery(
     config: MoleculesConfig, name: str, group: Sequence[RunResult], ledgers: Ledgers
 ) -> dict[str, Any]:
-    """Drawn molecules of one algorithm, the best of each circle or the best below the screen; hit pages."""
+    """Drawn molecules of one arm, the best of each circle or the best below the threshold; hit pages."""
     pooled: dict[str, tuple[int, LedgerRow]] = {}
     for run in group:
         for row in ledgers[name, run.seed]:
             if row.evaluation.reward is not None:
                 pooled.setdefault(row.evaluation.smiles, (run.seed, row))
     rows = [row for _, row in pooled.values()]
-    hits = find_hits(rows, screen=config.screen, circle_distance=config.circle_distance)
+    hits = find_hits(rows, hit_threshold=config.hit_threshold, circle_distance=config.circle_distance)
     centres = [hit.row for hit in hits if hit.circle is not None]
     if centres:
         shown = centres[:_CARDS]
@@ -123,7 +124,7 @@ def _gallery(
         shown = [rows[index] for index in order[:_CARDS_WITHOUT_HITS]]
         heading = "no hits"
         note = (
-            f"No molecule reached the screen of {config.screen:g}. The best below it:"
+            f"No molecule reached the hit threshold of {config.hit_threshold:g}. The best below it:"
             if shown
             else "No molecule was scored."
         )
@@ -131,7 +132,7 @@ def _gallery(
     pages = _pages(name, hits, origins)
     anchors = {page.evaluation.smiles: page.anchor for page in pages}
     return {
-        "name": shown_name(name),
+        "name": label_of(name),
         "heading": heading,
         "note": note,
         "cards": [_card(config, row, origins, anchors) for row in shown],
@@ -146,7 +147,7 @@ def _pages(name: str, hits: Sequence[Hit], origins: Mapping[str, str]) -> list[H
     return [
         HitPage(
             anchor=f"hit-{name}-{number}",
-            title=f"{shown_name(name)}, hit {number}",
+            title=f"{label_of(name)}, hit {number}",
             origin=origins[row.evaluation.smiles],
             evaluation=row.evaluation,
         )
@@ -178,7 +179,7 @@ def _card(
 
 def _seed_row(run: RunResult) -> dict[str, Any]:
     return {
-        "algorithm": shown_name(run.algorithm),
+        "algorithm": label_of(run.algorithm),
         "cells": [
             str(run.seed),
             _STOPS.get(run.stopped_by, run.stopped_by),
@@ -218,7 +219,7 @@ def _failures(groups: Groups, ledgers: Ledgers) -> list[dict[str, Any]]:
     ]
 
 
-def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[str, str]]:
+def _settings(config: MoleculesConfig) -> list[tuple[str, str]]:
     settings = [
         ("Prior", "shipped with allmodes" if config.prior is None else config.prior.name),
         ("σ (1/β)", f"{config.sigma:g}"),
@@ -230,10 +231,7 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
     if config.lookahead:
         batches = "1 batch" if config.lookahead == 1 else f"{config.lookahead:,} batches"
         settings.append(("Look-ahead", f"{batches} sampled and scored ahead of the update"))
-    if "mara" in algorithms:
-        settings.append(("MARA", config.mara.in_words()))
-    if "ips-grpo" in algorithms:
-        settings.append(("IPS", _ips(config.ips)))
+    settings += _method_settings(config)
     replay, scaffold, collapse = config.replay, config.scaffold_filter, config.collapse
     settings += [
         (
@@ -258,12 +256,21 @@ def _settings(config: MoleculesConfig, algorithms: Sequence[str]) -> list[tuple[
     return settings
 
 
-def _ips(ips: IpsConfig) -> str:
+def _method_settings(config: MoleculesConfig) -> list[tuple[str, str]]:
+    """What each method that was run with does, and what an outcome is where one counts them."""
+    names = list(dict.fromkeys(name for arm in config.arms for name in method_names(arm.method)))
+    methods = [config.methods.make(name) for name in names if name != Plain.name]
+    rows = [(method.label, method.describe() or f"optimum: {method.law}") for method in methods]
+    if any(method.needs_outcomes for method in methods):
+        rows.append(("Outcomes", _outcomes(config.outcomes)))
+    return rows
+
+
+def _outcomes(outcomes: OutcomesConfig) -> str:
     outcome = {
-        "molecule": "molecule",
-        "scaffold": "Murcko scaffold",
-        "cluster": f"cluster of radius {ips.cluster_distance:g} in Tanimoto distance",
-    }[ips.outcome]
-    counted = "in each batch" if ips.frequency == "batch" else "over the whole run"
-    least = f", at least {ips.min_probability:g}" if ips.min_probability else ""
-    return f"rewards divided by the frequency of the {outcome}, counted {counted} as sampled{least}"
+        "molecule": "molecules",
+        "scaffold": "Murcko scaffolds",
+        "cluster": f"clusters of radius {outcomes.cluster_distance:g} in Tanimoto distance",
+    }[outcomes.outcome]
+    counted = "in each batch" if outcomes.frequency == "batch" else "over the whole run"
+    return f"{outcome}; their frequency is counted {counted} as sampled"

@@ -87,8 +87,8 @@ def _lead(
         f"{plural(len(rows), 'distinct molecule')} on {plural(len(molecules), 'line')} of {file_name}, "
         f"scored by {names}."
     )
-    if config.screen is not None:
-        text += f" A molecule is a hit when its reward reaches the screen of {config.screen:g}."
+    if config.hit_threshold is not None:
+        text += f" A molecule is a hit when its reward reaches the hit threshold of {config.hit_threshold:g}."
     return text
 
 
@@ -107,8 +107,8 @@ def _summary(
         ("Lines", ", ".join(lines)),
         ("Molecules", f"{len(rows):,}" + (f", {failed:,} of them without a score" if failed else "")),
     ]
-    if config.screen is not None:
-        hits = sum(reward >= config.screen for reward in rewards)
+    if config.hit_threshold is not None:
+        hits = sum(reward >= config.hit_threshold for reward in rewards)
         share = f", {100 * hits / len(rewards):.1f} % of those with a score" if rewards else ""
         summary.append(("Hits", f"{hits:,}{share}"))
     return summary
@@ -117,7 +117,7 @@ def _summary(
 def _distributions(config: ScoringConfig, rows: Sequence[LedgerRow]) -> list[dict[str, str]]:
     """Of the reward and of each component's raw value: a histogram, its ends and its median."""
     rewards = [row.evaluation.reward for row in rows if row.evaluation.reward is not None]
-    panels: list[tuple[str, list[float], float | None]] = [("Reward", rewards, config.screen)]
+    panels: list[tuple[str, list[float], float | None]] = [("Reward", rewards, config.hit_threshold)]
     for name, label in labels(config.oracle).items():
         values = [row.evaluation.raw[name] for row in rows if name in row.evaluation.raw]
         panels.append((label, values, None))
@@ -142,7 +142,7 @@ def _best_first(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
 
 def _is_hit(config: ScoringConfig, row: LedgerRow) -> bool:
     reward = row.evaluation.reward
-    return config.screen is not None and reward is not None and reward >= config.screen
+    return config.hit_threshold is not None and reward is not None and reward >= config.hit_threshold
 
 
 def _shown(config: ScoringConfig, rows: Sequence[LedgerRow]) -> tuple[list[LedgerRow], str]:
@@ -150,19 +150,23 @@ def _shown(config: ScoringConfig, rows: Sequence[LedgerRow]) -> tuple[list[Ledge
     scored = [row for row in rows if row.evaluation.reward is not None]
     if not scored:
         return [], "No molecule was scored."
-    if config.screen is not None:
-        hits = find_hits(scored, screen=config.screen, circle_distance=CIRCLE_DISTANCE)
+    if config.hit_threshold is not None:
+        hits = find_hits(scored, hit_threshold=config.hit_threshold, circle_distance=CIRCLE_DISTANCE)
         if hits:
             shown = worth_a_page(hits, most=_PAGES)
             circles = sum(hit.circle is not None for hit in hits)
             others = [row for row in _best_first(scored) if not _is_hit(config, row)][: _PAGES - len(shown)]
-            beside = f" Then {plural(len(others), 'molecule')} below the screen." if others else ""
+            beside = f" Then {plural(len(others), 'molecule')} below the hit threshold." if others else ""
             return [*shown, *others], (
                 f"{len(shown):,} of {plural(len(hits), 'hit')}: the best molecule of each of "
                 f"{plural(circles, 'circle')} first, then the others, best first.{beside}"
             )
     shown = _best_first(scored)[:_PAGES]
-    missed = "" if config.screen is None else f"No molecule reached the screen of {config.screen:g}. "
+    missed = (
+        ""
+        if config.hit_threshold is None
+        else f"No molecule reached the hit threshold of {config.hit_threshold:g}. "
+    )
     return shown, f"{missed}The best {len(shown):,} of {len(scored):,} that were scored, best first."
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from allmodes.chem.arms import label_of
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.results import RunResult
-from allmodes.chem.reporting.comparison import Groups, compare, shown_name, verdicts
+from allmodes.chem.reporting.comparison import Groups, compare, verdicts
 from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.reports.formatting import plural
 from allmodes.reports.tables import print_table
@@ -28,19 +29,19 @@ def print_design(folder: Path, console: Console) -> None:
     figures = compare(groups)
     headings = ("algorithm", *(figure.name for figure in figures))
     cells = [
-        (shown_name(name), *(figure.cells[column].text for figure in figures))
+        (label_of(name), *(figure.cells[column].text for figure in figures))
         for column, name in enumerate(groups)
     ]
     print_table(console, headings, cells, texts=("algorithm",))
     notes = [
-        f"{figure.name} of {shown_name(name)}: {figure.cells[column].note}"
+        f"{figure.name} of {label_of(name)}: {figure.cells[column].note}"
         for column, name in enumerate(groups)
         for figure in figures
         if figure.cells[column].note
     ]
     notes.append(
         f"± is the standard deviation over {plural(len(config.seeds), 'seed')}; a hit has a reward of at "
-        f"least {config.screen:g}."
+        f"least {config.hit_threshold:g}."
     )
     for line in ("", *notes, *verdicts(groups)):
         console.print(line, markup=False, highlight=False)
@@ -48,13 +49,15 @@ def print_design(folder: Path, console: Console) -> None:
 
 def print_scores(folder: Path, console: Console) -> None:
     """How many molecules were scored and are hits, the best reward and the median."""
-    screen = saved_config(ScoringConfig, folder).screen
+    hit_threshold = saved_config(ScoringConfig, folder).hit_threshold
     evaluations = [row.evaluation for row in read_ledger(folder / "ledger.sqlite")]
     rewards = [one.reward for one in evaluations if one.reward is not None]
     failed = len(evaluations) - len(rewards)
     figures = [("molecules", f"{len(evaluations):,}"), ("without a score", f"{failed:,}")]
-    if screen is not None:
-        figures.append((f"hits (reward ≥ {screen:g})", f"{sum(reward >= screen for reward in rewards):,}"))
+    if hit_threshold is not None:
+        figures.append(
+            (f"hits (reward ≥ {hit_threshold:g})", f"{sum(reward >= hit_threshold for reward in rewards):,}")
+        )
     if rewards:
         figures.append(("best reward", f"{max(rewards):.3f}"))
         figures.append(("median reward", f"{statistics.median(rewards):.3f}"))
