@@ -290,7 +290,9 @@ def shaping(**values: Any) -> dict[str, Any]:
         pytest.param({"budget": None}, ["`budget`", "got None"], id="null"),
         pytest.param({"hit_threshold": math.nan}, ["`hit_threshold`", "finite", "nan"], id="NaN"),
         pytest.param({"sigma": math.inf}, ["`sigma`", "finite", "inf"], id="infinity"),
-        pytest.param({"mara": {"threshold": math.nan}}, ["`methods.mara.threshold", "finite", "nan"], id="inner NaN"),
+        pytest.param(
+            {"mara": {"threshold": math.nan}}, ["`methods.mara.threshold", "finite", "nan"], id="inner NaN"
+        ),
         pytest.param({"kind": "proteins"}, ["`kind`", "'molecules'", "'proteins'"], id="kind"),
         pytest.param({"algorithm": "ppo"}, ["`algorithm", "reinvent, mara", "'ppo'"], id="algorithm"),
         pytest.param({"algorithm": []}, ["`algorithm`", "[]"], id="no algorithm"),
@@ -327,7 +329,9 @@ def shaping(**values: Any) -> dict[str, Any]:
             shaping(kind="steps"), ["`oracle.components.0.shaping.kind`", "'step'", "'steps'"], id="shaping"
         ),
         pytest.param({"prior": 5}, ["`prior`", "path", "5"], id="path"),
-        pytest.param({"mara": {"anchor": "best"}}, ["`methods.mara.anchor`", "'group'", "'best'"], id="anchor"),
+        pytest.param(
+            {"mara": {"anchor": "best"}}, ["`methods.mara.anchor`", "'group'", "'best'"], id="anchor"
+        ),
     ],
 )
 def test_a_wrong_recipe_has_one_line_with_key_expected_and_got(
@@ -357,7 +361,10 @@ SCAFFOLDS = {"bucket_size": 5, "min_rewards": 0.2}
     ("changes", "message"),
     [
         ({"budgt": 5}, "`budgt`: unknown key; did you mean budget?"),
-        ({"mara": {"treshold": 1}}, "`methods.mara.treshold`: unknown key; did you mean methods.mara.threshold?"),
+        (
+            {"mara": {"treshold": 1}},
+            "`methods.mara.treshold`: unknown key; did you mean methods.mara.threshold?",
+        ),
         ({"treshold": 1}, "`treshold`: unknown key; did you mean hit_threshold?"),
         ({"threshold": 1}, "`threshold`: unknown key; did you mean methods.mara.threshold?"),
         (
@@ -377,7 +384,10 @@ SCAFFOLDS = {"bucket_size": 5, "min_rewards": 0.2}
             "`oracle.components.0.shaping.k`: unknown key; expected one of kind, low, high, coef_div",
         ),
         ({"replay": {"x": 5}}, "`replay.x`: unknown key; expected one of size, sample, augmentation_rounds"),
-        ({"nonsense": 5}, "`nonsense`: unknown key; expected one of kind, loss, method, algorithm, seeds, budget"),
+        (
+            {"nonsense": 5},
+            "`nonsense`: unknown key; expected one of kind, loss, method, algorithm, seeds, budget",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_one_that_was_meant(changes: dict[str, Any], message: str) -> None:
