@@ -60,13 +60,11 @@ def step(learner: Learner, outcomes: OutcomeFrequencies, number: int) -> dict[st
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_method_trains_and_resumes_bit_for_bit(loss: Loss, name: str, tiny_prior: Path) -> None:
     arm = Arm(loss, name)
-    try:
-        config = config_of(tiny_prior, arm)
-    except ConfigError as error:
-        assert f"expected a method for the loss; {arm.name}: its rewards contain the KL" in str(error)
-        assert METHODS[name].law
-        assert loss == "reinvent"
+    if loss == "reinvent" and name == "alpha_dpg":
+        with pytest.raises(ConfigError, match="alpha_dpg-reinvent: its rewards contain the KL"):
+            config_of(tiny_prior, arm)
         return
+    config = config_of(tiny_prior, arm)
     learner, outcomes = learner_of(config)
     before = {key: value.clone() for key, value in learner.agent.state_dict().items()}
     figures = [step(learner, outcomes, number) for number in range(2)]

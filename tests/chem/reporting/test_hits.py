@@ -437,14 +437,16 @@ def test_settings_of_the_oracle_tell_no_secret(store: str | None, said: str) -> 
 def test_settings_of_grpo_and_ips_are_told(tmp_path: Path) -> None:
     ips = {"outcome": "cluster", "frequency": "history", "min_probability": 0.01, "cluster_distance": 0.5}
     text = report(tmp_path, [row(1, "CCO", 0.9)], ips=ips, lookahead=1)
+    assert "p̂ at least 0.01<" in text
     assert (
-        "rewards divided by the frequency of the cluster of radius 0.5 in Tanimoto distance, "
-        "counted over the whole run as sampled, at least 0.01"
+        "clusters of radius 0.5 in Tanimoto distance; "
+        "their frequency is counted over the whole run as sampled"
     ) in text
     assert "1 batch sampled and scored ahead of the update" in text
     assert "<h1>IPS-GRPO</h1>" in text
     plain = report(tmp_path, [row(1, "CCO", 0.9)])
-    assert "frequency of the Murcko scaffold, counted in each batch as sampled<" in plain
+    assert "optimum: proportional to R<" in plain
+    assert "Murcko scaffolds; their frequency is counted in each batch as sampled<" in plain
     assert "Look-ahead" not in plain
 
 

@@ -173,10 +173,10 @@ def test_two_algorithms_with_one_seed_each_are_not_tested(tmp_path: Path) -> Non
     assert "no test with fewer than two seeds" in verdict(page)
 
 
-def test_without_hits_the_best_below_the_screen_are_drawn(tmp_path: Path) -> None:
+def test_without_hits_the_best_below_the_hit_threshold_are_drawn(tmp_path: Path) -> None:
     results = three_seeds([(0, None, None, 0)] * 3, [(0, None, None, 0)] * 3)
-    page = written(tmp_path, settings(screen=1.0), results, ledgers_of(results))
-    assert page.count("No molecule reached the screen of 1.") == 2
+    page = written(tmp_path, settings(hit_threshold=1.0), results, ledgers_of(results))
+    assert page.count("No molecule reached the hit threshold of 1.") == 2
     assert page.count('<div class="card"') == 12
     best = [f"{index / 12:.3f}" for index in (11, 10, 9, 8, 7, 6)]
     assert re.findall(r"reward <b>([\d.]+)", page) == best * 2
@@ -193,7 +193,7 @@ def test_molecules_are_the_best_of_each_circle_over_all_seeds(tmp_path: Path) ->
     early, late = ledger([0.9, 0.8, 0.1]), ledger([0.9, 0.8, 0.1, 0.7, 0.2, 0.95])
     results = [result("mara", 0, 2, None, 0.4, 1), result("mara", 1, 4, None, 0.7, 3)]
     page = written(tmp_path, settings(algorithm="mara"), results, {("mara", 0): early, ("mara", 1): late})
-    hits = find_hits(late, screen=0.5, circle_distance=0.75)
+    hits = find_hits(late, hit_threshold=0.5, circle_distance=0.75)
     best = [hit.row.evaluation.smiles for hit in hits if hit.circle is not None]
     assert 1 < len(best) < len(hits)
     assert [html.unescape(line) for line in re.findall(r'<div class="smiles">(.*?)</div>', page)] == best
@@ -287,14 +287,14 @@ def test_curves_are_those_of_the_ledger_cut_at_each_number_of_calls() -> None:
 
     np.testing.assert_allclose(mean_reward_at(rows, calls), [mean(end) for end in calls])
     hits = [sum(r is not None and r >= 0.5 for r in rewards[:end]) for end in calls]
-    np.testing.assert_array_equal(hits_at(rows, calls, screen=0.5), [*hits[:-1], np.nan])
+    np.testing.assert_array_equal(hits_at(rows, calls, hit_threshold=0.5), [*hits[:-1], np.nan])
 
 
 def test_circles_of_a_cut_ledger_are_those_of_the_curve() -> None:
     rows = ledger([0.9, 0.8, 0.1, 0.7, None, 0.95, 0.6, 0.99, 0.2, 0.55, 0.97, 0.5])
     counts = [
-        sum(hit.circle is not None for hit in find_hits(rows[:end], screen=0.5, circle_distance=0.75))
+        sum(hit.circle is not None for hit in find_hits(rows[:end], hit_threshold=0.5, circle_distance=0.75))
         for end in range(13)
     ]
-    curve = circles_at(rows, np.arange(14), screen=0.5, distance=0.75)
+    curve = circles_at(rows, np.arange(14), hit_threshold=0.5, distance=0.75)
     np.testing.assert_array_equal(curve, [*counts, np.nan])
