@@ -5,6 +5,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -132,7 +133,7 @@ def test_an_outcome_stays_known_after_any_time() -> None:
 
 def test_counts_are_of_the_prompt_not_of_the_group() -> None:
     method, outcomes = OutcomeMatching(threshold=1.0), torch.tensor([7, 7, 7, 3])
-    ids = {"outcome_ids": outcomes, "prompt_ids": torch.full((4,), 11)}
+    ids: dict[str, Any] = {"outcome_ids": outcomes, "prompt_ids": torch.full((4,), 11)}
     rewards = torch.ones(4, dtype=torch.float64)
     one = method(Batch(rewards=rewards, group_ids=torch.zeros(4).long(), **ids), beta=0.0)
     two = method(Batch(rewards=rewards, group_ids=torch.tensor([0, 0, 1, 1]), **ids), beta=0.0)

@@ -1,15 +1,21 @@
-"""Where outcome marginal matching comes to rest."""
+"""Where outcome marginal matching comes to rest, under both KLs."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from allmodes.checks import check_choice, check_not_negative, check_same_shape
+from allmodes.targets.exact import forward_kl_target
 from allmodes.targets.inputs import check_outcomes
+from allmodes.targets.wright_omega import wright_omega
 
+_MOST_ODDS = 100.0  # log-odds of being good, at most
+_MOST_STEPS, _LEAST_RISE = 60, 1e-15  # of Newton's method, which needs about 8
 _HALVINGS = 64  # of a bracket, to the last digit of float64
 
 
@@ -35,7 +41,9 @@ def outcome_matching_target(
 
     q = π_ref. shift = max(0, a KL(s ‖ g) − max_penalty) is the guard, which leaves s as it is. Where
     |log(g/s)| exceeds `max_log_ratio` the bonus is cut there, and s solves the same conditions with the cut.
-    With β = 0 all mass is on A, and within outcomes the reference's shares stay among the best strings.
+    With β = 0 all mass is on A, and within outcomes the reference's shares stay among the best strings. Under
+    a forward KL, −β KL(π_ref ‖ π), J is solved to the last digit; max/min of s/g is at most
+    exp(β/a max q(o)/π(o)) there.
 
     ref_logprobs, rewards: (..., K), nats. good: (..., K), which strings are paid where they have an outcome.
     outcome_ids: (K,), strings of one id are one outcome, a negative id is none; None if each is its own.
@@ -44,15 +52,16 @@ def outcome_matching_target(
     strength, max_penalty, max_multiplier: in rewards. max_multiplier above 0 is the dual: then s = g.
 
     None where an outcome has good and wrong strings; without a bonus and a KL; where the dual's multipliers
-    would exceed their limit; without a KL where a limit of the bonus is reached; and under a forward KL.
-    Raises InputError as `reverse_kl_target` does.
+    would exceed their limit; without a KL where a limit of the bonus is reached; and under a forward KL where
+    that is so, with the dual, without a bonus, or where strings of an outcome differ in reward. Raises
+    InputError as `reverse_kl_target` does.
     """
     check_outcomes(ref_logprobs, rewards)
     check_same_shape("good", good, "rewards", rewards)
     check_choice("kl", kl, ("reverse", "forward"))
     check_not_negative("beta", beta)
     check_not_negative("strength", strength)
-    if strength + beta == 0 or (kl == "forward" and beta > 0):
+    if strength + beta == 0:
         return None
     dtype = torch.promote_types(ref_logprobs.dtype, rewards.dtype)
     strings = _strings(
@@ -60,7 +69,8 @@ def outcome_matching_target(
     )
     if strings is None:
         return None
-    found = _reverse(
+    solve = _forward if kl == "forward" and beta > 0 else _reverse
+    found = solve(
         strings,
         beta=beta,
         strength=strength,
@@ -189,6 +199,74 @@ def _limited(
     levels = value + strength * (target - start).clamp(-limit, limit) - beta * start
     level = _root(lambda c: torch.logsumexp(shares(c), -1, keepdim=True), levels, wanted)
     return torch.log_softmax(shares(level), -1), level
+
+
+def _forward(
+    strings: _Strings,
+    *,
+    beta: float,
+    strength: float,
+    limit: float,
+    max_penalty: float,
+    max_multiplier: float,
+) -> Tensor | None:
+    """β q/π = c − R − bonus for every string: solved for c given π(A), and for π(A).
+
+    With P = π(A) and c' = c − shift, s (c' − R − a log g + a log s) = β q/P, Wright's omega in log s.
+    """
+    best = strings.best()
+    differs = strings.paid & (strings.rewards != best.gather(-1, strings.index))
+    if max_multiplier > 0 or strength == 0 or bool(differs.any()):
+        return None
+    log_target, wanted = strings.log_target, ~strings.log_target.isneginf()
+    target, other = torch.where(wanted, log_target, 0), ~strings.paid & ~strings.log_ref.isneginf()
+    log_pull = strings.log_sum(strings.log_ref) + math.log(beta / strength)
+    has_other = other.any(-1, keepdim=True)
+
+    def shares(level: Tensor, log_good: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-shares and their derivative in the level."""
+        height = (level - best) / strength - target
+        omega = wright_omega(torch.where(wanted, height + log_pull - log_good, 0))
+        return torch.where(wanted, omega - height, -torch.inf), -1 / (strength * (1 + omega))
+
+    def climb(level: Tensor, log_good: Tensor) -> Tensor:
+        """The level of Σ s = 1: log Σ s falls and is convex, so Newton from below never passes it."""
+        for _ in range(_MOST_STEPS):
+            log_share, slope = shares(level, log_good)
+            total = torch.logsumexp(log_share, -1, keepdim=True)
+            rise = -total / ((log_share - total).exp() * slope).sum(-1, keepdim=True)
+            level = level + rise
+            if bool((rise.nan_to_num() <= _LEAST_RISE * (1 + level.nan_to_num().abs())).all()):
+                break
+        return level
+
+    def at(odds: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-shares, and the mass of each other string, for given log-odds of being good."""
+        log_good = torch.where(has_other, logsigmoid(odds), 0)
+        levels = best + strength * torch.where(wanted, (log_pull - target - log_good).exp(), 0)
+        level = climb(levels.masked_fill(~wanted, torch.inf).amin(-1, keepdim=True), log_good)
+        log_share = torch.log_softmax(shares(level, log_good)[0], -1)
+        ratio = torch.where(wanted, target - log_share, 0)
+        shift = (-strength * (log_share.exp() * ratio).sum(-1, keepdim=True) - max_penalty).clamp(min=0)
+        gap = torch.where(other, level + shift - strings.rewards, 1)
+        mass = torch.where(other, beta * strings.log_ref.exp() / gap, 0)
+        return log_share, mass.masked_fill(other & (gap <= 0), torch.inf)
+
+    def lacking(odds: Tensor) -> Tensor:
+        return torch.sigmoid(-odds) - at(odds)[1].sum(-1, keepdim=True)
+
+    bounds = torch.tensor([-_MOST_ODDS, _MOST_ODDS], dtype=torch.float64, device=target.device)
+    odds = _root(lacking, bounds.expand(*target.shape[:-1], 2), torch.ones(2, dtype=torch.bool))
+    log_share, mass = at(odds)
+    if bool(((target - log_share).abs() > limit)[wanted].any()):
+        return None
+    within = strings.log_ref - torch.where(wanted, strings.log_sum(strings.log_ref), 0).gather(
+        -1, strings.index
+    )
+    good = logsigmoid(odds).masked_fill(~has_other, 0) + log_share.gather(-1, strings.index) + within
+    matched = torch.log_softmax(torch.where(strings.paid, good, mass.log()), -1)
+    plain = forward_kl_target(strings.log_ref.exp().log(), strings.rewards, beta=beta).logprobs
+    return torch.where(wanted.any(-1, keepdim=True), matched, plain)
 
 
 def _root(falling: Callable[[Tensor], Tensor], levels: Tensor, wanted: Tensor) -> Tensor:
