@@ -1,0 +1,281 @@
+"""Small worlds in which all methods are compared, with what is measured in each.
+
+Nothing is compared that is not trained on the same number of samples, with the same rate and the same seeds.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from allmodes.errors import InputError
+from allmodes.methods import METHODS, Method, make_method, recipe_fields
+from allmodes.paper.didactic import half_reference, plateaus
+from allmodes.paper.reproduction import Progress, Scale
+from allmodes.runs.files import write_text
+from allmodes.targets import total_variation
+from allmodes.worlds.categorical import Categorical
+from allmodes.worlds.grid import GridWorld, hyper_grid, two_paths
+from allmodes.worlds.optimum import exact_optimum
+from allmodes.worlds.sweep import Setting, replicas, train
+from allmodes.worlds.training import Training, TrainingKL, training_of
+from allmodes.worlds.world import World
+
+DRAWS = 32  # samples of a prompt among which good outcomes are looked for
+LOST = 0.1  # an outcome with less than this part of its target share is lost
+_RECORDS = 60
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A method with its settings, as it is called in tables."""
+
+    label: str
+    method: Method
+
+    @property
+    def color(self) -> str:
+        """Of its method."""
+        return self.method.color
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One world and one way to train in it.
+
+    good: (K,) or (P, K), which outcomes are good. weights: of the same shape, the shares wanted among them,
+    up to a factor. settings: of methods, by setting, where they are not their own defaults: a world in which
+    shares shall be proportional to reward says `{"target": "reward"}`. tail: the part of training at whose
+    end policies are averaged, for rates that never settle; 0 is the last policy alone.
+    """
+
+    name: str
+    title: str
+    world: World
+    kl: TrainingKL
+    beta: float
+    batch_size: int
+    group_size: int | None
+    learning_rate: float
+    steps: int
+    good: Tensor
+    weights: Tensor
+    threshold: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tail: float = 0.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What an arm came to in a cell; each figure has one value a seed.
+
+    refused: why it was not trained there; None where it was. curve: figures over training, (T,) means.
+    """
+
+    arm: str
+    color: str
+    refused: str | None
+    values: Mapping[str, list[float]]
+    curve: Mapping[str, list[float]]
+
+
+def arms(threshold: float, settings: Mapping[str, Any]) -> Iterator[Arm]:
+    """Every method of METHODS with its defaults, then each other choice of a setting that is a list of names.
+
+    settings: values that count for each method that has a setting of that name.
+    """
+    for name, method in METHODS.items():
+        known = recipe_fields(method)
+        own = {key: value for key, value in {"threshold": threshold, **settings}.items() if key in known}
+        yield Arm(label=method.label, method=make_method(name, {name: own}))
+        for key, value, label in VARIANTS.get(name, ()):
+            if key not in settings:
+                yield Arm(label=label, method=make_method(name, {name: {**own, key: value}}))
+
+
+VARIANTS: Mapping[str, tuple[tuple[str, Any, str], ...]] = {}
+"""Further settings of a method that are compared: setting, value, label."""
+
+
+def measure(probabilities: Tensor, cell: Cell) -> dict[str, Tensor]:
+    """Figures of policies over outcomes, (S, K) or (S, P, K): each (S,), means over prompts.
+
+    valid: mass of the good. tv: total variation between the shares among the good and those wanted. lost:
+    good outcomes with less than a tenth of their target share. recovery: expected share of the good outcomes
+    among 32 samples. l1: Σ |p − target| over all outcomes.
+    """
+    good, weights = cell.good, torch.where(cell.good, cell.weights, 0.0)
+    target = weights / weights.sum(-1, keepdim=True)
+    own = torch.where(good, probabilities, 0)
+    valid = own.sum(-1)
+    shares = own / valid.clamp(min=1e-300).unsqueeze(-1)
+    count = good.sum(-1)
+    found = torch.where(good, 1 - (1 - probabilities) ** DRAWS, 0).sum(-1) / count
+    figures = {
+        "valid": valid,
+        "tv": (shares - target).abs().sum(-1) / 2,
+        "lost": ((shares < LOST * target) & good).double().sum(-1),
+        "recovery": found,
+        "l1": (probabilities - target).abs().sum(-1),
+    }
+    return {name: value.flatten(1).mean(1) if value.ndim > 1 else value for name, value in figures.items()}
+
+
+def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> list[Measured]:
+    """Train every arm with every seed, all at once, and measure the exact outcome distributions."""
+    trained: list[tuple[Arm, Training]] = []
+    refused: list[Measured] = []
+    for arm in arms(cell.threshold, cell.settings):
+        try:
+            trained.append(
+                (arm, training_of(arm.method, kl=cell.kl, group_size=cell.group_size))
+            )
+        except InputError as error:
+            refused.append(
+                Measured(arm=arm.label, color=arm.color, refused=str(error), values={}, curve={})
+            )
+    sweep = train(
+        cell.world,
+        [s for _, training in trained for s in replicas(Setting(training=training, beta=cell.beta), seeds)],
+        steps=scale.own_steps(cell.steps),
+        batch_size=cell.batch_size,
+        learning_rate=cell.learning_rate,
+        seed=0,
+        record=_RECORDS,
+        progress=progress,
+    )
+    found: list[Measured] = []
+    for index, (arm, training) in enumerate(trained):
+        history = sweep.history[:, index * seeds : (index + 1) * seeds].exp()
+        first = min(int(len(history) * (1 - cell.tail)), len(history) - 1)
+        final_policy = history[first:].mean(0)
+        values = {name: value.tolist() for name, value in measure(final_policy, cell).items()}
+        own = _own_target(cell, training)
+        if own is not None:
+            values["tv_own"] = total_variation(final_policy.log(), own.expand_as(final_policy)).tolist()
+        curves = [measure(policy, cell) for policy in history]
+        curve = {name: [float(one[name].mean()) for one in curves] for name in ("valid", "recovery", "tv")}
+        found.append(Measured(arm=arm.label, color=arm.color, refused=None, values=values, curve=curve))
+    return found + refused
+
+
+def _own_target(cell: Cell, training: Training) -> Tensor | None:
+    """The exact optimum of a training in a cell, (K,); None where it is not known."""
+    if cell.good.ndim > 1:
+        return None
+    try:
+        return exact_optimum(cell.world, training, beta=cell.beta)
+    except InputError:  # a method that looks at trajectories, of which an outcome has several here
+        return None
+
+
+def categorical_cells() -> Iterator[Cell]:
+    """MARA's didactic world: two plateaus of ten good outcomes, one of them rare under the reference."""
+    world = Categorical(half_reference(), plateaus(1.0, 1.0))
+    for kl in ("reverse", "forward"):
+        for beta in (0.05, 0.2, 1.0):
+            yield Cell(
+                name=f"categorical-{kl}-{beta:g}",
+                title=f"100 outcomes, 20 good, {kl} KL, β = {beta:g}",
+                world=world,
+                kl=kl,
+                beta=beta,
+                batch_size=32,
+                group_size=None,
+                learning_rate=5e-3,
+                steps=3000,
+                good=world.rewards > 0.5,
+                weights=world.rewards,
+                threshold=0.5,
+            )
+
+
+def grid_cells() -> Iterator[Cell]:
+    """IPS's hyper-grids: everything is acceptable, and shares shall be proportional to reward."""
+    for side in (8, 16):
+        for background in (0.1, 0.01):
+            yield _grid_cell(
+                hyper_grid(2, side, background=background),
+                name=f"grid-{side}-{background:g}",
+                title=f"hyper-grid of {side} × {side}, R₀ = {background:g}",
+            )
+
+
+def path_cells() -> Iterator[Cell]:
+    """Two outcomes of equal reward with 35 and 7 paths; the others have none."""
+    world = two_paths()
+    cell = _grid_cell(world, name="two-paths", title="two outcomes, 35 paths against 7")
+    yield Cell(**{**vars(cell), "good": world.rewards > 0.5, "threshold": 0.5, "settings": {}})
+
+
+def _grid_cell(world: GridWorld, *, name: str, title: str) -> Cell:
+    return Cell(
+        name=name,
+        title=title,
+        world=world,
+        kl="reverse",
+        beta=0.01,
+        batch_size=64,
+        group_size=None,
+        learning_rate=0.03,
+        steps=1500,
+        good=torch.ones(len(world.rewards), dtype=torch.bool),
+        weights=world.rewards,
+        threshold=0.0,
+        settings={"target": "reward"},
+    )
+
+
+def finite_group_cells() -> Iterator[Cell]:
+    """Five outcomes of unequal reward and small groups, no KL: where do shares come to rest?"""
+    rewards = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2], dtype=torch.float64)
+    uniform = torch.full((5,), -math.log(5), dtype=torch.float64)
+    world = Categorical(uniform, rewards)
+    for group in (4, 8, 16):
+        yield Cell(
+            name=f"groups-{group}",
+            title=f"rewards 1, 0.8, 0.6, 0.4, 0.2 in groups of {group}, β = 0.001",
+            world=world,
+            kl="reverse",
+            beta=1e-3,
+            batch_size=64,
+            group_size=group,
+            learning_rate=2e-3,
+            steps=5000,
+            good=torch.ones(5, dtype=torch.bool),
+            weights=rewards,
+            threshold=0.0,
+            settings={"target": "reward"},
+            tail=0.5,
+        )
+
+
+def cells() -> list[Cell]:
+    """All cells, in the order of the report."""
+    return [*categorical_cells(), *grid_cells(), *path_cells(), *finite_group_cells()]
+
+
+def run_cells(
+    chosen: list[Cell], scale: Scale, folder: Path, *, seeds: int, progress: Progress
+) -> dict[str, list[Measured]]:
+    """Every cell, each written to NAME.json below `folder` when it is done, and read from there if it is."""
+    found: dict[str, list[Measured]] = {}
+    for cell in chosen:
+        path = folder / f"{cell.name}.json"
+        if path.is_file():
+            found[cell.name] = [Measured(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
+            progress(scale.own_steps(cell.steps))
+            continue
+        found[cell.name] = run_cell(cell, scale, seeds=seeds, progress=progress)
+        write_text(path, json.dumps([vars(one) for one in found[cell.name]], ensure_ascii=False) + "\n")
+    return found
+
+
