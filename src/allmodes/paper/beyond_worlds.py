@@ -5,7 +5,7 @@ Nothing is compared that is not trained on the same number of samples, with the 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from allmodes.errors import InputError
-from allmodes.methods import METHODS, Method, make_method, recipe_fields
+from allmodes.methods import (
+    IPS,
+    MARA,
+    METHODS,
+    UCPO,
+    Method,
+    OutcomeMatching,
+    make_method,
+    recipe_fields,
+)
 from allmodes.paper.didactic import half_reference, plateaus
 from allmodes.paper.reproduction import Progress, Scale
 from allmodes.runs.files import write_text
@@ -51,8 +60,10 @@ class Cell:
     """One world and one way to train in it.
 
     good: (K,) or (P, K), which outcomes are good. weights: of the same shape, the shares wanted among them,
-    up to a factor. settings: of methods, by setting, where they are not their own defaults: a world in which
-    shares shall be proportional to reward says `{"target": "reward"}`. tail: the part of training at whose
+    up to a factor. is_search: whether good outcomes are to be found, so that recovery counts; else everything
+    is acceptable, and the distance to the wanted shares counts. settings: of methods, by setting, where they
+    are not their own defaults: a world in which shares shall be proportional to reward says
+    `{"target": "reward"}`. tail: the part of training at whose
     end policies are averaged, for rates that never settle; 0 is the last policy alone.
     """
 
@@ -68,6 +79,7 @@ class Cell:
     good: Tensor
     weights: Tensor
     threshold: float
+    is_search: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
     tail: float = 0.0
 
@@ -77,14 +89,18 @@ class Cell:
 class Measured:
     """What an arm came to in a cell; each figure has one value a seed.
 
-    refused: why it was not trained there; None where it was. curve: figures over training, (T,) means.
+    refused: why it was not trained there; None where it was. curve: figures over training, (T,), means of the
+    seeds. policy: mean probability of each outcome at the end, (K,), where there is one prompt. optimum: that
+    of the method where it is known, (K,).
     """
 
     arm: str
     color: str
-    refused: str | None
-    values: Mapping[str, list[float]]
-    curve: Mapping[str, list[float]]
+    refused: str | None = None
+    values: Mapping[str, list[float]] = field(default_factory=dict)
+    curve: Mapping[str, list[float]] = field(default_factory=dict)
+    policy: list[float] | None = None
+    optimum: list[float] | None = None
 
 
 def arms(threshold: float, settings: Mapping[str, Any]) -> Iterator[Arm]:
@@ -101,7 +117,15 @@ def arms(threshold: float, settings: Mapping[str, Any]) -> Iterator[Arm]:
                 yield Arm(label=label, method=make_method(name, {name: {**own, key: value}}))
 
 
-VARIANTS: Mapping[str, tuple[tuple[str, Any, str], ...]] = {}
+VARIANTS: Mapping[str, tuple[tuple[str, Any, str], ...]] = {
+    MARA.name: (("level", "outcomes", "MARA, outcomes"),),
+    IPS.name: (("exponent", 0.5, "IPS, exponent 0.5 (UA-RL)"),),
+    UCPO.name: (("form", "weighted", "UCPO, weighted form"),),
+    OutcomeMatching.name: (
+        ("strength", 0.5, f"{OutcomeMatching.label}, strength 0.5"),
+        ("dual_rate", 0.003, f"{OutcomeMatching.label}, dual"),
+    ),
+}
 """Further settings of a method that are compared: setting, value, label."""
 
 
@@ -135,13 +159,9 @@ def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> lis
     refused: list[Measured] = []
     for arm in arms(cell.threshold, cell.settings):
         try:
-            trained.append(
-                (arm, training_of(arm.method, kl=cell.kl, group_size=cell.group_size))
-            )
+            trained.append((arm, training_of(arm.method, kl=cell.kl, group_size=cell.group_size)))
         except InputError as error:
-            refused.append(
-                Measured(arm=arm.label, color=arm.color, refused=str(error), values={}, curve={})
-            )
+            refused.append(Measured(arm=arm.label, color=arm.color, refused=str(error)))
     sweep = train(
         cell.world,
         [s for _, training in trained for s in replicas(Setting(training=training, beta=cell.beta), seeds)],
@@ -163,7 +183,16 @@ def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> lis
             values["tv_own"] = total_variation(final_policy.log(), own.expand_as(final_policy)).tolist()
         curves = [measure(policy, cell) for policy in history]
         curve = {name: [float(one[name].mean()) for one in curves] for name in ("valid", "recovery", "tv")}
-        found.append(Measured(arm=arm.label, color=arm.color, refused=None, values=values, curve=curve))
+        found.append(
+            Measured(
+                arm=arm.label,
+                color=arm.color,
+                values=values,
+                curve=curve,
+                policy=final_policy.mean(0).tolist() if cell.good.ndim == 1 else None,
+                optimum=None if own is None else own.exp().tolist(),
+            )
+        )
     return found + refused
 
 
@@ -195,6 +224,7 @@ def categorical_cells() -> Iterator[Cell]:
                 good=world.rewards > 0.5,
                 weights=world.rewards,
                 threshold=0.5,
+                is_search=True,
             )
 
 
@@ -229,7 +259,8 @@ def _grid_cell(world: GridWorld, *, name: str, title: str) -> Cell:
         steps=1500,
         good=torch.ones(len(world.rewards), dtype=torch.bool),
         weights=world.rewards,
-        threshold=0.0,
+        threshold=1e-6,
+        is_search=False,
         settings={"target": "reward"},
     )
 
@@ -252,7 +283,8 @@ def finite_group_cells() -> Iterator[Cell]:
             steps=5000,
             good=torch.ones(5, dtype=torch.bool),
             weights=rewards,
-            threshold=0.0,
+            threshold=1e-6,
+            is_search=False,
             settings={"target": "reward"},
             tail=0.5,
         )
@@ -277,5 +309,3 @@ def run_cells(
         found[cell.name] = run_cell(cell, scale, seeds=seeds, progress=progress)
         write_text(path, json.dumps([vars(one) for one in found[cell.name]], ensure_ascii=False) + "\n")
     return found
-
-

@@ -63,6 +63,7 @@ ITEMS = (
     Item("ips-table4", "ips_table4", "IPS, Table 4", "Group size and clipping"),
     Item("ips-theorem3.1", "ips_theorem31", "IPS, Theorem 3.1", "The flow of the expected return"),
     Item("ips-theorem4.1", "ips_theorem41", "IPS, Theorem 4.1", "The flow of inverse probability scaling"),
+    Item("beyond", "beyond", "ours", "All methods side by side at equal samples, with wins and losses"),
 )
 
 

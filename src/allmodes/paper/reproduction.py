@@ -51,12 +51,17 @@ def verdict(claim: str, *, paper: str, measured: str, holds: bool | Holds) -> Ve
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """A finished item. numbers: ready for JSON. notes: what the paper leaves open and what was chosen."""
+    """A finished item.
+
+    numbers: ready for JSON. notes: what the paper leaves open and what was chosen. tables: Markdown, for the
+    item's page.
+    """
 
     figure: Any
     numbers: dict[str, Any]
     verdicts: Sequence[Verdict]
     notes: Sequence[str] = field(default=())
+    tables: Sequence[str] = field(default=())
 
 
 Progress = Callable[[int], None]

@@ -94,6 +94,7 @@ def _write(item: Item, result: Reproduction, *, scale: Scale, seconds: float, ou
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
     notes = "".join(f"- {note}\n" for note in result.notes)
     page = f"# {item.title} ({item.source})\n\n![]({item.name}.png)\n\n{_markdown(result.verdicts)}\n{notes}"
+    page += "".join(f"\n{table}" for table in result.tables)
     save_figure(result.figure, out / item.name)
     write_text(out / f"{item.name}.json", text + "\n")
     write_text(out / f"{item.name}.md", page)

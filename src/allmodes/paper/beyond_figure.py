@@ -1,0 +1,81 @@
+"""The figure of the comparison of all methods."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from allmodes.metrics import summarise
+from allmodes.paper.beyond_worlds import Cell, Measured
+from allmodes.reports.plotting import INK, MUTED
+
+_LEADING = 5  # curves that get a label; the others stay in sight
+
+
+def draw(chosen: Sequence[Cell], found: Mapping[str, Sequence[Measured]]) -> Any:
+    """A row of panels a kind of world: search, then shares.
+
+    Search: recovery against good mass over training, a curve a method, a dot at its end. Shares: the distance
+    to the wanted ones, a bar a method.
+    """
+    from matplotlib.figure import Figure
+
+    searches = [cell for cell in chosen if cell.is_search]
+    others = [cell for cell in chosen if not cell.is_search]
+    columns = 3
+    rows = math.ceil(len(searches) / columns) + math.ceil(len(others) / columns)
+    tallest = max(len(arms) for arms in found.values())
+    figure = Figure(
+        figsize=(
+            4.0 * columns,
+            3.3 * math.ceil(len(searches) / columns)
+            + 0.17 * tallest * math.ceil(len(others) / columns)
+            + 0.8,
+        )
+    )
+    heights = [3.3] * math.ceil(len(searches) / columns) + [0.17 * tallest + 0.6] * math.ceil(
+        len(others) / columns
+    )
+    panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    places = iter(panels[: math.ceil(len(searches) / columns)].ravel())
+    for cell in searches:
+        _search(next(places), cell, found[cell.name])
+    for axes in places:
+        axes.set_visible(False)
+    places = iter(panels[math.ceil(len(searches) / columns) :].ravel())
+    for cell in others:
+        _shares(next(places), cell, found[cell.name])
+    for axes in places:
+        axes.set_visible(False)
+    return figure
+
+
+def _search(axes: Any, cell: Cell, arms: Sequence[Measured]) -> None:
+    trained = sorted(
+        (one for one in arms if one.refused is None), key=lambda one: -summarise(one.values["recovery"]).mean
+    )
+    for place, one in reversed(list(enumerate(trained))):
+        is_leading = place < _LEADING
+        style = {"color": one.color, "alpha": 1.0 if is_leading else 0.45}
+        axes.plot(one.curve["valid"], one.curve["recovery"], linewidth=1.2, **style)
+        axes.plot(
+            one.curve["valid"][-1], one.curve["recovery"][-1], "o", markersize=4.5 if is_leading else 3,
+            label=one.arm if is_leading else None, **style,
+        )  # fmt: skip
+    axes.set(title=cell.title, xlabel="good mass", ylabel="recovery", xlim=(None, 1.02), ylim=(0, 1.02))
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], fontsize=6.5, loc="upper left")
+
+
+def _shares(axes: Any, cell: Cell, arms: Sequence[Measured]) -> None:
+    trained = sorted(
+        (one for one in arms if one.refused is None), key=lambda one: -summarise(one.values["tv"]).mean
+    )
+    for place, one in enumerate(trained):
+        summary = summarise(one.values["tv"])
+        axes.barh(place, summary.mean, color=one.color, height=0.7)
+        axes.plot(one.values["tv"], [place] * len(one.values["tv"]), ".", color=INK, markersize=2)
+    axes.set_yticks(range(len(trained)), [one.arm for one in trained], fontsize=6.5)
+    axes.set(title=cell.title, xlabel="total variation to the wanted shares (dots: seeds)", xlim=(0, None))
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(-0.6, len(trained) - 0.4)
+    axes.grid(axis="x", color=MUTED, linewidth=0.3)
