@@ -65,13 +65,14 @@ def train(
     learning_rate: float,
     seed: int,
     record: int = 1,
+    decays: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Sweep:
     """Train all settings at once: one sampling call, one backward pass and one step of Adam for all of them.
 
     Adam works element by element, so that one over stacked settings is an independent Adam for each. record:
     number of times after the start at which the exact outcome distributions are taken, evenly over the
-    steps. progress is called with the number of steps done since the last call.
+    steps. decays: whether the rate falls to 0, in a straight line. progress is called with the number of steps done since the last call.
 
     Raises InputError for no settings, fewer than one step, sample or record, or a group size that does not
     divide the batch.
@@ -124,6 +125,8 @@ def train(
         for part_terms in terms:
             if part_terms.beside is not None:
                 loss = loss + part_terms.beside.sum()
+        if decays:
+            adam.param_groups[0]["lr"] = learning_rate * (1 - (step - 1) / steps)
         adam.zero_grad()
         # A sum over settings of means over their samples: no setting's gradient depends on another's.
         (loss / batch_size).backward()
