@@ -593,12 +593,16 @@ def test_no_combination_of_options_with_mara_is_told_an_optimum_where_it_does_no
     assert wrong == []
 
 
-COUNTERS = [name for name in (*METHODS, *COMPOSITIONS) if not build(name).needs_reference]
+COUNTERS = [
+    name
+    for name in (*METHODS, *COMPOSITIONS)
+    if not build(name).needs_reference and not build(name).has_state
+]
 
 
 @pytest.mark.parametrize("name", COUNTERS)
 def test_no_method_is_told_an_optimum_where_groups_of_it_do_not_rest(name: str) -> None:
-    """Methods with an anchor are left out: their optimum is that of large groups."""
+    """Left out: methods with an anchor, whose optimum is that of large groups, and those with a memory."""
     combinations = itertools.product(
         ("none", "reverse", "forward"), ("rewards", "loss"), ("none", "mean", "leave_one_out")
     )

@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, object], message: str) 
 
 
 def test_a_rate_that_decays_ends_at_rest() -> None:
-    """Half way a step is half as long: of one setting with equal gradients each step Adam moves by the rate."""
+    """Half way a step is half as long, where gradients stay equal and Adam moves by the rate."""
     world = Categorical(torch.full((2,), 0.5).log(), torch.tensor([1.0, 0.0]))
     setting = Setting(training=training_of(Plain(), kl="none", advantages="none"), beta=0.0)
     moves = {}

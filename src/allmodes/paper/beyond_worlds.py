@@ -6,7 +6,7 @@ Nothing is compared that is not trained on the same number of samples, with the 
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -31,6 +31,7 @@ from allmodes.targets import total_variation
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.grid import GridWorld, hyper_grid, two_paths
 from allmodes.worlds.optimum import exact_optimum
+from allmodes.worlds.prompts import Prompts
 from allmodes.worlds.sweep import Setting, replicas, train
 from allmodes.worlds.training import Training, TrainingKL, training_of
 from allmodes.worlds.world import World
@@ -82,6 +83,7 @@ class Cell:
     is_search: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
     tail: float = 0.0
+    decays: bool = False
 
 
 @final
@@ -170,6 +172,7 @@ def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> lis
         learning_rate=cell.learning_rate,
         seed=0,
         record=_RECORDS,
+        decays=cell.decays,
         progress=progress,
     )
     found: list[Measured] = []
@@ -178,6 +181,9 @@ def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> lis
         first = min(int(len(history) * (1 - cell.tail)), len(history) - 1)
         final_policy = history[first:].mean(0)
         values = {name: value.tolist() for name, value in measure(final_policy, cell).items()}
+        if isinstance(cell.world, Prompts):
+            logits = sweep.logits[index * seeds : (index + 1) * seeds]
+            values["within"] = cell.world.kl_within_outcomes(logits).mean(1).tolist()
         own = _own_target(cell, training)
         if own is not None:
             values["tv_own"] = total_variation(final_policy.log(), own.expand_as(final_policy)).tolist()
@@ -232,21 +238,23 @@ def grid_cells() -> Iterator[Cell]:
     """IPS's hyper-grids: everything is acceptable, and shares shall be proportional to reward."""
     for side in (8, 16):
         for background in (0.1, 0.01):
-            yield _grid_cell(
-                hyper_grid(2, side, background=background),
-                name=f"grid-{side}-{background:g}",
-                title=f"hyper-grid of {side} × {side}, R₀ = {background:g}",
-            )
+            for decays in (False, True):
+                yield _grid_cell(
+                    hyper_grid(2, side, background=background),
+                    name=f"grid-{side}-{background:g}" + ("-decayed" if decays else ""),
+                    title=f"hyper-grid {side} × {side}, R₀ = {background:g}, rate {'decays' if decays else 'constant'}",
+                    decays=decays,
+                )
 
 
 def path_cells() -> Iterator[Cell]:
     """Two outcomes of equal reward with 35 and 7 paths; the others have none."""
     world = two_paths()
     cell = _grid_cell(world, name="two-paths", title="two outcomes, 35 paths against 7")
-    yield Cell(**{**vars(cell), "good": world.rewards > 0.5, "threshold": 0.5, "settings": {}})
+    yield replace(cell, good=world.rewards > 0.5, threshold=0.5, settings={})
 
 
-def _grid_cell(world: GridWorld, *, name: str, title: str) -> Cell:
+def _grid_cell(world: GridWorld, *, name: str, title: str, decays: bool = False) -> Cell:
     return Cell(
         name=name,
         title=title,
@@ -262,6 +270,7 @@ def _grid_cell(world: GridWorld, *, name: str, title: str) -> Cell:
         threshold=1e-6,
         is_search=False,
         settings={"target": "reward"},
+        decays=decays,
     )
 
 
@@ -290,9 +299,126 @@ def finite_group_cells() -> Iterator[Cell]:
         )
 
 
+def prompt_cells() -> Iterator[Cell]:
+    """Many prompts with several right answers each, a table or parameters that all prompts share.
+
+    50 prompts of 543 strings, 2 to 16 of them good with shares that fall as rank^(−1.5), 15 % of all mass; as
+    many as HypoSpace's causal graphs have. Shared: 20 such prompts, 128 features.
+    """
+    for group in (4, 8, 16, 32):
+        world = _hypotheses(50, samples_per_prompt=group, prompts_per_step=10)
+        yield _prompt_cell(
+            world, f"prompts-tabular-{group}", f"50 prompts, table, groups of {group}", steps=1500
+        )
+    for group in (4, 8, 16, 32):
+        world = _hypotheses(20, samples_per_prompt=group, prompts_per_step=10, features=128)
+        yield _prompt_cell(
+            world, f"prompts-shared-{group}", f"20 prompts, shared parameters, groups of {group}", steps=1500
+        )
+    world = _hypotheses(50, samples_per_prompt=8, prompts_per_step=10, flipped=0.05)
+    yield _prompt_cell(
+        world, "prompts-noise", "50 prompts, table, groups of 8, 5 % of verdicts flipped", steps=1500
+    )
+
+
+def string_cells() -> Iterator[Cell]:
+    """Four good outcomes that 5, 20, 100 and 375 strings say, the rarer the more, and 1,500 wrong strings."""
+    generator = torch.Generator().manual_seed(0)
+    sizes, masses, wrong = (5, 20, 100, 375), (0.25, 0.1, 0.04, 0.01), 1500
+    parts = []
+    for size, mass in (*zip(sizes, masses, strict=True), (wrong, 1 - sum(masses))):
+        spread = 2.0 * torch.randn(size, generator=generator, dtype=torch.float64)
+        parts.append(torch.log_softmax(spread, 0) + math.log(mass))
+    counts = torch.tensor([*sizes, wrong])
+    outcomes = torch.repeat_interleave(torch.tensor([0, 1, 2, 3, -1]), counts).unsqueeze(0)
+    reference = torch.cat(parts).unsqueeze(0)
+    world = Prompts(reference, (outcomes >= 0).double(), outcomes, samples_per_prompt=32)
+    yield replace(
+        _prompt_cell(world, "strings", "4 outcomes that 5 to 375 strings say, groups of 32", steps=3000),
+        beta=0.02,
+        learning_rate=0.02,
+    )
+
+
+def discovery_cells() -> Iterator[Cell]:
+    """Five good outcomes: one of them very rare at first; or all but one of them, after a collapse."""
+    starts = {"rare": (0.25, 0.15, 0.08, 0.02, 1e-4), "collapsed": (0.97, 1e-4, 1e-4, 1e-4, 1e-4)}
+    for name, good in starts.items():
+        bad = 200
+        rest = (1 - sum(good)) / bad
+        reference = torch.tensor([*good, *[rest] * bad], dtype=torch.float64).log().unsqueeze(0)
+        outcomes = torch.tensor([*range(len(good)), *[-1] * bad]).unsqueeze(0)
+        world = Prompts(reference, (outcomes >= 0).double(), outcomes, samples_per_prompt=16)
+        shown = ", ".join(f"{share:g}" for share in good)
+        yield _prompt_cell(
+            world, f"discovery-{name}", f"5 good outcomes of {shown}, groups of 16", steps=4000
+        )
+
+
+def _prompt_cell(world: Prompts, name: str, title: str, *, steps: int) -> Cell:
+    good = torch.isfinite(world.rewards) & (world.rewards > 0.5)
+    return Cell(
+        name=name,
+        title=title,
+        world=world,
+        kl="reverse",
+        beta=0.01,
+        batch_size=world.batch_size,
+        group_size=None,
+        learning_rate=0.05,
+        steps=steps,
+        good=good,
+        weights=good.double(),
+        threshold=0.5,
+        is_search=True,
+    )
+
+
+def _hypotheses(
+    count: int,
+    *,
+    samples_per_prompt: int,
+    prompts_per_step: int,
+    features: int | None = None,
+    flipped: float = 0.0,
+) -> Prompts:
+    strings, most, mass = 543, 16, 0.15
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(2, most + 1, (count,), generator=generator).tolist()
+    reference = torch.empty(count, strings, dtype=torch.float64)
+    outcomes = torch.full((count, strings), -1)
+    for prompt, size in enumerate(sizes):
+        good = torch.log_softmax(-1.5 * torch.arange(1, size + 1).double().log(), 0) + math.log(mass)
+        bad = torch.log_softmax(-torch.arange(1, strings - size + 1).double().log(), 0) + math.log(1 - mass)
+        # Strings lie in another order for each prompt, so that none is right for all.
+        order = torch.randperm(strings, generator=generator)
+        reference[prompt, order] = torch.cat([good, bad])
+        outcomes[prompt, order[:size]] = torch.arange(size)
+    shared = None
+    if features is not None:
+        shared = torch.randn(count, strings, features, generator=generator) / features**0.25
+    return Prompts(
+        reference,
+        (outcomes >= 0).double(),
+        outcomes,
+        samples_per_prompt=samples_per_prompt,
+        prompts_per_step=prompts_per_step,
+        features=shared,
+        flipped=flipped,
+    )
+
+
 def cells() -> list[Cell]:
     """All cells, in the order of the report."""
-    return [*categorical_cells(), *grid_cells(), *path_cells(), *finite_group_cells()]
+    return [
+        *categorical_cells(),
+        *prompt_cells(),
+        *string_cells(),
+        *discovery_cells(),
+        *grid_cells(),
+        *path_cells(),
+        *finite_group_cells(),
+    ]
 
 
 def run_cells(

@@ -72,7 +72,8 @@ def train(
 
     Adam works element by element, so that one over stacked settings is an independent Adam for each. record:
     number of times after the start at which the exact outcome distributions are taken, evenly over the
-    steps. decays: whether the rate falls to 0, in a straight line. progress is called with the number of steps done since the last call.
+    steps. decays: whether the rate falls to 0, in a straight line. progress is called with the number of
+    steps done since the last call.
 
     Raises InputError for no settings, fewer than one step, sample or record, or a group size that does not
     divide the batch.

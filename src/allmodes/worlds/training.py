@@ -47,9 +47,10 @@ class Training:
     kl: the regulariser that a setting's β weighs; "entropy" is a reverse KL without a reference, η = β.
     kl_in: inside the rewards, before advantages (exact for the reverse KL), or as a term of the loss; a
     forward KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std"
-    divides, too. loss: "flowrl" is trajectory balance on means over actions with "group_std" advantages, β =
-    1/15 in its paper; both learn log Z. group_size: samples that share a group (anchors, frequencies,
-    baselines); None is all samples of a prompt. frequencies: whether a method counts its outcomes, or the
+    divides, too; of a method that makes advantages it must be "none", and a KL inside the rewards has a
+    leave-one-out baseline of its own. loss: "flowrl" is trajectory balance on means over actions with
+    "group_std" advantages, β = 1/15 in its paper; both learn log Z. group_size: samples that share a group
+    (anchors, frequencies, baselines); None is all samples of a prompt. frequencies: whether a method counts its outcomes, or the
     world gives their exact probabilities. Raises InputError for what the method's facts rule out.
     """
 
@@ -136,7 +137,11 @@ class Training:
         reference = torch.zeros_like(ref_logprobs) if self.kl == "entropy" else ref_logprobs
         is_reverse = self.kl in ("reverse", "entropy")
         if is_reverse and self.kl_in == "rewards":
-            rewards = kl_in_rewards(rewards, logprobs, reference, beta=beta)
+            if self.method.has_own_baseline:  # which is of its rewards; the KL needs one of its own
+                penalty = kl_in_rewards(torch.zeros_like(rewards), logprobs, reference, beta=beta)
+                rewards = rewards + leave_one_out_advantages(penalty, batch.group_ids)
+            else:
+                rewards = kl_in_rewards(rewards, logprobs, reference, beta=beta)
         advantages = self._advantages(rewards, batch.group_ids)
         if is_reverse and self.kl_in == "loss":
             return terms(advantages, beta * reverse_kl_loss(logprobs, reference))
