@@ -144,13 +144,14 @@ def _shown(values: Sequence[float]) -> str:
 def _notes(seeds: int, *, is_whole: bool) -> list[str]:
     notes = [
         f"{seeds} seeds; ± is the standard deviation over them. All methods of a world have the same "
-        "samples, rate, KL and baseline (leave-one-out), but for those that make their own. Methods have their "
-        "default settings, with the world's threshold, except where a label says more. Nothing was tuned here for "
-        f"{OURS}, whose defaults come from earlier trials in worlds of the same kinds.",
-        f"Recovery: expected share of a prompt's good outcomes among {DRAWS} samples of the final policy, from "
-        "its exact probabilities. TV: between the shares among good outcomes and those wanted, uniform or "
-        "proportional to reward. Lost: good outcomes with less than a tenth of their target share. KL within "
-        "outcomes: how far the strings that say an outcome have moved from the reference's way to say it.",
+        "samples, rate, KL and baseline (leave-one-out), but for those that make their own. Methods have "
+        "their default settings, with the world's threshold, except where a label says more. Nothing was "
+        f"tuned here for {OURS}, whose defaults come from earlier trials in worlds of the same kinds.",
+        f"Recovery: expected share of a prompt's good outcomes among {DRAWS} samples of the final policy, "
+        "from its exact probabilities. TV: between the shares among good outcomes and those wanted, uniform "
+        "or proportional to reward. Lost: good outcomes with less than a tenth of their target share. KL "
+        "within outcomes: how far the strings that say an outcome have moved from the reference's way to "
+        "say it.",
         f"A method of strings (such as {MARA.label} without outcomes) makes strings equal, not the outcomes "
         "that many strings say.",
         f"{OURS} remembers outcomes by prompt over the whole training, and the others do not. That memory is "

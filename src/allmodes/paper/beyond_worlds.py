@@ -242,7 +242,8 @@ def grid_cells() -> Iterator[Cell]:
                 yield _grid_cell(
                     hyper_grid(2, side, background=background),
                     name=f"grid-{side}-{background:g}" + ("-decayed" if decays else ""),
-                    title=f"hyper-grid {side} × {side}, R₀ = {background:g}, rate {'decays' if decays else 'constant'}",
+                    title=f"hyper-grid {side} × {side}, R₀ = {background:g}"
+                    + (", rate decays" if decays else ""),
                     decays=decays,
                 )
 
