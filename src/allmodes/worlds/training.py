@@ -51,7 +51,9 @@ class Training:
     leave-one-out baseline of its own. loss: "flowrl" is trajectory balance on means over actions with
     "group_std" advantages, β = 1/15 in its paper; both learn log Z. group_size: samples that share a group
     (anchors, frequencies, baselines); None is all samples of a prompt. frequencies: whether a method counts
-    its outcomes, or the world gives their exact probabilities. Raises InputError for what the method's facts rule out.
+    its outcomes, or the world gives their exact probabilities.
+
+    Raises InputError for what the method's facts rule out.
     """
 
     name: str
