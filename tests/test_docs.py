@@ -25,9 +25,14 @@ def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == said
 
 
-@pytest.mark.parametrize(("place", "count"), [(0, 5), (1, 3)])
-def test_the_guide_prints_what_it_says(place: int, count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    example = blocks("docs/guide/choosing-an-objective.md", "python")[place]
+@pytest.mark.parametrize(
+    ("guide", "place", "count"),
+    [("choosing-an-objective", 0, 5), ("choosing-an-objective", 1, 3), ("outcome-matching", 0, 1)],
+)
+def test_the_guide_prints_what_it_says(
+    guide: str, place: int, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = blocks(f"docs/guide/{guide}.md", "python")[place]
     exec(example, {})
     said = re.findall(r"print\(.*\)  # (.*)", example)
     assert len(said) == count
