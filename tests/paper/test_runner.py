@@ -51,7 +51,7 @@ def test_an_item_writes_figure_numbers_and_verdicts(item: Item, tmp_path: Path, 
 
 
 def test_names_are_unique_and_each_module_belongs_to_one_item() -> None:
-    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 20
+    assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 21
     assert find("all") == ITEMS
     assert find("fig2") == (ITEMS[1],)
     with pytest.raises(InputError, match=r"expected list, all or an item of fig1, .*; got 'fig6'"):

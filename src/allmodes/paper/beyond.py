@@ -91,7 +91,8 @@ def _entry(one: Measured, name: str, digits: int, best: float) -> str:
     if name not in one.values:
         return "not known" if name == "tv_own" else ""
     summary = summarise(one.values[name])
-    text = f"{summary.mean:.{digits}f} ± {summary.std:.{digits}f}"
+    # Adding 0 takes the sign off a number that rounds to −0.
+    text = f"{round(summary.mean, digits) + 0:.{digits}f} ± {summary.std:.{digits}f}"
     return f"**{text}**" if abs(summary.mean - best) < 10**-digits / 2 else text
 
 

@@ -8,6 +8,7 @@ from allmodes.metrics import summarise
 from allmodes.paper.beyond_worlds import Cell, Measured
 from allmodes.reports.plotting import INK, MUTED
 
+_COLUMNS = 3
 _LEADING = 5  # curves that get a label; the others stay in sight
 
 
@@ -21,31 +22,18 @@ def draw(chosen: Sequence[Cell], found: Mapping[str, Sequence[Measured]]) -> Any
 
     searches = [cell for cell in chosen if cell.is_search]
     others = [cell for cell in chosen if not cell.is_search]
-    columns = 3
-    rows = math.ceil(len(searches) / columns) + math.ceil(len(others) / columns)
     tallest = max(len(arms) for arms in found.values())
-    figure = Figure(
-        figsize=(
-            4.0 * columns,
-            3.3 * math.ceil(len(searches) / columns)
-            + 0.17 * tallest * math.ceil(len(others) / columns)
-            + 0.8,
-        )
-    )
-    heights = [3.3] * math.ceil(len(searches) / columns) + [0.17 * tallest + 0.6] * math.ceil(
-        len(others) / columns
-    )
-    panels = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
-    places = iter(panels[: math.ceil(len(searches) / columns)].ravel())
-    for cell in searches:
-        _search(next(places), cell, found[cell.name])
-    for axes in places:
-        axes.set_visible(False)
-    places = iter(panels[math.ceil(len(searches) / columns) :].ravel())
-    for cell in others:
-        _shares(next(places), cell, found[cell.name])
-    for axes in places:
-        axes.set_visible(False)
+    heights = [3.3] * math.ceil(len(searches) / _COLUMNS)
+    first = len(heights)  # row of the bars
+    heights += [0.17 * tallest + 0.6] * math.ceil(len(others) / _COLUMNS)
+    figure = Figure(figsize=(4.0 * _COLUMNS, sum(heights) + 0.2))
+    panels = figure.subplots(len(heights), _COLUMNS, squeeze=False, height_ratios=heights)
+    for kind, show, rows in ((searches, _search, panels[:first]), (others, _shares, panels[first:])):
+        places = iter(rows.ravel())
+        for cell in kind:
+            show(next(places), cell, found[cell.name])
+        for axes in places:
+            axes.set_visible(False)
     return figure
 
 
@@ -61,9 +49,10 @@ def _search(axes: Any, cell: Cell, arms: Sequence[Measured]) -> None:
             one.curve["valid"][-1], one.curve["recovery"][-1], "o", markersize=4.5 if is_leading else 3,
             label=one.arm if is_leading else None, **style,
         )  # fmt: skip
-    axes.set(title=cell.title, xlabel="good mass", ylabel="recovery", xlim=(None, 1.02), ylim=(0, 1.02))
+    axes.set_title(cell.title, fontsize=8)
+    axes.set(xlabel="good mass", ylabel="recovery", xlim=(None, 1.02), ylim=(0, 1.02))
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], fontsize=6.5, loc="upper left")
+    axes.legend(handles[::-1], labels[::-1], fontsize=6.5, loc="best")
 
 
 def _shares(axes: Any, cell: Cell, arms: Sequence[Measured]) -> None:
@@ -75,7 +64,8 @@ def _shares(axes: Any, cell: Cell, arms: Sequence[Measured]) -> None:
         axes.barh(place, summary.mean, color=one.color, height=0.7)
         axes.plot(one.values["tv"], [place] * len(one.values["tv"]), ".", color=INK, markersize=2)
     axes.set_yticks(range(len(trained)), [one.arm for one in trained], fontsize=6.5)
-    axes.set(title=cell.title, xlabel="total variation to the wanted shares (dots: seeds)", xlim=(0, None))
+    axes.set_title(cell.title, fontsize=8)
+    axes.set(xlabel="total variation to the wanted shares (dots: seeds)", xlim=(0, None))
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(trained) - 0.4)
     axes.grid(axis="x", color=MUTED, linewidth=0.3)
