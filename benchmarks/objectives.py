@@ -5,7 +5,8 @@ million float32 in the same run, so that the number means the same on any machin
 
 What bounds it: grouping and counting. Group ids from 0 without large gaps need no sort, and then a statistic
 of each group is a few passes over the samples. A quantile sorts twice (by value, then by group), IPS sorts
-twice to count outcomes within groups, and ids that are far apart (hashes, say) cost one more sort each. The
+twice to count outcomes within groups, and ids that are far apart (hashes, say) cost one more sort each.
+Outcome matching sorts three times, in float64, and copies the table of what it remembers. The
 elementwise objectives are bounded by memory traffic.
 
 Run it with `python benchmarks/objectives.py`; no arguments. `OMP_NUM_THREADS=1` on a busy machine.
@@ -18,6 +19,7 @@ from collections.abc import Callable
 import torch
 
 from allmodes import objectives as o
+from allmodes.methods import Batch, OutcomeMatching
 
 SAMPLES, GROUPS, RUNS, LIMIT = 1_000_000, 125_000, 5, 10.0
 OUTCOMES_PER_GROUP = 20
@@ -47,6 +49,9 @@ def cases() -> dict[str, Callable[[], object]]:
     outcomes = rows * OUTCOMES_PER_GROUP + choices
     far_groups, far_outcomes = shuffled * spacing, (shuffled * OUTCOMES_PER_GROUP + choices) * spacing
     beta, sigma, tau = 0.01, 100.0, 0.5
+    matching = OutcomeMatching(threshold=tau)
+    batch = Batch(rewards=rewards, group_ids=rows, outcome_ids=far_outcomes, prompt_ids=far_groups)
+    remembered = matching(batch, beta=beta).state
     return {
         "MARA, group anchor": lambda: o.mara_rewards(
             rewards, ref_logprobs, beta=beta, threshold=tau, group_ids=rows
@@ -65,6 +70,8 @@ def cases() -> dict[str, Callable[[], object]]:
         "threshold, batch quantile": lambda: o.BatchQuantile(0.9)(rewards, rows),
         "IPS": lambda: o.ips_rewards(rewards, outcomes, group_ids=rows),
         "IPS, ids far apart": lambda: o.ips_rewards(rewards, far_outcomes, group_ids=far_groups),
+        "outcome matching, first batch": lambda: matching(batch, beta=beta),
+        "outcome matching, with its memory": lambda: matching(batch, beta=beta, state=remembered),
         "target rewards": lambda: o.target_rewards(logprobs, ref_logprobs, beta=beta),
         "advantages, group mean": lambda: o.group_advantages(rewards, rows, scale="none"),
         "advantages, group scale": lambda: o.group_advantages(rewards, rows, scale="group"),
