@@ -42,7 +42,7 @@ def score(trainer: Any, inputs: Inputs, *, drift: float = 0.3) -> dict[str, Any]
     return trainer._generate_and_score_completions(inputs)
 
 
-def sequence_logprobs(model: Any, batch: dict[str, Any]) -> Tensor:
+def sequence_logprobs(model: Any, batch: dict[str, Any], *, temperature: float = 1.0) -> Tensor:
     """log p of every completion, one row at a time and without padding, float64."""
     total = []
     for prompt, prompt_mask, ids, mask in zip(
@@ -54,7 +54,7 @@ def sequence_logprobs(model: Any, batch: dict[str, Any]) -> Tensor:
     ):
         prompt, ids = prompt[prompt_mask.bool()], ids[mask.bool()]
         with torch.no_grad():
-            logits = model(torch.cat([prompt, ids]).unsqueeze(0)).logits[0].double()
+            logits = model(torch.cat([prompt, ids]).unsqueeze(0)).logits[0].double() / temperature
         logprobs = logits.log_softmax(-1)[len(prompt) - 1 : -1]
         total.append(logprobs.gather(1, ids.unsqueeze(1)).sum())
     return torch.stack(total)

@@ -17,6 +17,7 @@ temperature.
 """
 
 import inspect
+import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ except ImportError as error:
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations.answers import OutcomeKey, answer_figures, answers_of
 from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
+from allmodes.integrations.trl_sampling import Sampled, draws_at_random, recorded_generation
 from allmodes.integrations.trl_settings import (
     KL,
     check_grpo_settings,
@@ -44,12 +46,18 @@ from allmodes.integrations.trl_settings import (
     check_settings,
     has_sequence_kl,
     key_of,
+    makes_policy_pass,
+    samples_from_all_tokens,
 )
 from allmodes.integrations.trl_state import TransformState, prompt_key
 from allmodes.methods import Batch, Method, Result, stable_ids
 from allmodes.runs.messages import completion_text
 
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
+
+
+MAX_ROUNDING = 0.05
+"""Nats a token by which log-probabilities of generation may differ from a pass's on average: bfloat16's."""
 
 
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
@@ -84,6 +92,7 @@ class _TransformMixin(_Base):
         self.outcome_key = outcome_key
         self.has_kl_in_reward = False  # GRPO's, by us or by the method; TRL's RLOO does that itself
         self._adds_kl = False  # to the rewards, which do not hold it yet
+        self._trusts_generation: bool | None = None  # until the first that could be used
         self._generation: Generation | None = None
         self._raw: Tensor | None = None
         self._transformed: Tensor | None = None
@@ -186,6 +195,10 @@ class _TransformMixin(_Base):
         """The answers of the global batch, in TRL's order and the same on each process."""
         return None if key is None else gather_object(answers_of(key, completions))
 
+    @property
+    def _needs_log_ratio(self) -> bool:
+        return self.transform is not None and (self.has_kl_in_reward or self.transform.contains_kl)
+
     def _batch(
         self,
         transform: Method,
@@ -199,11 +212,12 @@ class _TransformMixin(_Base):
         generation = self._generation or Generation(self)
         counted = generation.counted_tokens(completion_ids, device=rewards.device)
         ref_logprobs, logprobs = None, None
-        needs_both = self.has_kl_in_reward or transform.contains_kl
-        if transform.needs_reference or needs_both:
+        if transform.needs_reference or self._needs_log_ratio:
             ref_logprobs = gather(sequence_logprobs(generation.reference_logps(), counted))
-        if transform.needs_policy or needs_both:
-            logprobs = gather(sequence_logprobs(self._policy_logps(generation), counted))
+        if transform.needs_policy or self._needs_log_ratio:
+            logprobs = gather(
+                sequence_logprobs(self._policy_logps(generation, completion_ids, counted), counted)
+            )
         outcome_ids, prompt_ids = None, None
         if answers is not None:
             outcome_ids = stable_ids(answers).to(rewards.device)
@@ -222,16 +236,44 @@ class _TransformMixin(_Base):
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
 
-    def _policy_logps(self, generation: Generation) -> Tensor:
-        """Per-token log π_θ: TRL's own pass where it made one, else one like the reference's."""
-        own = generation.policy_logps()
-        if own is not None:
-            return own
+    def _policy_logps(
+        self, generation: Generation, completion_ids: Sequence[Sequence[int]], counted: Tensor
+    ) -> Tensor:
+        """Per-token log π_θ: of TRL's own pass, or of generation, or else of one more pass."""
+        known = generation.policy_logps()
+        if known is not None:
+            return known
+        sampled = generation.sampled_logps(completion_ids, counted)
+        has_all = torch.tensor([sampled is not None], device=counted.device)
+        if self._trusts_generation is False or not bool(self.accelerator.gather(has_all).all()):
+            sampled = None
+        if sampled is not None and self._trusts_generation:
+            return generation.add_policy_logps(sampled)
         with (
             torch.no_grad(),
             disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
         ):
-            return generation.add_policy_logps()
+            passed = generation.policy_pass()
+        if sampled is not None and self._agree(sampled, passed, counted):
+            return generation.add_policy_logps(sampled)
+        return generation.add_policy_logps(passed)
+
+    def _agree(self, sampled: Tensor, passed: Tensor, counted: Tensor) -> bool:
+        """Whether generation knows the log-probabilities of passes, found out once; a warning if not.
+
+        The reference's are of passes, so that generation's must be the same but for rounding.
+        """
+        wrong = torch.where(counted, (sampled - passed).abs(), 0).double().sum()
+        total = self.accelerator.gather(torch.stack([wrong, counted.sum().double()]).unsqueeze(0)).sum(0)
+        error = float(total[0] / total[1].clamp(min=1))
+        self._trusts_generation = error <= MAX_ROUNDING
+        if not self._trusts_generation:
+            warnings.warn(
+                f"log-probabilities of generation differ by {error:.2g} nats a token from those of TRL's "
+                "passes, more than rounding explains; each step makes one more pass of the policy instead",
+                stacklevel=2,
+            )
+        return self._trusts_generation
 
     def _check_result(self, result: Result, raw: Tensor) -> None:
         unscorable = raw.isnan()
@@ -361,6 +403,25 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
             return super()._compute_loss(model, inputs)
         finally:
             self.beta = beta
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's; what it draws is kept with its log-probabilities where they are needed."""
+        run, generation = super()._generate_single_turn, self._generation
+        needs_policy = self.transform is not None and (self.transform.needs_policy or self._needs_log_ratio)
+        if generation is None or not needs_policy or makes_policy_pass(self.args):
+            return run(*args, **kwargs)
+        if self.use_vllm:
+            generated = run(*args, **kwargs)
+            if samples_from_all_tokens(self.args):
+                generation.sampled.append(Sampled.of_lists(generated[0], generated[-1]))
+            return generated
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        if draws_at_random(model):
+            return run(*args, **kwargs)
+        with recorded_generation(model, temperature=self.temperature) as calls:
+            generated = run(*args, **kwargs)
+        generation.sampled += calls
+        return generated
 
     def _generate(self, prompts: list[Any]) -> Any:
         generated = super()._generate(prompts)

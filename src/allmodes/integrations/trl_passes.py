@@ -9,6 +9,7 @@ from torch import Tensor
 from trl import __version__ as trl_version
 
 from allmodes.errors import RunError
+from allmodes.integrations.trl_sampling import Sampled
 
 
 @final
@@ -31,12 +32,14 @@ class Generation:
 
     passes: in TRL's order, the policy's where it makes one, then the reference's where β is not 0. tool_mask:
     1 for each token that the model wrote, 0 for those of tools and environments; None where it wrote all.
+    sampled: of each call that drew samples, where log-probabilities are recorded.
     """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._added_policy_logps: Tensor | None = None
         self.passes: list[Pass] = []
+        self.sampled: list[Sampled | None] = []
         self.tool_mask: Sequence[Sequence[int]] | None = None
 
     def make_pass(
@@ -94,14 +97,23 @@ class Generation:
         return last.logps
 
     def policy_logps(self) -> Tensor | None:
-        """Per-token log π_θ of TRL's own pass, or of the one that was added; None where there was none."""
+        """Per-token log π_θ of TRL's own pass, or those that were added; None where there was none."""
         with_reference = self._trainer.beta != 0
         return self.passes[0].logps if len(self.passes) > with_reference else self._added_policy_logps
 
-    def add_policy_logps(self) -> Tensor:
+    def sampled_logps(self, completion_ids: Sequence[Sequence[int]], counted: Tensor) -> Tensor | None:
+        """Per-token log π_θ as generation had them, (N, T); None where it took several calls, or had none."""
+        call = self.sampled[0] if len(self.sampled) == 1 else None
+        return None if call is None else call.aligned(completion_ids, counted.shape[1])
+
+    def policy_pass(self) -> Tensor:
         """Per-token log π_θ by a pass of our own, like the one that the reference made."""
-        self._added_policy_logps = self.passes[0].again(self._trainer.model).detach()
-        return self._added_policy_logps
+        return self.passes[0].again(self._trainer.model).detach()
+
+    def add_policy_logps(self, logps: Tensor) -> Tensor:
+        """Keep what TRL did not compute, for all who ask."""
+        self._added_policy_logps = logps
+        return logps
 
 
 def _logps_of(output: Any) -> Tensor:

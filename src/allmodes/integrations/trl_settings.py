@@ -141,14 +141,28 @@ def _check_scaling(config: Any, transform: Method, kl: KL | None) -> None:
     )
 
 
-def _check_policy_pass(config: Any, transform: Method) -> None:
-    """At β = 0 GRPO computes log π_θ of the samples only where they serve later updates, or with vLLM."""
-    if not transform.needs_policy or config.beta != 0:
-        return
+def makes_policy_pass(config: Any) -> bool:
+    """Whether GRPO computes log π_θ of its samples: where they serve later updates, or to correct vLLM."""
     generate_every = config.steps_per_generation * config.num_iterations
     if config.gradient_accumulation_steps % generate_every != 0:
-        return
-    if config.use_vllm and config.vllm_importance_sampling_correction:
+        return True
+    return config.use_vllm and config.vllm_importance_sampling_correction
+
+
+def samples_from_all_tokens(config: Any) -> bool:
+    """Whether the temperature alone changes what is sampled, so that vLLM's log-probabilities are π's."""
+    return (
+        config.top_k in (None, 0, -1)
+        and config.top_p == 1
+        and not config.min_p
+        and config.repetition_penalty == 1
+        and not config.generation_kwargs
+    )
+
+
+def _check_policy_pass(config: Any, transform: Method) -> None:
+    """At β = 0 no pass of TRL's may be there to repeat."""
+    if not transform.needs_policy or config.beta != 0 or makes_policy_pass(config):
         return
     raise ConfigError(
         f"{type(transform).__name__} needs the policy's log-probabilities, which TRL does not compute with "
