@@ -1,17 +1,18 @@
-"""What a transform adds to a step of TRL's trainers, against TRL's own trainer in the same minute.
+"""What a method adds to a step of TRL's trainers, against TRL's own trainer in the same minute.
 
-The work: a Qwen2 of a million parameters made on the spot, one step on 64 completions of at most 24 tokens
+The work: a Qwen2 of a million parameters built at run time, one step on 64 completions of at most 24 tokens
 for 8 prompts, on the processor and with one thread: the smallest step that anybody trains with, so that any
 overhead shows. The learning rate is 0 and each block of steps starts from the same seed, so that all trainers
-sample the same completions. Two figures for each transform:
+sample the same completions. Every method of METHODS is measured, by two figures:
 
 - paired: blocks of steps of TRL's trainer and of ours take turns; the median over rounds of the ratio of
   their median steps, with its standard error. It holds everything, and the noise of two measurements.
 - own work: seconds inside the methods that ours overrides less those inside TRL's own methods that they
-  call, as a share of the step. A pass of the policy that TRL does not make is own work.
+  call, as a share of the step. What is recorded during generation is own work, and so is a pass of the
+  policy that TRL does not make.
 
-What bounds it: MARA on strings is a few dozen operations on 64 numbers and the log. MARA on outcomes needs
-log π_θ, which RLOO has and GRPO does not: there one more pass of the policy, forward alone.
+What bounds it: a method is a few dozen operations on 64 numbers, and the log. Where GRPO needs log π_θ, as
+for outcomes, generation's is recorded: a sum over the vocabulary for each token, and no pass.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/trl_step.py [rounds]
 """
@@ -25,6 +26,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import trl
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
-from allmodes.integrations import MARA
-from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
-STEPS, WARM, MOST = 4, 1, 0.01  # steps of a block, how many of them are left out, largest share for MARA
+from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.integrations.trl_sampling import Recorder
+from allmodes.methods import MARA, METHODS, Method
+from method_cases import build as make
+from tiny_lm import make_tokenizer, save_tiny_lm
+
+STEPS, WARM, MOST = 4, 1, 0.01  # steps of a block, how many of them are left out, largest share of a method
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = ["<pad>", "<eos>", "<unk>", *(first + second for first in LETTERS for second in LETTERS)][:512]
 PAIRS = {"RLOO": (trl.RLOOTrainer, RLOOTrainer), "GRPO": (trl.GRPOTrainer, GRPOTrainer)}
@@ -108,30 +114,10 @@ class StepTimes(TrainerCallback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word."""
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=words, padding_side="left", **special)
-
-
 def make_model(folder: Path) -> int:
     """A Qwen2 with random weights; returns its number of parameters."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(WORDS),
-        hidden_size=128,
-        intermediate_size=448,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        eos_token_id=1,
-        pad_token_id=0,
-        tie_word_embeddings=True,
-    )
-    model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
+    sizes = {"hidden_size": 128, "intermediate_size": 448, "layers": 4, "heads": 4}
+    model = save_tiny_lm(folder, WORDS, initializer_range=0.02, **sizes)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -171,7 +157,7 @@ def build(kind: type, folder: Path, **arguments: Any) -> tuple[Any, StepTimes]:
         reward_funcs=reward,
         args=args,
         train_dataset=Dataset.from_dict({"prompt": [f"{word} {word}" for word in WORDS[3:11]]}),
-        processing_class=make_tokenizer(),
+        processing_class=make_tokenizer(WORDS),
         callbacks=[times],
         **arguments,
     )
@@ -199,14 +185,15 @@ def measure(name: str, folder: Path, rounds: int, clock: Clock) -> None:
     """Print the figures of one kind of trainer."""
     theirs, ours = PAIRS[name]
     watch_overridden(clock, ours, theirs)
+    methods: dict[str, Method] = {name: make(name) for name in METHODS}
+    methods["mara on outcomes"] = MARA(threshold=0.5, level="outcomes")
     makers: dict[str, Callable[[], tuple[Any, StepTimes]]] = {
         "TRL": lambda: build(theirs, folder),
-        "no transform": lambda: build(ours, folder),
-        "MARA": lambda: build(ours, folder, transform=MARA(threshold=0.5)),
-        "MARA on outcomes": lambda: build(ours, folder, transform=MARA(threshold=0.5, outcome_key=letters)),
-        "MARA, answers logged": lambda: build(
-            ours, folder, transform=MARA(threshold=0.5), outcome_key=letters
-        ),
+        "no method": lambda: build(ours, folder),
+        **{
+            label: partial(build, ours, folder, transform=method, outcome_key=letters)
+            for label, method in methods.items()
+        },
     }
     trainers = {label: make() for label, make in makers.items()}
     for trainer, times in trainers.values():
@@ -224,19 +211,21 @@ def measure(name: str, folder: Path, rounds: int, clock: Clock) -> None:
         ratios = [mine / base for mine, base in zip(steps[label], steps["TRL"], strict=True)]
         middle, error = median_and_error(ratios)
         share = statistics.median(shares[label])
-        held = "" if label != "MARA" else f"; at most {MOST:.0%}: {'held' if share <= MOST else 'MISSED'}"
-        print(f"  {label}: paired {middle - 1:+.2%} ± {error:.2%}, own work {share:.3%} of the step{held}")
+        held = f"at most {MOST:.0%}: {'held' if share <= MOST else 'MISSED'}"
+        print(f"  {label}: paired {middle - 1:+.2%} ± {error:.2%}, own work {share:.3%} of the step; {held}")
 
 
 def main() -> None:
     """Print the shares."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     warnings.simplefilter("ignore")
     disable_progress_bar()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as path:
         print(f"{make_model(Path(path) / 'model'):,} parameters, 64 completions of at most 24 tokens")
         clock = Clock()
+        for name in ("__call__", "finish"):
+            clock.watch(Recorder, name, ours=True)
         for name in PAIRS:
             measure(name, Path(path), rounds, clock)
 

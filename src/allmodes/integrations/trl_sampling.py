@@ -62,7 +62,7 @@ class Sampled:
 
 
 @final
-class _Recorder(LogitsProcessor):
+class Recorder(LogitsProcessor):
     """log π of each token, noted when the next step shows which was drawn; one step's logits are kept."""
 
     def __init__(self, temperature: float) -> None:
@@ -71,6 +71,7 @@ class _Recorder(LogitsProcessor):
         self._columns: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores as they are; input_ids: (N, T) of prompts and what was drawn, scores: (N, V)."""
         self._note(input_ids[:, -1])
         logits = scores if self._temperature == 1 else scores / self._temperature
         self._before = logits, logits.logsumexp(-1)
@@ -103,7 +104,7 @@ def recorded_generation(model: Any, *, temperature: float) -> Iterator[list[Samp
         if prompts is None or "logits_processor" in kwargs or not all(map(_leaves_logits, configs)):
             found.append(None)
             return generate(*args, **kwargs)
-        recorder = _Recorder(temperature)
+        recorder = Recorder(temperature)
         sequences = generate(*args, **kwargs, logits_processor=LogitsProcessorList([recorder]))
         found.append(recorder.finish(sequences[:, prompts.shape[1] :]))
         return sequences
