@@ -17,6 +17,7 @@ def target(
     beta: tuple[float, ...] = (0.01, 0.1, 1.0),
     kl: Literal["reverse", "forward", "both"] = "reverse",
     threshold: float | None = None,
+    method: tuple[str, ...] = (),
     tolerance: float = 0.1,
     normalise: bool = False,
     out: Path | None = None,
@@ -27,7 +28,9 @@ def target(
         file: CSV or JSON of outcomes with the columns reward and probability (or logprob), outcome for names.
         beta: strengths of the KL.
         kl: which KL regularises: reverse KL(π ‖ π_ref), forward KL(π_ref ‖ π), or both.
-        threshold: τ, the reward from which an outcome is good; without it MARA is left out.
+        threshold: τ, the reward from which an outcome is good; methods that need it get it.
+        method: methods to compare, such as vanilla mara ips mara+entropy, or all; by default vanilla, and
+            with a threshold mara.
         tolerance: how far, in nats, probabilities of good outcomes may differ and count as equal.
         normalise: make probabilities that do not sum to 1 do so, as for a sample of a larger space.
         out: folder for target.png, target.svg and target.json; without it the report is printed alone.
@@ -42,6 +45,7 @@ def target(
             betas=beta,
             kl=kl,
             threshold=threshold,
+            methods=method,
             tolerance=tolerance,
             normalise=normalise,
             out=out,

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from allmodes.errors import InputError, RunError
+from allmodes.methods import IPS, MARA, METHODS, Plain
 from allmodes.worlds.own_outcomes import report as optimum_report
 from allmodes.worlds.own_outcomes.optima import Optimum
 from allmodes.worlds.own_outcomes.report import (
@@ -22,6 +23,7 @@ from allmodes.worlds.own_outcomes.report import (
     flip_betas,
     print_report,
     report_json,
+    without_optimum,
     write_report,
 )
 from allmodes.worlds.own_outcomes.table import OutcomeTable, read_outcomes
@@ -400,7 +402,7 @@ def test_print_shows_the_numbers() -> None:
     good = [0.2, 0.05, 0.01 / math.e]
     total = sum(good) + 0.44 * math.exp(-5) + 0.3 * math.exp(-10)
     assert (
-        f"0.1 plain {hill([*good, 0.44 * math.exp(-5), 0.3 * math.exp(-10)]):.1f} {hill(good):.1f} of 3 "
+        f"0.1 vanilla {hill([*good, 0.44 * math.exp(-5), 0.3 * math.exp(-10)]):.1f} {hill(good):.1f} of 3 "
         f"{100 * sum(good) / total:.1f}% a {100 * 0.2 / total:.1f}% {20 * math.e:.3g} no"
     ) in lines
     assert f"{1 / math.log(1.5):.4g} a 1 e 0" in lines
@@ -466,7 +468,6 @@ def bars(axes: Any) -> dict[str, list[float]]:
 
 def test_the_figure_of_a_few_shows_probabilities_by_name() -> None:
     pytest.importorskip("matplotlib")
-    from allmodes.reports.plotting import BLUE, GREEN, ORANGE
     from allmodes.worlds.own_outcomes.figure import draw_report
 
     shuffled = [3, 1, 4, 0, 2]
@@ -479,7 +480,8 @@ def test_the_figure_of_a_few_shows_probabilities_by_name() -> None:
     assert forward.get_title("left") == "forward KL, β = 0.1"
     assert list(bars(rewards).values()) == [pytest.approx(R)]
     back = [shuffled.index(i) for i in range(5)]
-    by_colour = dict(zip((BLUE, ORANGE, GREEN), range(3), strict=True))
+    colours = (Plain.color, MARA.color, optima[-1].source.color)
+    by_colour = {colour.upper(): index for index, colour in enumerate(colours)}
     for axes, first, count in ((reverse, 0, 2), (forward, 2, 3)):
         shown = bars(axes)
         assert len(shown) == count
@@ -493,13 +495,12 @@ def test_the_figure_of_many_shows_every_probability_once() -> None:
     pytest.importorskip("matplotlib")
     from matplotlib.colors import to_hex
 
-    from allmodes.reports.plotting import BLUE, ORANGE
     from allmodes.worlds.own_outcomes.figure import draw_report
 
     table = table_of([1 - i / 60 for i in range(60)], [1 + i % 7 for i in range(60)])
     optima = explain(table, "reverse", 0.03, threshold=0.8)
     _, axes = draw_report(table, optima, threshold=0.8).axes
-    for optimum, colour in zip(optima, (BLUE, ORANGE), strict=True):
+    for optimum, colour in zip(optima, (Plain.color.upper(), MARA.color), strict=True):
         mine = [c for c in axes.collections if to_hex(c.get_facecolor()[0] if len(c.get_facecolor()) else
                 c.get_edgecolor()[0]).upper() == colour]  # fmt: skip
         dots = {
@@ -601,7 +602,7 @@ def test_a_file_is_explained_from_end_to_end(tmp_path: Path) -> None:
     text = sink.getvalue()
     assert "Outcomes: 8; good: 4 (reward >= 0.9)" in text
     # 0.08 e^100, 0.01 e^100, 0.0004 e^100, 0.02 e^90 and specks: 0.08/0.0904 of the mass.
-    assert f"0.01  plain        {hill([0.08, 0.01, 0.0004]):.1f}" in text
+    assert f"0.01  vanilla      {hill([0.08, 0.01, 0.0004]):.1f}" in text
     assert "88.5%" in text
     for name in ("target.json", "target.png", "target.svg"):
         assert f"written: {tmp_path / 'out' / name}" in text
@@ -623,3 +624,71 @@ def test_matplotlib_is_wanted_for_files_only(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(InputError, match="matplotlib is not installed"):
         explain_sample(tmp_path / "out", Console(file=sink, width=100))
     assert not (tmp_path / "out").exists()
+
+
+# Methods by their names.
+
+
+def compare(
+    *methods: str, kl: Literal["reverse", "forward"] = "reverse", threshold: float | None = 0.9
+) -> Any:
+    return explain_optimum(TABLE, betas=[0.3], kl=kl, threshold=threshold, methods=methods)
+
+
+def test_the_optimum_of_a_method_is_the_one_that_it_states() -> None:
+    plain, ips, both = compare("vanilla", "ips", "mara+entropy")
+    assert (plain.objective, ips.objective, both.objective) == ("plain", "ips", "mara+entropy")
+    assert (ips.source.label, ips.source.color) == (IPS.label, IPS.color)
+    assert both.source.label == "MARA + entropy bonus"
+    expected = IPS().optimum(TABLE.ref_logprobs, TABLE.rewards, beta=0.3)
+    assert expected is not None
+    assert masses(ips) == expected.exp().tolist()
+    # An entropy bonus of .01 tempers MARA's optimum by .3/.31, which changes nothing between good outcomes.
+    (mara,) = compare("mara")
+    assert masses(both) == pytest.approx(normalised([p ** (0.3 / 0.31) for p in masses(mara)]), rel=1e-9)
+
+
+def test_each_method_is_shown_or_left_out_with_a_reason() -> None:
+    for kl in ("reverse", "forward"):
+        shown = {o.objective for o in compare("all", kl=kl)} - {"plain", "corrected"}
+        sentences = without_optimum(TABLE, betas=[0.3], kl=kl, threshold=0.9, methods=["all"])
+        left_out = {
+            name
+            for name, method in METHODS.items()
+            if any(s.startswith(method.label + " ") for s in sentences)
+        }
+        assert shown | left_out == set(METHODS) - {"vanilla"}
+        assert not shown & left_out
+        assert {"mara", "ips"} <= shown
+        assert "unlikeliness" in left_out
+
+
+def test_without_a_threshold_all_are_those_that_need_none() -> None:
+    shown = {o.objective for o in compare("all", threshold=None)}
+    assert "mara" not in shown
+    assert {"plain", "ips"} <= shown
+    with pytest.raises(InputError, match="MARA needs a threshold: give --threshold; got none"):
+        compare("mara+entropy", threshold=None)
+    with pytest.raises(InputError, match="method must be one of vanilla, mara, "):
+        compare("mora")
+
+
+def test_a_method_that_refuses_these_rewards_is_named() -> None:
+    table = table_of([1, -0.5], [0.5, 0.5])
+    chosen = ["vanilla", "ips"]
+    shown = explain_optimum(table, betas=[0.1], kl="reverse", threshold=None, methods=chosen)
+    assert [o.objective for o in shown] == ["plain"]
+    (sentence,) = without_optimum(table, betas=[0.1], kl="reverse", threshold=None, methods=chosen)
+    assert sentence.startswith("IPS under reverse KL is left out: ")
+    assert "negative" in sentence
+
+
+def test_the_figure_has_every_method_in_its_colour() -> None:
+    pytest.importorskip("matplotlib")
+    from allmodes.worlds.own_outcomes.figure import draw_report
+
+    optima = compare("all")
+    figure = draw_report(TABLE, optima, threshold=0.9)
+    assert set(bars(figure.axes[1])) == {o.source.color.lower() for o in optima}
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [o.source.label for o in optima] == labels[1 : len(optima) + 1]

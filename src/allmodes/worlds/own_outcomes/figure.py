@@ -1,4 +1,4 @@
-"""The figure of optima: reward, reference, and the optimum for every β, plain against MARA."""
+"""The figure of optima: reward, reference, and the optimum of each objective for every β."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import BLUE, GREEN, INK, MUTED, ORANGE, house_style
-from allmodes.worlds.own_outcomes.optima import Objective, Optimum, good_threshold, ranked
+from allmodes.reports.plotting import INK, MUTED, house_style
+from allmodes.worlds.own_outcomes.objectives import Objective
+from allmodes.worlds.own_outcomes.optima import Optimum, good_threshold, ranked
 from allmodes.worlds.own_outcomes.table import OutcomeTable
 
-_COLOURS: dict[Objective, str] = {"plain": BLUE, "mara": ORANGE, "corrected": GREEN}
-_MARKERS: dict[Objective, str] = {"plain": "o", "mara": "s", "corrected": "D"}
-_LABELS: dict[Objective, str] = {"plain": "plain", "mara": "MARA", "corrected": "corrected"}
+_MARKERS = "osD^vP*X<>phd8"  # by the order of the objectives
 _GOOD = "#f1f0ea"  # behind good outcomes
-_BARS = "#9a9a9a"
+_BARS = "#bdbbb2"
 _THRESHOLD: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (3, 2))}
 _TITLE_PAD = 17  # points; a line fits between title and axes
 _PER_ROW = 5  # panels beside the rewards
 _MOST_PANELS = 15  # of each KL
 _MOST_NAMES = 24  # outcomes that are bars with names; more are dots
+_MOST_COVERS = 4  # objectives whose numbers stand above a panel; of more the least and the most
+_LEGEND_WIDTH = 1.2  # inches of an entry
 _MOST_VECTORS = 2000  # dots of a kind that an SVG holds one by one
 _LOWEST = -8  # the fewest decades that dots are shown for; a strip below holds the rest
 
@@ -52,11 +53,13 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
     """
     view = _view(table, threshold)
     rows = _panel_rows(optima)
-    kinds: list[Objective] = list(dict.fromkeys(o.objective for o in optima))
+    kinds: list[Objective] = list(dict.fromkeys(o.source for o in optima))
     number, width = len(view.names), max(len(row) for row in rows)
     is_few = number <= _MOST_NAMES
     # The fewer the outcomes the thicker their bars, yet 24 names must not touch.
-    height = number * max(0.18, min(0.09 + 0.075 * len(kinds), 3.4 / number)) if is_few else 1.9
+    height = (
+        number * max(0.18, 0.03 * len(kinds), min(0.09 + 0.075 * len(kinds), 3.4 / number)) if is_few else 1.9
+    )
     limit = max(float(view.probabilities(o).max()) for row in rows for panel in row for o in panel)
     with house_style() as figure_class:
         size = (2.3 + 2.0 * max(width, 2), 0.7 + (max(height, 0.9) + 0.8) * len(rows))
@@ -71,7 +74,7 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
                 if is_few:
                     _draw_bars(axes, view, panel, limit=limit)
                 else:
-                    _draw_dots(axes, view, panel, is_first=j == 0)
+                    _draw_dots(axes, view, panel, kinds, is_first=j == 0)
                 _head(axes, view, panel)
         _legend(figure, view, kinds, is_few=is_few)
     return figure
@@ -139,7 +142,7 @@ def _draw_bars(axes: Any, view: _View, panel: Sequence[Optimum], *, limit: float
     for i, optimum in enumerate(panel):
         middle = places + (i - (len(panel) - 1) / 2) * height
         percent = 100 * view.probabilities(optimum)
-        axes.barh(middle, percent, height=0.88 * height, color=_COLOURS[optimum.objective], lw=0)
+        axes.barh(middle, percent, height=0.88 * height, color=optimum.source.color, lw=0)
     axes.vlines(100 * view.reference, places - 0.44, places + 0.44, color=INK, lw=1.3)
     axes.set_xlim(0, min(101.0, 112 * max(limit, float(view.reference.max()))))
     axes.set_xlabel("probability, %")
@@ -147,7 +150,9 @@ def _draw_bars(axes: Any, view: _View, panel: Sequence[Optimum], *, limit: float
     axes.tick_params(axis="y", length=0, labelleft=False)
 
 
-def _draw_dots(axes: Any, view: _View, panel: Sequence[Optimum], *, is_first: bool) -> None:
+def _draw_dots(
+    axes: Any, view: _View, panel: Sequence[Optimum], kinds: Sequence[Objective], *, is_first: bool
+) -> None:
     ranks = np.arange(1, len(view.names) + 1)
     is_good = ranks <= view.num_good
     floor = _floor(view)
@@ -155,7 +160,7 @@ def _draw_dots(axes: Any, view: _View, panel: Sequence[Optimum], *, is_first: bo
     tick = float(np.clip(110 / len(ranks), 0.3, 2))  # as wide as an outcome
     axes.axvspan(0.5, view.num_good + 0.5, color=_GOOD, lw=0, zorder=0)
     series = [(view.reference, MUTED, "o", 0.6)]
-    series += [(view.probabilities(o), _COLOURS[o.objective], _MARKERS[o.objective], 1.0) for o in panel]
+    series += [(view.probabilities(o), o.source.color, _marker(kinds, o.source), 1.0) for o in panel]
     step = 1 / (len(series) + 1)  # of the strip, which is one decade high
     is_raster = len(ranks) > _MOST_VECTORS
     for i, (values, colour, marker, alpha) in enumerate(series):
@@ -197,9 +202,13 @@ def _head(axes: Any, view: _View, panel: Sequence[Optimum]) -> None:
 
     axes.set_title(f"{panel[0].kl} KL, β = {panel[0].beta:g}", pad=_TITLE_PAD)
     words = [("covers", MUTED, "normal")]
-    words += [
-        (f"{o.good_modes:.{1 if o.good_modes < 9.95 else 0}f}", _COLOURS[o.objective], "bold") for o in panel
-    ]
+    covered = [(f"{o.good_modes:.{1 if o.good_modes < 9.95 else 0}f}", o) for o in panel]
+    if len(covered) <= _MOST_COVERS:
+        words += [(number, o.source.color, "bold") for number, o in covered]
+    else:
+        least, most = (pick(covered, key=lambda pair: pair[1].good_modes) for pick in (min, max))
+        words += [(least[0], least[1].source.color, "bold"), ("to", MUTED, "normal")]
+        words += [(most[0], most[1].source.color, "bold")]
     words += [(f"of {view.num_good} good", MUTED, "normal")]
     areas: list[Any] = [
         TextArea(word, textprops={"color": c, "size": 8, "weight": w}) for word, c, w in words
@@ -225,15 +234,20 @@ def _legend(figure: Any, view: _View, kinds: Sequence[Objective], *, is_few: boo
     handles: list[Any] = []
     if is_few:
         handles.append(Line2D([], [], color=INK, marker="|", ls="", ms=10, mew=1.3, label="reference"))
-        handles += [Patch(color=_COLOURS[kind], lw=0, label=_LABELS[kind]) for kind in kinds]
+        handles += [Patch(color=kind.color, lw=0, label=kind.label) for kind in kinds]
     else:
         handles.append(Line2D([], [], color=MUTED, marker="o", ls="", ms=4, mew=0, label="reference"))
         handles += [
-            Line2D([], [], color=_COLOURS[k], marker=_MARKERS[k], ls="", ms=4, mew=0, label=_LABELS[k])
+            Line2D([], [], color=k.color, marker=_marker(kinds, k), ls="", ms=4, mew=0, label=k.label)
             for k in kinds
         ]
     handles.append(Patch(color=_GOOD, lw=0, label="good outcomes"))
     handles.append(Line2D([], [], **_THRESHOLD, label=view.tau_label))
+    columns = min(len(handles), max(2, int(figure.get_figwidth() / _LEGEND_WIDTH)))
     figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), columnspacing=1.6, handletextpad=0.5
+        handles=handles, loc="outside upper left", ncols=columns, columnspacing=1.6, handletextpad=0.5
     )
+
+
+def _marker(kinds: Sequence[Objective], kind: Objective) -> str:
+    return _MARKERS[list(kinds).index(kind) % len(_MARKERS)]

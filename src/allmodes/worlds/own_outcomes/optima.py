@@ -1,7 +1,7 @@
 """Optima of RL objectives on a user's own outcomes, and how many good outcomes each of them covers.
 
 An outcome is good where R ≥ τ. Without a threshold τ is the best reward that the reference can reach, and
-there is no MARA, for MARA needs one.
+methods that need one are left out. Each row is an outcome of its own.
 """
 
 import math
@@ -15,24 +15,19 @@ from torch import Tensor
 
 from allmodes.checks import check_choice, check_positive
 from allmodes.errors import InputError
-from allmodes.objectives import mara_rewards
+from allmodes.methods import Plain
 from allmodes.targets import (
     effective_modes,
     flip_beta,
     forward_kl_mara_rewards,
     forward_kl_target,
     is_reward_multimodal,
-    mara_target,
-    reverse_kl_target,
 )
+from allmodes.worlds.own_outcomes.objectives import Objective, objectives_of
 from allmodes.worlds.own_outcomes.table import OutcomeTable
 
 KL = Literal["reverse", "forward"]
-Objective = Literal["plain", "mara", "corrected"]
-_OBJECTIVES: dict[KL, tuple[Objective, ...]] = {
-    "reverse": ("plain", "mara"),
-    "forward": ("plain", "mara", "corrected"),
-}
+_KLS: tuple[KL, ...] = ("reverse", "forward")
 _EVEN = 1e-9  # nats by which rounding may part what is equally likely
 _CANDIDATES = 5  # outcomes of each kind whose flip betas are reported: at most 45 pairs
 _SMALLEST_BETA = 1e-30  # and 1 over it the largest: β times or over what it weighs stays finite
@@ -52,7 +47,7 @@ class Optimum:
 
     kl: KL
     beta: float
-    objective: Objective
+    source: Objective
     logprobs: Tensor
     effective_modes: float
     good_modes: float
@@ -61,6 +56,11 @@ class Optimum:
     top_share: float
     good_log_ratio: float
     is_multimodal: bool
+
+    @property
+    def objective(self) -> str:
+        """Its name in files."""
+        return self.source.name
 
     def extreme(self, among: Tensor, *, highest: bool = True) -> int:
         """Index of the likeliest (or least likely) outcome among those of a mask; the first of equals."""
@@ -86,11 +86,14 @@ def explain_optimum(
     kl: Literal["reverse", "forward", "both"],
     threshold: float | None,
     tolerance: float = 0.1,
+    methods: Sequence[str] = (),
 ) -> list[Optimum]:
     """The optima for every KL, β and objective, in this order; a β that is given twice counts once.
 
-    Objectives are "plain", with a threshold "mara" (equation 11) and, under forward KL, where the optimum of
-    that is not uniform, "corrected" (`forward_kl_mara_rewards`). tolerance: nats, of Definition 3.5.
+    methods: names of `METHODS`, several of them with +, or "all"; none is plain RL and, with a threshold,
+    MARA. Under forward KL, where the optimum of MARA is not uniform, "corrected" stands beside it
+    (`forward_kl_mara_rewards`). What has no known optimum here is left out, and `without_optimum` names it.
+    tolerance: nats, of Definition 3.5.
 
     Raises InputError for no β, a β that is not between 1e-30 and 1e30, a threshold that is above every
     reward or is reached outside the reference's support only, or a negative tolerance.
@@ -108,14 +111,50 @@ def explain_optimum(
         raise InputError(f"`tolerance` must not be negative; got {tolerance}")
     tau = good_threshold(table, threshold)
     optima = []
-    for divergence, objectives in _OBJECTIVES.items():
+    for divergence in _KLS:
         if kl not in (divergence, "both"):
             continue
+        objectives = _compared(methods, threshold, divergence)
         for beta in dict.fromkeys(betas):
-            for objective in objectives if threshold is not None else objectives[:1]:
+            for objective in objectives:
                 logprobs = _target(table, divergence, objective, beta=beta, tau=tau)
-                optima.append(_describe(table, logprobs, divergence, objective, beta, tau, tolerance))
+                if isinstance(logprobs, Tensor):
+                    optima.append(_describe(table, logprobs, divergence, objective, beta, tau, tolerance))
     return optima
+
+
+def without_optimum(
+    table: OutcomeTable,
+    *,
+    betas: Sequence[float],
+    kl: Literal["reverse", "forward", "both"],
+    threshold: float | None,
+    methods: Sequence[str] = (),
+) -> list[str]:
+    """A sentence for each method and KL that `explain_optimum` left out, with the reason."""
+    tau, sentences = good_threshold(table, threshold), []
+    for divergence in _KLS:
+        if kl not in (divergence, "both"):
+            continue
+        for objective in _compared(methods, threshold, divergence):
+            found = [_target(table, divergence, objective, beta=beta, tau=tau) for beta in betas]
+            missing = [(f"{b:g}", why) for b, why in zip(betas, found, strict=True) if isinstance(why, str)]
+            if missing:
+                where = f" at beta = {', '.join(beta for beta, _ in missing)}"
+                where = "" if len(missing) == len(found) else where
+                sentences.append(
+                    f"{objective.label} under {divergence} KL is left out{where}: {missing[0][1]}."
+                )
+    return sentences
+
+
+def _compared(methods: Sequence[str], threshold: float | None, kl: KL) -> list[Objective]:
+    objectives = []
+    for objective in objectives_of(methods, threshold):
+        objectives.append(objective)
+        if kl == "forward" and objective.corrected is not None:
+            objectives.append(objective.corrected)
+    return objectives
 
 
 def explain_reference(table: OutcomeTable, *, threshold: float | None, tolerance: float) -> Optimum:
@@ -124,7 +163,8 @@ def explain_reference(table: OutcomeTable, *, threshold: float | None, tolerance
     Raises InputError as `explain_optimum` does for the threshold and the tolerance.
     """
     tau = good_threshold(table, threshold)
-    return _describe(table, table.ref_logprobs, "reverse", "plain", math.inf, tau, tolerance)
+    (plain,) = objectives_of([Plain.name], None)
+    return _describe(table, table.ref_logprobs, "reverse", plain, math.inf, tau, tolerance)
 
 
 def good_threshold(table: OutcomeTable, threshold: float | None) -> float:
@@ -175,18 +215,16 @@ def flip_betas(table: OutcomeTable, *, threshold: float | None) -> list[FlipBeta
     return sorted(flips, key=lambda flip: -flip.beta)
 
 
-def _target(table: OutcomeTable, kl: KL, objective: Objective, *, beta: float, tau: float) -> Tensor:
+def _target(table: OutcomeTable, kl: KL, objective: Objective, *, beta: float, tau: float) -> Tensor | str:
+    """The optimum, (K,), or why there is none."""
     rewards, ref = table.rewards, table.ref_logprobs
-    if kl == "reverse":
-        if objective == "mara":
-            return mara_target(ref, rewards, beta=beta, threshold=tau)
-        return reverse_kl_target(ref, rewards, beta=beta)
-    if objective == "mara":
-        in_support = ~ref.isneginf()  # no sample shows the others, so none of them is augmented
-        rewards = mara_rewards(rewards, ref, beta=beta, threshold=tau, mask=in_support).rewards
-    elif objective == "corrected":
-        rewards = _corrected_rewards(table, beta=beta, tau=tau)
-    return forward_kl_target(ref, rewards, beta=beta).logprobs
+    if objective.is_corrected:
+        return forward_kl_target(ref, _corrected_rewards(table, beta=beta, tau=tau), beta=beta).logprobs
+    try:
+        found = objective.method.optimum(ref, rewards, beta=beta, kl=kl)
+    except InputError as error:
+        return str(error)
+    return "no closed form of its optimum is known" if found is None else found
 
 
 def _corrected_rewards(table: OutcomeTable, *, beta: float, tau: float) -> Tensor:
@@ -219,7 +257,7 @@ def _describe(
     return Optimum(
         kl=kl,
         beta=beta,
-        objective=objective,
+        source=objective,
         logprobs=logprobs,
         effective_modes=float(effective_modes(logprobs)),
         good_modes=float(effective_modes(torch.log_softmax(among_good, -1))) if has_mass else 0.0,

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from allmodes.errors import InputError
 from allmodes.reports.formatting import shown_name
 from allmodes.reports.plotting import house_style, save_figure
 from allmodes.reports.tables import print_table
@@ -24,6 +25,7 @@ from allmodes.worlds.own_outcomes.optima import (
     flip_betas,
     good_in_reach,
     good_threshold,
+    without_optimum,
 )
 from allmodes.worlds.own_outcomes.table import OutcomeTable, read_outcomes
 from allmodes.worlds.own_outcomes.warnings import MOST_LISTED, factor, percent, warnings
@@ -46,6 +48,7 @@ def explain_file(
     normalise: bool,
     out: Path | None,
     console: Console,
+    methods: Sequence[str] = (),
 ) -> None:
     """Read a file of outcomes, print the report, and write it below `out` unless that is None.
 
@@ -53,8 +56,15 @@ def explain_file(
     cannot be written.
     """
     table = read_outcomes(path, normalise=normalise)
-    optima = explain_optimum(table, betas=betas, kl=kl, threshold=threshold, tolerance=tolerance)
+    optima = explain_optimum(
+        table, betas=betas, kl=kl, threshold=threshold, tolerance=tolerance, methods=methods
+    )
+    missing = without_optimum(table, betas=betas, kl=kl, threshold=threshold, methods=methods)
+    if not optima:
+        raise InputError(f"expected a method whose optimum is known; got none. {' '.join(missing)}")
     print_report(table, optima, threshold=threshold, tolerance=tolerance, console=console)
+    for sentence in missing:
+        console.print(Text(sentence))
     if out is not None:
         for written in write_report(table, optima, threshold=threshold, tolerance=tolerance, out=out):
             console.print(Text(f"written: {written}"), soft_wrap=True)
@@ -101,7 +111,7 @@ def print_report(
     has_reverse = any(o.kl == "reverse" for o in optima)
     if has_reverse:
         _print_flips(table, threshold, console)
-    if threshold is not None and has_reverse:
+    if threshold is not None and any(o.kl == "reverse" and o.source.is_mara for o in optima):
         bound = float(mara_beta_bound(table.ref_logprobs, table.rewards, threshold=tau))
         below = "every beta" if math.isinf(bound) else f"beta < {bound:.4g}"
         console.print(Text(f"MARA under reverse KL is reward-multimodal for {below}.\n"))
@@ -135,7 +145,7 @@ def _print_optima(
         rows.append(
             (
                 f"{row.beta:g}" if not is_reference else "",
-                "reference" if is_reference else {"mara": "MARA"}.get(row.objective, row.objective),
+                "reference" if is_reference else row.source.label,
                 f"{row.effective_modes:.1f}",
                 f"{row.good_modes:.1f} of {number}",
                 percent(row.good_mass),

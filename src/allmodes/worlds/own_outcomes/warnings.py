@@ -30,12 +30,10 @@ def warnings(
     tau = good_threshold(table, threshold)
     sentences = []
     for kl in dict.fromkeys(o.kl for o in optima):
-        plain = [o for o in optima if o.kl == kl and o.objective == "plain"]
+        plain = [o for o in optima if o.kl == kl and o.source.is_plain]
         sentences += _collapsed(table, plain, tau) + _outweighed(plain, tau)
     sentences += _same_reward(table, tau, tolerance)
-    sentences += _mara_above_bound(
-        table, [o for o in optima if o.kl == "reverse" and o.objective == "mara"], tau
-    )
+    sentences += _mara_above_bound(table, [o for o in optima if o.kl == "reverse" and o.source.is_mara], tau)
     sentences += _forward_mara(table, [o for o in optima if o.kl == "forward"], tau, tolerance)
     sentences += _out_of_reach(table, optima, tau)
     if int(good_in_reach(table, tau).sum()) == 1:
@@ -140,7 +138,7 @@ def _mara_above_bound(table: OutcomeTable, mara: Sequence[Optimum], tau: float) 
 def _forward_mara(table: OutcomeTable, forward: Sequence[Optimum], tau: float, tolerance: float) -> list[str]:
     sentences = []
     good = good_in_reach(table, tau)
-    uneven = [o for o in forward if o.objective == "mara" and o.good_log_ratio > tolerance]
+    uneven = [o for o in forward if o.source.is_mara and o.good_log_ratio > tolerance]
     if uneven:
         worst = max(uneven, key=lambda o: o.good_log_ratio)
         high, low = worst.extreme(good), worst.extreme(good, highest=False)
@@ -149,7 +147,7 @@ def _forward_mara(table: OutcomeTable, forward: Sequence[Optimum], tau: float, t
             f"{_quoted(table, high)} is {factor(worst.good_log_ratio)} times as likely as "
             f"{_quoted(table, low)}, though both are good. Rows called corrected show rewards that do."
         )
-    corrected = [o for o in forward if o.objective == "corrected"]
+    corrected = [o for o in forward if o.source.is_corrected]
     if rounded := [o for o in corrected if o.good_log_ratio > tolerance]:
         sentences.append(
             f"The corrected rewards at beta = {_betas(rounded)} are uniform in exact arithmetic; in 64 bits "
