@@ -21,7 +21,7 @@ from allmodes.paper.reproduction import Scale
 from allmodes.paper.table1 import Figure, Table, table1
 from allmodes.paper.table1_inputs import english_first_turns, prepare
 from allmodes.paper.table1_settings import NAMES, PAPER, QUICK, TRAINED, Settings, text_config
-from allmodes.runs.mara_config import BatchQuantileThreshold
+from allmodes.runs.method_settings import BatchQuantileThreshold
 from allmodes.tasks import RewardModel
 from allmodes.text.evaluation.measures import stand_in_embeddings
 from allmodes.text.models import load_tokenizer
@@ -53,7 +53,7 @@ def test_the_papers_settings_are_those_of_tables_3_and_4() -> None:
         assert config.precision == "bfloat16"
         assert config.chat_template == {"enable_thinking": False}
         assert config.steps == 234  # three epochs of 10,000 prompts by 128
-        assert config.mara.level == ("strings" if row.quantile else "outcomes")
+        assert config.methods.mara.level == ("strings" if row.quantile else "outcomes")
     assert PAPER.max_training_prompts == 10_000
     assert PAPER.other_reward_model == "Skywork/Skywork-Reward-Gemma-2-27B-v0.2"
     assert (PAPER.generations, PAPER.max_test_tokens) == (10, 4000)
@@ -161,8 +161,8 @@ def test_every_row_is_trained_with_its_own_settings(finished: Any) -> None:
         assert (arm.trainer, arm.kl, arm.method, arm.beta) == (row.trainer, row.kl, row.method, QUICK.beta)
         assert config.scale_rewards == row.scale_rewards
         if row.quantile is not None:
-            assert config.mara.threshold == BatchQuantileThreshold(batch_quantile=row.quantile)
-            assert config.mara.level == "strings"
+            assert config.methods.mara.threshold == BatchQuantileThreshold(batch_quantile=row.quantile)
+            assert config.methods.mara.level == "strings"
         assert call["keep_checkpoints"] == (row.name == "RLOO")
         assert tuple(call["task"].prompts) == TRAINING
         base = call["model"]

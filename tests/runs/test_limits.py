@@ -83,7 +83,7 @@ def test_every_number_has_limits(model: type[Config]) -> None:
         (TEXT, {"sample_batch": 10**9}, "sample_batch"),
         (TEXT, {"learning_rate": 1e30}, "learning_rate"),
         (TEXT, {"seeds": [2**64]}, "seeds.0"),
-        (TEXT, {"mara": {"threshold": 5.0}}, "mara.threshold"),
+        (TEXT, {"mara": {"threshold": 5.0}}, "methods.mara.threshold"),
     ],
 )
 def test_a_number_beyond_every_use_is_refused(
@@ -100,7 +100,7 @@ def test_a_number_beyond_every_use_is_refused(
 def test_the_range_of_a_reward_model_is_unknown_and_its_threshold_free() -> None:
     task = {"kind": "creative", "prompts": "prompts.jsonl", "reward_model": "somebody/reward"}
     values = {**TEXT, "task": task, "model": "somebody/model", "mara": {"threshold": -12.5}}
-    assert build_config(TextConfig, values, source="recipe").mara.threshold == -12.5
+    assert build_config(TextConfig, values, source="recipe").methods.mara.threshold == -12.5
 
 
 @pytest.mark.parametrize(

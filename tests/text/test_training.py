@@ -16,9 +16,18 @@ pytest.importorskip("trl")
 
 from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, RunError
-from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
-from allmodes.objectives import BatchQuantile, Constant
+from allmodes.methods import (
+    IPS,
+    MARA,
+    METHODS,
+    BestOfN,
+    EntropyBonus,
+    Plain,
+    Then,
+    Unlikeliness,
+)
+from allmodes.objectives import BatchQuantile
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
 from allmodes.text.checkpoints import last_checkpoint, restore_logs
@@ -26,7 +35,7 @@ from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt, sample_responses
-from allmodes.text.training import arms, make_settings, make_task, make_trainer, make_transform, train
+from allmodes.text.training import arms, make_settings, make_task, make_trainer, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -88,15 +97,17 @@ def test_scaled_rewards_are_the_group_s_in_grpo_and_the_batch_s_in_rloo(
     assert rloo.args.normalize_advantages is True
 
 
-def test_methods_are_their_transforms(make_text_config: Make) -> None:
-    task = OneTwo()
-    config = make_text_config(entropy=0.3, unlikeliness=0.5)
-    assert make_transform(config, task, "vanilla") is None
-    assert make_transform(config, task, "ips") == IPS(outcome_key=task.parse)
-    assert make_transform(config, task, "entropy") == EntropyBonus(0.3)
-    assert make_transform(config, task, "unlikeliness") == Unlikeliness(0.5)
-    assert make_transform(config, task, "best_of_n") == BestOfN()
-    assert make_transform(config, task, "mara") == MARA(threshold=Constant(0.5), outcome_key=task.parse)
+def test_the_settings_of_methods_reach_them(make_text_config: Make) -> None:
+    of_tables = make_text_config(methods={"entropy": {"entropy": 0.3}, "unlikeliness": {"strength": 0.5}})
+    of_the_last_version = make_text_config(entropy=0.3, unlikeliness=0.5)
+    for make in (of_tables.methods.make, of_the_last_version.methods.make):
+        assert make("vanilla") == Plain()
+        assert make("ips") == IPS()
+        assert make("entropy") == EntropyBonus(0.3)
+        assert make("unlikeliness") == Unlikeliness(0.5)
+        assert make("best_of_n") == BestOfN()
+        assert make("mara") == MARA(threshold=0.5, level="outcomes")
+        assert make("mara+entropy") == Then(MARA(threshold=0.5, level="outcomes"), EntropyBonus(0.3))
     other = make_text_config(
         mara={
             "threshold": {"batch_quantile": 0.9},
@@ -105,7 +116,7 @@ def test_methods_are_their_transforms(make_text_config: Make) -> None:
             "max_gap_bonus": 2.0,
         }
     )
-    assert make_transform(other, task, "mara") == MARA(
+    assert other.methods.make("mara") == MARA(
         threshold=BatchQuantile(0.9), anchor="leave_one_out", max_gap_bonus=2.0
     )
 
@@ -318,7 +329,7 @@ class Unscorable(OneTwo):
 
 
 @pytest.mark.parametrize("trainer", ["rloo", "grpo"])
-@pytest.mark.parametrize("method", ["vanilla", "mara", "ips", "entropy", "unlikeliness", "best_of_n"])
+@pytest.mark.parametrize("method", [*METHODS, "mara+entropy", "ips+entropy"])
 def test_every_method_trains_also_where_nothing_can_be_scored(
     trainer: str, method: str, make_text_config: Make, tmp_path: Path
 ) -> None:

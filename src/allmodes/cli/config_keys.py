@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, Union, final, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from allmodes.methods import METHODS
 from allmodes.runs.config_errors import kinds_of, models_of
+from allmodes.runs.method_settings import MethodName
 
 NAME = "NAME"  # stands for the name of a list's entry, as flags have it
 
@@ -113,6 +115,8 @@ def _is_list(annotation: Any) -> bool:
 def _type(annotation: Any, limits: Sequence[Any]) -> str:
     """What a value may be: "number > 0", "list of whole numbers", or all choices."""
     kinds = get_args(annotation)
+    if annotation == MethodName:
+        return f"{', '.join(map(_toml, METHODS))}, or several in a row with +"
     if get_origin(annotation) is Annotated:
         inner = [
             limit for one in kinds[1:] for limit in (one.metadata if isinstance(one, FieldInfo) else [one])

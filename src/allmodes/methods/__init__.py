@@ -52,6 +52,8 @@ __all__ = [
     "Tempered",
     "Then",
     "Unlikeliness",
+    "color_of",
+    "label_of",
     "make_method",
     "method_names",
     "recipe_fields",
@@ -91,6 +93,16 @@ def method_names(name: str) -> list[str]:
         if part not in METHODS:
             raise InputError(f"method must be one of {', '.join(METHODS)}, or several with + ; got {part!r}")
     return parts
+
+
+def label_of(name: str) -> str:
+    """What reports call a name such as "mara" or "mara+entropy"."""
+    return " + ".join(METHODS[part].label for part in method_names(name))
+
+
+def color_of(name: str) -> str:
+    """The colour of a name in figures, that of its first part; `METHODS` has one a method."""
+    return METHODS[method_names(name)[0]].color
 
 
 def make_method(name: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Method:

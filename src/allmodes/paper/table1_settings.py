@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from allmodes.methods import EntropyBonus, Unlikeliness
 from allmodes.runs.config import build_config
-from allmodes.runs.mara_config import BatchQuantileThreshold
-from allmodes.text.config import KL, STAND_IN, JudgeConfig, Method, TextConfig, TextMaraConfig, Trainer
+from allmodes.text.config import KL, STAND_IN, JudgeConfig, TextConfig, Trainer
 
 
 @final
@@ -20,7 +20,7 @@ class Row:
     name: str
     trainer: Trainer
     kl: KL
-    method: Method
+    method: str
     scale_rewards: bool = False
     quantile: float | None = None
 
@@ -155,7 +155,12 @@ QUICK = Settings(
 
 def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, reward_model: str) -> TextConfig:
     """The configuration of one row's training. Raises ConfigError for settings that do not fit each other."""
-    mara = {} if row.quantile is None else {"mara": _mara(row.quantile)}
+    methods: dict[str, dict[str, Any]] = {
+        EntropyBonus.name: {"entropy": settings.entropy},
+        Unlikeliness.name: {"strength": settings.unlikeliness},
+    }
+    if row.quantile is not None:
+        methods[row.method] = {"threshold": {"batch_quantile": row.quantile}, "level": "strings"}
     values = {
         "kind": "text",
         "task": {"kind": "creative", "prompts": prompts, "reward_model": reward_model},
@@ -177,14 +182,8 @@ def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, rewa
         "chat_template": settings.chat_template,
         "precision": settings.precision,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "entropy": settings.entropy,
-        "unlikeliness": settings.unlikeliness,
+        "methods": methods,
         "checkpoint_every": max(1, settings.steps // 4),
         "log_samples": False,  # gigabytes in each of many runs
-        **mara,
     }
     return build_config(TextConfig, values, source=f"table1, {row.name}")
-
-
-def _mara(quantile: float) -> TextMaraConfig:
-    return TextMaraConfig(threshold=BatchQuantileThreshold(batch_quantile=quantile), level="strings")

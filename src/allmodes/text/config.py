@@ -1,15 +1,15 @@
 """What training a language model can be told. `recipes/one-two.toml` explains it by example."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
+from allmodes.errors import InputError
 from allmodes.runs.config import (
     Config,
     GroupSize,
     LearningRate,
-    Number,
     PositiveFloat,
     PositiveInt,
     Probability,
@@ -19,13 +19,12 @@ from allmodes.runs.config import (
     distinct,
     one_or_several,
 )
-from allmodes.runs.mara_config import BatchQuantileThreshold, MaraConfig
+from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
 
 STAND_IN = "stand-in"
 
 Trainer = Literal["grpo", "rloo"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
-Method = Literal["vanilla", "mara", "ips", "entropy", "unlikeliness", "best_of_n"]
 
 
 class OneTwoTask(Config):
@@ -66,13 +65,11 @@ class CreativeTask(Config):
 Task = Annotated[OneTwoTask | CreativeTask, Field(discriminator="kind")]
 
 
-class TextMaraConfig(MaraConfig):
-    """MARA's settings with what shall become uniform: the good outcomes, or the good strings."""
-
-    threshold: Number | BatchQuantileThreshold = 0.5
-    """τ, the reward from which on all answers shall be equally likely."""
-    level: Literal["outcomes", "strings"] = "outcomes"
-    """What shall become equally likely: the good outcomes, or every string that says them."""
+# Tasks name the outcome of a response, so that a method with the choice looks at outcomes.
+if TYPE_CHECKING:
+    Methods = MethodTables
+else:
+    Methods = method_tables(threshold=0.5, level="outcomes")
 
 
 def _trusts_code(value: Any) -> bool:
@@ -98,8 +95,8 @@ class TextConfig(Config):
     """TRL's trainers."""
     kl: Annotated[tuple[KL, ...], Field(min_length=1)]
     """Which KL holds the policy to the base model; per token or of whole responses."""
-    method: Annotated[tuple[Method, ...], Field(min_length=1)]
-    """Transforms of the rewards; the first is what the others are tested against."""
+    method: Annotated[tuple[MethodName, ...], Field(min_length=1)]
+    """Methods, or several in a row as "mara+entropy"; the first is what the others are tested against."""
     beta: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Strengths of the KL."""
     seeds: Seeds = (0,)
@@ -132,12 +129,8 @@ class TextConfig(Config):
     """Of the model."""
     gradient_checkpointing: bool = False
     """Less memory for more time."""
-    mara: TextMaraConfig = TextMaraConfig()
-    """For method "mara"."""
-    entropy: PositiveFloat = 0.01
-    """Strength of method "entropy"."""
-    unlikeliness: Probability = 0.25
-    """Strength of method "unlikeliness"."""
+    methods: Methods = Methods()
+    """Settings of each method."""
     samples: PositiveInt = 1000
     """Responses that each policy writes to each prompt at the end."""
     sample_prompts: PositiveInt | None = None
@@ -158,6 +151,11 @@ class TextConfig(Config):
     """Threads of each run; a share of all cores if left out."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """Any other setting of TRL's GRPOConfig and RLOOConfig."""
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`[mara]` is `[methods.mara]`, and `entropy = 0.01` the setting of `[methods.entropy]`."""
+        return cast("dict[str, Any]", move_old_tables(values))
 
     @model_validator(mode="before")
     @classmethod
@@ -199,11 +197,46 @@ class TextConfig(Config):
 
     @model_validator(mode="after")
     def _known_range(self) -> "TextConfig":
-        tau = self.mara.threshold
-        if self.task.kind == "one_two" and isinstance(tau, float) and not 0 <= tau <= 1:
-            raise ValueError(
-                f"`mara.threshold` between 0 and 1, as the rewards of task 'one_two' are; got {tau}"
+        for name, table in self.methods if self.task.kind == "one_two" else ():
+            tau = getattr(table, "threshold", None)
+            if isinstance(tau, float) and not 0 <= tau <= 1:
+                raise ValueError(
+                    f"`methods.{name}.threshold` between 0 and 1, as the rewards of task 'one_two' are; "
+                    f"got {tau}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _methods_fit(self) -> "TextConfig":
+        try:
+            methods = {name: self.methods.make(name) for name in self.method}
+        except InputError as error:
+            raise ValueError(f"settings of `methods` that fit each other; {error}") from error
+        if "grpo" in self.trainer and "forward" in self.kl and self.max_tokens > 1:
+            whole = next((name for name, method in methods.items() if method.needs_sequence_kl), None)
+            if whole is not None:
+                raise ValueError(
+                    f"kl 'reverse' or 'token-forward' with trainer 'grpo' and method {whole!r}, whose bonus "
+                    "is for the whole response while GRPO's forward KL is per token; `kl` has 'forward'"
+                )
+        own = next((name for name, method in methods.items() if method.has_own_baseline), None)
+        if self.scale_rewards and "rloo" in self.trainer and own is not None:
+            raise ValueError(f"scale_rewards = false with method {own!r}, which has its own baseline")
+        if self.scale_rewards and "grpo" in self.trainer:
+            broken = next(
+                (name for name, one in methods.items() if not one.optimum_survives_std_normalization), None
             )
+            if broken is not None:
+                raise ValueError(
+                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a division by a "
+                    "standard deviation changes what this method adds to the rewards"
+                )
+        for name, method in methods.items():
+            if self.group_size < method.min_group_size:
+                raise ValueError(
+                    f"group_size of at least {method.min_group_size} with method {name!r}; got "
+                    f"{self.group_size}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -212,26 +245,10 @@ class TextConfig(Config):
             raise ValueError(
                 f"kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is {self.kl[0]!r}"
             )
-        if "grpo" in self.trainer and "forward" in self.kl and self.max_tokens > 1:
-            whole = next((name for name in self.method if name in ("mara", "entropy")), None)
-            if whole is not None:
-                raise ValueError(
-                    f"kl 'reverse' or 'token-forward' with trainer 'grpo' and method {whole!r}, whose bonus "
-                    "is for the whole response while GRPO's forward KL is per token; `kl` has 'forward'"
-                )
         if self.model == STAND_IN and self.task.kind != "one_two":
             raise ValueError(
                 f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
             )
-        if self.scale_rewards and "rloo" in self.trainer and "best_of_n" in self.method:
-            raise ValueError("scale_rewards = false with method 'best_of_n', which has its own baseline")
-        if self.scale_rewards and "grpo" in self.trainer:
-            broken = next((name for name in self.method if name in ("mara", "best_of_n", "entropy")), None)
-            if broken is not None:
-                raise ValueError(
-                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a division by a "
-                    "standard deviation changes what this method adds to the rewards"
-                )
         whole = self.prompts_per_step * self.group_size
         if whole % self.updates_per_step:
             raise ValueError(

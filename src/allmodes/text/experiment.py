@@ -54,7 +54,9 @@ def check_training_files(config: TextConfig) -> None:
     require_report_extra()
     quieten()
     if config.task.kind == "creative":
-        signed = next((name for name in config.method if name in ("ips", "unlikeliness")), None)
+        signed = next(
+            (name for name in config.method if not config.methods.make(name).takes_negative_rewards), None
+        )
         if signed is not None:
             raise ConfigError(
                 f"`method`: expected one that takes rewards of any sign, as a reward model gives them; "

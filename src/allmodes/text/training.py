@@ -16,15 +16,15 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.rloo_config import RLOOConfig
 
 from allmodes.errors import ConfigError, one_line
-from allmodes.integrations import IPS, MARA, BestOfN, EntropyBonus, RewardTransform, Unlikeliness
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
+from allmodes.methods import Method, Plain
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
 from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
-from allmodes.text.config import CreativeTask, JudgeConfig, Method, OneTwoTask, TextConfig
+from allmodes.text.config import CreativeTask, JudgeConfig, OneTwoTask, TextConfig
 from allmodes.text.evaluation.measures import Embed, load_embedder
 from allmodes.text.models import device, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm
@@ -123,7 +123,7 @@ def make_trainer(
             ),
             processing_class=tokenizer,
             callbacks=list(callbacks),
-            transform=make_transform(config, task, arm.method),
+            transform=_transform(config.methods.make(arm.method)),
             kl=arm.kl,
             outcome_key=task.parse,
         )
@@ -217,23 +217,9 @@ def _embedder(name: str) -> Embed:
     return found
 
 
-def make_transform(config: TextConfig, task: Task, method: Method) -> RewardTransform | None:
-    """The method's transform of the rewards; None for plain training."""
-    if method == "mara":
-        mara = config.mara
-        return MARA(
-            threshold=mara.make_threshold(),
-            anchor=mara.anchor,
-            max_gap_bonus=mara.max_gap_bonus,
-            outcome_key=task.parse if mara.level == "outcomes" else None,
-        )
-    if method == "ips":
-        return IPS(outcome_key=task.parse)
-    if method == "entropy":
-        return EntropyBonus(config.entropy)
-    if method == "unlikeliness":
-        return Unlikeliness(config.unlikeliness)
-    return BestOfN() if method == "best_of_n" else None
+def _transform(method: Method) -> Method | None:
+    """None for rewards as they are: then the trainer is TRL's own, bit for bit."""
+    return None if isinstance(method, Plain) else method
 
 
 def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:

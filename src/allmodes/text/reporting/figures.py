@@ -7,20 +7,12 @@ from typing import Any, final
 
 import numpy as np
 
+from allmodes.methods import color_of, label_of
 from allmodes.metrics import count_entropy
-from allmodes.reports.plotting import FAINT, GREEN, INK, MUTED, ORANGE, PURPLE, RED
-from allmodes.text.config import KL, Method, Trainer
+from allmodes.reports.plotting import FAINT, INK, MUTED
+from allmodes.text.config import KL, Trainer
 from allmodes.text.reporting.curves import Bin, pareto_front
 from allmodes.text.reporting.results import Arm, TextResult
-
-METHODS: dict[Method, tuple[str, str]] = {
-    "vanilla": ("vanilla", "#7f7f7f"),
-    "mara": ("MARA", "#0072B2"),
-    "ips": ("IPS", ORANGE),
-    "entropy": ("entropy bonus", GREEN),
-    "unlikeliness": ("unlikeliness", PURPLE),
-    "best_of_n": ("best of N", RED),
-}
 
 Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
 
@@ -94,8 +86,8 @@ def _panels(answers: Sequence[str], samples: int, *, diversity: str) -> list[_Pa
     ]
 
 
-def _by_method(runs: Runs) -> dict[Method, list[Sequence[Bin]]]:
-    found: dict[Method, list[Sequence[Bin]]] = {}
+def _by_method(runs: Runs) -> dict[str, list[Sequence[Bin]]]:
+    found: dict[str, list[Sequence[Bin]]] = {}
     for (arm, _), bins in runs.items():
         found.setdefault(arm.method, []).append(bins)
     return found
@@ -103,7 +95,7 @@ def _by_method(runs: Runs) -> dict[Method, list[Sequence[Bin]]]:
 
 def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float]) -> None:
     for method, lines in _by_method(runs).items():
-        colour = METHODS[method][1]
+        colour = color_of(method)
         steps = [b.step for b in lines[0]]
         curves = np.array([[value(b) for b in line] for line in lines])
         for curve in curves:
@@ -115,7 +107,7 @@ def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float]) -> None:
 
 def _pareto(axes: Any, runs: Runs, base: TextResult) -> None:
     for method, lines in _by_method(runs).items():
-        name, colour = METHODS[method]
+        name, colour = label_of(method), color_of(method)
         points = [(b.reward, b.diversity) for line in lines for b in line]
         axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=2.5, alpha=0.25)
         front = pareto_front(points)
@@ -149,14 +141,14 @@ def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult
     arms = [result.arm for result in results if result.arm is not None]
     groups = groups_of(arms)
     betas = sorted({arm.beta for arm in arms})
-    methods: list[Method] = list(dict.fromkeys(arm.method for arm in arms))
+    methods: list[str] = list(dict.fromkeys(arm.method for arm in arms))
     figure = Figure(figsize=(1.6 + 2.9 * len(groups), 2.8))
     row = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     for axes, (trainer, kl) in zip(row, groups, strict=True):
         axes.axhline(1 / len(base.answers), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.axhline(answer_share(base, answer), color=MUTED, linewidth=0.8)
         for place, method in enumerate(methods):
-            name, colour = METHODS[method]
+            name, colour = label_of(method), color_of(method)
             shift = (place - (len(methods) - 1) / 2) * 0.7 / len(methods)
             points = [
                 (betas.index(arm.beta) + shift, answer_share(result, answer))

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from allmodes.methods import MARA, color_of, label_of
 from allmodes.metrics import summarise, welch_test
 from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import house_style, inline_svg, save_figure
 from allmodes.runs.files import write_text
-from allmodes.text.config import STAND_IN, CreativeTask, Method, TextConfig
+from allmodes.text.config import STAND_IN, CreativeTask, TextConfig
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
-    METHODS,
     answer_share,
     draw_answers,
     draw_training,
@@ -34,7 +34,7 @@ Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
 
 def arm_name(arm: Arm) -> str:
     """An arm in words."""
-    return f"{group_name(arm.trainer, arm.kl)}, {METHODS[arm.method][0]}, β = {arm.beta:g}"
+    return f"{group_name(arm.trainer, arm.kl)}, {label_of(arm.method)}, β = {arm.beta:g}"
 
 
 def write_report(
@@ -83,7 +83,7 @@ def write_report(
         seeds=[_seed_row(result, answers) for result in results],
         samples=_samples(folder, config, results),
         settings=_settings(config, prompts),
-        colours={METHODS[method][0]: METHODS[method][1] for method in config.method},
+        colours={label_of(method): color_of(method) for method in config.method},
     )
     path = folder / "report.html"
     write_text(path, page)
@@ -91,7 +91,7 @@ def write_report(
 
 
 def _title(config: TextConfig) -> str:
-    names = listing([METHODS[method][0] for method in config.method])
+    names = listing([label_of(method) for method in config.method])
     return f"{names[:1].upper()}{names[1:]} on {config.task.kind}"
 
 
@@ -108,7 +108,7 @@ def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
     )
     return (
         f"{plural(len(results), 'run')} of {plural(config.steps, 'step')} from the same base model, {model}: "
-        f"{listing([METHODS[method][0] for method in config.method])}, at "
+        f"{listing([label_of(method) for method in config.method])}, at "
         f"β{NBSP}={NBSP}{listing([f'{beta:g}' for beta in config.beta])}, "
         f"{plural(len(config.seeds), 'seed')} each."
     )
@@ -122,23 +122,26 @@ def _remarks(config: TextConfig) -> list[str]:
             "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
             "need not hold for a large model."
         )
-    if "mara" in config.method and config.mara.level == "outcomes":
+    methods = [config.methods.make(name) for name in config.method]
+    if any(isinstance(method, MARA) and method.needs_outcomes for method in methods):
         remarks.append(
             "MARA here makes all good answers equally likely, not all good strings: the log-probability of "
             "an answer under the base model is estimated from the group's samples."
         )
     if "grpo" not in config.trainer:
         return remarks
-    if "mara" in config.method and {"token-reverse", "token-forward"} & set(config.kl):
+    of_responses = [method.label for method in methods if method.needs_sequence_kl]
+    if of_responses and {"token-reverse", "token-forward"} & set(config.kl):
         remarks.append(
-            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match MARA's "
-            "bonus, a log-ratio of whole responses: the optimum is not flat. The paper's form is trained "
-            "here."
+            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match what "
+            f"{listing(of_responses)} adds, log-probabilities of whole responses: the optimum is another. "
+            "The paper's form is trained here."
         )
-    if {"vanilla", "ips", "unlikeliness", "best_of_n"} & set(config.method):
+    if len(of_responses) < len(methods):
         remarks.append(
-            "GRPO without MARA or an entropy bonus is TRL's own, with a KL per token in the loss: from two "
-            "tokens on its optimum is not that of RLOO, whose KL is of whole responses."
+            "GRPO with a method that adds no log-probabilities of whole responses is TRL's own, with a KL "
+            "per token in the loss: from two tokens on its optimum is not that of RLOO, whose KL is of whole "
+            "responses."
         )
     return remarks
 
@@ -183,7 +186,7 @@ def result_tables(
                 rows.append(
                     {
                         "beta": f"{beta:g}",
-                        "method": METHODS[method][0],
+                        "method": label_of(method),
                         "cells": _mean_cells(inside, answers),
                         "tests": tests,
                     }
@@ -246,7 +249,7 @@ def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: 
     """A sentence for each method but the first: what its tests against the first say."""
     first, *later = config.method
     if not later:
-        return [f"{METHODS[first][0]} ran alone: there is nothing to compare it with."]
+        return [f"{label_of(first)} ran alone: there is nothing to compare it with."]
     if len(config.seeds) < 2:
         return ["No verdict: there is no test with one seed."]
     sentences = []
@@ -257,8 +260,8 @@ def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: 
                 ours = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
                 parts = [_compared(name, ours, theirs, value) for name, value in _figures(answers)]
                 sentences.append(
-                    f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}: {METHODS[method][0]} against "
-                    f"{METHODS[first][0]}: {'; '.join(parts)}."
+                    f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}: {label_of(method)} against "
+                    f"{label_of(first)}: {'; '.join(parts)}."
                 )
     return sentences
 
@@ -283,7 +286,7 @@ def _mean(values: Sequence[float]) -> str:
 def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
     arm = _arm(result)
     return {
-        "method": METHODS[arm.method][0],
+        "method": label_of(arm.method),
         "cells": [
             group_name(arm.trainer, arm.kl),
             f"{arm.beta:g}",
@@ -354,10 +357,6 @@ def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str,
     ]
     if isinstance(task, CreativeTask):
         settings += [("Prompts from", task.prompts.name), ("Reward model", shown_model(task.reward_model))]
-    own: dict[Method, str] = {
-        "entropy": f"η = {config.entropy:g}",
-        "unlikeliness": f"strength {config.unlikeliness:g}",
-        "mara": f"{config.mara.in_words()}; uniform over {config.mara.level}",
-    }
-    settings += [(METHODS[method][0], own[method]) for method in config.method if method in own]
+    about = {name: config.methods.make(name).describe() for name in config.method}
+    settings += [(label_of(name), described) for name, described in about.items() if described]
     return settings

@@ -12,7 +12,7 @@ from allmodes.metrics import distinct_k, partition, summarise
 from allmodes.metrics.text import words
 from allmodes.runs.seals import check_last_line, read_sealed_json, seal_json
 from allmodes.tasks import Creative, Task
-from allmodes.text.config import KL, Method, Trainer
+from allmodes.text.config import KL, Trainer
 from allmodes.text.evaluation.evaluate import Measures, measure_prompt
 from allmodes.text.evaluation.generations import Generation
 
@@ -28,7 +28,7 @@ class Arm:
 
     trainer: Trainer
     kl: KL
-    method: Method
+    method: str
     beta: float
 
     @property
