@@ -14,7 +14,7 @@ sample the same completions. Every method of METHODS is measured, by two figures
 What bounds it: a method is a few dozen operations on 64 numbers, and the log. Where GRPO needs log π_θ, as
 for outcomes, generation's is recorded: a sum over the vocabulary for each token, and no pass.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/trl_step.py [rounds]
+Run: OMP_NUM_THREADS=1 python benchmarks/trl_step.py [rounds] [label ...]
 """
 
 import inspect
@@ -181,8 +181,8 @@ def median_and_error(values: list[float]) -> tuple[float, float]:
     return middle, 1.253 * spread / len(values) ** 0.5
 
 
-def measure(name: str, folder: Path, rounds: int, clock: Clock) -> None:
-    """Print the figures of one kind of trainer."""
+def measure(name: str, folder: Path, rounds: int, clock: Clock, only: list[str]) -> None:
+    """Print the figures of one kind of trainer, of all methods or `only` some."""
     theirs, ours = PAIRS[name]
     watch_overridden(clock, ours, theirs)
     methods: dict[str, Method] = {name: make(name) for name in METHODS}
@@ -195,6 +195,7 @@ def measure(name: str, folder: Path, rounds: int, clock: Clock) -> None:
             for label, method in methods.items()
         },
     }
+    makers = {label: maker for label, maker in makers.items() if label == "TRL" or label in (only or makers)}
     trainers = {label: make() for label, make in makers.items()}
     for trainer, times in trainers.values():
         block(trainer, times, clock, 0)
@@ -227,7 +228,7 @@ def main() -> None:
         for name in ("__call__", "finish"):
             clock.watch(Recorder, name, ours=True)
         for name in PAIRS:
-            measure(name, Path(path), rounds, clock)
+            measure(name, Path(path), rounds, clock, sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -63,33 +63,31 @@ class Sampled:
 
 @final
 class Recorder(LogitsProcessor):
-    """log π of each token, noted when the next step shows which was drawn; one step's logits are kept."""
+    """log π of each token, noted when the next step shows which was drawn; one step's are kept."""
 
     def __init__(self, temperature: float) -> None:
         self._temperature = temperature
-        self._before: tuple[Tensor, Tensor] | None = None
+        self._before: Tensor | None = None
         self._columns: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """The scores as they are; input_ids: (N, T) of prompts and what was drawn, scores: (N, V)."""
-        self._note(input_ids[:, -1])
-        logits = scores if self._temperature == 1 else scores / self._temperature
-        self._before = logits, logits.logsumexp(-1)
+        self._note(input_ids[:, -1:])
+        self._before = (scores if self._temperature == 1 else scores / self._temperature).log_softmax(-1)
         return scores
 
     def _note(self, drawn: Tensor) -> None:
         if self._before is not None:
-            logits, total = self._before
-            self._columns.append(logits.gather(1, drawn.unsqueeze(1)).squeeze(1) - total)
+            self._columns.append(self._before.gather(1, drawn))
 
     def finish(self, drawn: Tensor) -> Sampled | None:
         """drawn: (N, T), all tokens of the call. None where other steps were seen than these."""
         if drawn.shape[1] == len(self._columns) + 1:  # transformers may take steps that it then drops
-            self._note(drawn[:, -1])
+            self._note(drawn[:, -1:])
         self._before = None
         if not 0 < drawn.shape[1] <= len(self._columns):
             return None
-        return Sampled(ids=drawn, logps=torch.stack(self._columns[: drawn.shape[1]], 1))
+        return Sampled(ids=drawn, logps=torch.cat(self._columns[: drawn.shape[1]], 1))
 
 
 @contextmanager
