@@ -31,7 +31,7 @@ from allmodes.paper.study_settings import (
     REINVENT,
     Settings,
 )
-from allmodes.reports.plotting import house_style
+from allmodes.reports.plotting import figure_style
 
 CARD = SurrogateCard(
     target="docking with Vina", molecules=900, penalty=10.0, rmse=0.61, mean_error=0.47, r2=0.65,
@@ -262,7 +262,7 @@ def test_numbers_hold_every_seed_and_notes_what_stands_in() -> None:
 
 
 def test_the_figure_shows_every_seed() -> None:
-    with house_style():
+    with figure_style():
         figure = molecule_tables.draw(papers_own())
         assert [axes.get_title(loc="left") for axes in figure.axes] == [
             f"{task}, screen {screen}" for task in ("SYNTH", "ALL-AMIDE") for screen in ("0.80", "0.85")
@@ -317,7 +317,7 @@ def test_both_items_share_the_runs_of_reinvent(
     monkeypatch.setattr(module, "run_job", spy)
     monkeypatch.setenv("ALLMODES_TABLE2_WORK", str(tmp_path / "work"))
     steps: list[int] = []
-    with house_style():
+    with figure_style():
         first = mara_table2.reproduce(PAPER_SCALE, steps.append)
         # Two tasks, two seeds, and at σ = 128 and 256 REINVENT and MARA (τ = .80), at 128 MARA (τ = .85).
         assert len(done) == 2 * 2 * 5

@@ -16,7 +16,7 @@ from rich.text import Text
 from allmodes.errors import ConfigError, RunError
 from allmodes.paper.catalogue import ITEMS, Item
 from allmodes.paper.reproduction import Reproduction, Scale, Verdict
-from allmodes.reports.plotting import house_style, save_figure
+from allmodes.reports.plotting import figure_style, save_figure
 from allmodes.reports.progress import progress_bar
 from allmodes.runs.files import write_text
 from allmodes.runs.provenance import provenance
@@ -42,7 +42,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
     _check_writable(out)
     verdicts: dict[str, Sequence[Verdict]] = {}
     skipped: dict[str, str] = {}
-    with house_style():
+    with figure_style():
         for number, item in enumerate(items, start=1):
             start = time.perf_counter()
             try:

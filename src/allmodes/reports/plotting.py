@@ -56,7 +56,7 @@ def _darker(color: str) -> str:
 
 
 @contextmanager
-def house_style() -> Iterator[Any]:
+def figure_style() -> Iterator[Any]:
     """Matplotlib in the house style, drawing to files only; yields its `Figure` class.
 
     Raises ConfigError where matplotlib is not installed.
@@ -75,7 +75,7 @@ def house_style() -> Iterator[Any]:
 
 
 def inline_svg(figure: Any) -> str:
-    """The figure as an element of a page; call it inside `house_style`."""
+    """The figure as an element of a page; call it inside `figure_style`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
@@ -83,7 +83,7 @@ def inline_svg(figure: Any) -> str:
 
 
 def save_figure(figure: Any, stem: Path) -> None:
-    """Write `stem`.png and `stem`.svg, each whole; call it inside `house_style`."""
+    """Write `stem`.png and `stem`.svg, each whole; call it inside `figure_style`."""
     for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
         with replacing(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=metadata)

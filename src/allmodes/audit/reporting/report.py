@@ -24,7 +24,7 @@ from allmodes.audit.reporting.overview import (
 from allmodes.audit.reporting.record import audit_record
 from allmodes.reports.formatting import listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
-from allmodes.reports.plotting import GREEN, MUTED, ORANGE, RED, house_style, inline_svg
+from allmodes.reports.plotting import GREEN, MUTED, ORANGE, RED, figure_style, inline_svg
 from allmodes.runs.files import write_text
 
 _STATE_COLOURS: dict[State, str] = {
@@ -198,7 +198,7 @@ def _pictures(audit: Audit) -> tuple[dict[str, str], dict[str, str]]:
 def draw_all(draw: dict[str, Callable[[], Any]]) -> tuple[dict[str, str], dict[str, str]]:
     """Pictures by name as elements of a page, and for those that cannot be drawn the reason."""
     pictures, why_not = {}, {}
-    with house_style():
+    with figure_style():
         for name, figure in draw.items():
             try:
                 pictures[name] = inline_svg(figure())

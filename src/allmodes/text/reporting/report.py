@@ -10,7 +10,7 @@ from allmodes.methods import MARA, color_of, label_of
 from allmodes.metrics import summarise, welch_test
 from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation, plural
 from allmodes.reports.pages import render_page, require_report_extra
-from allmodes.reports.plotting import house_style, inline_svg, save_figure
+from allmodes.reports.plotting import figure_style, inline_svg, save_figure
 from allmodes.runs.files import write_text
 from allmodes.text.config import STAND_IN, CreativeTask, TextConfig
 from allmodes.text.reporting.curves import bins
@@ -56,7 +56,7 @@ def write_report(
     answers = list(base.answers)
     runs = {key: bins(rows, size=config.bin, knows_answers=bool(answers)) for key, rows in metrics.items()}
     pictures = {}
-    with house_style():
+    with figure_style():
         figures = {
             "training": draw_training(
                 runs, answers=answers, base=base, samples=config.prompts_per_step * config.group_size

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import INK, MUTED, house_style
+from allmodes.reports.plotting import INK, MUTED, figure_style
 from allmodes.worlds.own_outcomes.objectives import Objective
 from allmodes.worlds.own_outcomes.optima import Optimum, good_threshold, ranked
 from allmodes.worlds.own_outcomes.table import OutcomeTable
@@ -61,7 +61,7 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
         number * max(0.18, 0.03 * len(kinds), min(0.09 + 0.075 * len(kinds), 3.4 / number)) if is_few else 1.9
     )
     limit = max(float(view.probabilities(o).max()) for row in rows for panel in row for o in panel)
-    with house_style() as figure_class:
+    with figure_style() as figure_class:
         size = (2.3 + 2.0 * max(width, 2), 0.7 + (max(height, 0.9) + 0.8) * len(rows))
         figure = figure_class(figsize=size)
         figure.get_layout_engine().set(wspace=0.05)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from allmodes.errors import InputError
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import house_style, save_figure
+from allmodes.reports.plotting import figure_style, save_figure
 from allmodes.reports.tables import print_table
 from allmodes.runs.files import write_text
 from allmodes.targets import mara_beta_bound
@@ -80,7 +80,7 @@ def write_report(
     text = json.dumps(
         report_json(table, optima, threshold=threshold, tolerance=tolerance), indent=1, allow_nan=False
     )
-    with house_style(), catch_warnings():
+    with figure_style(), catch_warnings():
         filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
         figure = draw_report(table, optima, threshold=threshold)
         figure.draw_without_rendering()  # whatever can go wrong goes wrong before a file is there
