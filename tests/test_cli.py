@@ -274,7 +274,7 @@ def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, insta
     for line in (
         "  --budget  whole number > 0 (must be given; here 2000)",
         "      Oracle calls of each run, counted exactly; one call is one new molecule.",
-        "  --methods.mara.threshold  number from 0 to 1 or table { batch_quantile } (default 0.8;",
+        "  --methods.mara.threshold  number from 0 to 1 or table { batch_quantile }",
         "  --oracle.workers  whole number > 0 (default 1)",
         "  --oracle.components.NAME.exhaustiveness  whole number > 0 (default 8)",
         "  --threads  whole number > 0 (default none)",

@@ -84,7 +84,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def test_scores_are_a_row_for_each_line_and_computed_once(tmp_path: Path) -> None:
     oracle, out = program(tmp_path, workers=2), tmp_path / "out"
-    report = score_file(written(tmp_path / "a.smi", FILE), oracle, screen=0.5, out=out)
+    report = score_file(written(tmp_path / "a.smi", FILE), oracle, hit_threshold=0.5, out=out)
     assert report == out / "report.html"
     printed = io.StringIO()
     print_scores(out, Console(file=printed, width=80))
@@ -137,7 +137,9 @@ def test_huge_molecules_cost_themselves_and_are_scored_or_named_but_not_drawn(
 ) -> None:
     lines = ["C" * 20_000, "C" * 501, "C" * 250 + "O", "OCC", "C(" * 5_000]
     out = tmp_path / "out"
-    report = score_file(written(tmp_path / "a.smi", "\n".join(lines)), program(tmp_path), screen=0.0, out=out)
+    report = score_file(
+        written(tmp_path / "a.smi", "\n".join(lines)), program(tmp_path), hit_threshold=0.0, out=out
+    )
     rows = read_csv(out / "scores.csv")
     assert [row["failure"] for row in rows] == [
         "input: malformed: 20,000 characters, more than 4,000",
@@ -162,17 +164,17 @@ def test_huge_molecules_cost_themselves_and_are_scored_or_named_but_not_drawn(
 def test_the_same_command_again_computes_nothing_and_writes_the_same(tmp_path: Path) -> None:
     oracle, file, out = program(tmp_path), written(tmp_path / "a.smi", FILE), tmp_path / "out"
     names = ("scores.csv", "scores.sdf", "report.html", "rejected.tsv")
-    score_file(file, oracle, screen=None, out=out)
+    score_file(file, oracle, hit_threshold=None, out=out)
     before, asked = [(out / name).read_bytes() for name in names], calls(tmp_path)
-    score_file(file, oracle, screen=None, out=out)
+    score_file(file, oracle, hit_threshold=None, out=out)
     assert [(out / name).read_bytes() for name in names] == before
     assert calls(tmp_path) == asked
     # Another screen and other workers change no result, and the folder tells the last ones.
-    score_file(file, oracle.model_copy(update={"workers": 2}), screen=0.5, out=out)
+    score_file(file, oracle.model_copy(update={"workers": 2}), hit_threshold=0.5, out=out)
     assert calls(tmp_path) == asked
     assert (out / "scores.csv").read_bytes() == before[0]
-    assert json.loads((out / "config.json").read_text())["screen"] == 0.5
-    assert "reaches the screen of 0.5" in (out / "report.html").read_text()
+    assert json.loads((out / "config.json").read_text())["hit_threshold"] == 0.5
+    assert "reaches the hit threshold of 0.5" in (out / "report.html").read_text()
 
 
 def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> 
         "from allmodes.chem.score import score_file\nfrom allmodes.chem.oracles.config import OracleConfig\n"
         "if __name__ == '__main__':\n"
         "    oracle = OracleConfig.model_validate_json(sys.argv[1])\n"
-        f"    score_file(Path({str(file)!r}), oracle, screen=None, out=Path({str(out)!r}))\n",
+        f"    score_file(Path({str(file)!r}), oracle, hit_threshold=None, out=Path({str(out)!r}))\n",
     )
     process = subprocess.Popen(
         [sys.executable, str(script), oracle.model_dump_json()], start_new_session=True
@@ -203,7 +205,7 @@ def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> 
     before = calls(tmp_path)
 
     assert program(tmp_path, workers=2) == oracle  # the same, but quick
-    score_file(file, oracle, screen=None, out=out)
+    score_file(file, oracle, hit_threshold=None, out=out)
     again = calls(tmp_path) - before
     distinct = {Chem.CanonSmiles(line) for line in [*CHAINS, "CO"]}
     assert set(again) == distinct - kept - {"CCO"}
@@ -213,7 +215,7 @@ def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> 
     assert all(reward == smiles.count("O") / len(smiles) for smiles, reward in rewards)
 
     whole = tmp_path / "whole"
-    score_file(file, oracle, screen=None, out=whole)
+    score_file(file, oracle, hit_threshold=None, out=whole)
     for name in ("scores.csv", "scores.sdf", "report.html"):
         assert (whole / name).read_bytes() == (out / name).read_bytes()
 
@@ -227,25 +229,25 @@ def committed(out: Path) -> int:
 
 def test_a_folder_of_another_scoring_is_refused(tmp_path: Path) -> None:
     oracle, file, out = program(tmp_path), written(tmp_path / "a.smi", FILE), tmp_path / "out"
-    score_file(file, oracle, screen=None, out=out)
+    score_file(file, oracle, hit_threshold=None, out=out)
     ledger = (out / "scores.csv").read_bytes()
     with pytest.raises(RunError, match=r"`file`: .*b\.smi has changed .* expected SHA-256"):
-        score_file(written(tmp_path / "b.smi", FILE + "CCCC\n"), oracle, screen=None, out=out)
+        score_file(written(tmp_path / "b.smi", FILE + "CCCC\n"), oracle, hit_threshold=None, out=out)
     product = oracle.model_copy(update={"aggregation": "product"})
     with pytest.raises(
         RunError, match=r'other settings: `oracle\.aggregation`: expected "geometric_mean"; got "product"'
     ):
-        score_file(file, product, screen=None, out=out)
+        score_file(file, product, hit_threshold=None, out=out)
     (component,) = oracle.components
     longer = component.model_copy(update={"command": (*component.command, "-v")})  # type: ignore[union-attr]
     more = oracle.model_copy(update={"components": (longer,)})
     with pytest.raises(
         RunError, match=r'`oracle\.components\.0\.command\.2`: expected null; got "-v"; choose another folder'
     ):
-        score_file(file, more, screen=None, out=out)
+        score_file(file, more, hit_threshold=None, out=out)
     (out / "config.json").write_text('{"kind": "molecules"}')
     with pytest.raises(ConfigError, match=r"config\.json: "):
-        score_file(file, oracle, screen=None, out=out)
+        score_file(file, oracle, hit_threshold=None, out=out)
     assert (out / "scores.csv").read_bytes() == ledger
 
 
@@ -280,19 +282,21 @@ def test_a_file_that_the_oracle_reads_may_not_change(tmp_path: Path, monkeypatch
     component = {"kind": "docking", "name": "dock", "receptor": str(receptor), "box": {"center": [0, 0, 0]}}
     oracle = build_config(OracleConfig, {"components": [component]}, source="test")
     file = written(tmp_path / "a.smi", FILE)
-    score_file(file, oracle, screen=None, out=tmp_path / "out")
+    score_file(file, oracle, hit_threshold=None, out=tmp_path / "out")
     written(receptor, "two")
     with pytest.raises(RunError, match=r"`dock\.receptor`: .*r\.pdbqt has changed"):
-        score_file(file, oracle, screen=None, out=tmp_path / "out")
+        score_file(file, oracle, hit_threshold=None, out=tmp_path / "out")
 
 
 def test_what_cannot_work_leaves_no_folder(tmp_path: Path) -> None:
     components = [{"kind": "smarts", "patterns": ["not SMARTS"]}]
     oracle = build_config(OracleConfig, {"components": components}, source="test")
     with pytest.raises(ConfigError, match="SMARTS"):
-        score_file(written(tmp_path / "a.smi", FILE), oracle, screen=None, out=tmp_path / "out")
+        score_file(written(tmp_path / "a.smi", FILE), oracle, hit_threshold=None, out=tmp_path / "out")
     with pytest.raises(InputError, match="got no molecule on 1 line"):
-        score_file(written(tmp_path / "b.smi", "x\n"), program(tmp_path), screen=None, out=tmp_path / "out")
+        score_file(
+            written(tmp_path / "b.smi", "x\n"), program(tmp_path), hit_threshold=None, out=tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -352,7 +356,7 @@ def test_the_report_counts_lines_molecules_and_hits(tmp_path: Path) -> None:
         ("CCCCO", "c"),
         ("CCO", "d"),
     )
-    text = page(tmp_path, config(screen=0.8), rows_of(REWARDS), lines)
+    text = page(tmp_path, config(hit_threshold=0.8), rows_of(REWARDS), lines)
     facts = dict(re.findall(r"<dt>(\w+)</dt><dd>(.*?)</dd>", text))
     assert facts["Lines"] == (
         "7, 1 of them not read: see rejected.tsv, 1 with a molecule of another line, which is computed once"
@@ -364,7 +368,7 @@ def test_the_report_counts_lines_molecules_and_hits(tmp_path: Path) -> None:
     # What did not reach the screen comes last, and is not called a hit.
     assert cards(text) == ["c1ccccc1O", "CCCCO", "CCCO", "CCO"]
     assert "3 of 3 hits: the best molecule of each of 2 circles first" in text
-    assert "Then 1 molecule below the screen." in text
+    assert "Then 1 molecule below the hit threshold." in text
     assert "Hit 3" in text
     assert "Molecule 4" in text
     assert re.search(r'<td class="wrap">QED: timed_out</td><td>1</td>.*…/x\.py', text)
@@ -384,14 +388,16 @@ def test_without_a_screen_nothing_is_called_a_hit(tmp_path: Path) -> None:
     assert cards(text) == ["c1ccccc1O", "CCCCO", "CCCO", "CCO"]
     assert "The best 4 of 4 that were scored, best first." in text
     assert "hit " not in html.unescape(re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)).lower()
-    none = page(tmp_path, config(screen=0.95), rows_of(REWARDS), lines)
-    assert "No molecule reached the screen of 0.95. The best 4 of 4 that were scored" in none
+    none = page(tmp_path, config(hit_threshold=0.95), rows_of(REWARDS), lines)
+    assert "No molecule reached the hit threshold of 0.95. The best 4 of 4 that were scored" in none
     assert "No molecule was scored." in page(tmp_path, config(), rows_of({"C": None}), lines_of(("C", "")))
 
 
 def test_every_card_leads_to_its_page_and_back(tmp_path: Path) -> None:
     chains = {"C" * n + "O": n / 40 for n in range(1, 31)}
-    text = page(tmp_path, config(screen=0.1), rows_of(chains), lines_of(*((smiles, "") for smiles in chains)))
+    text = page(
+        tmp_path, config(hit_threshold=0.1), rows_of(chains), lines_of(*((smiles, "") for smiles in chains))
+    )
     targets = re.findall(r'href="#([^"]+)"', text)
     anchors = re.findall(r'\bid="([^"]+)"', text)
     assert len(anchors) == len(set(anchors))

@@ -266,7 +266,7 @@ def test_every_task_arm_and_seed_is_a_run_of_its_own(finished: tuple[Path, Setti
         ledgers[name] = [entry.evaluation.smiles for entry in read_ledger(path)]
         assert len(ledgers[name]) == settings.budget
         saved = json.loads((folder / name / "config.json").read_text())
-        assert saved["mara"]["threshold"] == (0.4 if "mara" in name else 0.8)
+        assert saved["methods"]["mara"]["threshold"] == (0.4 if "mara" in name else 0.8)
         assert saved["oracle"]["store"] == str(folder / "evaluations.sqlite")
         assert not list((folder / name).rglob("checkpoint*"))
     # Seeds differ, and so do algorithms once they have learnt from the first batch.
@@ -481,7 +481,7 @@ def test_every_shipped_setting_is_a_valid_configuration() -> None:
                 for sigma in settings.sigmas:
                     config = run_config(settings, task=task, arm=arm, sigma=sigma, seed=4, store="/x.sqlite")
                     assert (config.algorithm, config.seeds) == ((arm.algorithm,), (4,))
-                    assert (config.sigma, config.screen, config.threads) == (sigma, 0.8, 1)
+                    assert (config.sigma, config.hit_threshold, config.threads) == (sigma, 0.8, 1)
                     assert config.methods.mara.threshold == dict(arm.settings).get("threshold", 0.8)
                     assert config.oracle.store == "/x.sqlite"
     assert (PAPER.budget, PAPER.seeds, PAPER.batch_size, PAPER.learning_rate) == (
@@ -493,7 +493,11 @@ def test_every_shipped_setting_is_a_valid_configuration() -> None:
     assert (PAPER.sigmas, PAPER.screens) == ((128.0, 256.0, 512.0), (0.8, 0.85))
     assert MARA_ARMS == (REINVENT, MARA_80, MARA_85)
     assert IPS_ARMS == (REINVENT, GRPO, IPS_GRPO)
-    assert (MARA_80.threshold, MARA_85.threshold, MARA_80.sigmas, MARA_85.sigmas) == (
+    assert (
+        *(dict(arm.settings)["threshold"] for arm in (MARA_80, MARA_85)),
+        MARA_80.sigmas,
+        MARA_85.sigmas,
+    ) == (
         0.8,
         0.85,
         None,
@@ -517,7 +521,7 @@ def test_the_tasks_are_those_of_the_recipes_but_for_docking(task: str, recipe: s
     assert found.oracle.components[0].kind == "surrogate"
     assert found.oracle.components[0].shaping == docking.shaping
     same = (
-        "budget", "screen", "batch_size", "max_tokens", "sigma", "learning_rate", "mara", "replay",
+        "budget", "hit_threshold", "batch_size", "max_tokens", "sigma", "learning_rate", "methods", "replay",
         "scaffold_filter", "lookahead", "precision", "collapse", "stop_at_hits",
     )  # fmt: skip
     assert {key: getattr(found, key) for key in same} == {key: getattr(expected, key) for key in same}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from allmodes.chem.design.ledger import Ledger, read_ledger
 from allmodes.chem.molecule_file import InputMolecule, Rejected, read_molecules, write_rejected
-from allmodes.chem.oracles.config import OracleConfig, has_plain_program
-from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
+from allmodes.chem.oracles.config import OracleConfig, has_plain_program, oracle_inputs
+from allmodes.chem.oracles.inputs import check_oracle_files
 from allmodes.chem.oracles.oracle import ComponentOracle, Oracle
 from allmodes.chem.oracles.results import Evaluation, StrayLineError
 from allmodes.chem.oracles.store import ResultStore

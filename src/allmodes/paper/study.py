@@ -26,7 +26,7 @@ from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.design import Job, check_design, read_result, run_inputs, run_job
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.results import RunResult, find_hits, result_of
-from allmodes.chem.oracles.config import SurrogateComponent
+from allmodes.chem.oracles.components import SurrogateComponent
 from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
 from allmodes.metrics import Summary, summarise, welch_test
 from allmodes.paper.study_settings import Arm, Settings, run_config

@@ -17,6 +17,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def number(value: float) -> str:
+    """A number as `%g` has it, with a true minus sign."""
+    return f"{value:g}".replace("-", "−")
+
+
 def shown_name(name: str, width: int = 32) -> str:
     """A name for a terminal or a figure: one line, no control characters, at most `width` characters."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(name.split())) or "(empty)"

@@ -330,11 +330,11 @@ def test_a_scoring_keeps_the_parts_before_a_stray_line(
     oracle = build_config(OracleConfig, {"components": [watched(tmp_path)]}, source="test")
     (tmp_path / "stray").write_text("C" * 9)  # the first of the third part
     with pytest.raises(StrayLineError):
-        score.score_file(file, oracle, screen=None, out=out)
+        score.score_file(file, oracle, hit_threshold=None, out=out)
     assert [len(row.evaluation.smiles) for row in read_ledger(out / "ledger.sqlite")] == list(range(1, 9))
     assert not (out / "scores.csv").exists()
     (tmp_path / "asked").unlink()
-    score.score_file(file, oracle, screen=None, out=out)
+    score.score_file(file, oracle, hit_threshold=None, out=out)
     # The first part, after which another is complete, is not asked for again.
     assert (tmp_path / "asked").read_text().split() == ["CCO", *("C" * n for n in range(5, 11))]
     rows = read_ledger(out / "ledger.sqlite")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.chem.oracles.config import DockingComponent, ExternalDockingComponent
+from allmodes.chem.oracles.components import DockingComponent, ExternalDockingComponent
 
 CENTER = (10.0, -5.0, 30.0)
 

@@ -18,7 +18,7 @@ from allmodes.chem.docking.box import Box
 from allmodes.chem.docking.external import ExternalEngine
 from allmodes.chem.docking.ligand import prepare_ligand
 from allmodes.chem.docking.scorer import make_external_docking_scorer
-from allmodes.chem.oracles.config import DockingComponent, ExternalDockingComponent
+from allmodes.chem.oracles.components import DockingComponent, ExternalDockingComponent
 from allmodes.chem.oracles.results import UnscorableError
 from allmodes.errors import ConfigError
 

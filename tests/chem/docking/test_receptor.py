@@ -11,7 +11,7 @@ from rdkit.Chem import rdDistGeom
 from allmodes.chem.docking.box import box_warning, ligand_center
 from allmodes.chem.docking.receptor import PreparedReceptor, prepare_receptor
 from allmodes.chem.docking.scorer import make_docking_scorer
-from allmodes.chem.oracles.config import DockingComponent
+from allmodes.chem.oracles.components import DockingComponent
 from allmodes.errors import InputError
 from structures import Lines, as_cif, atom_line, peptide, place_of, write
 

@@ -9,7 +9,7 @@ import pytest
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.design import new_design
 from allmodes.chem.design.ledger import read_ledger
-from allmodes.chem.oracles.config import DockingComponent, RetrosynthesisComponent
+from allmodes.chem.oracles.components import DockingComponent, RetrosynthesisComponent
 from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
 from allmodes.runs.config import apply_flags, apply_scale, build_config, read_config_file
 

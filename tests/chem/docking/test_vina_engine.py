@@ -8,7 +8,7 @@ from vina import Vina
 
 from allmodes.chem.docking.ligand import prepare_ligand
 from allmodes.chem.docking.scorer import make_docking_scorer
-from allmodes.chem.oracles.config import DockingComponent
+from allmodes.chem.oracles.components import DockingComponent
 from allmodes.chem.oracles.results import UnscorableError
 from allmodes.errors import ConfigError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from allmodes.chem.oracles.config import OracleConfig
-from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
+from allmodes.chem.oracles.config import OracleConfig, oracle_inputs
+from allmodes.chem.oracles.inputs import check_oracle_files
 from allmodes.errors import ConfigError
 
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from allmodes.chem.oracles.config import OracleConfig, Shaping
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.results import Failure
-from allmodes.chem.oracles.shaping import aggregate, shape
+from allmodes.chem.oracles.shaping import Shaping, aggregate
 from allmodes.errors import ConfigError
 from allmodes.runs.config import build_config
 
@@ -20,7 +20,7 @@ def make(**values: Any) -> Any:
 
 
 def shaped(value: float, **shaping: Any) -> float:
-    score = shape(value, make(**shaping))
+    score = make(**shaping).score(value)
     assert isinstance(score, float)
     return score
 
@@ -77,16 +77,16 @@ def test_step(bounds: dict[str, float], inside: tuple[float, ...], outside: tupl
 
 def test_no_shaping_requires_a_score() -> None:
     for value in (0.0, 0.3, 1.0):
-        assert shape(value, make(kind="none")) == value
+        assert make(kind="none").score(value) == value
     for value in (-1e-9, 1.0000001, 47.0):
-        failure = shape(value, make(kind="none"))
+        failure = make(kind="none").score(value)
         assert isinstance(failure, Failure)
         assert failure.kind == "out_of_range"
         assert "between 0 and 1" in failure.message
 
 
 def mapped(value: float, **mapping: float) -> float | Failure:
-    return shape(value, make(kind="value_mapping", mapping=mapping))
+    return make(kind="value_mapping", mapping=mapping).score(value)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 from allmodes.chem.design.ledger import Ledger
 from allmodes.chem.oracles import store as store_module
-from allmodes.chem.oracles.config import (
+from allmodes.chem.oracles.components import (
     DockingComponent,
     ExternalDockingComponent,
     RetrosynthesisComponent,
@@ -503,7 +503,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shipped.mkdir(parents=True)
     (shipped / "stock.smi.gz").write_text("shipped stock")
     (shipped / "templates.toml").write_text("shipped templates")
-    monkeypatch.setattr(store_module, "files", {"allmodes.chem": tmp_path / "allmodes"}.__getitem__)
+    shipped_folder = {"allmodes.chem.retrosynthesis": shipped}
+    module = "allmodes.chem.oracles.components.retrosynthesis"
+    monkeypatch.setattr(f"{module}.resources", shipped_folder.__getitem__)
     monkeypatch.setattr(store_module, "version", lambda package: f"{package} 1.2.3")
     return tmp_path
 
@@ -725,7 +727,7 @@ def test_a_missing_package_and_a_kind_that_is_not_stored_are_errors(
         with pytest.raises(ConfigError, match=f"^component 'mine': `kind`: expected one of .* got '{kind}'$"):
             component_key({"name": "mine", "kind": kind})
     monkeypatch.undo()
-    monkeypatch.setitem(store_module._ENGINES, "docking", ("no-such-package",))
+    monkeypatch.setattr(DockingComponent, "engines", ("no-such-package",))
     with pytest.raises(ConfigError, match=r"no-such-package.*pip install .*\[chem\]'"):
         component_key(docking(folder))
 
@@ -743,7 +745,9 @@ def test_every_path_of_a_stored_component_counts_by_its_content() -> None:
             yield from paths(part, above)
 
     models = (DockingComponent, ExternalDockingComponent, RetrosynthesisComponent)
-    assert {path for model in models for path in paths(model)} == set(store_module._FILES)
+    assert {path for model in models for path in paths(model)} == {
+        tuple(key.split(".")) for model in models for key in model.files
+    }
 
 
 def test_the_files_that_come_with_allmodes_are_where_the_key_looks() -> None:

@@ -20,14 +20,14 @@ from allmodes.chem.design.results import Hit, RunResult, find_hits
 from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
-from allmodes.chem.reporting.pose_figures import common_frame, draw_pose, heavy_atoms, read_poses, views
-from allmodes.chem.reporting.report import write_report
-from allmodes.chem.reporting.task_words import (
+from allmodes.chem.reporting.oracle_description import (
     describe_aggregation,
     describe_component,
     oracle_settings,
     short,
 )
+from allmodes.chem.reporting.pose_figures import common_frame, draw_pose, heavy_atoms, read_poses, views
+from allmodes.chem.reporting.report import write_report
 from allmodes.runs.config import build_config
 
 HOSTILE = "<script>alert('x')</script>"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from allmodes.chem.oracles.config import RetrosynthesisComponent
+from allmodes.chem.oracles.components import RetrosynthesisComponent
 from allmodes.chem.retrosynthesis.stock import Stock
 from allmodes.chem.retrosynthesis.template_file import load_templates
 from allmodes.chem.retrosynthesis.templates import TemplateSet

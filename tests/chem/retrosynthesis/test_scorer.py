@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from allmodes.chem.oracles.config import RetrosynthesisComponent
+from allmodes.chem.oracles.components import RetrosynthesisComponent
 from allmodes.chem.oracles.results import UnscorableError
 from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
 from allmodes.errors import ConfigError

@@ -16,9 +16,10 @@ from allmodes.chem.design.audit_settings import audit_settings
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.loop import DesignLoop, Progress
 from allmodes.chem.design.results import RunResult, find_hits, result_of
-from allmodes.chem.oracles.inputs import check_oracle_files, oracle_inputs
+from allmodes.chem.oracles.config import has_stored, oracle_inputs
+from allmodes.chem.oracles.inputs import check_oracle_files
 from allmodes.chem.oracles.oracle import ComponentOracle
-from allmodes.chem.oracles.store import STORED_KINDS, ResultStore
+from allmodes.chem.oracles.store import ResultStore
 from allmodes.chem.policies.policy import load_policy
 from allmodes.chem.policies.prior import prior_path
 from allmodes.chem.reporting.export import write_hits
@@ -196,7 +197,7 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
 
 def _store_url(config: MoleculesConfig, job: Job) -> str | None:
     """Where the job's docking and retrosynthesis results are shared; None when it has no such component."""
-    if not any(component.kind in STORED_KINDS for component in config.oracle.components):
+    if not has_stored(config.oracle.components):
         return None
     return config.oracle.store or str(job.path.parent / "evaluations.sqlite")
 

@@ -10,11 +10,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, final
 
-from allmodes.chem.oracles.config import Component, OracleConfig, has_plain_program
+from allmodes.chem.oracles.components import ComponentConfig
+from allmodes.chem.oracles.config import OracleConfig, has_plain_program
 from allmodes.chem.oracles.results import Answer, Evaluation, Failure, Scored
-from allmodes.chem.oracles.shaping import aggregate, shape
-from allmodes.chem.oracles.store import STORED_KINDS, ResultStore, component_key
-from allmodes.chem.oracles.workers import OWN_PROCESS, LocalWorker, Worker, component_groups
+from allmodes.chem.oracles.shaping import aggregate
+from allmodes.chem.oracles.store import ResultStore, component_key
+from allmodes.chem.oracles.workers import LocalWorker, Worker, component_groups
 from allmodes.extras import require
 
 _FIRST = -1  # batch number of the request to end: before every molecule
@@ -46,7 +47,7 @@ class ComponentOracle:
     def __init__(self, config: OracleConfig, *, store: ResultStore | None = None) -> None:
         self._config, self._store = config, store
         self._groups = component_groups(config.components)
-        stored = () if store is None else (c for c in config.components if c.kind in STORED_KINDS)
+        stored = () if store is None else (c for c in config.components if c.engines)
         self._keys = {c.name: component_key(c.model_dump(mode="json")) for c in stored}
         self._workers = _make_workers(config, self._groups)
         self._waiting: queue.PriorityQueue[tuple[int, int, int, str, Future[Evaluation] | None]]
@@ -190,18 +191,18 @@ class ComponentOracle:
             answers.update(zip((c.name for c in group), known, strict=True))
         return _assemble(self._config, smiles, answers)
 
-    def _look_up(self, group: Sequence[Component], smiles: str) -> list[Answer] | None:
+    def _look_up(self, group: Sequence[ComponentConfig], smiles: str) -> list[Answer] | None:
         key = self._keys.get(group[0].name)  # a component that is stored is alone in its group
         found = None if key is None or self._store is None else self._store.get(key, smiles)
         return None if found is None else [found]
 
-    def _keep(self, group: Sequence[Component], smiles: str, answers: Sequence[Answer]) -> None:
+    def _keep(self, group: Sequence[ComponentConfig], smiles: str, answers: Sequence[Answer]) -> None:
         key = self._keys.get(group[0].name)
         if key is not None and self._store is not None:
             self._store.put(key, smiles, answers[0])
 
 
-def _make_workers(config: OracleConfig, groups: Sequence[Sequence[Component]]) -> list[Worker]:
+def _make_workers(config: OracleConfig, groups: Sequence[Sequence[ComponentConfig]]) -> list[Worker]:
     if config.ray is None:
         return [LocalWorker(groups) for _ in range(config.workers)]
     require("`oracle.ray` needs", "ray", extras="ray")
@@ -211,8 +212,8 @@ def _make_workers(config: OracleConfig, groups: Sequence[Sequence[Component]]) -
     return [RayWorker(groups) for _ in range(config.workers)]
 
 
-def _label(group: Sequence[Component]) -> str:
-    return group[0].name if group[0].kind in OWN_PROCESS else "RDKit"
+def _label(group: Sequence[ComponentConfig]) -> str:
+    return group[0].name if group[0].own_process else "RDKit"
 
 
 def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> Evaluation:
@@ -226,7 +227,7 @@ def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> 
             raw[component.name] = answer.value
             if answer.details:
                 details[component.name] = answer.details
-            answer = shape(answer.value, component.shaping)
+            answer = component.shaping.score(answer.value)
         if isinstance(answer, Failure):
             failure = failure or f"{component.name}: {answer.kind}: {answer.message}"
         else:

@@ -8,7 +8,8 @@ from typing import Any, final
 import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
-from allmodes.chem.oracles.config import Component, has_plain_program
+from allmodes.chem.oracles.components import ComponentConfig
+from allmodes.chem.oracles.config import has_plain_program
 from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.chem.oracles.workers import LocalWorker
 from allmodes.errors import ConfigError, RunError, one_line
@@ -39,7 +40,7 @@ def join_ray(address: str) -> None:
 class _Remote:
     """What runs in Ray's process: the components' own processes, restarted with it."""
 
-    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[ComponentConfig]]) -> None:
         self._worker = LocalWorker(groups)
 
     def call(self, name: str) -> str | None:
@@ -65,7 +66,7 @@ class _Remote:
 class RayWorker:
     """One actor with one CPU; files of the configuration must lie where its machine finds them."""
 
-    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[ComponentConfig]]) -> None:
         self._groups = groups
         self._is_wanted = True
         self._start_limit = sum(max(c.start_limit for c in group) for group in groups)

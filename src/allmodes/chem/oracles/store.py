@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -32,24 +31,17 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from allmodes.chem.oracles.components import KINDS
 from allmodes.chem.oracles.results import Answer, Failure, FailureKind, Scored
 from allmodes.errors import ConfigError, RunError, one_line
 from allmodes.extras import how_to_install
 from allmodes.runs.provenance import file_sha256
 
-# By kind of component, the packages whose versions are part of a result. A user's function or program is not
-# stored at all: it may change behind our back.
-_ENGINES = {
-    "docking": ("meeko", "rdkit", "vina"),
-    "external_docking": ("meeko", "rdkit"),
-    "retrosynthesis": ("rdkit", "syntheseus"),
-}
-STORED_KINDS = tuple(_ENGINES)
+# A user's function or program has no engine and is not stored: it may change behind our back.
+STORED_KINDS = tuple(kind for kind, component in KINDS.items() if component.engines)
 # To be raised whenever allmodes itself computes something else for the same settings.
 _REVISION = 2
 _WITHOUT_EFFECT = ("name", "shaping", "weight", "time_limit", "start_limit")
-_FILES = (("receptor",), ("box", "reference_ligand"), ("stock",), ("templates",), ("model", "checkpoint"))
-_SHIPPED = {"stock": "stock.smi.gz", "templates": "templates.toml"}
 
 # What would happen again. Time and crashes depend on the machine and its load, anything may be "raised" (a
 # full disk), and "out_of_range" depends on the shaping, which is no part of the key; an engine that says NaN
@@ -243,35 +235,33 @@ def component_key(component: dict[str, Any]) -> str:
     Raises `ConfigError` for a kind that is not stored, and for a file or a package that is missing.
     """
     where = f"component {component['name']!r}:"
-    engines = _ENGINES.get(component["kind"])
-    if engines is None:
+    record = KINDS.get(component["kind"])
+    if record is None or not record.engines:
         raise ConfigError(f"{where} `kind`: expected one of {STORED_KINDS}; got {component['kind']!r}")
     settings = json.loads(json.dumps({k: v for k, v in component.items() if k not in _WITHOUT_EFFECT}))
-    for *parents, last in _FILES:
+    shipped = record.shipped_files()
+    for key in record.files:
+        *parents, last = key.split(".")
         table = settings
         for parent in parents:
             table = table.get(parent) or {}
-        if last not in table or (table[last] is None and last not in _SHIPPED):
+        if last not in table or (table[last] is None and key not in shipped):
             continue
-        path = _shipped(_SHIPPED[last]) if table[last] is None else Path(table[last])
+        path = shipped[key] if table[last] is None else Path(table[last])
         try:
             table[last] = _digest(path) if last == "checkpoint" else file_sha256(path)
         except OSError as error:
             raise ConfigError(
-                f"{where} `{'.'.join([*parents, last])}`: expected a file that can be read; "
+                f"{where} `{key}`: expected a file that can be read; "
                 f"got {str(path)!r} ({error.strerror or one_line(error)})"
             ) from error
     try:
-        versions = {package: version(package) for package in engines}
+        versions = {package: version(package) for package in record.engines}
     except PackageNotFoundError as error:
         raise ConfigError(
             f"{where} `kind`: expected the package {error.name}, `{how_to_install('chem')}`; got none"
         ) from error
     return _hash_json({"settings": settings, "versions": versions, "revision": _REVISION})
-
-
-def _shipped(name: str) -> Path:
-    return Path(str(files("allmodes.chem") / "retrosynthesis" / name))
 
 
 def _hash_json(value: object) -> str:

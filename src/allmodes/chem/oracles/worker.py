@@ -12,7 +12,7 @@ from typing import Any
 
 from rdkit import rdBase
 
-from allmodes.chem.oracles.components import Scorer, make_scorer
+from allmodes.chem.oracles.components import Scorer, read_component
 from allmodes.chem.oracles.results import Scored, UnscorableError
 from allmodes.errors import ConfigError
 
@@ -26,7 +26,7 @@ def main() -> None:
     os.dup2(2, 1)
     rdBase.DisableLog("rdApp.*")
     try:
-        scorers = [make_scorer(component) for component in json.loads(sys.argv[1])]
+        scorers = [read_component(values).make_scorer() for values in json.loads(sys.argv[1])]
     except ConfigError as error:
         print(json.dumps({"error": str(error)}), file=answers, flush=True)
         return

@@ -5,15 +5,13 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, final
 
-from allmodes.chem.oracles.config import Component, ProcessComponent
+from allmodes.chem.oracles.components import ComponentConfig
 from allmodes.chem.oracles.process import ScorerProcess
 from allmodes.chem.oracles.results import Answer, Failure, StrayLineError
 from allmodes.errors import ConfigError
 
 # A program that cannot even be asked about this (ethanol) cannot run at all.
 _PROBE = "CCO"
-# What RDKit computes in no time shares a process; each other component has one, whose end costs it alone.
-OWN_PROCESS = ("function", "process", "docking", "external_docking", "retrosynthesis")
 
 
 class Worker(Protocol):
@@ -52,10 +50,10 @@ class Worker(Protocol):
         ...
 
 
-def component_groups(components: Sequence[Component]) -> list[list[Component]]:
+def component_groups(components: Sequence[ComponentConfig]) -> list[list[ComponentConfig]]:
     """The components that are asked together, since they share a process."""
-    together = [component for component in components if component.kind not in OWN_PROCESS]
-    own = [[component] for component in components if component.kind in OWN_PROCESS]
+    together = [component for component in components if not component.own_process]
+    own = [[component] for component in components if component.own_process]
     return [*([together] if together else []), *own]
 
 
@@ -63,7 +61,7 @@ def component_groups(components: Sequence[Component]) -> list[list[Component]]:
 class LocalWorker:
     """One process for each group of components."""
 
-    def __init__(self, groups: Sequence[Sequence[Component]]) -> None:
+    def __init__(self, groups: Sequence[Sequence[ComponentConfig]]) -> None:
         self._groups = groups
         self._processes = [_scorer_process(group) for group in groups]
 
@@ -82,7 +80,7 @@ class LocalWorker:
         The other components need none: they say when they start that they can work.
         """
         for (first, *_), process in zip(self._groups, self._processes, strict=True):
-            if not isinstance(first, ProcessComponent):
+            if first.program is None:
                 continue
             try:
                 (answer,) = process.ask(_PROBE)
@@ -124,10 +122,10 @@ class LocalWorker:
             process.stop()
 
 
-def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
+def _scorer_process(group: Sequence[ComponentConfig]) -> ScorerProcess:
     first = group[0]
-    if isinstance(first, ProcessComponent):
-        command, protocol = list(first.command), first.protocol
+    if first.program is not None:
+        command, protocol = list(first.program.command), first.program.protocol
     else:
         protocol = "json"
         configs = json.dumps([component.model_dump(mode="json") for component in group])
@@ -138,6 +136,6 @@ def _scorer_process(group: Sequence[Component]) -> ScorerProcess:
         components=len(group),
         time_limit=max(component.time_limit for component in group),
         start_limit=max(component.start_limit for component in group),
-        handshake=not isinstance(first, ProcessComponent),
+        handshake=first.program is None,
         protocol=protocol,
     )

@@ -11,7 +11,8 @@ from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import LedgerRow
 from allmodes.chem.design.results import RunResult, find_hits
 from allmodes.chem.molecules import MAX_DRAWN_ATOMS, not_drawn
-from allmodes.chem.oracles.config import DockingSettings, OracleConfig, RetrosynthesisComponent
+from allmodes.chem.oracles.components import DockingSettings, RetrosynthesisComponent
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.pose_figures import read_poses
 from allmodes.reports.formatting import plural

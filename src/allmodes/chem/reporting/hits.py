@@ -9,11 +9,12 @@ from rdkit import Chem
 
 from allmodes.chem.design.ledger import LedgerRow
 from allmodes.chem.design.results import Hit
-from allmodes.chem.oracles.config import DockingSettings, OracleConfig, RetrosynthesisComponent
+from allmodes.chem.oracles.components import DockingSettings, RetrosynthesisComponent
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.figures import draw_molecule
+from allmodes.chem.reporting.oracle_description import labels, short
 from allmodes.chem.reporting.pose_figures import Frame, common_frame, draw_pose, read_poses
-from allmodes.chem.reporting.task_words import is_stand_in, labels, short
 from allmodes.chem.retrosynthesis.drawing import draw_route
 from allmodes.reports.formatting import listing, plural
 
@@ -116,7 +117,7 @@ def _routes(oracle: OracleConfig, evaluation: Evaluation) -> list[dict[str, Any]
                 "name": component.name,
                 "words": words,
                 "svg": draw_route(found["route"]) if found["solved"] and found["steps"] else None,
-                "is_stand_in": is_stand_in(component),
+                "is_stand_in": component.has_shipped_stock,
             }
         )
     return routes

@@ -12,7 +12,7 @@ from allmodes.chem.design.results import Hit, RunResult, find_hits
 from allmodes.chem.reporting.comparison import DASH, Groups, colors_of, compare, verdicts
 from allmodes.chem.reporting.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
-from allmodes.chem.reporting.task_words import (
+from allmodes.chem.reporting.oracle_description import (
     describe_aggregation,
     describe_component,
     oracle_remarks,

@@ -11,7 +11,7 @@ from allmodes.chem.design.results import find_hits
 from allmodes.chem.molecule_file import InputMolecule
 from allmodes.chem.reporting.figures import draw_distribution, draw_molecule
 from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
-from allmodes.chem.reporting.task_words import (
+from allmodes.chem.reporting.oracle_description import (
     describe_aggregation,
     describe_component,
     labels,
