@@ -5,8 +5,9 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import allmodes.integrations
+from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, InputError
 from allmodes.integrations.trl_audit_settings import audit_settings
 from allmodes.integrations.trl_settings import check_grpo_settings, check_settings, method_name
@@ -142,6 +144,28 @@ def test_an_audit_is_told_of_every_method(name: str, kind: str, build: Make) -> 
     trainer = build(OURS[kind], transform=make(name), outcome_key=outcome)
     found = audit_settings(trainer)
     assert found["transform"] == ("none" if name == "vanilla" else name)
+    AuditConfig.model_validate(json.loads(json.dumps(found)))
+
+
+@pytest.mark.parametrize("case", [pytest.param(method, id=name) for name, method in cases().items()])
+def test_an_audit_has_the_method_that_was_trained(case: Method, build: Make) -> None:
+    """As far as a recipe could say it: with its key, and a quantile as τ, it cannot."""
+    trainer = SimpleNamespace(
+        args=SimpleNamespace(normalize_advantages=False), transform=case, beta=0.1, num_generations=4,
+        max_completion_length=8,
+    )  # fmt: skip
+    config = AuditConfig.model_validate(json.loads(json.dumps(audit_settings(trainer))))
+    found = config.method(threshold=config.threshold or 0.0)
+    parts = getattr(case, "methods", (case,))
+    in_recipe = all(
+        getattr(part, field.name) == field.default
+        for part in parts
+        for field in fields(part)
+        if not field.metadata.get("in_recipes", False)
+    )
+    if in_recipe and config.threshold_quantile is None and not config.lacks("threshold"):
+        assert found is not None
+        assert found.describe() == case.describe()
 
 
 # --- Outcomes, the KL, the reference ---

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from allmodes.integrations.trl_settings import method_name
-from allmodes.methods import METHODS, Method, Plain
+from allmodes.methods import METHODS, Method, Plain, recipe_fields
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile
 
 
@@ -29,6 +29,7 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
         "transform": _name_of(transform),
         "entropy": _setting(transform, "entropy"),
         **_threshold_of(transform),
+        "settings": _other_settings(transform) or None,
         "group_size": trainer.num_generations,
         "max_tokens": trainer.max_completion_length,
     }
@@ -47,6 +48,20 @@ def _setting(transform: Method | None, name: str) -> Any:
     """A setting of the method, or of the first of its parts that has it; None where none has."""
     parts = getattr(transform, "methods", (transform,))
     return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
+
+
+def _other_settings(transform: Method | None) -> dict[str, int | float | str]:
+    """What else a recipe could say of the method, where it is not the default."""
+    if _name_of(transform) in ("none", "other"):
+        return {}
+    return {
+        name: getattr(part, name)
+        for part in getattr(transform, "methods", (transform,))
+        for name, field in recipe_fields(type(part)).items()
+        if name not in ("threshold", "entropy")
+        and isinstance(getattr(part, name), int | float | str)
+        and getattr(part, name) != field.default
+    }
 
 
 def _threshold_of(transform: Method | None) -> dict[str, float]:
