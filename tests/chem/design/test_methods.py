@@ -80,3 +80,17 @@ def test_every_method_trains_and_resumes_bit_for_bit(loss: Loss, name: str, tiny
     again = resumed.agent.state_dict()
     assert all(torch.equal(value, again[key]) for key, value in learner.agent.state_dict().items())
     assert learner.state() == resumed.state()
+
+
+def test_replayed_molecules_are_neither_counted_nor_paid(tiny_prior: Path) -> None:
+    """The state of a method that counts outcomes knows those that were drawn, and no other."""
+    config = config_of(tiny_prior, Arm("grpo", "outcome_matching"))
+    learner, outcomes = learner_of(config)
+    step(learner, outcomes, 0)
+    before = learner.state()["method"]
+    assert len(before["counts"]["values"]) == len({"CC", "CO", "CCO", "CN"})  # CCC, the best, was replayed
+    tokens = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(learner.tokenizer.encode(line)) for line in ("CCC", "CC")], batch_first=True
+    )
+    learner.update(tokens, torch.tensor([1.0, 0.9]), ["CCC", "CC"], step=2)
+    assert learner.state()["method"] == before
