@@ -28,7 +28,7 @@ class AuditConfig(Config):
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
     transform: str | None = None
-    settings: dict[str, Number | str] | None = None
+    settings: dict[str, int | Number | str] | None = None
     entropy: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None

@@ -52,7 +52,7 @@ def _setting(transform: Method | None, name: str) -> Any:
 
 def _other_settings(transform: Method | None) -> dict[str, int | float | str]:
     """What else a recipe could say of the method, where it is not the default."""
-    if _name_of(transform) in ("none", "other"):
+    if transform is None or _name_of(transform) in ("none", "other"):
         return {}
     return {
         name: getattr(part, name)
