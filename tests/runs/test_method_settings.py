@@ -1,9 +1,9 @@
 """Recipes take the settings of every method, and know none by name."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from allmodes.errors import ConfigError
 from allmodes.methods import IPS, MARA, METHODS, EntropyBonus, Then, recipe_fields
@@ -18,8 +18,11 @@ class Recipe(Config):
     method: tuple[MethodName, ...] = ("mara",)
     methods: _Tables = _Tables()  # pyright: ignore[reportInvalidTypeForm]
     seed: int = 0
-    _old = model_validator(mode="before")(move_old_tables)
     _several = field_validator("method", mode="before")(one_or_several)
+
+    @classmethod
+    def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return cast("dict[str, Any]", move_old_tables(values))
 
 
 def built(values: dict[str, Any]) -> MethodTables:
@@ -59,6 +62,14 @@ def test_tables_of_the_last_version_are_moved() -> None:
     assert tables.make("ips") == IPS(min_probability=0.1)
 
 
+def test_a_table_that_held_more_than_the_method_s_settings_keeps_the_rest() -> None:
+    old = {"ips": {"min_probability": 0.1, "outcome": "scaffold"}, "mara": {"tau": 1}}
+    assert move_old_tables(old, shared=("ips",)) == {
+        "ips": {"outcome": "scaffold"},
+        "methods": {"ips": {"min_probability": 0.1}, "mara": {"tau": 1}},
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -68,7 +79,11 @@ def test_tables_of_the_last_version_are_moved() -> None:
         ({"methods": {"mara": {"tau": 1}}}, "methods.mara.tau"),
         ({"methods": {"maras": {"threshold": 1}}}, "methods.maras"),
         ({"methods": {"mara": {"threshold": 1}}, "mara": {"threshold": 2}}, "`mara.threshold` once"),
-        ({"mara": 3}, "`mara`"),
+        ({"mara": 3}, "`mara`: unknown key; did you mean methods.mara"),
+        ({"mara": {"tau": 1}}, "`methods.mara.tau`: unknown key; expected one of threshold, "),
+        ({"methods": 3, "mara": {"threshold": 1}}, "`methods`: expected a table; got 3"),
+        ({"methods": {"mara": 3}, "mara": {"threshold": 1}}, "`methods.mara`: expected a table; got 3"),
+        ({"methods": {"vanilla": {"x": 1}}}, "`methods.vanilla.x`: unknown key; expected no key here"),
         ({"method": "mora"}, "method.*one of vanilla, mara, .*got 'mora'"),
         ({"method": "mara+mora"}, "method.*one of vanilla, mara, .*got 'mara"),
     ],

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from allmodes.chem.arms import Arm, Loss, parse_arm, refusal
 from allmodes.chem.oracles.config import OracleConfig
 from allmodes.errors import InputError
-from allmodes.methods import METHODS, Plain
+from allmodes.methods import Plain
 from allmodes.runs.config import (
     Config,
     Count,
@@ -162,10 +162,7 @@ class MoleculesConfig(Config):
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
         """`[mara]` is `[methods.mara]`, `[ips]` that and `[outcomes]`, and `screen` is `hit_threshold`."""
-        values = cast("dict[str, Any]", move_old_tables(values))
-        for name in METHODS.keys() & values.keys() - {"ips"}:  # what is no setting is refused by its name
-            table = values["methods"].get(name, {})
-            values["methods"] = {**values["methods"], name: {**values.pop(name), **table}}
+        values = cast("dict[str, Any]", move_old_tables(values, shared=("ips",)))
         for old, new in (("ips", "outcomes"), ("screen", "hit_threshold")):
             if old not in values:
                 continue

@@ -53,7 +53,7 @@ def _meant(problem: Any, path: Sequence[str], model: type[BaseModel]) -> str:
         return f"did you mean {'.'.join([*path[:-1], near[0]])}?"
     if len(unknown) > 1 and (near := difflib.get_close_matches(unknown, last, n=1, cutoff=0.8)):
         return f"did you mean {last[near[0]]}?"
-    return f"expected one of {', '.join(there)}"
+    return f"expected one of {', '.join(there)}" if there else "expected no key here"
 
 
 def _tables_at(location: Sequence[int | str], model: type[BaseModel]) -> list[dict[str, Any]]:

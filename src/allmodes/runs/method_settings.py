@@ -3,7 +3,7 @@
 Nothing here knows a method by name: the tables are made of `METHODS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -64,31 +64,31 @@ def method_tables(
     return create_model("MethodTables", __base__=MethodTables, **tables)
 
 
-def move_old_tables(values: object) -> object:
+def move_old_tables(values: object, *, shared: Collection[str] = ()) -> object:
     """What stood beside the recipe's own keys before `[methods.NAME]`, put there.
 
-    `[mara]` is `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. Keys of such a
-    table that are no settings of the method are left where they are. Raises ValueError for a setting that is
-    given in both places.
+    `[mara]` is `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. shared: tables
+    that held other keys, too, which are left where they are. What is no table is left to be refused. Raises
+    ValueError for a setting that is given in both places.
     """
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not isinstance(values.get("methods", {}), dict):
         return values
-    kept, methods = dict(values), dict(values.get("methods") or {})
+    kept, methods = dict(values), dict(values.get("methods", {}))
     for name, method in METHODS.items():
         if name not in kept:
             continue
         old, known = kept.pop(name), list(recipe_fields(method))
         if not isinstance(old, dict) and len(known) == 1:
             old = {known[0]: old}
-        if not isinstance(old, Mapping):
-            kept[name] = old  # refused as an unknown key
+        table = methods.get(name, {})
+        if not isinstance(old, dict) or not isinstance(table, dict):
+            kept[name] = old
             continue
-        table = methods.get(name) or {}
         twice = next((key for key in old if key in table), None)
         if twice is not None:
             raise ValueError(f"`{name}.{twice}` once; it is `methods.{name}.{twice}` now, and both are given")
-        methods[name] = {**{key: value for key, value in old.items() if key in known}, **table}
-        rest = {key: value for key, value in old.items() if key not in known}
+        rest = {key: value for key, value in old.items() if name in shared and key not in known}
+        methods[name] = {**{key: value for key, value in old.items() if key not in rest}, **table}
         if rest:
             kept[name] = rest
     return {**kept, "methods": methods} if methods else kept
