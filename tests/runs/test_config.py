@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError
 from allmodes.chem.arms import Arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.errors import ConfigError, InputError
+from allmodes.methods import MARA, EntropyBonus, Unlikeliness
+from allmodes.objectives import BatchQuantile
 from allmodes.runs.config import (
     Config,
     apply_flags,
@@ -458,6 +460,17 @@ TEXT = {
         ({"trainer": "grpo", "kl": "forward", "method": "entropy"}, r"method 'entropy', .*has 'forward'$"),
         ({"trainer": "grpo", "scale_rewards": True}, r"expected scale_rewards = false with method 'mara'"),
         ({"method": "best_of_n", "scale_rewards": True}, r"expected scale_rewards = false .*'best_of_n'"),
+        (
+            {"method": "max_rl", "scale_rewards": True},
+            r"scale_rewards = false with method 'max_rl', which has",
+        ),
+        (
+            {"method": ["mara", "alpha_dpg"], "trainer": "grpo", "kl": ["reverse", "token-forward"]},
+            r"expected kl 'reverse' alone .*method 'alpha_dpg', .*; `kl` has 'token-forward'$",
+        ),
+        ({"method": "max_rl+mara"}, r"expected settings of `methods` that fit .*MaxRL .*must come last"),
+        ({"method": "mora"}, r"`method.*`: expected one of vanilla, mara, .*; got 'mora'"),
+        ({"methods": {"ucpo": {"threshold": 7.0}}}, r"expected `methods.ucpo.threshold` between 0 and 1, "),
         ({"updates_per_step": 3}, r"expected prompts_per_step × group_size = 4 to be a multiple .* = 3$"),
         ({"micro_batch": 3}, r"expected the 4 completions of an update to be a multiple of micro_batch = 3$"),
         ({"group_size": 1}, r"`group_size`: expected .* 2; got 1"),
@@ -536,3 +549,25 @@ def test_flags_find_entries_of_a_list_by_name() -> None:
     flags = ["--oracle.components.docking.seed", "7", "--oracle.components.qed.name=mine"]
     got = apply_flags(SCALED, flags)["oracle"]["components"]
     assert got == [{"name": "docking", "seed": 7}, {"kind": "qed", "name": "mine"}]
+
+
+def test_recipes_of_the_last_version_are_read_as_they_were_meant() -> None:
+    """A recipe, flags over it, and the config.json of a run folder."""
+    old = {**TEXT, "mara": {"threshold": 0.7, "level": "strings"}, "entropy": 0.2, "unlikeliness": 0.5}
+    now = {
+        **TEXT,
+        "methods": {
+            "mara": {"threshold": 0.85, "level": "strings"},
+            "entropy": {"entropy": 0.3},
+            "unlikeliness": {"strength": 0.5},
+        },
+    }
+    merged = apply_flags(old, ["--mara.threshold", "0.85", "--entropy", "0.3"], TextConfig)
+    assert build_config(TextConfig, merged, source="old") == build_config(TextConfig, now, source="now")
+    file = Path(__file__).parents[1] / "data" / "one_two_config_before_methods.json"
+    saved = build_config(TextConfig, read_config_file(file), source=str(file))
+    assert saved.methods.make("mara") == MARA(threshold=BatchQuantile(0.9), anchor="leave_one_out")
+    assert saved.methods.make("entropy") == EntropyBonus(0.02)
+    assert saved.methods.make("unlikeliness") == Unlikeliness(0.5)
+    again = build_config(TextConfig, json.loads(saved.model_dump_json()), source="config.json")
+    assert again == saved

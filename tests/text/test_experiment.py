@@ -19,11 +19,12 @@ pytest.importorskip("matplotlib")
 
 from rich.console import Console
 
-from allmodes.errors import ConfigError, RunError
+from allmodes.errors import AllmodesWarning, ConfigError, RunError
+from allmodes.methods import IPS, MARA, AlphaDPG
 from allmodes.metrics import count_entropy
 from allmodes.runs.config import apply_flags, build_config, read_config_file
 from allmodes.text.config import TextConfig
-from allmodes.text.experiment import new_training, resume_training
+from allmodes.text.experiment import check_training_files, new_training, resume_training
 from allmodes.text.models import load_model
 from allmodes.text.reporting import report
 from allmodes.text.reporting.results import Arm, TextResult, load_result
@@ -203,6 +204,18 @@ def test_the_creative_recipe_runs_with_local_models(
         ),
         ({"trl": {"learning_rate": 1.0}}, r"`trl.learning_rate`: expected a setting that no other key makes"),
         (
+            {"trainer": ["grpo"], "trl": {"importance_sampling_level": "sequence"}},
+            r"`trl`: `importance_sampling_level` must be 'token' for MARA",
+        ),
+        ({"trl": {"reward_clip_range": [0.0, 1.0]}}, r"`trl`: `reward_clip_range` would clip what MARA"),
+        (
+            {
+                "method": ["mara+darling"],
+                "task": {"kind": "creative", "prompts": "none", "reward_model": "x"},
+            },
+            r"cannot read none",  # DARLING sees what MARA made
+        ),
+        (
             {"method": ["ips"], "task": {"kind": "creative", "prompts": "p", "reward_model": "x"}},
             r"`method`: expected one that takes rewards of any sign, .*; got 'ips'",
         ),
@@ -214,6 +227,15 @@ def test_what_would_fail_later_is_said_first(
     with pytest.raises(ConfigError, match=message):
         new_training(make_text_config(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_groups_that_are_too_small_for_a_method_are_warned_of(make_text_config: Make) -> None:
+    config = make_text_config(method=["ips"], group_size=2)
+    with pytest.warns(
+        AllmodesWarning, match=r"IPS keeps no diversity in groups of 2: .*; got group_size = 2$"
+    ):
+        check_training_files(config)
+    check_training_files(make_text_config(method=["ips"], group_size=4))  # a warning would be an error
 
 
 def result(seed: int, ones: int, twos: int, **changes: Any) -> TextResult:
@@ -229,7 +251,7 @@ def result(seed: int, ones: int, twos: int, **changes: Any) -> TextResult:
 @pytest.fixture
 def make_report(make_text_config: Make, tmp_path: Path) -> Callable[..., str]:
     def make(results: list[TextResult], text: str = "plain", **changes: Any) -> str:
-        config = make_text_config(method=["vanilla", "mara"], seeds=[0, 1], **changes)
+        config = make_text_config(**{"method": ["vanilla", "mara"], "seeds": [0, 1], **changes})
         rows = [{"step": 1, "reward": 0.5, "counts": {"1": 2}}, {"step": 2, "reward": None, "counts": {}}]
         for each in results:
             assert each.arm is not None
@@ -306,3 +328,25 @@ def test_what_a_model_wrote_is_text_and_nothing_else(make_report: Callable[..., 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;�[31m␤{{ 7 * 7 }}xxx" in page
     assert "x" * 201 not in page
     assert "\x1b" not in page
+
+
+def test_a_report_asks_the_methods_for_their_names_colours_and_settings(
+    make_report: Callable[..., str],
+) -> None:
+    names = ["mara", "mara+entropy", "alpha_dpg", "ips"]
+    trained = [result(seed, 50, 50, trainer="grpo", method=name) for name in names for seed in (0, 1)]
+    page = make_report(trained, method=names, trainer=["grpo"], group_size=2)
+    labels = {"MARA": MARA.color, "α-DPG": AlphaDPG.color, "IPS": IPS.color}
+    for label, colour in labels.items():
+        assert f'<span class="dot" style="background: {colour}"></span>{label}</td>' in page
+    [mixed] = set(re.findall(r'background: (#\w{6})"></span>MARA \+ entropy bonus</td>', page))
+    assert mixed not in labels.values()  # a shade of MARA's: both are in one figure
+    text = re.sub(r"\s+", " ", re.sub(r"<.*?>", "", page))
+    assert "The outcomes of MARA, MARA + entropy bonus and IPS are answers, not strings" in text
+    assert "For MARA and MARA + entropy bonus the log-probability of an answer" in text
+    assert "With IPS GRPO has TRL's own KL" in text.replace(
+        "&#39;", "'"
+    )  # MARA's and α-DPG's are in the reward
+    assert "IPS keeps no diversity in groups of 2" in text
+    assert "GRPO's KL per token holds" not in text.replace("&#39;", "'")
+    assert "threshold τ = 0.5; anchor: group; uniform over outcomes" in text

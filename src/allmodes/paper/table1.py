@@ -22,7 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.methods import Unlikeliness
 from allmodes.metrics import bootstrap_sem, partition, summarise, welch_test
 from allmodes.paper.table1_inputs import (
     Inputs,
@@ -255,7 +254,7 @@ class _Work:
             reward_model=inputs.reward_model,
         )
         scorer: Scorer = self._reward_model
-        if row.method == Unlikeliness.name:
+        if not config.methods.make(row.method).takes_negative_rewards:
             scorer = _Floored(scorer, self._lowest_reward(seed))
         arm = Arm(trainer=row.trainer, kl=row.kl, method=row.method, beta=self._settings.beta)
         trainer = train(

@@ -1,11 +1,13 @@
 """What training a language model can be told. `recipes/one-two.toml` explains it by example."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
 
 from allmodes.errors import InputError
+from allmodes.methods import Method
 from allmodes.runs.config import (
     Config,
     GroupSize,
@@ -207,36 +209,56 @@ class TextConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _methods_fit(self) -> "TextConfig":
-        try:
-            methods = {name: self.methods.make(name) for name in self.method}
-        except InputError as error:
-            raise ValueError(f"settings of `methods` that fit each other; {error}") from error
-        if "grpo" in self.trainer and "forward" in self.kl and self.max_tokens > 1:
-            whole = next((name for name, method in methods.items() if method.needs_sequence_kl), None)
+    def _methods_can_be_made(self) -> "TextConfig":
+        for name in self.method:
+            try:
+                fewest = self.methods.make(name).min_group_size
+            except InputError as error:
+                raise ValueError(f"settings of `methods` that fit each other; {error}") from error
+            if self.group_size < fewest:
+                raise ValueError(
+                    f"group_size of at least {fewest} with method {name!r}; got {self.group_size}"
+                )
+        return self
+
+    def _first(self, concerned: Callable[[Method], bool]) -> str | None:
+        """The first method that a rule concerns."""
+        return next((name for name in self.method if concerned(self.methods.make(name))), None)
+
+    @model_validator(mode="after")
+    def _kl_fits(self) -> "TextConfig":
+        if "grpo" not in self.trainer:
+            return self
+        if "forward" in self.kl and self.max_tokens > 1:
+            whole = self._first(lambda method: method.needs_sequence_kl)
             if whole is not None:
                 raise ValueError(
                     f"kl 'reverse' or 'token-forward' with trainer 'grpo' and method {whole!r}, whose bonus "
                     "is for the whole response while GRPO's forward KL is per token; `kl` has 'forward'"
                 )
-        own = next((name for name, method in methods.items() if method.has_own_baseline), None)
-        if self.scale_rewards and "rloo" in self.trainer and own is not None:
+        per_token = next((kl for kl in self.kl if kl != "reverse"), None)
+        if per_token is not None:
+            inside = self._first(lambda method: method.contains_kl)
+            if inside is not None:
+                raise ValueError(
+                    f"kl 'reverse' alone with trainer 'grpo' and method {inside!r}, whose rewards hold the "
+                    f"KL of whole responses; `kl` has {per_token!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _scaling_fits(self) -> "TextConfig":
+        if not self.scale_rewards:
+            return self
+        own = self._first(lambda method: method.has_own_baseline)
+        if "rloo" in self.trainer and own is not None:
             raise ValueError(f"scale_rewards = false with method {own!r}, which has its own baseline")
-        if self.scale_rewards and "grpo" in self.trainer:
-            broken = next(
-                (name for name, one in methods.items() if not one.optimum_survives_std_normalization), None
+        broken = self._first(lambda method: not method.optimum_survives_std_normalization)
+        if "grpo" in self.trainer and broken is not None:
+            raise ValueError(
+                f"scale_rewards = false with method {broken!r} and trainer 'grpo': a division by a "
+                "standard deviation changes what this method adds to the rewards"
             )
-            if broken is not None:
-                raise ValueError(
-                    f"scale_rewards = false with method {broken!r} and trainer 'grpo': a division by a "
-                    "standard deviation changes what this method adds to the rewards"
-                )
-        for name, method in methods.items():
-            if self.group_size < method.min_group_size:
-                raise ValueError(
-                    f"group_size of at least {method.min_group_size} with method {name!r}; got "
-                    f"{self.group_size}"
-                )
         return self
 
     @model_validator(mode="after")

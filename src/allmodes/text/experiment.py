@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any, final
 
 import torch
 
-from allmodes.errors import ConfigError
+from allmodes.errors import AllmodesWarning, ConfigError
 from allmodes.reports.pages import require_report_extra
 from allmodes.reports.progress import progress_bar
 from allmodes.runs.experiment import (
@@ -33,7 +34,7 @@ from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
-from allmodes.text.training import Progress, arms, make_settings, make_task, train, usable_prompts
+from allmodes.text.training import Progress, arms, check_arm, make_task, train, usable_prompts
 
 
 @final
@@ -53,17 +54,18 @@ def check_training_files(config: TextConfig) -> None:
     """
     require_report_extra()
     quieten()
-    if config.task.kind == "creative":
-        signed = next(
-            (name for name in config.method if not config.methods.make(name).takes_negative_rewards), None
-        )
-        if signed is not None:
+    for name in config.method:
+        method = config.methods.make(name)
+        if config.task.kind == "creative" and not method.takes_negative_rewards:
             raise ConfigError(
                 f"`method`: expected one that takes rewards of any sign, as a reward model gives them; "
-                f"got {signed!r}"
+                f"got {name!r}"
             )
+        warning = method.group_warning(config.group_size)
+        if warning is not None:
+            warnings.warn(f"{warning}; got group_size = {config.group_size}", AllmodesWarning, stacklevel=2)
     for arm in arms(config):
-        make_settings(config, arm, seed=0, out=Path())
+        check_arm(config, arm)
     models = [config.model]
     if isinstance(config.task, CreativeTask):
         read_prompts(config.task.prompts)

@@ -18,6 +18,7 @@ from trl.trainer.rloo_config import RLOOConfig
 from allmodes.errors import ConfigError, one_line
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
+from allmodes.integrations.trl_settings import check_grpo_settings, check_rloo_settings, check_settings
 from allmodes.methods import Method, Plain
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
@@ -183,6 +184,19 @@ def make_settings(
             f"got {missing!r}"
         )
     return settings
+
+
+def check_arm(config: TextConfig, arm: Arm) -> None:
+    """Raises ConfigError for what the trainer of an arm would refuse, before anything is loaded."""
+    settings = make_settings(config, arm, seed=0, out=Path())
+    transform = _transform(config.methods.make(arm.method))
+    check = check_grpo_settings if arm.trainer == "grpo" else check_rloo_settings
+    try:
+        with _without_warnings():
+            check_settings(settings, transform=transform, kl=arm.kl, outcome_key=str)  # each task has a key
+            check(settings, transform=transform, kl=arm.kl)
+    except ConfigError as error:
+        raise ConfigError(f"`trl`: {error}") from error
 
 
 def _without_warnings() -> AbstractContextManager[Any]:

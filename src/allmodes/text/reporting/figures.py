@@ -1,7 +1,7 @@
 """Pictures of an experiment: curves with the Pareto front (MARA, Figure 6), answers by β (Figure 10)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from allmodes.methods import color_of, label_of
 from allmodes.metrics import count_entropy
-from allmodes.reports.plotting import FAINT, INK, MUTED
+from allmodes.reports.plotting import FAINT, INK, MUTED, distinct_colors
 from allmodes.text.config import KL, Trainer
 from allmodes.text.reporting.curves import Bin, pareto_front
 from allmodes.text.reporting.results import Arm, TextResult
@@ -33,6 +33,11 @@ def group_name(trainer: Trainer, kl: KL) -> str:
     return f"{trainer.upper()}, {kl} KL"
 
 
+def colours_of(methods: Iterable[str]) -> dict[str, str]:
+    """The colour of each method, and of several in a row a shade of the first's where that is taken."""
+    return distinct_colors({method: color_of(method) for method in methods})
+
+
 def groups_of(arms: Sequence[Arm]) -> list[tuple[Trainer, KL]]:
     """Trainers with their KLs, each once, in order."""
     return list(dict.fromkeys((arm.trainer, arm.kl) for arm in arms))
@@ -48,6 +53,7 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
     from matplotlib.figure import Figure
 
     groups = groups_of([arm for arm, _ in runs])
+    colours = colours_of(arm.method for arm, _ in runs)
     panels = _panels(answers, samples, diversity=_diversity_of(base)[0])
     columns = len(panels) + 1
     figure = Figure(figsize=(3.1 * columns, 2.6 * len(groups)))
@@ -55,12 +61,12 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
     for row, (trainer, kl) in zip(grid, groups, strict=True):
         inside = {key: bins for key, bins in runs.items() if (key[0].trainer, key[0].kl) == (trainer, kl)}
         for axes, panel in zip(row, panels, strict=False):
-            _curves(axes, inside, panel.value)
+            _curves(axes, inside, panel.value, colours)
             if panel.even is not None:
                 axes.axhline(panel.even, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
                 axes.set_ylim(0, panel.top)
             axes.set(title=panel.title, xlabel="step")
-        _pareto(row[-1], inside, base)
+        _pareto(row[-1], inside, base, colours)
         row[0].annotate(
             group_name(trainer, kl), (-0.26, 0.5), xycoords="axes fraction", rotation=90, va="center",
             ha="center", fontweight="bold",
@@ -93,9 +99,9 @@ def _by_method(runs: Runs) -> dict[str, list[Sequence[Bin]]]:
     return found
 
 
-def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float]) -> None:
+def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float], colours: Mapping[str, str]) -> None:
     for method, lines in _by_method(runs).items():
-        colour = color_of(method)
+        colour = colours[method]
         steps = [b.step for b in lines[0]]
         curves = np.array([[value(b) for b in line] for line in lines])
         for curve in curves:
@@ -105,9 +111,9 @@ def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float]) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
 
 
-def _pareto(axes: Any, runs: Runs, base: TextResult) -> None:
+def _pareto(axes: Any, runs: Runs, base: TextResult, colours: Mapping[str, str]) -> None:
     for method, lines in _by_method(runs).items():
-        name, colour = label_of(method), color_of(method)
+        name, colour = label_of(method), colours[method]
         points = [(b.reward, b.diversity) for line in lines for b in line]
         axes.plot(*zip(*points, strict=True), ".", color=colour, markersize=2.5, alpha=0.25)
         front = pareto_front(points)
@@ -141,14 +147,15 @@ def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult
     arms = [result.arm for result in results if result.arm is not None]
     groups = groups_of(arms)
     betas = sorted({arm.beta for arm in arms})
-    methods: list[str] = list(dict.fromkeys(arm.method for arm in arms))
+    methods = list(dict.fromkeys(arm.method for arm in arms))
+    colours = colours_of(methods)
     figure = Figure(figsize=(1.6 + 2.9 * len(groups), 2.8))
     row = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     for axes, (trainer, kl) in zip(row, groups, strict=True):
         axes.axhline(1 / len(base.answers), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.axhline(answer_share(base, answer), color=MUTED, linewidth=0.8)
         for place, method in enumerate(methods):
-            name, colour = label_of(method), color_of(method)
+            name, colour = label_of(method), colours[method]
             shift = (place - (len(methods) - 1) / 2) * 0.7 / len(methods)
             points = [
                 (betas.index(arm.beta) + shift, answer_share(result, answer))

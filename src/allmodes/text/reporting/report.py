@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allmodes.methods import MARA, color_of, label_of
+from allmodes.methods import label_of
 from allmodes.metrics import summarise, welch_test
 from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation, plural
 from allmodes.reports.pages import render_page, require_report_extra
@@ -16,6 +16,7 @@ from allmodes.text.config import STAND_IN, CreativeTask, TextConfig
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
     answer_share,
+    colours_of,
     draw_answers,
     draw_training,
     group_name,
@@ -83,7 +84,7 @@ def write_report(
         seeds=[_seed_row(result, answers) for result in results],
         samples=_samples(folder, config, results),
         settings=_settings(config, prompts),
-        colours={label_of(method): color_of(method) for method in config.method},
+        colours={label_of(method): colour for method, colour in colours_of(config.method).items()},
     )
     path = folder / "report.html"
     write_text(path, page)
@@ -122,26 +123,37 @@ def _remarks(config: TextConfig) -> list[str]:
             "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
             "need not hold for a large model."
         )
-    methods = [config.methods.make(name) for name in config.method]
-    if any(isinstance(method, MARA) and method.needs_outcomes for method in methods):
+    methods = {label_of(name): config.methods.make(name) for name in config.method}
+    of_answers = [label for label, method in methods.items() if method.needs_outcomes]
+    if of_answers:
         remarks.append(
-            "MARA here makes all good answers equally likely, not all good strings: the log-probability of "
-            "an answer under the base model is estimated from the group's samples."
+            f"The outcomes of {listing(of_answers)} are answers, not strings: responses with the same answer "
+            "are one outcome."
         )
+    estimating = [label for label in of_answers if methods[label].needs_reference]
+    if estimating:
+        remarks.append(
+            f"For {listing(estimating)} the log-probability of an answer under the base model is estimated "
+            "from the group's samples."
+        )
+    found = [method.group_warning(config.group_size) for method in methods.values()]
+    remarks += [f"{warning}." for warning in found if warning is not None]
     if "grpo" not in config.trainer:
         return remarks
-    of_responses = [method.label for method in methods if method.needs_sequence_kl]
+    of_responses = [label for label, method in methods.items() if method.needs_sequence_kl]
     if of_responses and {"token-reverse", "token-forward"} & set(config.kl):
         remarks.append(
-            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match what "
-            f"{listing(of_responses)} adds, log-probabilities of whole responses: the optimum is another. "
-            "The paper's form is trained here."
+            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match the "
+            f"log-probabilities of whole responses in the rewards of {listing(of_responses)}: the optimum is "
+            "another."
         )
-    if len(of_responses) < len(methods):
+    in_loss = [
+        label for label, method in methods.items() if not (method.needs_sequence_kl or method.contains_kl)
+    ]
+    if in_loss:
         remarks.append(
-            "GRPO with a method that adds no log-probabilities of whole responses is TRL's own, with a KL "
-            "per token in the loss: from two tokens on its optimum is not that of RLOO, whose KL is of whole "
-            "responses."
+            f"With {listing(in_loss)} GRPO has TRL's own KL, per token in the loss: from two tokens on its "
+            "optimum is not that of RLOO, whose KL is of whole responses."
         )
     return remarks
 

@@ -33,7 +33,7 @@ class Arm:
 
     @property
     def folder_name(self) -> str:
-        """For files: letters, digits, hyphens and a point."""
+        """For files: letters, digits, hyphens, a point, and a plus sign between methods in a row."""
         return f"{self.trainer}-{self.kl}-{self.method}-{self.beta!r}"
 
 
