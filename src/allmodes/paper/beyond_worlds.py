@@ -313,9 +313,10 @@ def prompt_cells() -> Iterator[Cell]:
         )
     for group in (4, 8, 16, 32):
         world = _hypotheses(20, samples_per_prompt=group, prompts_per_step=10, features=128)
-        yield _prompt_cell(
+        cell = _prompt_cell(
             world, f"prompts-shared-{group}", f"20 prompts, shared parameters, groups of {group}", steps=1500
         )
+        yield replace(cell, learning_rate=0.03)
     world = _hypotheses(50, samples_per_prompt=8, prompts_per_step=10, flipped=0.05)
     yield _prompt_cell(
         world, "prompts-noise", "50 prompts, table, groups of 8, 5 % of verdicts flipped", steps=1500
@@ -397,7 +398,7 @@ def _hypotheses(
         outcomes[prompt, order[:size]] = torch.arange(size)
     shared = None
     if features is not None:
-        shared = torch.randn(count, strings, features, generator=generator) / features**0.25
+        shared = torch.randn(count, strings, features, generator=generator) / features**0.5
     return Prompts(
         reference,
         (outcomes >= 0).double(),
