@@ -351,10 +351,9 @@ def discovery_cells() -> Iterator[Cell]:
         reference = torch.tensor([*good, *[rest] * bad], dtype=torch.float64).log().unsqueeze(0)
         outcomes = torch.tensor([*range(len(good)), *[-1] * bad]).unsqueeze(0)
         world = Prompts(reference, (outcomes >= 0).double(), outcomes, samples_per_prompt=16)
-        shown = ", ".join(f"{share:g}" for share in good)
-        yield _prompt_cell(
-            world, f"discovery-{name}", f"5 good outcomes of {shown}, groups of 16", steps=4000
-        )
+        few = sum(share < 1e-3 for share in good)
+        title = f"{few} of 5 good outcomes at 0.0001 at first, groups of 16"
+        yield _prompt_cell(world, f"discovery-{name}", title, steps=4000)
 
 
 def _prompt_cell(world: Prompts, name: str, title: str, *, steps: int) -> Cell:
