@@ -20,7 +20,7 @@ pytest.importorskip("matplotlib")
 from rich.console import Console
 
 from allmodes.errors import AllmodesWarning, ConfigError, RunError
-from allmodes.methods import IPS, MARA, AlphaDPG
+from allmodes.methods import IPS, MARA, METHODS, AlphaDPG
 from allmodes.metrics import count_entropy
 from allmodes.runs.config import apply_flags, build_config, read_config_file
 from allmodes.text.config import TextConfig
@@ -29,6 +29,7 @@ from allmodes.text.models import load_model
 from allmodes.text.reporting import report
 from allmodes.text.reporting.results import Arm, TextResult, load_result
 from allmodes.text.reporting.summary import print_training
+from method_cases import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -227,6 +228,23 @@ def test_what_would_fail_later_is_said_first(
     with pytest.raises(ConfigError, match=message):
         new_training(make_text_config(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", [*METHODS, "mara+entropy", "ips+max_rl"])
+def test_the_shipped_recipe_takes_every_method_or_refuses_it_in_one_line(method: str) -> None:
+    recipe = read_config_file(ROOT / "recipes" / "one-two.toml")
+
+    def check(*flags: str) -> None:
+        values = apply_flags(recipe, ["--method", method, *flags], TextConfig)
+        check_training_files(build_config(TextConfig, values, source="recipe"))
+
+    if build(method).contains_kl:
+        with pytest.raises(ConfigError, match=rf"expected kl 'reverse' alone .* method '{method}'") as caught:
+            check()
+        assert "\n" not in str(caught.value)
+        check("--kl", "reverse")
+    else:
+        check()
 
 
 def test_groups_that_are_too_small_for_a_method_are_warned_of(make_text_config: Make) -> None:
