@@ -261,6 +261,7 @@ def test_every_sample_is_kept_for_an_audit(
         kl="k1-in-reward",
         scale_rewards="none",
         transform="mara",
+        settings={"level": "outcomes"} if level == "outcomes" else None,  # what is not the default
         threshold=0.5,
         group_size=6,
         max_tokens=20,
