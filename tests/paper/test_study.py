@@ -395,11 +395,11 @@ def test_the_surrogates_card_comes_with_the_study_and_another_surrogate_is_anoth
 
 
 def test_what_comes_with_allmodes_counts_as_an_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from allmodes.chem.oracles import inputs as oracle_inputs
+    from allmodes.chem import surrogate
     from allmodes.chem.retrosynthesis import stock, template_file
 
     for place, name in (
-        (oracle_inputs, "shipped_surrogate"),
+        (surrogate, "shipped_surrogate"),
         (stock, "shipped_stock"),
         (template_file, "shipped_templates"),
     ):

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from allmodes.audit.choices import KLForm, Scaling, Trainer
 from allmodes.errors import InputError
 from allmodes.methods import METHODS, Method, Plain, make_method, method_names, recipe_fields
-from allmodes.runs.config import Config, GroupSize, Number, Probability, Size
+from allmodes.runs.config import Config, GroupSize, Number, Probability, Size, Whole
 
 
 class AuditConfig(Config):
@@ -28,7 +28,7 @@ class AuditConfig(Config):
     kl: KLForm | None = None
     scale_rewards: Scaling | None = None
     transform: str | None = None
-    settings: dict[str, int | Number | str] | None = None
+    settings: dict[str, Whole | Number | str] | None = None
     entropy: Annotated[float, Field(strict=True, ge=0, le=1e9)] | None = None
     threshold: Number | None = None
     threshold_quantile: Probability | None = None

@@ -72,6 +72,7 @@ Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=1e9), AfterValidator(_not_tiny)]
 LearningRate = Annotated[float, Field(strict=True, gt=0, le=1)]
 PositiveInt = Annotated[int, Field(strict=True, gt=0, le=MOST)]
+Whole = Annotated[int, Field(strict=True, ge=-MOST, le=MOST)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 SmallCount = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Size = Annotated[int, Field(strict=True, gt=0, le=MOST_AT_ONCE)]  # of a batch, a window, a text
