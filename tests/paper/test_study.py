@@ -394,25 +394,20 @@ def test_the_surrogates_card_comes_with_the_study_and_another_surrogate_is_anoth
         study(settings, tmp_path / "work")
 
 
-def test_what_comes_with_allmodes_counts_as_an_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from allmodes.chem import surrogate
-    from allmodes.chem.retrosynthesis import stock, template_file
+def test_what_comes_with_allmodes_counts_as_an_input() -> None:
+    from allmodes.chem.retrosynthesis.stock import shipped_stock
+    from allmodes.chem.retrosynthesis.template_file import shipped_templates
+    from allmodes.chem.surrogate import shipped_surrogate
 
-    for place, name in (
-        (surrogate, "shipped_surrogate"),
-        (stock, "shipped_stock"),
-        (template_file, "shipped_templates"),
-    ):
-        (tmp_path / name).write_text(name)
-        monkeypatch.setattr(place, name, lambda name=name: tmp_path / name)
     config = run_config(PAPER, task="SYNTH", arm=REINVENT, sigma=128.0, seed=0, store=None)
     inputs = run_inputs(config)
     assert inputs.pop("prior").name == "zinc250k-lstm.safetensors"
     assert inputs == {
-        "docking.model": tmp_path / "shipped_surrogate",
-        "synthesis.stock": tmp_path / "shipped_stock",
-        "synthesis.templates": tmp_path / "shipped_templates",
+        "docking.model": shipped_surrogate(),
+        "synthesis.stock": shipped_stock(),
+        "synthesis.templates": shipped_templates(),
     }
+    assert all(path.is_file() for path in inputs.values())
 
 
 SCRIPT = """
