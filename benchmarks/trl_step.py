@@ -2,8 +2,9 @@
 
 The work: a Qwen2 of a million parameters built at run time, one step on 64 completions of at most 24 tokens
 for 8 prompts, on the processor and with one thread: the smallest step that anybody trains with, so that any
-overhead shows. The learning rate is 0 and each block of steps starts from the same seed, so that all trainers
-sample the same completions. Every method of METHODS is measured, by two figures:
+overhead shows. Seconds are the processor's own, so that other programs matter little. The learning rate is 0
+and each block of steps starts from the same seed, so that all trainers sample the same completions. Every
+method of METHODS is measured, by two figures:
 
 - paired: blocks of steps of TRL's trainer and of ours take turns; the median over rounds of the ratio of
   their median steps, with its standard error. It holds everything, and the noise of two measurements.
@@ -69,11 +70,11 @@ class Clock:
                 return method(*args, **kwargs)
             self._inside.append(0.0)
             self._is_whole = whole
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return method(*args, **kwargs)
             finally:
-                seconds = time.perf_counter() - start
+                seconds = time.process_time() - start
                 self._is_whole = False
                 if ours:
                     self.own += seconds - self._inside[-1]
@@ -107,11 +108,11 @@ class StepTimes(TrainerCallback):
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock."""
-        self._start = time.perf_counter()
+        self._start = time.process_time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Read it."""
-        self.seconds.append(time.perf_counter() - self._start)
+        self.seconds.append(time.process_time() - self._start)
 
 
 def make_model(folder: Path) -> int:

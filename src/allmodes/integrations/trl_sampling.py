@@ -12,8 +12,9 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PretrainedConfig
 
 _BEHIND = {
     *("max_new_tokens", "max_length", "max_time", "stop_strings", "do_sample", "use_cache"),
@@ -47,17 +48,14 @@ class Sampled:
 
     def aligned(self, completion_ids: Sequence[Sequence[int]], width: int) -> Tensor | None:
         """Log-probabilities of these completions, (N, width), 0 beyond their ends; None for other ones."""
-        lengths = torch.tensor([len(ids) for ids in completion_ids])
-        longest = int(lengths.max()) if len(lengths) else 0
-        if len(lengths) != len(self.ids) or longest > min(self.ids.shape[1], width):
+        drawn, lengths = self.ids.tolist(), [len(ids) for ids in completion_ids]
+        if len(drawn) != len(lengths) or max(lengths, default=0) > min(self.ids.shape[1], width):
             return None
-        own = torch.arange(longest) < lengths.unsqueeze(1)
-        given = torch.tensor([token for ids in completion_ids for token in ids], dtype=torch.long)
-        if not torch.equal(self.ids[:, :longest].cpu()[own], given):
+        if any(row[: len(ids)] != list(ids) for row, ids in zip(drawn, completion_ids, strict=True)):
             return None
-        logps = self.logps.new_zeros(len(lengths), width)
-        own = own.to(logps.device)
-        logps[:, :longest][own] = self.logps[:, :longest][own]
+        logps = pad(self.logps, (0, width - self.ids.shape[1]))  # or cut, where all end before
+        places = torch.arange(width, device=logps.device)
+        logps = logps.masked_fill(places >= torch.tensor(lengths, device=logps.device).unsqueeze(1), 0)
         return None if bool(logps.isnan().any()) else logps
 
 
@@ -132,15 +130,13 @@ def draws_at_random(model: Any) -> bool:
     modules = any(
         type(part).__name__.endswith("Dropout") and getattr(part, "p", 0) > 0 for part in model.modules()
     )
-    config = getattr(model, "config", None)
-    return modules or (config is not None and _has_dropout(config.to_dict()))
+    return modules or _has_dropout(model.config)
 
 
-def _has_dropout(config: dict[str, Any]) -> bool:
-    """In attention it is a number of the configuration, and no module."""
+def _has_dropout(config: Any) -> bool:
+    """In attention it is a number of the configuration, or of a part of it, and no module."""
     return any(
-        _has_dropout(value)
-        if isinstance(value, dict)
-        else "drop" in str(name) and isinstance(value, float) and value > 0
-        for name, value in config.items()
+        ("drop" in name and isinstance(value, float) and value > 0)
+        or (isinstance(value, PretrainedConfig) and _has_dropout(value))
+        for name, value in vars(config).items()
     )
