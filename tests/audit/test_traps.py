@@ -157,6 +157,8 @@ TRAPS: list[tuple[str, Any, dict[str, Any], set[str]]] = [
     ("β above the bound", moved("0123", "4", but_every=3, reward=0.0), {"beta": 0.6}, {"AM023"}),
     ("small groups", moved("123", "0", but_every=8), {"group_size": 2}, {"AM024"}),
     ("small groups and IPS", graded({"0": 1.0, "1": 0.8, "2": 0.6, "3": 0.4, "4": 0.2}), IPS, {"AM030"}),
+    ("groups of two and DARLING", lambda rows: rows, {**PLAIN, "transform": "darling", "group_size": 2},
+     {"AM030"}),
     ("scaled", lambda rows: rows, {"scale_rewards": "group", "kl": "k3-in-loss-corrected"},
      {"AM040", "AM041"}),
     ("KL per token with MARA", lambda rows: rows, {"kl": "k3-in-loss-corrected"}, {"AM041"}),

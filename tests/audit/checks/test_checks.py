@@ -808,6 +808,8 @@ def test_groups_of_two_that_restore_no_diversity(name: str) -> None:
     assert found.state == "issue"
     assert "keeps no diversity in groups of 2" in found.summary
     assert "Raise" in found.remedy
+    # A fact of the method and the group, whatever the log has.
+    assert extinct_outcomes(evidence(BONUS, transform=name, group_size=2)).summary == found.summary
     if name != "ips":
         assert extinct_outcomes(evidence(ONE_TWO, transform=name, group_size=8)).state == "not applicable"
 

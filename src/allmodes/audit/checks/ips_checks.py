@@ -17,8 +17,6 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
     With the group's mean as the baseline, as trainers have it, a group of G rests where G − 1 do without.
     Source: IPS, equation 9; the fixed point is `allmodes.targets.ips_target`.
     """
-    if evidence.kind != "outcome":
-        raise MissingError("the log has no column `outcome` with outcomes that repeat")
     size = evidence.group_size
     method = evidence.objective.method()
     used = isinstance(method, IPS)
@@ -29,6 +27,8 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
             summary=f"{warning}.",
             remedy=f"Raise {option('group size', evidence.config.trainer)}.",
         )
+    if evidence.kind != "outcome":
+        raise MissingError("the log has no column `outcome` with outcomes that repeat")
     rewards = evidence.rewards[evidence.unit_rows]
     if float(rewards.min()) < 0:
         return Answer(
