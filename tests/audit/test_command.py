@@ -56,6 +56,49 @@ def test_columns_by_other_names_and_outcomes_by_a_pattern(command: Command, log:
     assert states["AM041"] == "skipped"
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_settings_of_a_method_by_flag_and_beside_the_log(
+    command: Command, log: Path, *, beside: bool
+) -> None:
+    method = {
+        "transform": "outcome_matching",
+        "settings": {"strength": 0.4, "per_outcome": 3, "target": "reward"},
+    }
+    flags = [
+        "--transform",
+        method["transform"],
+        "--settings",
+        "strength",
+        0.4,
+        "per_outcome",
+        3,
+        "target",
+        "reward",
+    ]
+    if beside:
+        log.with_name("audit.json").write_text(json.dumps(method))
+    place = log.parent if beside else log
+    call = [place, *NAMES, *PATTERN, "--beta", 0.1, "--threshold", 0.5, *([] if beside else flags)]
+    code, _, err = command("audit", *call, "--out", "out")
+    assert code == 0, err
+    assert json.loads(Path("out/report.json").read_text())["settings"]["settings"] == method["settings"]
+    assert "outcome_matching: target" in Path("out/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["strenth", 1], "strenth"), (["strength", "much"], "strength"), (["strength", -1], "-1")],
+)
+def test_a_wrong_setting_of_a_method_is_one_line(
+    given: list[Any], said: str, command: Command, log: Path
+) -> None:
+    code, _, err = command("audit", log, *NAMES, "--transform", "outcome_matching", "--settings", *given)
+    assert code != 0
+    assert said in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_what_is_demanded_and_raised_or_not_tested_fails(command: Command, log: Path) -> None:
     call = ["audit", log, *NAMES, *PATTERN, "--beta", 0.1]
     assert command(*call, "--fail-on", "AM001", "AM002")[0] == 0

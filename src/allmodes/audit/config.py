@@ -65,7 +65,7 @@ class AuditConfig(Config):
                 f"{', '.join(self._known_settings()) or 'none'}; got {wrong!r}"
             )
         try:
-            _ = self.method(threshold=self.threshold or 0.0)
+            _ = self.method()
         except InputError as error:
             raise ValueError(f"`settings`: {error}") from error
         return self
@@ -76,13 +76,18 @@ class AuditConfig(Config):
             raise ValueError("`threshold`: expected it or `threshold_quantile`; got both")
         return self
 
-    def method(self, *, threshold: float) -> Method | None:
-        """The method of `transform`, with τ where it has one; None for one that allmodes does not know."""
+    def method(self, *, threshold: float | None = None) -> Method | None:
+        """The method of `transform`; None for one that allmodes does not know.
+
+        threshold: τ where it has one, by default that of the settings. Where these have none either it is 1,
+        which every method takes: enough for what a method needs and is called.
+        """
         if self.transform == "other":
             return None
         if self.transform in (None, "none"):
             return Plain()
-        given: dict[str, Any] = {**(self.settings or {}), "threshold": threshold}
+        known = next((value for value in (threshold, self.threshold) if value is not None), 1.0)
+        given: dict[str, Any] = {**(self.settings or {}), "threshold": known}
         if self.entropy is not None:
             given["entropy"] = self.entropy
         return make_method(

@@ -115,8 +115,8 @@ class Objective:
         needs_means = method is not None and method.needs_outcomes
         return None if needs_means or self.config.kl == "k3-in-loss" or not beta else beta + self._entropy
 
-    def method(self, threshold: float = 0.0) -> Method | None:
-        """What is done to the rewards; None for what allmodes does not know."""
+    def method(self, threshold: float | None = None) -> Method | None:
+        """What is done to the rewards, with τ as given or another; None for what allmodes does not know."""
         return self.config.method(threshold=threshold)
 
     @property

@@ -152,12 +152,14 @@ def audit(
     fail_on_findings(found, fail_on)
 
 
-def _number(text: str) -> float | str:
-    """A setting's value: a number where it is one."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _number(text: str) -> int | float | str:
+    """A setting's value: a number where it is one, whole where it is written so."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _folder_name(log: Path) -> str:

@@ -127,7 +127,9 @@ def code_spans(text: str) -> str:
 def settings_rows(audit: Audit) -> list[tuple[str, str]]:
     """What was known of the training."""
     values = audit.config.model_dump(exclude_none=True)
+    of_method = values.pop("settings", {})  # by the method's own names
     rows = [(_SETTINGS[key], str(value)) for key, value in values.items()]
+    rows += [(f"{audit.config.transform}: {key}", str(value)) for key, value in of_method.items()]
     if not {"good", "threshold", "threshold_quantile"} & values.keys():
         with suppress(MissingError):  # then nothing is better than another
             rows.append((_SETTINGS["good"], f"{audit.evidence.good_from:g}, suggested"))
