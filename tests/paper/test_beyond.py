@@ -9,7 +9,8 @@ import torch
 
 from allmodes.methods import METHODS
 from allmodes.paper import beyond
-from allmodes.paper.beyond_worlds import DRAWS, Cell, Measured, arms, cells, measure, run_cell, run_cells
+from allmodes.paper.beyond_training import DRAWS, Measured, arms, measure, run_cell, run_cells
+from allmodes.paper.beyond_worlds import Cell, cells
 from allmodes.paper.reproduction import Scale
 
 SCALE = Scale(name="test", seeds=2, steps=0.004, grid_steps=4)
@@ -44,7 +45,7 @@ def test_a_world_that_is_done_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
     chosen = [CELLS["two-paths"]]
     first = run_cells(chosen, SCALE, tmp_path, seeds=2, progress=lambda _: None)
     assert json.loads((tmp_path / "two-paths.json").read_text(encoding="utf-8"))
-    monkeypatch.setattr("allmodes.paper.beyond_worlds.run_cell", lambda *_, **__: pytest.fail("run again"))
+    monkeypatch.setattr("allmodes.paper.beyond_training.run_cell", lambda *_, **__: pytest.fail("run again"))
     assert run_cells(chosen, SCALE, tmp_path, seeds=2, progress=lambda _: None) == first
 
 

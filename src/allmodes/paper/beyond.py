@@ -13,7 +13,8 @@ from typing import Any
 from allmodes.methods import MARA, OutcomeMatching, Plain
 from allmodes.metrics import summarise, welch_test
 from allmodes.paper.beyond_figure import draw
-from allmodes.paper.beyond_worlds import DRAWS, Cell, Measured, cells, run_cells
+from allmodes.paper.beyond_training import DRAWS, Measured, run_cells
+from allmodes.paper.beyond_worlds import Cell, cells
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
 
 WORK = "ALLMODES_BEYOND_WORK"

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allmodes.metrics import summarise
-from allmodes.paper.beyond_worlds import Cell, Measured
+from allmodes.paper.beyond_training import Measured
+from allmodes.paper.beyond_worlds import Cell
 from allmodes.reports.plotting import INK, MUTED
 
 _COLUMNS = 3
