@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import final
 
 from torch import Tensor
 
@@ -16,9 +16,7 @@ from allmodes.audit.units import (
     method_logprobs,
     optimum_logprobs,
 )
-from allmodes.methods import MARA, Method, Plain
-
-Regularizer = Literal["reverse", "forward"]
+from allmodes.methods import KL, MARA, Method, Plain
 
 OF_RESPONSES: tuple[KLForm, ...] = ("k1-in-reward", "sequence-k2-in-loss", "reinvent-loss")
 """Forms with the gradient of the reverse KL of whole responses."""
@@ -54,7 +52,7 @@ class Objective:
         return self.config.kl in OF_TOKENS and (self.longest is None or self.longest > 1)
 
     @property
-    def regularizer(self) -> Regularizer:
+    def regularizer(self) -> KL:
         """The KL of whole responses that the training's form is a gradient of; reverse where none is given.
 
         A KL per token that holds the tokens before it fixed leaves out what a token does to the KL of later

@@ -4,7 +4,7 @@ from typing import Literal
 
 from allmodes.audit.choices import Trainer
 from allmodes.audit.config import AuditConfig
-from allmodes.methods import METHODS, method_names
+from allmodes.methods import label_of
 
 Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
 
@@ -75,7 +75,7 @@ def transform_name(config: AuditConfig) -> str:
         return "no transform"
     if config.transform == "other":
         return "another transform"
-    name = " + ".join(METHODS[part].label for part in method_names(config.transform))
+    name = label_of(config.transform)
     return name if config.entropy is None else f"{name} (η = {config.entropy:g})"
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, final, get_args
 
 from allmodes.errors import InputError
-from allmodes.methods import METHODS, Method, Plain, method_names
+from allmodes.methods import Method, Plain, label_of, method_names
 
 Loss = Literal["reinvent", "grpo"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
@@ -38,7 +38,7 @@ class Arm:
         loss = self.loss.upper()
         if self.method == Plain.name:
             return loss
-        label = " + ".join(METHODS[part].label for part in method_names(self.method))
+        label = label_of(self.method)
         if "-" not in self.name:  # MARA, which its authors publish for REINVENT's loss
             return label
         return f"{label} with {loss}" if " " in label else f"{label}-{loss}"
@@ -62,7 +62,7 @@ def parse_arm(name: str) -> Arm:
     )
 
 
-def label_of(name: str) -> str:
+def label_of_arm(name: str) -> str:
     """The label of an arm by its name."""
     return parse_arm(name).label
 

@@ -311,7 +311,7 @@ class _TransformMixin(_Base):
             metrics["kl"].append(float(_log_ratio(batch).sum() / lengths.sum().clamp(min=1)))
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
-        """Put what TRL would have logged without a transform in the place of what it logged with it."""
+        """Replace what TRL logged with a transform by what it would have logged without."""
         metrics = self._metrics["train" if self.model.training else "eval"]
         spread = self._reward_spread(raw)
         for name, value in (

@@ -72,7 +72,7 @@ class Result:
 
     rewards: (N,), NaN where the batch's are and nowhere else. metrics: figures to log; one that has no
     meaning in this batch, such as the mean over no samples, is NaN. state: to be handed to the next call;
-    None for a method without one. ref_logprobs: (N,) in the place of the reference's in the KL, where the
+    None for a method without one. ref_logprobs: (N,) instead of the reference's in the KL, where the
     method changes it (MARA's Algorithm 2).
     """
 

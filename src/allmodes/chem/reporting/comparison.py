@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from allmodes.chem.arms import label_of, parse_arm
+from allmodes.chem.arms import label_of_arm, parse_arm
 from allmodes.chem.design.results import RunResult
 from allmodes.methods import METHODS, method_names
 from allmodes.metrics import summarise, welch_test
@@ -100,8 +100,8 @@ def verdicts(groups: Groups) -> list[str]:
     """For each later algorithm, what its tests against the first say."""
     (reference, first), *later = groups.items()
     if not later:
-        return [f"{label_of(reference)} ran alone: there is nothing to compare it with."]
-    return [_verdict(label_of(name), group, label_of(reference), first) for name, group in later]
+        return [f"{label_of_arm(reference)} ran alone: there is nothing to compare it with."]
+    return [_verdict(label_of_arm(name), group, label_of_arm(reference), first) for name, group in later]
 
 
 def _mean_cell(metric: _Metric, group: Sequence[RunResult]) -> Cell:

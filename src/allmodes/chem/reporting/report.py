@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allmodes.chem.arms import label_of
+from allmodes.chem.arms import label_of_arm
 from allmodes.chem.config import MoleculesConfig, OutcomesConfig
 from allmodes.chem.design.ledger import LedgerRow, reward_tensor
 from allmodes.chem.design.results import Hit, RunResult, find_hits
@@ -41,13 +41,13 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     found = {result.algorithm for result in results}
     algorithms = [arm.name for arm in config.arms if arm.name in found]
     groups = {name: [result for result in results if result.algorithm == name] for name in algorithms}
-    colours = {label_of(name): color for name, color in colors_of(algorithms).items()}
-    runs = {label_of(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
+    colours = {label_of_arm(name): color for name, color in colors_of(algorithms).items()}
+    runs = {label_of_arm(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
     galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
     pages = [page for gallery in galleries for page in gallery["pages"]]
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
-        title=listing([label_of(name) for name in algorithms]),
+        title=listing([label_of_arm(name) for name in algorithms]),
         lead=_lead(config, groups),
         remarks=_remarks(config, results),
         colours=colours,
@@ -72,7 +72,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
 
 
 def _lead(config: MoleculesConfig, groups: Groups) -> str:
-    names = listing([label_of(name) for name in groups])
+    names = listing([label_of_arm(name) for name in groups])
     counts = {len(group) for group in groups.values()}
     seeds = " or ".join(plural(count, "seed") for count in sorted(counts))
     ran = "were each run" if len(groups) > 1 else "was run"
@@ -132,7 +132,7 @@ def _gallery(
     pages = _pages(name, hits, origins)
     anchors = {page.evaluation.smiles: page.anchor for page in pages}
     return {
-        "name": label_of(name),
+        "name": label_of_arm(name),
         "heading": heading,
         "note": note,
         "cards": [_card(config, row, origins, anchors) for row in shown],
@@ -147,7 +147,7 @@ def _pages(name: str, hits: Sequence[Hit], origins: Mapping[str, str]) -> list[H
     return [
         HitPage(
             anchor=f"hit-{name}-{number}",
-            title=f"{label_of(name)}, hit {number}",
+            title=f"{label_of_arm(name)}, hit {number}",
             origin=origins[row.evaluation.smiles],
             evaluation=row.evaluation,
         )
@@ -179,7 +179,7 @@ def _card(
 
 def _seed_row(run: RunResult) -> dict[str, Any]:
     return {
-        "algorithm": label_of(run.algorithm),
+        "algorithm": label_of_arm(run.algorithm),
         "cells": [
             str(run.seed),
             _STOPS.get(run.stopped_by, run.stopped_by),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from allmodes.chem.arms import label_of
+from allmodes.chem.arms import label_of_arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.results import RunResult
@@ -29,12 +29,12 @@ def print_design(folder: Path, console: Console) -> None:
     figures = compare(groups)
     headings = ("algorithm", *(figure.name for figure in figures))
     cells = [
-        (label_of(name), *(figure.cells[column].text for figure in figures))
+        (label_of_arm(name), *(figure.cells[column].text for figure in figures))
         for column, name in enumerate(groups)
     ]
     print_table(console, headings, cells, texts=("algorithm",))
     notes = [
-        f"{figure.name} of {label_of(name)}: {figure.cells[column].note}"
+        f"{figure.name} of {label_of_arm(name)}: {figure.cells[column].note}"
         for column, name in enumerate(groups)
         for figure in figures
         if figure.cells[column].note

@@ -5,7 +5,7 @@ from dataclasses import MISSING, dataclass, replace
 from typing import final
 
 from allmodes.errors import InputError
-from allmodes.methods import MARA, METHODS, Method, Plain, make_method, method_names, recipe_fields
+from allmodes.methods import MARA, METHODS, Method, Plain, label_of, make_method, method_names, recipe_fields
 
 _CORRECTED = "#003c5a"  # a darker shade of MARA's
 
@@ -67,7 +67,7 @@ def _objective(name: str, threshold: float | None) -> Objective:
     method = make_method(name, settings)
     return Objective(
         name="plain" if isinstance(method, Plain) else name,
-        label=" + ".join(METHODS[part].label for part in parts),
+        label=label_of(name),
         color=METHODS[parts[0]].color if len(parts) == 1 else method.color,
         method=method,
     )

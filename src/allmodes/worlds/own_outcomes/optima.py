@@ -15,7 +15,7 @@ from torch import Tensor
 
 from allmodes.checks import check_choice, check_positive
 from allmodes.errors import InputError
-from allmodes.methods import Plain
+from allmodes.methods import KL, Plain
 from allmodes.targets import (
     effective_modes,
     flip_beta,
@@ -26,7 +26,6 @@ from allmodes.targets import (
 from allmodes.worlds.own_outcomes.objectives import Objective, objectives_of
 from allmodes.worlds.own_outcomes.table import OutcomeTable
 
-KL = Literal["reverse", "forward"]
 _KLS: tuple[KL, ...] = ("reverse", "forward")
 _EVEN = 1e-9  # nats by which rounding may part what is equally likely
 _CANDIDATES = 5  # outcomes of each kind whose flip betas are reported: at most 45 pairs
