@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmodes.errors import InputError
-from allmodes.tasks import Creative, OneTwo, RewardModel, Task
+from allmodes.tasks import Creative, OneTwo, RewardModel, Task, WritesExamples
 
 PROMPTS = Path(__file__).parents[1] / "data" / "creative_prompts.jsonl"
 KINDS = ["one_two", "creative", "creative with a reward model"]
@@ -77,6 +77,21 @@ class TestContract:
             answers = task.known_answers(prompt)
             assert answers is None or (answers and len(set(answers)) == len(answers))
 
+    def test_written_examples_have_their_answer_and_near_misses_are_worth_nothing(self, task: Task) -> None:
+        """For every prompt and every known answer, in tasks that write examples."""
+        if not isinstance(task, WritesExamples):
+            pytest.skip(f"{task.name} writes no examples")
+        for prompt in task.prompts:
+            answers = task.known_answers(prompt)
+            assert answers is not None
+            written = [task.write(prompt, answer) for answer in answers]
+            assert [task.parse(response) for response in written] == list(answers)
+            assert task.rewards([prompt] * len(written), written) == [1] * len(written)
+            misses = task.near_misses(prompt)
+            assert misses
+            assert len(set(misses)) == len(misses)
+            assert task.rewards([prompt] * len(misses), list(misses)) == [0] * len(misses)
+
 
 @pytest.mark.parametrize(
     ("response", "answer"),
@@ -112,3 +127,8 @@ def test_one_two_knows_both_answers() -> None:
         response = f"<think></think><answer>{answer}</answer>"
         assert task.parse(response) == answer
         assert task.rewards(task.prompts, [response]) == [1]
+
+
+def test_which_tasks_write_examples() -> None:
+    assert isinstance(OneTwo(), WritesExamples)
+    assert not isinstance(Creative(PROMPTS, reward_model=ByLength()), WritesExamples)

@@ -4,6 +4,6 @@ from allmodes.tasks.creative import Creative
 from allmodes.tasks.judge import Judge
 from allmodes.tasks.one_two import OneTwo
 from allmodes.tasks.reward_model import RewardModel
-from allmodes.tasks.task import Task
+from allmodes.tasks.task import Task, WritesExamples
 
-__all__ = ["Creative", "Judge", "OneTwo", "RewardModel", "Task"]
+__all__ = ["Creative", "Judge", "OneTwo", "RewardModel", "Task", "WritesExamples"]

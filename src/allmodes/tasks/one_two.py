@@ -44,3 +44,20 @@ class OneTwo:
     def known_answers(self, prompt: str) -> tuple[str, ...]:
         """Both."""
         return ("1", "2")
+
+    def write(self, prompt: str, answer: str) -> str:
+        """The answer behind a short thought."""
+        return f"<think>Pick one.</think><answer>{answer}</answer>"
+
+    def near_misses(self, prompt: str) -> tuple[str, ...]:
+        """A tag, the thought or the choice is missing, another digit, or text after the answer."""
+        return (
+            "<answer>1</answer>",
+            "<answer>2</answer>",
+            "<think>Pick one.</think>1",
+            "<think>Pick one.</think>2",
+            "<think>Pick one.<answer>1</answer>",
+            "<think>Pick one.</think><answer>3</answer>",
+            "<think>Pick one.</think><answer>1 or 2</answer>",
+            "<think>Pick one.</think><answer>1</answer> I chose 1.",
+        )

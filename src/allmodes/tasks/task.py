@@ -1,7 +1,7 @@
 """What a task is. Every task passes the contract suite in the tests."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from allmodes.errors import InputError
 
@@ -35,6 +35,19 @@ class Task(Protocol):
 
         Two responses are the same outcome when `parse` gives the same answer for both.
         """
+        ...
+
+
+@runtime_checkable
+class WritesExamples(Protocol):
+    """What a task has, beside all the rest, from whose examples a model can learn the format of responses."""
+
+    def write(self, prompt: str, answer: str) -> str:
+        """A response in the task's format, of which `parse` gives `answer`, one of the known ones."""
+        ...
+
+    def near_misses(self, prompt: str) -> Sequence[str]:
+        """Responses in nearly the right format, at least one, that differ and are worth 0."""
         ...
 
 
