@@ -44,7 +44,7 @@ def test_ngrams_of_a_large_group_are_those_of_its_first_samples() -> None:
     rows = [
         {"response": text, "step": step, "prompt": p} for step in range(2) for text in texts for p in "ab"
     ]
-    values = run(rows).evidence.ead_of_groups[1]
+    values = run(rows).evidence.curves.series("ead")[1]
     expected = ead([words(text) for text in texts[:256]], vocabulary_size=50257)
     assert values.tolist() == pytest.approx([expected] * 4)
 

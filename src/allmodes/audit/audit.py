@@ -94,7 +94,7 @@ class Audit:
         found: dict[Series, Course] = {}
         for name in SERIES:
             with suppress(MissingError):  # its check says so
-                found[name] = self.evidence.course(name)
+                found[name] = self.evidence.curves.course(name)
         return found
 
     @cached_property
@@ -159,12 +159,12 @@ def audit_source(
     mapped: Mapped,
     config: AuditConfig,
     *,
-    knows_sampler: bool = True,
+    has_behavior_logprobs: bool = True,
     advance: Advance = lambda done: None,
 ) -> Audit:
     """Audit a log of any size. Raises InputError for one that has no usable sample.
 
-    knows_sampler: whether `policy_logprob` is of the policy that drew the samples.
+    has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples.
     """
     log = read_samples(source, mapped, advance=advance)
     mapped = replace(mapped, sources=used_sources(mapped, log))
@@ -184,7 +184,7 @@ def audit_source(
             raise InputError("expected a log that stays as it is; rows of it changed while they were read")
         return again
 
-    evidence = Evidence(log, config, texts=texts, knows_sampler=knows_sampler)
+    evidence = Evidence(log, config, texts=texts, has_behavior_logprobs=has_behavior_logprobs)
     return Audit(
         findings=tuple(_finding(check, evidence) for check in CHECKS),
         config=config,

@@ -126,19 +126,19 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
     source = reading.open(path)
     config = _config(path, settings)
     mapped = reading.mapped(source)
-    knows_sampler = True
+    has_behavior_logprobs = True
     if reading.fill is not None:
         source = reading.fill(source, mapped, folder)
         mapped = reading.mapped(source)
         # A policy that was named computes what it thinks of samples that another may have drawn.
-        knows_sampler = "policy_logprob" not in source.columns
+        has_behavior_logprobs = "policy_logprob" not in source.columns
     with progress_bar() as progress:
         task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="", unit="bytes")
         return audit_source(
             source,
             mapped,
             config,
-            knows_sampler=knows_sampler,
+            has_behavior_logprobs=has_behavior_logprobs,
             advance=lambda read: progress.advance(task, read),
         )
 

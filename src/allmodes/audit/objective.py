@@ -9,6 +9,7 @@ from torch import Tensor
 from allmodes.audit.checks.findings import MissingError, NotApplicableError
 from allmodes.audit.choices import KLForm
 from allmodes.audit.config import AuditConfig
+from allmodes.audit.logs.log import Log
 from allmodes.audit.units import (
     Units,
     forward_logprobs,
@@ -177,3 +178,15 @@ class Objective:
         if self.regularizer == "forward":
             return forward_logprobs(units, beta=beta, good=good)
         return mara_logprobs(units, good, beta=beta)
+
+
+def objective_of(log: Log, config: AuditConfig, *, longest: int | None) -> Objective:
+    """The objective of a log's training. longest: of its responses, where another log knows that."""
+    known = [1] if config.max_tokens == 1 else []
+    tokens = log.num_tokens
+    # Some lengths show that a response has several tokens, but not that none has.
+    if tokens is not None and (int(tokens.max()) > 1 or bool((tokens >= 0).all())):
+        known.append(int(tokens.max()))
+    if longest is not None:
+        known.append(longest)
+    return Objective(config, max(known, default=None))

@@ -76,7 +76,9 @@ def predict_within(evidence: Evidence) -> Prediction:
     if last is None:
         raise MissingError("the log has no column `step`: there is no before and after")
     rows, words = last
-    if bool((rows & (evidence.steps == evidence.steps[evidence.has_step].min())).any()):
+    if bool(
+        (rows & (evidence.samples.steps == evidence.samples.steps[evidence.samples.has_step].min())).any()
+    ):
         raise MissingError("the log has one window of steps: there is no before and after")
     return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), words)
 
@@ -93,7 +95,7 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
             "`ref_logprob` and `policy_logprob`, which `--policy` computes"
         )
     last = _last_rows(after)
-    rows = ~after.rewards.isnan() if last is None else last[0]
+    rows = ~after.samples.rewards.isnan() if last is None else last[0]
     words = "the other log" if last is None else last[1]
     return _of_outcomes(before, after.at(rows, good=before.good_from), words)
 
@@ -109,8 +111,8 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
     steps = evidence.log.steps
     if steps is None:
         return None
-    last = windows(*evidence.series("reward"))[-1]
-    rows = (steps >= last.first_step) & ~evidence.rewards.isnan()
+    last = windows(*evidence.curves.series("reward"))[-1]
+    rows = (steps >= last.first_step) & ~evidence.samples.rewards.isnan()
     return rows, f"steps {last.first_step} to {last.last_step}"
 
 
@@ -197,7 +199,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
     if log.ref_logprobs is None or log.policy_logprobs is None:
         raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
     last = _last_rows(evidence)
-    known = ~evidence.rewards.isnan() & ~log.ref_logprobs.isnan() & ~log.policy_logprobs.isnan()
+    known = ~evidence.samples.rewards.isnan() & ~log.ref_logprobs.isnan() & ~log.policy_logprobs.isnan()
     chosen = known if last is None else known & last[0]
     rows = chosen.nonzero().squeeze(1)
     if len(rows) == 0:
@@ -261,9 +263,9 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
     if log.responses is None or log.policy_logprobs is None:
         raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
     policy = response_units(
-        evidence.groups_of(rows),
+        evidence.samples.prompts_of(rows),
         log.responses[rows],
-        evidence.rewards[rows],
+        evidence.samples.rewards[rows],
         log.policy_logprobs[rows],
         beta=None,
     )

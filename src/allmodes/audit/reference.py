@@ -1,12 +1,74 @@
 """Which samples stand for the reference's, and what each of them counts."""
 
+from functools import cached_property
+from typing import final
+
 import torch
 from torch import Tensor
 
+from allmodes.audit.checks.findings import MissingError
+from allmodes.audit.samples import Samples
 from allmodes.objectives.groups import Groups, group_max, group_mean, group_size, group_sum
 
 _WORTH = 0.8  # of their number that weighted samples must be worth
 _LARGEST = 50.0  # nats between two weights
+
+
+@final
+class Reference:
+    """The samples of a log that stand for the reference's, and what each of them counts."""
+
+    def __init__(
+        self, samples: Samples, *, rows: Tensor | None = None, has_behavior_logprobs: bool = True
+    ) -> None:
+        """rows: of the samples; None for the log's own choice.
+
+        has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples, and not of
+        another.
+        """
+        self._samples, self._rows = samples, rows
+        self._has_behavior_logprobs = has_behavior_logprobs
+
+    @property
+    def rows(self) -> Tensor:
+        """Samples with a reward that stand, with their weights, for the reference's; at least one."""
+        return self._found[0]
+
+    @property
+    def weights(self) -> Tensor:
+        """What each sample counts, (N,), above 0: 1 but for those that are weighted to the reference.
+
+        These count π_ref(y)/π(y), up to a factor of their prompt that makes their mean 1.
+        """
+        return self._found[1]
+
+    @property
+    def gaps(self) -> Tensor | None:
+        """Log π(y) − log π_ref(y) under the policy that drew each sample, (N,); None where not known."""
+        log = self._samples.log
+        if not self._has_behavior_logprobs or log.ref_logprobs is None or log.policy_logprobs is None:
+            return None
+        return log.policy_logprobs - log.ref_logprobs
+
+    @cached_property
+    def _found(self) -> tuple[Tensor, Tensor]:
+        samples, count = self._samples, len(self._samples.log)
+        if self._rows is not None:
+            return self._rows, torch.ones(count, dtype=torch.float64)
+        prompts = samples.prompts_of(torch.arange(count))
+        return reference_samples(samples.rewards, samples.steps_or_one, self.gaps, self._first_rows, prompts)
+
+    @property
+    def _first_rows(self) -> Tensor:
+        """Samples with a reward of the first step, of all without steps; at least one."""
+        rows = ~self._samples.rewards.isnan()
+        steps = self._samples.log.steps
+        if steps is not None:
+            known = steps[steps >= 0]
+            rows &= steps == known.min()
+        if not bool(rows.any()):
+            raise MissingError("no sample of the first step has a reward")
+        return rows.nonzero().squeeze(1)
 
 
 def reference_samples(

@@ -361,7 +361,7 @@ def test_later_samples_are_weighted_to_the_reference() -> None:
     log = evidence(rows, beta=0.1, good=0.5)
     pooled = evenness_of_the_optimum(log).numbers["top_share"]
     first = evenness_of_the_optimum(evidence(rows[:50], beta=0.1, good=0.5)).numbers["top_share"]
-    assert len(log.reference_rows) == 2000  # all are worth enough
+    assert len(log.reference.rows) == 2000  # all are worth enough
     assert pooled.error < first.error / 3
     # Five standard errors: false alarms of one in a million. Unweighted, the share would be .88.
     assert abs(pooled.value - 0.5 / 0.6) < 5 * pooled.error
@@ -374,11 +374,11 @@ def test_samples_that_are_worth_little_are_left_out() -> None:
     log = evidence(weighted(drift=0.2), beta=0.1, good=0.5)
     steps = log.log.steps
     assert steps is not None
-    last = int(steps[log.reference_rows].max())
+    last = int(steps[log.reference.rows].max())
     assert 3 < last < 30
-    weights = log.weights[log.reference_rows]
+    weights = log.reference.weights[log.reference.rows]
     assert float(weights.sum() ** 2 / weights.square().sum()) >= 0.8 * len(weights)
-    assert evidence(weighted(drift=0.2)[:50]).weights.eq(1).all()
+    assert evidence(weighted(drift=0.2)[:50]).reference.weights.eq(1).all()
 
 
 def test_molecules_that_hardly_come_twice_are_told_apart_by_their_log_probabilities() -> None:

@@ -141,8 +141,8 @@ def test_a_policy_that_is_thousands_of_nats_away() -> None:
 
 def test_another_policys_view_of_the_samples_is_no_weight() -> None:
     log = read_log(RecordSource(reference([0.0, 3.0], step=0)), dict)
-    found = Evidence(log, AuditConfig(), knows_sampler=False)
-    assert found.weights.eq(1).all()
+    found = Evidence(log, AuditConfig(), has_behavior_logprobs=False)
+    assert found.reference.weights.eq(1).all()
     assert drawn_from_the_reference(found).numbers == {"first_step": 0}
 
 

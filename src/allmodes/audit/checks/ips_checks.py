@@ -29,7 +29,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         )
     if evidence.kind != "outcome":
         raise MissingError("the log has no column `outcome` with outcomes that repeat")
-    rewards = evidence.rewards[evidence.unit_rows]
+    rewards = evidence.samples.rewards[evidence.unit_rows]
     if float(rewards.min()) < 0:
         return Answer(
             state="issue" if used else "not applicable",

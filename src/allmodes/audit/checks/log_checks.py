@@ -57,7 +57,10 @@ def repeated_stretches(evidence: Evidence) -> Answer:
     log = evidence.log
     digests = row_digests(log)
     same = _equal(digests)
-    shares = group_size(same)[same.index].double() / group_size(evidence.updates)[evidence.updates.index]
+    shares = (
+        group_size(same)[same.index].double()
+        / group_size(evidence.samples.updates)[evidence.samples.updates.index]
+    )
     is_copy, source, starts = _copies(digests, -shares.log())
     rows = int(is_copy.sum())
     equal = len(digests) - same.count
@@ -95,9 +98,9 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
             "responses are compared by their log-probabilities under the reference, so it does not matter "
             "which policy drew them"
         )
-    rows, gaps = evidence.reference_rows, evidence.gaps
+    rows, gaps = evidence.reference.rows, evidence.reference.gaps
     if gaps is not None and not bool(gaps[rows].isnan().any()):
-        weights = evidence.weights[rows]
+        weights = evidence.reference.weights[rows]
         worth = float(weights.sum().square() / weights.square().sum()) / len(rows)
         gap, seen = _mean(gaps[rows]), _mean((-gaps[rows]).clamp(max=_LARGEST).exp())
         is_poor = worth < _WORTH or seen.is_below(_SEEN)

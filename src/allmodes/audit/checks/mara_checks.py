@@ -78,7 +78,7 @@ def size_of_the_bonus(evidence: Evidence) -> Answer:
     """How large MARA's bonus β(log π_ref(z) − log π_ref(y)) is beside the rewards."""
     units, beta = evidence.units, evidence.beta
     bonus = bonuses(evidence, units)
-    rewards = evidence.rewards[evidence.unit_rows]
+    rewards = evidence.samples.rewards[evidence.unit_rows]
     extent = float(rewards.max() - rewards.min())
     middle, high, most = (float(bonus.quantile(q)) for q in (0.5, 0.95, 1.0))
     is_large = high > _LARGE * extent

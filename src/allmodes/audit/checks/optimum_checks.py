@@ -270,7 +270,10 @@ def _may_be_chance(evidence: Evidence) -> bool:
     units = evidence.units
     rows, ties = _ties(units, evidence.good(units))
     # Weighted samples are worth (Σw)²/Σw² of them.
-    prompts, weights = evidence.groups_of(evidence.unit_rows), evidence.weights[evidence.unit_rows]
+    prompts, weights = (
+        evidence.samples.prompts_of(evidence.unit_rows),
+        evidence.reference.weights[evidence.unit_rows],
+    )
     samples = group_sum(weights, prompts).square() / group_sum(weights.square(), prompts)
     counts = (units.shares * samples[units.prompts.index])[rows]
     expected = group_mean(counts, ties)[ties.index]

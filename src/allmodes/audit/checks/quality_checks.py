@@ -19,7 +19,7 @@ def last_windows(evidence: Evidence) -> dict[Series, Window]:
     found: dict[Series, Window] = {}
     for name in SERIES:
         try:
-            found[name] = evidence.last_window(name)
+            found[name] = evidence.curves.last_window(name)
         except MissingError:
             continue  # what a log cannot say is left out, and stands as skipped in its own check
     if not found:
@@ -40,9 +40,9 @@ def quality_and_diversity(evidence: Evidence) -> Answer:
             summary=f"Not tested: the log has no column `step`. All samples: {words}.",
             numbers={**estimates},
         )
-    course = evidence.course("reward")
+    course = evidence.curves.course("reward")
     p = course.p_fallen
-    rewards = evidence.rewards[~evidence.rewards.isnan()]
+    rewards = evidence.samples.rewards[~evidence.samples.rewards.isnan()]
     least = _FALL * float(rewards.max() - rewards.min())
     has_fallen = p < CLEAR and course.last.mean < course.first.mean - least
     return Answer(

@@ -129,9 +129,9 @@ def which_kl(evidence: Evidence) -> Answer:
 
 def groups_without_difference(evidence: Evidence) -> Answer:
     """How many groups teach nothing, since all their rewards are equal."""
-    rewards = evidence.rewards
-    known = ~rewards.isnan() & evidence.has_step
-    groups = Groups(index=evidence.updates.index[known], count=evidence.updates.count)
+    rewards = evidence.samples.rewards
+    known = ~rewards.isnan() & evidence.samples.has_step
+    groups = Groups(index=evidence.samples.updates.index[known], count=evidence.samples.updates.count)
     size = group_size(groups)
     extent = group_max(rewards[known], groups) - group_min(rewards[known], groups)
     several = size >= 2
@@ -190,8 +190,8 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
     q = evidence.config.threshold_quantile
     if q is None:
         return Answer(state="not applicable", summary="τ is not a quantile.")
-    rewards, steps = evidence.rewards, evidence.log.steps
-    known = ~rewards.isnan() & evidence.has_step
+    rewards, steps = evidence.samples.rewards, evidence.log.steps
+    known = ~rewards.isnan() & evidence.samples.has_step
     if not bool(known.any()):
         raise MissingError("no sample of a step has a reward")
     one = Groups(index=torch.zeros(int(known.sum()), dtype=torch.long), count=1)

@@ -30,7 +30,7 @@ def rising_repeats(evidence: Evidence) -> Answer:
     """Responses that a group has said before."""
     if evidence.log.responses is None:
         raise MissingError("the log has no column `response`")
-    course = evidence.course("repeated")
+    course = evidence.curves.course("repeated")
     first, last = course.first, course.last
     has_risen = course.p_risen < CLEAR and last.mean > first.mean + (1 - _LESS) * (1 - first.mean)
     state = "issue" if has_risen and last.mean > _MANY else "tip" if has_risen else "passed"
@@ -43,7 +43,7 @@ def rising_repeats(evidence: Evidence) -> Answer:
 
 
 def _fallen(evidence: Evidence, name: Series) -> Answer:
-    course = evidence.course(name)
+    course = evidence.curves.course(name)
     is_clear = course.p_fallen < CLEAR
     state = "passed"
     if is_clear and course.last.mean < _HALF * course.first.mean:

@@ -84,7 +84,7 @@ def draw_bonus(evidence: Evidence) -> Any:
     Raises MissingError or NotApplicableError where there is no bonus.
     """
     bonus = bonuses(evidence, evidence.units)
-    rewards = evidence.rewards[evidence.unit_rows]
+    rewards = evidence.samples.rewards[evidence.unit_rows]
     points = _lengths(evidence)
     figure = _figure(2)
     row = figure.subplots(1, 2)

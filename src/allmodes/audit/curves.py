@@ -1,0 +1,105 @@
+"""Reward and diversity of a log's groups over training, window by window."""
+
+import math
+from dataclasses import replace
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Tensor
+
+from allmodes.audit.checks.findings import MissingError
+from allmodes.audit.ngrams import Texts, ead_of_groups
+from allmodes.audit.samples import Samples
+from allmodes.audit.windows import (
+    Course,
+    GroupFigures,
+    Series,
+    Window,
+    course_of,
+    error_of_entropy,
+    error_of_mean,
+    group_figures,
+    windows,
+)
+from allmodes.objectives.groups import Groups
+
+
+@final
+class Curves:
+    """Figures of every group of an update, and of windows. Raise MissingError for what the log lacks."""
+
+    def __init__(self, samples: Samples, texts: Texts | None) -> None:
+        """texts: reads responses again, for figures of their words."""
+        self._samples, self._texts = samples, texts
+        self._courses: dict[Series, Course | None] = {}
+
+    def series(self, name: Series) -> tuple[Tensor, Tensor]:
+        """A figure of every group of an update, in the order of their steps: steps and values, (U,)."""
+        if name == "ead":
+            return self._ead_of_groups
+        if name == "reward":
+            _ = self._samples.rewards  # which the log may lack
+        elif name != "repeated":
+            _ = self._samples.outcomes
+        found = self._group_figures
+        return found.steps, getattr(found, name)
+
+    def course(self, name: Series) -> Course:
+        """A figure over training."""
+        _ = self._samples.steps  # which the log may lack
+        found = self._courses.get(name)
+        if found is None:
+            found = self._courses[name] = course_of(*self.series(name))
+        if found is None:
+            raise MissingError("the log has too few groups or steps to compare the first with the last")
+        return found
+
+    def last_window(self, name: Series) -> Window:
+        """A figure's last window that has one; of a log without steps, all of it.
+
+        The error of reward and entropy is over samples where the window is a single group.
+        """
+        known = [window for window in windows(*self.series(name)) if not math.isnan(window.mean)]
+        if not known:
+            raise MissingError(f"no group has a value for the {name}")
+        last = known[-1]
+        if len(last.values) > 1 or name not in ("reward", "entropy"):
+            return last
+        steps = self._samples.steps_or_one
+        rows = (steps >= last.first_step) & (steps <= last.last_step)
+        return replace(last, error=self._error_over_samples(name, rows))
+
+    def _error_over_samples(self, name: Series, rows: Tensor) -> float:
+        """Of the reward or the entropy of outcomes of one group, by the bootstrap."""
+        if name == "reward":
+            rewards = self._samples.rewards[rows]
+            return error_of_mean(rewards[~rewards.isnan()])
+        outcomes = self._samples.outcomes[rows]
+        return error_of_entropy(torch.unique(outcomes[outcomes >= 0], return_counts=True)[1])
+
+    @cached_property
+    def _ead_of_groups(self) -> tuple[Tensor, Tensor]:
+        """Expectation-adjusted distinct n-grams of at most 500 groups, evenly over training: steps, values.
+
+        Of words, V = 50257; of a group's first 256 samples. Source: `allmodes.metrics.ead`.
+        """
+        if self._texts is None or self._samples.log.responses is None:
+            raise MissingError("the log has no column `response`")
+        return ead_of_groups(self._samples.updates, self._samples.steps_or_one, self._texts)
+
+    @cached_property
+    def _group_figures(self) -> GroupFigures:
+        """Diversity and reward of each group of an update; without outcomes, of responses as outcomes."""
+        log, steps, updates = self._samples.log, self._samples.steps_or_one, self._samples.updates
+        has_any = log.outcomes is not None or log.responses is not None
+        outcomes = self._samples.outcomes if has_any else torch.full((len(log),), -1)
+        known = (steps >= 0).nonzero().squeeze(1)
+        rewards = torch.full((len(log),), math.nan) if log.rewards is None else log.rewards
+        return group_figures(
+            Groups(index=updates.index[known], count=updates.count),
+            steps[known],
+            outcomes=outcomes[known],
+            responses=None if log.responses is None else log.responses[known],
+            rewards=rewards[known],
+        )
