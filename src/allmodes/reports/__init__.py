@@ -1,1 +1,1 @@
-"""What every page and every display shares: pages, figures, progress, tables, numbers in a text."""
+"""What pages and displays share: pages, figures, progress, tables, comparisons, numbers in a text."""

@@ -1,6 +1,5 @@
 """Two logs side by side: what changed between their audits, and what one says beforehand of the other."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,8 @@ from allmodes.audit.reporting.report import (
 from allmodes.audit.reporting.summary import STATE_STYLES, prediction_line
 from allmodes.audit.windows import SERIES, Series
 from allmodes.metrics import welch_test
-from allmodes.reports.formatting import NBSP, is_clear, p_relation, shown_name
+from allmodes.reports.comparison import p_cell
+from allmodes.reports.formatting import shown_name
 from allmodes.reports.pages import require_report_extra
 
 
@@ -185,11 +185,11 @@ def _states(first: Finding, second: Finding) -> dict[str, str]:
 
 
 def _cells(difference: Difference) -> dict[str, Any]:
-    p = difference.p
+    p = p_cell(difference.p)
     return {
         "name": difference.name,
         "first": str(difference.first),
         "second": str(difference.second),
-        "p": "–" if math.isnan(p) else p_relation(p).removeprefix(f"={NBSP}"),
-        "is_clear": not math.isnan(p) and is_clear(p),
+        "p": p.text,
+        "is_clear": p.is_clear,
     }

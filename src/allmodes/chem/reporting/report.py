@@ -9,7 +9,7 @@ from allmodes.chem.arms import label_of_arm
 from allmodes.chem.config import MoleculesConfig, OutcomesConfig
 from allmodes.chem.design.ledger import LedgerRow, reward_tensor
 from allmodes.chem.design.results import Hit, RunResult, find_hits
-from allmodes.chem.reporting.comparison import DASH, Groups, colors_of, compare, verdicts
+from allmodes.chem.reporting.comparison import Groups, colors_of, compare_arms, verdicts
 from allmodes.chem.reporting.figures import WINDOW, draw_molecule, learning_curves
 from allmodes.chem.reporting.hits import HitPage, render_hits, worth_a_page
 from allmodes.chem.reporting.oracle_description import (
@@ -21,6 +21,7 @@ from allmodes.chem.reporting.oracle_description import (
     without_folders,
 )
 from allmodes.methods import Plain, method_names
+from allmodes.reports.comparison import DASH
 from allmodes.reports.formatting import listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.runs.files import write_text
@@ -45,14 +46,15 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     runs = {label_of_arm(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
     galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
     pages = [page for gallery in galleries for page in gallery["pages"]]
+    comparison = compare_arms(groups)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
         title=listing([label_of_arm(name) for name in algorithms]),
         lead=_lead(config, groups),
         remarks=_remarks(config, results),
         colours=colours,
-        comparison=compare(groups),
-        verdicts=verdicts(groups),
+        comparison=comparison,
+        verdicts=verdicts(comparison),
         window=WINDOW,
         several_seeds=any(len(group) > 1 for group in groups.values()),
         figure=learning_curves(

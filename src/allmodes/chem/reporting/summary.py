@@ -10,7 +10,7 @@ from allmodes.chem.arms import label_of_arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.results import RunResult
-from allmodes.chem.reporting.comparison import Groups, compare, verdicts
+from allmodes.chem.reporting.comparison import Groups, compare_arms, verdicts
 from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.reports.formatting import plural
 from allmodes.reports.tables import print_table
@@ -26,24 +26,22 @@ def print_design(folder: Path, console: Console) -> None:
         name: [run for run in results if run.algorithm == name]
         for name in dict.fromkeys(run.algorithm for run in results)
     }
-    figures = compare(groups)
-    headings = ("algorithm", *(figure.name for figure in figures))
-    cells = [
-        (label_of_arm(name), *(figure.cells[column].text for figure in figures))
-        for column, name in enumerate(groups)
-    ]
+    comparison = compare_arms(groups)
+    labels = [label_of_arm(name) for name in groups]
+    headings = ("algorithm", *(row.metric.name for row in comparison))
+    cells = [(label, *(row.cells[label].text for row in comparison)) for label in labels]
     print_table(console, headings, cells, texts=("algorithm",))
     notes = [
-        f"{figure.name} of {label_of_arm(name)}: {figure.cells[column].note}"
-        for column, name in enumerate(groups)
-        for figure in figures
-        if figure.cells[column].note
+        f"{row.metric.name} of {label}: {row.cells[label].note}"
+        for label in labels
+        for row in comparison
+        if row.cells[label].note
     ]
     notes.append(
         f"± is the standard deviation over {plural(len(config.seeds), 'seed')}; a hit has a reward of at "
         f"least {config.hit_threshold:g}."
     )
-    for line in ("", *notes, *verdicts(groups)):
+    for line in ("", *notes, *verdicts(comparison)):
         console.print(line, markup=False, highlight=False)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.methods import label_of
-from allmodes.metrics import summarise, welch_test
-from allmodes.reports.formatting import NBSP, is_clear, listing, p_relation, plural
+from allmodes.reports.comparison import DASH, Cell, Metric, compare, ran_alone, verdict_with_means
+from allmodes.reports.formatting import NBSP, listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import figure_style, inline_svg, save_figure
 from allmodes.runs.files import write_text
-from allmodes.text.config import STAND_IN, CreativeTask, TextConfig
+from allmodes.text.config import KL, STAND_IN, CreativeTask, TextConfig, Trainer
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
     answer_share,
@@ -158,16 +158,22 @@ def _remarks(config: TextConfig) -> list[str]:
     return remarks
 
 
-def _figures(answers: Sequence[str]) -> list[tuple[str, Callable[[TextResult], float]]]:
-    """What is tested: a quality first, then a diversity."""
-    quality = ("reward", lambda result: result.reward)
+def _metrics(answers: Sequence[str]) -> list[Metric[TextResult]]:
+    """What is tested: a quality first, then diversities."""
+    values: dict[str, Callable[[TextResult], float]] = {"reward": lambda result: result.reward}
     if answers:
-        return [quality, ("entropy of valid answers", lambda r: r.metrics.get("answer_entropy", math.nan))]
+        values["entropy of valid answers"] = _entropy
+    else:
+        values["distinct answers"] = lambda result: result.metrics["distinct_classes"]
+        values["semantic diversity"] = _semantic
     return [
-        quality,
-        ("distinct answers", lambda r: r.metrics["distinct_classes"]),
-        ("semantic diversity", _semantic),
+        Metric(name=name, value=value, digits=3, better=f"higher {name}", worse=f"lower {name}")
+        for name, value in values.items()
     ]
+
+
+def _entropy(result: TextResult) -> float:
+    return result.metrics.get("answer_entropy", math.nan)
 
 
 def _semantic(result: TextResult) -> float:
@@ -176,7 +182,7 @@ def _semantic(result: TextResult) -> float:
 
 def headings_of(answers: Sequence[str]) -> list[str]:
     """What the cells of `result_tables` are."""
-    names = [name for name, _ in _figures(answers)]
+    names = [metric.name for metric in _metrics(answers)]
     return [*names, f"share of {answers[0]}, by seed", "collapsed"] if answers else names
 
 
@@ -188,27 +194,23 @@ def result_tables(
     for trainer, kl in groups_of([_arm(result) for result in results]):
         rows = []
         for beta in config.beta:
-            for method in config.method:
-                inside = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
-                first = _pick(results, Arm(trainer=trainer, kl=kl, method=config.method[0], beta=beta))
-                tests = [
-                    "" if method == config.method[0] else _p_cell(_test(inside, first, value))
-                    for _, value in _figures(answers)
-                ]
-                rows.append(
-                    {
-                        "beta": f"{beta:g}",
-                        "method": label_of(method),
-                        "cells": _mean_cells(inside, answers),
-                        "tests": tests,
-                    }
-                )
+            groups = _groups(config, results, trainer=trainer, kl=kl, beta=beta)
+            comparison = compare(_metrics(answers), groups)
+            for label, runs in groups.items():
+                means = [_with_missing(row.cells[label]) for row in comparison]
+                tests = [row.tests[label].text if label in row.tests else "" for row in comparison]
+                cells = [*means, *_answer_cells(runs, answers)]
+                rows.append({"beta": f"{beta:g}", "method": label, "cells": cells, "tests": tests})
         tables.append({"name": group_name(trainer, kl), "rows": rows})
     return tables
 
 
-def _pick(results: Sequence[TextResult], arm: Arm) -> list[TextResult]:
-    return [result for result in results if result.arm == arm]
+def _groups(
+    config: TextConfig, results: Sequence[TextResult], *, trainer: Trainer, kl: KL, beta: float
+) -> dict[str, list[TextResult]]:
+    """The results of each method by its label."""
+    arms = {m: Arm(trainer=trainer, kl=kl, method=m, beta=beta) for m in config.method}
+    return {label_of(m): [result for result in results if result.arm == arm] for m, arm in arms.items()}
 
 
 def _arm(result: TextResult) -> Arm:
@@ -217,14 +219,20 @@ def _arm(result: TextResult) -> Arm:
     return result.arm
 
 
-def _mean_cells(results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
-    cells = [_mean_sd([value(result) for result in results]) for _, value in _figures(answers)]
-    if answers:
-        shares = [answer_share(result, answers[0]) for result in results]
-        collapsed = sum(_is_collapsed(result) for result in results)
-        cells.append(", ".join("–" if math.isnan(share) else f"{share:.2f}" for share in shares))
-        cells.append(f"{collapsed} of {len(results)}")
-    return cells
+def _with_missing(cell: Cell) -> str:
+    missing = cell.missing if cell.text != DASH else 0
+    return f"{cell.text} ({missing} without)" if missing else cell.text
+
+
+def _answer_cells(results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+    if not answers:
+        return []
+    shares = [answer_share(result, answers[0]) for result in results]
+    collapsed = sum(map(_is_collapsed, results))
+    return [
+        ", ".join(DASH if math.isnan(share) else f"{share:.2f}" for share in shares),
+        f"{collapsed} of {len(results)}",
+    ]
 
 
 def _is_collapsed(result: TextResult) -> bool:
@@ -233,66 +241,21 @@ def _is_collapsed(result: TextResult) -> bool:
     return any(math.isnan(share) or share >= COLLAPSED for share in shares)
 
 
-def _mean_sd(values: Sequence[float]) -> str:
-    known = [value for value in values if not math.isnan(value)]
-    if not known:
-        return "–"
-    summary = summarise(known)
-    missing = "" if len(known) == len(values) else f" ({len(values) - len(known)} without)"
-    spread = "" if summary.count == 1 else f" ± {summary.std:.3f}"
-    return f"{summary.mean:.3f}{spread}{missing}"
-
-
-def _test(
-    ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
-) -> float:
-    """One-sided Welch p-value that ours is larger; NaN where there is no test."""
-    one, other = [value(result) for result in ours], [value(result) for result in theirs]
-    if min(len(one), len(other)) < 2 or any(math.isnan(number) for number in one + other):
-        return math.nan
-    return welch_test(one, other)
-
-
-def _p_cell(p: float) -> str:
-    return "–" if math.isnan(p) else p_relation(p).removeprefix(f"={NBSP}")
-
-
 def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
     """A sentence for each method but the first: what its tests against the first say."""
     first, *later = config.method
     if not later:
-        return [f"{label_of(first)} ran alone: there is nothing to compare it with."]
+        return [ran_alone(label_of(first))]
     if len(config.seeds) < 2:
         return ["No verdict: there is no test with one seed."]
     sentences = []
     for trainer, kl in groups_of([_arm(result) for result in results]):
         for beta in config.beta:
-            theirs = _pick(results, Arm(trainer=trainer, kl=kl, method=first, beta=beta))
-            for method in later:
-                ours = _pick(results, Arm(trainer=trainer, kl=kl, method=method, beta=beta))
-                parts = [_compared(name, ours, theirs, value) for name, value in _figures(answers)]
-                sentences.append(
-                    f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}: {label_of(method)} against "
-                    f"{label_of(first)}: {'; '.join(parts)}."
-                )
+            groups = _groups(config, results, trainer=trainer, kl=kl, beta=beta)
+            comparison = compare(_metrics(answers), groups)
+            where = f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}"
+            sentences += [f"{where}: {verdict_with_means(comparison, label_of(method))}" for method in later]
     return sentences
-
-
-def _compared(
-    name: str, ours: Sequence[TextResult], theirs: Sequence[TextResult], value: Callable[[TextResult], float]
-) -> str:
-    means = f"{_mean([value(r) for r in ours])} and {_mean([value(r) for r in theirs])}"
-    p = _test(ours, theirs, value)
-    if math.isnan(p):
-        return f"{name} {means}, not tested"
-    if not is_clear(p):
-        return f"{name} not clearly different, {means} (p{NBSP}{p_relation(p)})"
-    return f"{'higher' if p < 0.5 else 'lower'} {name}, {means} (p{NBSP}{p_relation(p)})"
-
-
-def _mean(values: Sequence[float]) -> str:
-    known = [value for value in values if not math.isnan(value)]
-    return f"{summarise(known).mean:.2f}" if known else "none"
 
 
 def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
@@ -312,7 +275,7 @@ def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
     """A result's own figures: reward, valid answers, diversity, counts, samples without a reward."""
     cells = [_number(result.reward), _number(result.metrics.get("valid_answers", math.nan))]
     if answers:
-        cells.append(_number(result.metrics.get("answer_entropy", math.nan)))
+        cells.append(_number(_entropy(result)))
         cells += [f"{result.answers[answer]:,}" for answer in answers]
     else:
         cells += [f"{result.metrics['distinct_classes']:.2f}", _number(_semantic(result))]
@@ -320,7 +283,7 @@ def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return DASH if math.isnan(value) else f"{value:.3f}"
 
 
 def _samples(folder: Path, config: TextConfig, results: Sequence[TextResult]) -> list[dict[str, Any]]:
