@@ -13,12 +13,9 @@ from allmodes.methods import METHODS, AlphaDPG, Batch, EntropyBonus, Then
 from allmodes.targets import reverse_kl_target
 from enumerated_groups import expected_gradient, gains_of_many, logits_of, relative_gains
 from sequence_worlds import conditionals
+from tensors import tensor
 
 ALPHAS = (0.0, 0.3, 0.5, 0.999, 1.0)
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def batch_of(rewards: Tensor, ref: Tensor, policy: Tensor, **others: Any) -> Batch:

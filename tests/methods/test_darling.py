@@ -8,10 +8,7 @@ from allmodes.errors import InputError
 from allmodes.methods import METHODS, Batch, Darling, EntropyBonus, Plain, Then
 from enumerated_groups import expected_gradient, gains_of_many, gradient_of, logits_of, relative_gains
 from sequence_worlds import sequence_logprobs
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def gains(p: Tensor, rewards: Tensor, *, size: int | None) -> Tensor:

@@ -11,10 +11,7 @@ from allmodes.methods import METHODS, Batch, DifferentialSmoothing
 from allmodes.targets import integrate_flow, reverse_kl_target
 from enumerated_groups import expected_gradient, gains_of_many, gradient_of, logits_of, relative_gains
 from sequence_worlds import sequence_logprobs
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def gains(logprobs: Tensor, rewards: Tensor, method: DifferentialSmoothing, *, size: int | None) -> Tensor:

@@ -9,10 +9,7 @@ from allmodes.methods import METHODS, Batch, EntropyBonus, MaxRL, Plain, Then
 from allmodes.targets import integrate_flow
 from enumerated_groups import expected_gradient, gains_of_many, gradient_of, logits_of, relative_gains
 from sequence_worlds import sequence_logprobs
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def test_by_hand() -> None:

@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.methods import IPS, Batch, Plain
 from enumerated_groups import expected_gradient, gains_of_many, logits_of
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def test_by_hand() -> None:

@@ -11,10 +11,7 @@ from allmodes.errors import InputError
 from allmodes.methods import METHODS, UCPO, Batch, Plain
 from allmodes.targets import integrate_flow, reverse_kl_target
 from enumerated_groups import expected_gradient, gains_of_many, gradient_of, logits_of, relative_gains
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def batch_of(rewards: Tensor, logprobs: Tensor, **others: Any) -> Batch:

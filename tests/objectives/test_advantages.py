@@ -12,6 +12,7 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import group_advantages, leave_one_out_advantages
 from allmodes.objectives.advantages import Scale
+from tensors import doubles
 
 PROPERTY = settings(deadline=None, max_examples=150)
 SCALES: tuple[Scale, ...] = ("none", "group", "batch")
@@ -26,10 +27,6 @@ SAMPLES = st.lists(
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def as_tensors(samples: list[tuple[int, float]]) -> tuple[Tensor, Tensor]:

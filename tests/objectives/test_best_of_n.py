@@ -12,16 +12,13 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.metrics import max_at_k
 from allmodes.objectives import best_of_n_rewards
+from tensors import doubles
 
 PROPERTY = settings(deadline=None, max_examples=100)
 GROUPS = [-7, 0, 3, 10**12]
 SAMPLES = st.lists(
     st.tuples(st.sampled_from(GROUPS), st.sampled_from([0.0, 1.0, -1.0]) | st.floats(-5, 5)), max_size=14
 )
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-11) -> None:

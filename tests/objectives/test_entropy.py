@@ -11,13 +11,10 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import entropy_rewards, kl_in_rewards, leave_one_out_advantages
 from allmodes.targets import reverse_kl_target
+from tensors import close
 
 ExpectedGradient = Callable[[Tensor, Tensor], Tensor]
 ETA = 0.3
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def objective(logits: Tensor, rewards: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import filtered_likelihood_loss
+from tensors import doubles
 
 ROWS = st.lists(
     st.tuples(
@@ -20,10 +21,6 @@ ROWS = st.lists(
     ),
     max_size=12,
 )
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @settings(deadline=None, max_examples=150)

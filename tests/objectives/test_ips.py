@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import ips_rewards
+from tensors import doubles
 
 PROPERTY = settings(deadline=None, max_examples=150)
 REWARDS = [1.0, 0.9, 0.8]
@@ -18,10 +19,6 @@ REWARDS = [1.0, 0.9, 0.8]
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 SAMPLES = st.lists(

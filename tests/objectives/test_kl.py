@@ -20,6 +20,7 @@ from allmodes.objectives import (
     reverse_kl_loss,
     reverse_kl_weighted_loss,
 )
+from tensors import close
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
 ExpectedGradient = Callable[[Tensor, Tensor], Tensor]
@@ -31,10 +32,6 @@ ALL: list[Surrogate] = [*VALUES, *REVERSE, forward_kl_loss]
 def kl(p: Tensor, q: Tensor) -> Tensor:
     """KL(p ‖ q) of log-probabilities (..., K), written out."""
     return (p.exp() * (p - q)).sum(-1)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("estimator", [k1_value, k3_value])

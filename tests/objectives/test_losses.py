@@ -9,12 +9,9 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import policy_gradient_loss, reinvent_loss
+from tensors import close
 
 ExpectedGradient = Callable[[Tensor, Tensor], Tensor]
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def regularised_return(logits: Tensor, ref_logprobs: Tensor, rewards: Tensor, sigma: float) -> Tensor:

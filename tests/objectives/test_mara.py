@@ -13,6 +13,7 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import MaraResult, kl_in_rewards, mara_rewards
 from allmodes.objectives.mara import Anchor
+from tensors import doubles
 
 FIELDS = ("rewards", "anchor_rewards", "ref_logprobs", "anchor_index", "augmented", "bonus")
 ANCHORS: tuple[Anchor, ...] = ("group", "leave_one_out")
@@ -21,10 +22,6 @@ PROPERTY = settings(deadline=None, max_examples=150)
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

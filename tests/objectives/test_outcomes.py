@@ -10,6 +10,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import mara_rewards, outcome_ref_logprobs
+from tensors import close, doubles
 
 PROPERTY = settings(deadline=None, max_examples=150)
 GROUPS = [-7, 0, 3, 10**12]
@@ -25,14 +26,6 @@ SAMPLES = st.lists(
 OUTCOMES = torch.tensor([4, 4, 4, 9, 9, 1])
 REF = torch.tensor([0.05, 0.2, 0.1, 0.3, 0.05, 0.3], dtype=torch.float64)
 POLICY = torch.tensor([0.3, 0.1, 0.1, 0.05, 0.25, 0.2], dtype=torch.float64)
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def call(samples: list[Sample]) -> Tensor:

@@ -8,10 +8,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import mara_rewards, target_rewards
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+from tensors import close
 
 
 @pytest.mark.parametrize("beta", [0.02, 1.0, 7.0])

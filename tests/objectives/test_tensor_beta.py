@@ -9,16 +9,13 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import kl_in_rewards, mara_rewards, target_rewards, trajectory_balance_loss
+from tensors import close
 
 COUNT = 12
 BETAS = torch.tensor([0.05, 0.3, 2.0], dtype=torch.float64).repeat_interleave(4)
 GROUPS = torch.arange(3).repeat_interleave(4)
 
 Function = Callable[[float | Tensor], Tensor]  # of β, (N,)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def random(seed: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import unlikeliness_rewards
+from tensors import doubles
 
 PROPERTY = settings(deadline=None, max_examples=200)
 GROUPS = [-7, -1, 0, 3, 10**12]
@@ -23,10 +24,6 @@ SAMPLES = st.lists(
     max_size=16,
 )
 STRENGTHS = st.sampled_from([0.0, 0.25, 1.0]) | st.floats(0, 1)
-
-
-def doubles(values: list[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:

@@ -8,12 +8,9 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.targets import crowding_target, forward_kl_target, integrate_flow, reverse_kl_target
+from tensors import tensor
 
 KLS = ("reverse", "forward")
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def gains(p: Tensor, rewards: Tensor, penalty: Tensor, ref: Tensor, *, beta: float, kl: str) -> Tensor:

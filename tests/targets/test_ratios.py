@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.targets import (
@@ -18,10 +17,7 @@ from allmodes.targets import (
     predicted_ratios,
     reverse_kl_target,
 )
-
-
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from tensors import tensor
 
 
 def test_log_ratio_is_that_of_the_optimum() -> None:

@@ -12,12 +12,9 @@ from torch import Generator, Tensor
 
 from allmodes.errors import InputError
 from allmodes.worlds.categorical import Categorical, draw, draw_heights
+from tensors import close
 
 FALSE_ALARM = 1e-6
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def seeded(seed: int) -> Generator:

@@ -17,14 +17,11 @@ from torch import Generator, Tensor
 
 from allmodes.errors import InputError
 from allmodes.worlds.grid import GridWorld, hyper_grid, hyper_grid_reward, mode_cells, two_paths
+from tensors import close
 
 Cell = tuple[int, ...]
 Moves = Callable[[Cell], list[tuple[int, Cell, bool]]]  # action, where it leads, whether that is an outcome
 FALSE_ALARM = 1e-6
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def seeded(seed: int) -> Generator:

@@ -38,6 +38,7 @@ from allmodes.worlds.training import (
 )
 from allmodes.worlds.world import World
 from method_cases import COMPOSITIONS, build
+from tensors import close
 from world_steps import Samples, loss_terms
 
 Cell = tuple[int, ...]
@@ -45,10 +46,6 @@ SIDE = 3
 BETA = 0.4
 THRESHOLD = 0.5
 KL_FIRST = Training(name="IPS, KL first", kl="none", method=IPS(kl_first=True), frequencies="exact")
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def mara_of(flattening: float, algorithm: Literal[1, 2] = 1) -> Method:

@@ -37,16 +37,13 @@ from allmodes.worlds.training import (
     training_of,
 )
 from allmodes.worlds.world import Rollout
+from tensors import close
 
 REFERENCE = torch.tensor([0.4, 0.3, 0.1, 0.2], dtype=torch.float64).log()
 REWARDS = torch.tensor([0.2, 0.7, 1.0, 0.8], dtype=torch.float64)
 LENGTHS = torch.tensor([3, 1, 2, 5])
 THRESHOLD = 0.5
 STEPS, BATCH, RATE = 30, 8, 0.05
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 @pytest.fixture
