@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design import design
 from allmodes.chem.design.design import new_design, resume_design
 from allmodes.chem.design.ledger import read_ledger
@@ -25,7 +24,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.policies.policy import RecurrentPolicy, save_policy
 from allmodes.chem.policies.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
 from allmodes.errors import AllmodesError
-from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 CASES = int(os.environ.get("ALLMODES_FUZZ_CASES", "30"))
 JOBS = ("reinvent-0", "reinvent-1")  # the first has ended, the second was interrupted
@@ -79,21 +78,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         policy = RecurrentPolicy(7, cell="gru", hidden_size=16, num_layers=1, embedding_size=8)
     prior = folder / "prior.safetensors"
     save_policy(prior, policy, SmilesTokenizer((*SPECIAL_TOKENS, "C", "N", "O", "S")))
-    values = {
-        "kind": "molecules",
-        "algorithm": "reinvent",
-        "seeds": [0, 1],
-        "budget": 48,
-        "hit_threshold": 0.5,
-        "batch_size": 8,
-        "max_tokens": 24,
-        "checkpoint_every": 2,
-        "prior": str(prior),
-        "threads": 1,
-        "scaffold_filter": {"min_reward": 0.4, "bucket_size": 2},
-        "oracle": {"components": [{"kind": "qed"}]},
-    }
-    config = build_config(MoleculesConfig, values, source="test")
+    config = training_config(
+        prior,
+        algorithm="reinvent",
+        seeds=[0, 1],
+        budget=48,
+        batch_size=8,
+        checkpoint_every=2,
+        scaffold_filter={"min_reward": 0.4, "bucket_size": 2},
+    )
     with pytest.MonkeyPatch.context() as patch:
         quick(patch)
         new_design(config, folder / "whole")

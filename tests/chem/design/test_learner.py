@@ -7,25 +7,13 @@ import pytest
 import torch
 
 from allmodes.chem.arms import parse_arm
-from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.outcomes import OutcomeFrequencies
-from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 
 def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) -> None:
-    values = {
-        "kind": "molecules",
-        "algorithm": "mara",
-        "budget": 10,
-        "hit_threshold": 0.5,
-        "max_tokens": 24,
-        "prior": tiny_prior,
-        "threads": 1,
-        "mara": {"threshold": {"batch_quantile": 0.9}},
-        "oracle": {"components": [{"kind": "qed"}]},
-    }
-    config = build_config(MoleculesConfig, values, source="test")
+    config = training_config(tiny_prior, algorithm="mara", mara={"threshold": {"batch_quantile": 0.9}})
     learner = Learner(config, parse_arm("mara"), OutcomeFrequencies(config.outcomes))
     tokens = learner.agent.sample(8, max_length=24, generator=torch.Generator().manual_seed(0)).tokens
     smiles = ["C" * (1 + row) for row in range(8)]

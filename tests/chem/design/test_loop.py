@@ -19,7 +19,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.policies.policy import load_policy, pad_tokens, save_policy
 from allmodes.errors import ConfigError, RunError
 from allmodes.runs.checkpoint import load_checkpoint
-from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 ORACLE = {
     "components": [{"kind": "tpsa", "shaping": {"kind": "sigmoid", "low": 0.0, "high": 80.0, "k": 0.5}}]
@@ -28,21 +28,15 @@ ORACLE = {
 
 def settings(prior: Path, **changes: Any) -> MoleculesConfig:
     values = {
-        "kind": "molecules",
         "algorithm": "reinvent",
         "budget": 120,
-        "hit_threshold": 0.5,
-        "batch_size": 16,
-        "max_tokens": 24,
         "learning_rate": 1e-2,
-        "prior": prior,
-        "threads": 1,
         "checkpoint_every": 3,
         "oracle": ORACLE,
         "scaffold_filter": {"min_reward": 0.5, "bucket_size": 2},
         **changes,
     }
-    return build_config(MoleculesConfig, values, source="test")
+    return training_config(prior, **values)
 
 
 def design(out: Path, config: MoleculesConfig) -> Path:

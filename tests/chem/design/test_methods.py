@@ -14,7 +14,7 @@ from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.outcomes import OutcomeFrequencies
 from allmodes.errors import ConfigError
 from allmodes.methods import METHODS
-from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 # Chains of the tiny prior: acyclic, so each molecule is its own scaffold; the last is replayed.
 SMILES = ["CC", "CO", "CC", "CCO", "CN", None, "CCN", "CCC"]
@@ -23,20 +23,7 @@ DRAWN = 7
 
 
 def config_of(prior: Path, arm: Arm, **changes: Any) -> MoleculesConfig:
-    values = {
-        "kind": "molecules",
-        "loss": arm.loss,
-        "method": arm.method,
-        "budget": 10,
-        "hit_threshold": 0.5,
-        "batch_size": 8,
-        "max_tokens": 24,
-        "prior": prior,
-        "threads": 1,
-        "oracle": {"components": [{"kind": "qed"}]},
-        **changes,
-    }
-    return build_config(MoleculesConfig, values, source="test")
+    return training_config(prior, **{"loss": arm.loss, "method": arm.method, "batch_size": 8, **changes})
 
 
 def learner_of(config: MoleculesConfig) -> tuple[Learner, OutcomeFrequencies]:

@@ -17,6 +17,7 @@ from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Evaluation, StrayLineError
 from allmodes.errors import ConfigError
 from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 PLAIN = """
 import os, sys, time
@@ -260,19 +261,14 @@ def watched(folder: Path) -> dict[str, Any]:
 
 
 def design_config(prior: Path, folder: Path) -> MoleculesConfig:
-    values = {
-        "kind": "molecules",
-        "algorithm": "reinvent",
-        "budget": 96,
-        "hit_threshold": 0.6,
-        "batch_size": 16,
-        "max_tokens": 24,
-        "checkpoint_every": 2,
-        "prior": str(prior),
-        "threads": 1,
-        "oracle": {"components": [watched(folder)]},
-    }
-    return build_config(MoleculesConfig, values, source="test")
+    return training_config(
+        prior,
+        algorithm="reinvent",
+        budget=96,
+        hit_threshold=0.6,
+        checkpoint_every=2,
+        oracle={"components": [watched(folder)]},
+    )
 
 
 def evaluations(out: Path) -> list[tuple[str, float | None]]:

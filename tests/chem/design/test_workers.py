@@ -21,7 +21,7 @@ from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Failure, Scored
 from allmodes.chem.oracles.store import ResultStore
 from allmodes.errors import ConfigError, RunError
-from allmodes.runs.config import build_config
+from molecule_settings import training_config
 
 # Molecules take unequal time, so that results come out of order.
 PROGRAM = """
@@ -169,22 +169,17 @@ def test_what_the_store_knows_is_not_computed_again(tmp_path: Path) -> None:
 def settings(prior: Path, log: Path, **changes: Any) -> MoleculesConfig:
     oracle = {"components": [component(log)], "workers": changes.pop("oracle_workers", 1)}
     values = {
-        "kind": "molecules",
         "algorithm": "mara",
         "budget": 150,
         "hit_threshold": 0.4,
-        "batch_size": 16,
-        "max_tokens": 24,
         "learning_rate": 1e-2,
-        "prior": prior,
-        "threads": 1,
         "checkpoint_every": 3,
         "mara": {"threshold": 0.4},
         "scaffold_filter": {"min_reward": 0.4, "bucket_size": 2},
         "oracle": oracle,
         **changes,
     }
-    return build_config(MoleculesConfig, values, source="test")
+    return training_config(prior, **values)
 
 
 def outcome(out: Path, algorithm: str) -> tuple[Any, bytes, bytes, bytes]:

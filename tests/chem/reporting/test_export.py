@@ -18,6 +18,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.export import evaluation_columns, write_csv, write_hits, write_sdf
 from allmodes.errors import RunError
 from allmodes.runs.config import build_config
+from molecule_settings import molecule_config
 
 QED = {"kind": "qed", "name": "QED"}
 DOCKING = {
@@ -182,12 +183,9 @@ SMILES = ("CC(=O)Nc1ccc(O)cc1", "CC(=O)Nc1ccc(OC)cc1", "O=C(O)c1ccccc1", "C1CCNC
 
 
 def settings(*components: dict[str, Any]) -> MoleculesConfig:
-    values = {
-        "kind": "molecules", "algorithm": ["mara", "grpo"], "seeds": [0, 1], "budget": 4,
-        "hit_threshold": 0.5,
-        "oracle": {"components": components},
-    }  # fmt: skip
-    return build_config(MoleculesConfig, values, source="test")
+    return molecule_config(
+        algorithm=["mara", "grpo"], seeds=[0, 1], budget=4, oracle={"components": components}
+    )
 
 
 def ledger(rewards: list[float | None]) -> list[LedgerRow]:

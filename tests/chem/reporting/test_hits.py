@@ -14,7 +14,6 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdMolTransforms
 from rdkit.Geometry import Point3D
 
-from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import LedgerRow
 from allmodes.chem.design.results import Hit, RunResult, find_hits
 from allmodes.chem.oracles.config import OracleConfig
@@ -29,6 +28,7 @@ from allmodes.chem.reporting.oracle_description import (
 from allmodes.chem.reporting.pose_figures import common_frame, draw_pose, heavy_atoms, read_poses, views
 from allmodes.chem.reporting.report import write_report
 from allmodes.runs.config import build_config
+from molecule_settings import molecule_config
 
 HOSTILE = "<script>alert('x')</script>"
 DOCKING = {
@@ -280,11 +280,8 @@ def test_the_best_of_each_circle_comes_first() -> None:
 
 
 def report(folder: Path, rows: list[LedgerRow], **changes: Any) -> str:
-    values = {
-        "kind": "molecules", "algorithm": ["ips-grpo"], "budget": len(rows), "hit_threshold": 0.5,
-        "oracle": {"components": [DOCKING, SYNTHESIS]}, **changes,
-    }  # fmt: skip
-    config = build_config(MoleculesConfig, values, source="test")
+    oracle = {"components": [DOCKING, SYNTHESIS]}
+    config = molecule_config(**{"algorithm": ["ips-grpo"], "budget": len(rows), "oracle": oracle, **changes})
     result = RunResult(
         algorithm="ips-grpo", seed=0, stopped_by="budget", steps=1, calls=len(rows), hits=0, ob100=None,
         intdiv1=None, circles=0, failures={}, collapsed_at_step=None,

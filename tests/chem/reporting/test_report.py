@@ -19,7 +19,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.figures import circles_at, draw_molecule, hits_at, mean_reward_at
 from allmodes.chem.reporting.report import write_report
 from allmodes.errors import ConfigError
-from allmodes.runs.config import build_config
+from molecule_settings import molecule_config
 
 SMILES = (
     "CC(=O)Nc1ccc(O)cc1", "CC(=O)Nc1ccc(OC)cc1", "O=C(O)c1ccccc1", "Cc1ccccc1", "c1ccncc1", "C1CCNCC1",
@@ -37,16 +37,13 @@ Ledgers = dict[tuple[str, int], list[LedgerRow]]
 
 def settings(**changes: Any) -> MoleculesConfig:
     values = {
-        "kind": "molecules",
         "algorithm": ["reinvent", "mara"],
         "seeds": [0, 1, 2],
         "budget": 12,
-        "hit_threshold": 0.5,
-        "oracle": {"components": [{"kind": "qed"}]},
         "prior": Path("/home/somebody/prior.safetensors"),
         **changes,
     }
-    return build_config(MoleculesConfig, values, source="test")
+    return molecule_config(**values)
 
 
 def ledger(
