@@ -1,1 +1,1 @@
-"""Language models: evaluation, training, and small models made on the spot."""
+"""Language models: evaluation, training, and small models built at run time."""

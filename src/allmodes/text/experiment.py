@@ -159,7 +159,7 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
     with progress_bar() as progress:
         base = folder.path / "base"
         if not _result_path(base).exists():
-            note = "made on the spot and measured" if config.model == STAND_IN else "measured"
+            note = "built and measured" if config.model == STAND_IN else "measured"
             task = progress.add_task("base model", total=None, note=note)
             model = _base(config, base)
             _measure_base(config, model, base)
@@ -216,7 +216,7 @@ def _measure_base(config: TextConfig, model: str, path: Path) -> None:
 
 
 def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
-    """Train, sample, write the result; what TRL keeps to go on goes when nothing is left to resume."""
+    """Train, sample, write the result; TRL's checkpoints are deleted when nothing is left to resume."""
     torch.set_num_threads(config.threads or 1)
     task = make_task(config.task)
     with RunFolder(job.path) as folder:

@@ -18,7 +18,7 @@ from allmodes.text.sampling import chat_prompt, draw_tokens
 # Not measured elsewhere.
 _ON_CPU, _ELSEWHERE = (1 << 10, 1 << 24), (1 << 15, 1 << 28)
 _LONGEST = 1.25  # times the shortest of a pass: padding costs as much as tokens
-_AT_ONCE = 1 << 20  # logits of one softmax, which takes as much room again
+_AT_ONCE = 1 << 20  # logits of one softmax, which takes as much memory again
 
 
 @final

@@ -66,12 +66,12 @@ def train(
     on_step: Callable[[Progress], object],
     keep_checkpoints: bool = False,
 ) -> Any:
-    """Train, or go on from the folder's last whole checkpoint, and return TRL's trainer with its model.
+    """Train, or resume from the folder's last whole checkpoint, and return TRL's trainer with its model.
 
     A row of metrics.jsonl a step: `step`, `reward`, what TRL logs, and `counts` of each known answer among
     the step's samples. With `log_samples`, samples.jsonl and audit.json for `allmodes audit`. model: a
     Hugging Face name or folder. keep_checkpoints: keep all, else the last alone. Raises ConfigError for a
-    model that cannot be loaded or prompts that are all too long; RunError for damage to what it goes on from.
+    model that cannot be loaded or prompts that are all too long; RunError for damage to what it resumes from.
     """
     quieten()
     tokenizer = load_tokenizer(model)

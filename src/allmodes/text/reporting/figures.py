@@ -29,7 +29,7 @@ class _Panel:
 
 
 def group_name(trainer: Trainer, kl: KL) -> str:
-    """Trainer and KL in words."""
+    """The name of a trainer and its KL, as reports show it."""
     return f"{trainer.upper()}, {kl} KL"
 
 

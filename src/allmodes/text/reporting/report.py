@@ -34,7 +34,7 @@ Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
 
 
 def arm_name(arm: Arm) -> str:
-    """An arm in words."""
+    """The name of an arm, as reports show it."""
     return f"{group_name(arm.trainer, arm.kl)}, {label_of(arm.method)}, β = {arm.beta:g}"
 
 
@@ -103,7 +103,7 @@ def shown_model(model: str) -> str:
 
 def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
     model = (
-        "a tiny stand-in for a base model, made on the spot"
+        "a tiny stand-in for a base model, built at run time"
         if config.model == STAND_IN
         else shown_model(config.model)
     )
@@ -316,7 +316,7 @@ def _short(text: str) -> str:
 def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str, str]]:
     task = config.task
     settings = [
-        ("Model", "stand-in, made on the spot" if config.model == STAND_IN else shown_model(config.model)),
+        ("Model", "stand-in, built at run time" if config.model == STAND_IN else shown_model(config.model)),
         (
             "Prompts",
             f"{prompts['used']:,} used, {prompts['too_long']:,} too long, "

@@ -1,4 +1,4 @@
-"""What came out of a run: samples of its policy, and their figures."""
+"""Results of a run: samples of its policy, and their figures."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Stand-ins for the creative task's models, made on the spot where no model hub is at hand.
+"""Stand-ins for the creative task's models, built at run time where no model hub is at hand.
 
 A tiny chat model that answers open questions of a made-up world, some answers far more often than others and
 some of them bad, and two tiny reward models of what is good there: one to train with, one that has other

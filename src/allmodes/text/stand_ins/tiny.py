@@ -1,4 +1,4 @@
-"""Tiny models with Qwen2's architecture, made on the spot: what every stand-in is built from."""
+"""Tiny models with Qwen2's architecture, built at run time: what every stand-in is built from."""
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
