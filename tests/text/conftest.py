@@ -1,5 +1,6 @@
 """A base model for the 1-2 task that has seen a few steps, and configurations of small runs on it."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 @pytest.fixture(scope="session")
 def one_two_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the stand-in after 60 of its 300 steps: the format is there, now and then."""
+    """Folder of the stand-in after 60 of its 300 steps: the format is there, now and then.
+
+    It is trained once: whichever worker of pytest-xdist comes first makes it for all.
+    """
     pytest.importorskip("trl")
     from allmodes.text.stand_ins.stand_in import make_stand_in
 
-    folder = tmp_path_factory.mktemp("one-two") / "base"
-    make_stand_in(folder, seed=3, steps=60)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose own folder lies in the session's
+        shared = shared.parent
+    folder = shared / "one-two" / "base"
+    with (shared / "one-two.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "README.md").exists():  # which is written last
+            make_stand_in(folder, seed=3, steps=60)
     return folder
 
 

@@ -67,16 +67,15 @@ def test_one_two_from_recipe_to_report(
 
     monkeypatch.setattr("allmodes.text.experiment.make_stand_in", copy)
     recipe = ROOT / "recipes" / "one-two.toml"
-    flags = ["--steps", "2", "--group_size", "8", "--samples", "30", "--workers", "1", "--beta", "[0.05,0.2]"]
+    flags = ["--steps", "2", "--group_size", "8", "--samples", "30", "--workers", "1"]
     config = build_config(TextConfig, apply_flags(read_config_file(recipe), flags), source="recipe")
     page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
     assert made == [tmp_path / "run" / "base"]
     runs = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
     assert runs == {"base"} | {
-        f"{where}-{method}-{beta}-{seed}"
+        f"{where}-{method}-0.01-{seed}"
         for where in ("rloo-reverse", "grpo-reverse", "grpo-token-forward")
         for method in ("vanilla", "mara")
-        for beta in ("0.05", "0.2")
         for seed in (0, 1)
     }
     for run in runs:
@@ -90,16 +89,16 @@ def test_one_two_from_recipe_to_report(
         assert (tmp_path / "run" / f"{name}.svg").read_bytes().startswith(b"<?xml")
     assert page.count("<svg") == 2
     assert "stand-in" in page
-    assert len(re.findall(r"MARA against vanilla", page)) == 6
+    assert len(re.findall(r"MARA against vanilla", page)) == 3
     # What the command prints at the end.
     printed = io.StringIO()
     print_training(tmp_path / "run", Console(file=printed, width=80))
     table, _, sentences = printed.getvalue().partition("\n\n")
     rows = table.splitlines()[2:]
-    assert len(rows) == 12
+    assert len(rows) == 6
     assert all(re.search(r"\d\.\d{3} ± \d\.\d{3}", row) for row in rows)  # reward, over both seeds
     assert "± is the standard deviation over 2 seeds" in sentences
-    assert sentences.count("MARA against vanilla") == 6
+    assert sentences.count("MARA against vanilla") == 3
     # Nothing is fetched when the page is opened.
     assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
     with pytest.raises(RunError, match="holds a run already"):
@@ -321,6 +320,31 @@ def test_the_report_says_what_the_numbers_say(make_report: Callable[..., str]) -
     seeds = cells(page, "<h2>Every seed</h2>")
     assert seeds[0][:1] + seeds[0][4:] == ["base model", "0.360", "0.360", "0.451", "30", "6", "0 of 100"]
     assert [row[7:9] for row in seeds[1:]] == [["96", "4"], ["98", "2"], ["50", "50"], ["52", "48"]]
+
+
+def test_each_strength_of_the_kl_is_compared_by_itself(make_report: Callable[..., str]) -> None:
+    """Vanilla's share of ones is 0.9 at β = 0.05 and 0.6 at 0.2; MARA's 0.5 at both."""
+    ones = {("vanilla", 0.05): 90, ("vanilla", 0.2): 60, ("mara", 0.05): 50, ("mara", 0.2): 50}
+    page = make_report(
+        [
+            result(seed, count + seed, 100 - count - seed, method=method, beta=beta)
+            for (method, beta), count in ones.items()
+            for seed in (0, 1)
+        ],
+        beta=[0.05, 0.2],
+    )
+    rows = cells(page, "<h3>RLOO, reverse KL</h3>")
+    assert [row[:2] + row[4:5] for row in rows] == [
+        ["0.05", "vanilla", "0.90, 0.91"], ["0.05", "MARA", "0.50, 0.51"],
+        ["0.2", "vanilla", "0.60, 0.61"], ["0.2", "MARA", "0.50, 0.51"],
+    ]  # fmt: skip
+    tests = [float(row[7]) for row in rows if row[1] == "MARA"]  # Welch's, of the seeds' entropies
+    assert tests == pytest.approx([0.0095, 0.0303], abs=0.0006)
+    text = page.replace("\N{NO-BREAK SPACE}", " ")
+    for beta, means in (("0.05", "0.69 and 0.31"), ("0.2", "0.69 and 0.67")):
+        assert re.search(
+            rf"β = {beta}: MARA against vanilla: .*higher entropy of valid answers, {means}", text
+        )
 
 
 def test_a_run_without_valid_answers_counts_as_collapsed(make_report: Callable[..., str]) -> None:
