@@ -35,7 +35,7 @@ from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt, sample_responses
-from allmodes.text.training import arms, make_settings, make_task, make_trainer, train
+from allmodes.text.training import arms, make_settings, make_trainer, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -364,7 +364,7 @@ def test_a_task_that_cannot_be_made_is_one_error(
 ) -> None:
     config = make_text_config(task={"kind": "creative", **task})
     with pytest.raises(ConfigError, match=message):
-        make_task(config.task)
+        config.task.make()
 
 
 def test_samples_are_the_policy_s_own_and_leave_the_generator_alone(one_two_model: Path) -> None:

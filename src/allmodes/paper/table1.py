@@ -42,7 +42,8 @@ from allmodes.text.evaluation.generations import Generation
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import sample_responses
-from allmodes.text.training import make_judge, train
+from allmodes.text.task_kinds import make_judge
+from allmodes.text.training import train
 
 IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
 METRICS = (IN_DIST, OUT_DIST, "ead", "semantic_diversity", "distinct_classes", "utility")

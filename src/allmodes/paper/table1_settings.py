@@ -9,7 +9,8 @@ from typing import Any, final
 
 from allmodes.methods import EntropyBonus, Unlikeliness
 from allmodes.runs.config import build_config
-from allmodes.text.config import KL, STAND_IN, JudgeConfig, TextConfig, Trainer
+from allmodes.text.config import KL, STAND_IN, TextConfig, Trainer
+from allmodes.text.task_kinds import JudgeConfig
 
 
 @final

@@ -1,7 +1,6 @@
 """What training a language model can be told. `recipes/one-two.toml` explains it by example."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +13,6 @@ from allmodes.runs.config import (
     LearningRate,
     PositiveFloat,
     PositiveInt,
-    Probability,
     Seeds,
     Size,
     Workers,
@@ -22,49 +20,12 @@ from allmodes.runs.config import (
     one_or_several,
 )
 from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
+from allmodes.text.task_kinds import TaskKind
 
 STAND_IN = "stand-in"
 
 Trainer = Literal["grpo", "rloo"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
-
-
-class OneTwoTask(Config):
-    """Write 1 or 2 at random, in a given format."""
-
-    kind: Literal["one_two"]
-    """Write 1 or 2 at random."""
-
-
-class JudgeConfig(Config):
-    """A model that says whether two responses say the same, and the probability from which they do."""
-
-    model: str
-    """Name or folder."""
-    threshold: Probability
-    """Probability from which on two responses say the same."""
-    tokenizer: str | None = None
-    """Where the tokenizer is; beside the model if left out."""
-
-
-class CreativeTask(Config):
-    """Open questions, with a reward model to say how good an answer is."""
-
-    kind: Literal["creative"]
-    """Open questions."""
-    prompts: Path
-    """JSONL with a `prompt` in each line."""
-    reward_model: str
-    """Name or folder of a model with one output."""
-    judge: JudgeConfig | None = None
-    """Model that tells which responses say the same; none if left out."""
-    embedder: str | None = None
-    """Sentence-transformers model for semantic diversity; none if left out."""
-    max_prompts: PositiveInt | None = None
-    """Only the first so many prompts; all if left out."""
-
-
-Task = Annotated[OneTwoTask | CreativeTask, Field(discriminator="kind")]
 
 
 # Tasks name the outcome of a response, so that a method with the choice looks at outcomes.
@@ -89,7 +50,7 @@ class TextConfig(Config):
 
     kind: Literal["text"]
     """What the recipe is."""
-    task: Task
+    task: TaskKind
     """What is asked and rewarded."""
     model: Annotated[str, Field(min_length=1)] = STAND_IN
     """Name on a hub or folder; "stand-in" is a tiny model that is built at run time."""
@@ -199,12 +160,12 @@ class TextConfig(Config):
 
     @model_validator(mode="after")
     def _known_range(self) -> "TextConfig":
-        for name, table in self.methods if self.task.kind == "one_two" else ():
+        for name, table in self.methods if self.task.rewards_are_shares else ():
             tau = getattr(table, "threshold", None)
             if isinstance(tau, float) and not 0 <= tau <= 1:
                 raise ValueError(
-                    f"`methods.{name}.threshold` between 0 and 1, as the rewards of task 'one_two' are; "
-                    f"got {tau}"
+                    f"`methods.{name}.threshold` between 0 and 1, as the rewards of task {self.task.kind!r} "
+                    f"are; got {tau}"
                 )
         return self
 
@@ -267,7 +228,7 @@ class TextConfig(Config):
             raise ValueError(
                 f"kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is {self.kl[0]!r}"
             )
-        if self.model == STAND_IN and self.task.kind != "one_two":
+        if self.model == STAND_IN and not self.task.fits_stand_in:
             raise ValueError(
                 f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
             )

@@ -27,14 +27,14 @@ from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
-from allmodes.tasks.creative import read_prompts
-from allmodes.text.config import STAND_IN, CreativeTask, OneTwoTask, TextConfig
+from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
-from allmodes.text.training import Progress, arms, check_arm, make_task, train, usable_prompts
+from allmodes.text.task_kinds import resolved_model
+from allmodes.text.training import Progress, arms, check_arm, train, usable_prompts
 
 
 @final
@@ -56,7 +56,7 @@ def check_training_files(config: TextConfig) -> None:
     quieten()
     for name in config.method:
         method = config.methods.make(name)
-        if config.task.kind == "creative" and not method.takes_negative_rewards:
+        if config.task.has_negative_rewards and not method.takes_negative_rewards:
             raise ConfigError(
                 f"`method`: expected one that takes rewards of any sign, as a reward model gives them; "
                 f"got {name!r}"
@@ -66,21 +66,15 @@ def check_training_files(config: TextConfig) -> None:
             warnings.warn(f"{warning}; got group_size = {config.group_size}", AllmodesWarning, stacklevel=2)
     for arm in arms(config):
         check_arm(config, arm)
-    models = [config.model]
-    if isinstance(config.task, CreativeTask):
-        read_prompts(config.task.prompts)
-        models += [
-            config.task.reward_model,
-            *([] if config.task.judge is None else [config.task.judge.model]),
-        ]
-    for model in models:
+    config.task.check_files()
+    for model in (config.model, *config.task.models().values()):
         refuse_pickled_weights(model)
 
 
 def check_training(config: TextConfig) -> None:
     """Check files, load task and model. Raises `ConfigError` for what would fail later."""
     check_training_files(config)
-    make_task(config.task)
+    config.task.make()
     if config.model != STAND_IN:
         load_tokenizer(config.model)
         load_model(config.model)
@@ -96,10 +90,8 @@ def new_training(config: TextConfig, out: Path) -> Path:
     refuse_old_folder(out)
     check_training(config)
     threads = threads_of(config.threads, config.workers)
-    model = config.model if config.model == STAND_IN else _resolved(config.model)
-    config = config.model_copy(
-        update={"threads": threads, "model": model, "task": _resolved_task(config.task)}
-    )
+    model = config.model if config.model == STAND_IN else resolved_model(config.model)
+    config = config.model_copy(update={"threads": threads, "model": model, "task": config.task.resolved()})
     return start_experiment(config, out, inputs=_inputs(config), run=_run)
 
 
@@ -114,34 +106,11 @@ def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
     return resume_experiment(config, path, inputs=_inputs(config), run=_run, accept_changes=accept_changes)
 
 
-def _resolved(model: str) -> str:
-    """A folder's path, the same from anywhere; a name stays."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
-def _resolved_task(task: OneTwoTask | CreativeTask) -> OneTwoTask | CreativeTask:
-    if isinstance(task, OneTwoTask):
-        return task
-    judge = task.judge
-    if judge is not None:
-        tokenizer = None if judge.tokenizer is None else _resolved(judge.tokenizer)
-        judge = judge.model_copy(update={"model": _resolved(judge.model), "tokenizer": tokenizer})
-    embedder = None if task.embedder is None else _resolved(task.embedder)
-    models = {"reward_model": _resolved(task.reward_model), "judge": judge, "embedder": embedder}
-    return task.model_copy(update={"prompts": task.prompts.resolve(), **models})
-
-
 def _inputs(config: TextConfig) -> dict[str, Path]:
     """The local files that a run is made from; the hub keeps the revisions of names."""
-    task = config.task
     folders = {} if config.model == STAND_IN else {"model": config.model}
-    files = {}
-    if isinstance(task, CreativeTask):
-        files["task.prompts"] = task.prompts
-        folders["task.reward_model"] = task.reward_model
-        if task.judge is not None:
-            folders["task.judge.model"] = task.judge.model
-    for key, folder in folders.items():
+    files = config.task.inputs()
+    for key, folder in {**folders, **config.task.models()}.items():
         found = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("*.json")]
         files |= {f"{key}/{path.name}": path for path in sorted(found)}
     return files
@@ -203,7 +172,7 @@ def _base(config: TextConfig, path: Path) -> str:
 
 
 def _measure_base(config: TextConfig, model: str, path: Path) -> None:
-    task, tokenizer = make_task(config.task), load_tokenizer(model)
+    task, tokenizer = config.task.make(), load_tokenizer(model)
     used = len(usable_prompts(config, task, tokenizer))
     counts = {
         "used": used,
@@ -218,7 +187,7 @@ def _measure_base(config: TextConfig, model: str, path: Path) -> None:
 def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
     """Train, sample, write the result; TRL's checkpoints are deleted when nothing is left to resume."""
     torch.set_num_threads(config.threads or 1)
-    task = make_task(config.task)
+    task = config.task.make()
     with RunFolder(job.path) as folder:
         trainer = train(config, task, job.arm, seed=job.seed, model=model, folder=folder, on_step=on_step)
         if config.save_model:

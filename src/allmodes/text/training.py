@@ -23,10 +23,9 @@ from allmodes.methods import Method, Plain
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
-from allmodes.tasks import Creative, Judge, OneTwo, RewardModel, Task
+from allmodes.tasks import Creative, Task
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
-from allmodes.text.config import CreativeTask, JudgeConfig, OneTwoTask, TextConfig
-from allmodes.text.evaluation.measures import Embed, load_embedder
+from allmodes.text.config import TextConfig
 from allmodes.text.models import device, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt
@@ -202,33 +201,6 @@ def check_arm(config: TextConfig, arm: Arm) -> None:
 def _without_warnings() -> AbstractContextManager[Any]:
     """TRL and transformers tell of their own plans here, which is not the user's business."""
     return warnings.catch_warnings(action="ignore")
-
-
-def make_task(config: OneTwoTask | CreativeTask) -> Task:
-    """The task of a configuration. Raises ConfigError for files and models that cannot be read."""
-    if isinstance(config, OneTwoTask):
-        return OneTwo()
-    return Creative(
-        config.prompts,
-        reward_model=RewardModel(config.reward_model),
-        embedder=None if config.embedder is None else _embedder(config.embedder),
-        judge=make_judge(config.judge),
-        max_prompts=config.max_prompts,
-    )
-
-
-def make_judge(config: JudgeConfig | None) -> Judge | None:
-    """The judge of a configuration, or None. Raises ConfigError for a model that cannot be loaded."""
-    if config is None:
-        return None
-    return Judge(config.model, threshold=config.threshold, tokenizer=config.tokenizer)
-
-
-def _embedder(name: str) -> Embed:
-    found = load_embedder(name)
-    if isinstance(found, str):
-        raise ConfigError(f"`task.embedder`: expected one that can be loaded, for {name!r}; {found}")
-    return found
 
 
 def _transform(method: Method) -> Method | None:

@@ -12,7 +12,7 @@ from allmodes.reports.formatting import NBSP, listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import figure_style, inline_svg, save_figure
 from allmodes.runs.files import write_text
-from allmodes.text.config import KL, STAND_IN, CreativeTask, TextConfig, Trainer
+from allmodes.text.config import KL, STAND_IN, TextConfig, Trainer
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
     answer_share,
@@ -23,6 +23,7 @@ from allmodes.text.reporting.figures import (
     groups_of,
 )
 from allmodes.text.reporting.results import Arm, TextResult
+from allmodes.text.task_kinds import shown_model
 
 COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
@@ -94,11 +95,6 @@ def write_report(
 def _title(config: TextConfig) -> str:
     names = listing([label_of(method) for method in config.method])
     return f"{names[:1].upper()}{names[1:]} on {config.task.kind}"
-
-
-def shown_model(model: str) -> str:
-    """A model's name; of a folder the last part: a report is shared, a home folder is not."""
-    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _lead(config: TextConfig, results: Sequence[TextResult]) -> str:
@@ -314,7 +310,6 @@ def _short(text: str) -> str:
 
 
 def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str, str]]:
-    task = config.task
     settings = [
         ("Model", "stand-in, built at run time" if config.model == STAND_IN else shown_model(config.model)),
         (
@@ -330,8 +325,7 @@ def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str,
         ("Precision", config.precision),
         ("Scaling", _SCALING if config.scale_rewards else "none"),
     ]
-    if isinstance(task, CreativeTask):
-        settings += [("Prompts from", task.prompts.name), ("Reward model", shown_model(task.reward_model))]
+    settings += config.task.describe()
     about = {name: config.methods.make(name).describe() for name in config.method}
     settings += [(label_of(name), described) for name, described in about.items() if described]
     return settings
