@@ -114,7 +114,7 @@ def _write(
 
 
 def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
-    """Of as many last parts as tell the two apart."""
+    """With as many last parts as it takes for the two to differ."""
     for parts in range(1, max(len(path.resolve().parts) for path in paths)):
         names = log_name(paths[0], parts=parts), log_name(paths[1], parts=parts)
         if names[0] != names[1]:

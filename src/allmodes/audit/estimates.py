@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.units import Units
+from allmodes.audit.support import Support
 from allmodes.audit.windows import error_of_mean
 
 _LEAST_PROMPTS = 5  # from here on prompts are resampled whole, below it samples
@@ -53,13 +53,13 @@ def factor(log_ratio: Estimate) -> str:
     return shown(math.exp(log_ratio.value)) if log_ratio.value < 13.8 else f"e^{log_ratio.value:.3g}"
 
 
-def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[Estimate]:
-    """Means over prompts of statistics of their units, (P,) each, NaN where a prompt has none.
+def estimate(evidence: Evidence, statistics: Callable[[Support], list[Tensor]]) -> list[Estimate]:
+    """Means over prompts of statistics of their items, (P,) each, NaN where a prompt has none.
 
     Errors are the bootstrap's, over prompts; where fewer than 5 of them have a statistic over samples, as if
     all were independent. Source: Efron 1979.
     """
-    found = statistics(evidence.units)
+    found = statistics(evidence.support)
     defined = [_defined(values) for values in found]
     errors = [error_of_mean(values) for values in defined]
     is_few = [0 < len(values) < _LEAST_PROMPTS for values in defined]
@@ -74,14 +74,16 @@ def estimate(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) ->
     ]
 
 
-def _errors_over_samples(evidence: Evidence, statistics: Callable[[Units], list[Tensor]]) -> list[float]:
-    rows, beta = evidence.unit_rows, evidence.beta_of_rewards
+def _errors_over_samples(evidence: Evidence, statistics: Callable[[Support], list[Tensor]]) -> list[float]:
+    rows, beta = evidence.support_rows, evidence.beta_of_rewards
     size = min(len(rows), _MOST_ROWS)
     generator = torch.Generator().manual_seed(0)
     means: list[list[float]] = []
     for _ in range(_RESAMPLES):
         drawn = rows[torch.randint(len(rows), (size,), generator=generator)]
-        means.append([float(values.nanmean()) for values in statistics(evidence.units_of(drawn, beta=beta))])
+        means.append(
+            [float(values.nanmean()) for values in statistics(evidence.support_of(drawn, beta=beta))]
+        )
     columns = (_defined(column) for column in torch.tensor(means, dtype=torch.float64).T)
     return [
         float(column.std()) * math.sqrt(size / len(rows)) if len(column) > 1 else math.nan

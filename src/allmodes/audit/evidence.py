@@ -15,7 +15,7 @@ from allmodes.audit.ngrams import Texts
 from allmodes.audit.objective import Objective, objective_of
 from allmodes.audit.reference import Reference
 from allmodes.audit.samples import Samples, present
-from allmodes.audit.units import Units, outcome_units, response_units, unit_rewards
+from allmodes.audit.support import Support, item_rewards, outcome_support, response_support
 from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 
@@ -66,7 +66,7 @@ class Evidence:
 
     @property
     def beta_of_rewards(self) -> float | None:
-        """The β that units' rewards are worked out for; None for plain means."""
+        """The β that items' rewards are worked out for; None for plain means."""
         return self.objective.temperature(self.config.beta)
 
     @property
@@ -99,7 +99,7 @@ class Evidence:
 
     @cached_property
     def kind(self) -> Literal["outcome", "response"]:
-        """What is told apart.
+        """Whether items are outcomes or responses.
 
         Outcomes, whose probabilities are their shares of the reference's samples, where the log names them
         and they come again and again; else different responses, whose log-probabilities the log has to give.
@@ -131,8 +131,8 @@ class Evidence:
         return pair_groups(log.responses[rows], outcomes).count > outcomes.count
 
     @cached_property
-    def unit_rows(self) -> Tensor:
-        """What units are made of: samples of the reference for outcomes, else all with log-probabilities."""
+    def support_rows(self) -> Tensor:
+        """Samples that items are made of: the reference's for outcomes, else all with log-probabilities."""
         if self.kind == "outcome":
             return self.reference.rows
         known = ~self.samples.rewards.isnan() & ~present(self.log.ref_logprobs).isnan()
@@ -142,61 +142,61 @@ class Evidence:
         return rows
 
     @cached_property
-    def units(self) -> Units:
-        """What can be told apart, by prompt."""
-        return self.units_of(self.unit_rows, beta=self.beta_of_rewards)
+    def support(self) -> Support:
+        """The distinct items of each prompt."""
+        return self.support_of(self.support_rows, beta=self.beta_of_rewards)
 
-    def units_of(self, rows: Tensor, *, beta: float | None) -> Units:
-        """The units of some of the samples; for outcomes, what is invalid is one of its own, the last.
+    def support_of(self, rows: Tensor, *, beta: float | None) -> Support:
+        """The items of some of the samples; invalid outcomes are one item of their own, the last.
 
         beta: of the optimum that their rewards are for; None for their mean rewards.
         """
         groups, values = self.samples.prompts_of(rows), self.samples.rewards[rows]
-        names = self._told_apart(rows)
+        names = self._items(rows)
         if self.kind == "outcome":
-            return outcome_units(groups, names, values, self.reference.weights[rows], beta=beta)
-        return response_units(groups, names, values, present(self.log.ref_logprobs)[rows], beta=beta)
+            return outcome_support(groups, names, values, self.reference.weights[rows], beta=beta)
+        return response_support(groups, names, values, present(self.log.ref_logprobs)[rows], beta=beta)
 
-    def _told_apart(self, rows: Tensor) -> Tensor:
-        """A number for what each of some samples is, equal within a unit."""
+    def _items(self, rows: Tensor) -> Tensor:
+        """A number for each of some samples, equal within an item."""
         if self.kind == "response":
             return present(self.log.responses)[rows]
         chosen = present(self.log.outcomes)[rows]
         return torch.where(chosen < 0, len(self.log.outcome_names), chosen)
 
-    def units_at(self, beta: float) -> Units:
-        """The units with the rewards that they have at another β."""
-        rows = self.unit_rows
+    def support_at(self, beta: float) -> Support:
+        """The items with the rewards that they have at another β."""
+        rows = self.support_rows
         weights = self.reference.weights[rows] if self.kind == "outcome" else torch.ones(len(rows)).double()
-        rewards = unit_rewards(
+        rewards = item_rewards(
             self.samples.rewards[rows].double(),
-            self._unit_pairs,
+            self._item_pairs,
             weights,
             beta=self.objective.temperature(beta),
         )
-        return replace(self.units, rewards=rewards)
+        return replace(self.support, rewards=rewards)
 
     @cached_property
-    def _unit_pairs(self) -> Groups:
-        """Which of `unit_rows` are of one unit."""
-        return pair_groups(self._told_apart(self.unit_rows), self.samples.prompts_of(self.unit_rows))
+    def _item_pairs(self) -> Groups:
+        """Which of `support_rows` are of one item."""
+        return pair_groups(self._items(self.support_rows), self.samples.prompts_of(self.support_rows))
 
-    def good(self, units: Units) -> Tensor:
-        """Which units are good, (U,)."""
-        return _at_least(units.rewards, self.good_from)
+    def good(self, support: Support) -> Tensor:
+        """Which items are good, (K,)."""
+        return _at_least(support.rewards, self.good_from)
 
-    def above_tau(self, units: Units) -> Tensor:
-        """Which units MARA makes equal, (U,)."""
-        return _at_least(units.rewards, self.tau)
+    def above_tau(self, support: Support) -> Tensor:
+        """Which items MARA makes equal, (K,)."""
+        return _at_least(support.rewards, self.tau)
 
-    def optimum(self, units: Units) -> Tensor:
-        """Log G of the training's optimum, (U,), normalised a prompt. Raises as `Objective.optimum` does."""
+    def optimum(self, support: Support) -> Tensor:
+        """Log G of the training's optimum, (K,), normalised a prompt. Raises as `Objective.optimum` does."""
         if self.kind == "outcome" and self._counts_strings:
             raise MissingError(
                 "an entropy bonus counts strings, and outcomes of the log have several or unknown ones; this "
                 "needs `response` and `ref_logprob`"
             )
-        return self.objective.optimum(units, lambda: _but_for_rounding(self.tau))
+        return self.objective.optimum(support, lambda: _but_for_rounding(self.tau))
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
         """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
@@ -216,7 +216,7 @@ class Evidence:
 
 
 def _at_least(rewards: Tensor, level: float) -> Tensor:
-    """R ≥ τ, but for rounding: a unit's reward is a mean, and many programs keep float32."""
+    """R ≥ τ, but for rounding: an item's reward is a mean, and many programs keep float32."""
     return rewards >= _but_for_rounding(level)
 
 

@@ -10,8 +10,8 @@ from allmodes.audit.checks.findings import MissingError, NotApplicableError
 from allmodes.audit.choices import KLForm
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.log import Log
-from allmodes.audit.units import (
-    Units,
+from allmodes.audit.support import (
+    Support,
     forward_logprobs,
     mara_logprobs,
     method_logprobs,
@@ -106,7 +106,7 @@ class Objective:
         )
 
     def temperature(self, beta: float | None) -> float | None:
-        """The β that units' rewards are worked out for at a strength of the KL.
+        """The β that items' rewards are worked out for at a strength of the KL.
 
         None for plain means, which are what counts for methods that look at outcomes, and under a forward KL.
         """
@@ -133,10 +133,10 @@ class Objective:
         """η of an entropy bonus, 0 without one."""
         return float(getattr(self.method(), "entropy", 0.0))
 
-    def optimum(self, units: Units, tau: Callable[[], float]) -> Tensor:
-        """Log G of the training's optimum, (U,), normalised a prompt.
+    def optimum(self, support: Support, tau: Callable[[], float]) -> Tensor:
+        """Log G of the training's optimum, (K,), normalised a prompt.
 
-        tau: the reward from which on a method with a threshold calls a unit good. Raises MissingError for a
+        tau: the reward from which on a method with a threshold calls an item good. Raises MissingError for a
         method or a KL whose optimum is not known, NotApplicableError where it has none.
         """
         config = self.config
@@ -149,35 +149,35 @@ class Objective:
         assert method is not None  # noqa: S101  # for type checkers: it is the same method
         if config.beta is None and not method.needs_reference and not self.is_plain:
             raise MissingError("the strength of the KL is not known: give `--beta`")
-        if not method.takes_negative_rewards and float(units.rewards.min()) < 0:
+        if not method.takes_negative_rewards and float(support.rewards.min()) < 0:
             raise NotApplicableError(
                 f"rewards are negative, and under {method.label} such outcomes go extinct"
             )
         if self.lacks_kl and not method.needs_reference and not self.is_plain:
             found = (
-                None if method.needs_sequence_kl else method_logprobs(units, method, beta=0.0, kl="reverse")
+                None if method.needs_sequence_kl else method_logprobs(support, method, beta=0.0, kl="reverse")
             )
             why = "no KL acts"
             if method.needs_sequence_kl:
                 why = "no KL acts, so the optimum is over all strings, of which a log has few"
         else:
             beta, kl = self.beta, self.regularizer
-            found, why = method_logprobs(units, method, beta=beta, kl=kl), f"the KL is the {kl} one"
+            found, why = method_logprobs(support, method, beta=beta, kl=kl), f"the KL is the {kl} one"
         if found is None:
             raise MissingError(f"the optimum with {method.label} is not known here where {why}")
         return found
 
-    def plain(self, units: Units, *, beta: float) -> Tensor:
-        """Log G without a transform, (U,), under the KL in use. Raises MissingError as `regularizer` does."""
+    def plain(self, support: Support, *, beta: float) -> Tensor:
+        """Log G without a transform, (K,), under the KL in use. Raises MissingError as `regularizer` does."""
         if self.regularizer == "forward":
-            return forward_logprobs(units, beta=beta)
-        return optimum_logprobs(units, beta=beta)
+            return forward_logprobs(support, beta=beta)
+        return optimum_logprobs(support, beta=beta)
 
-    def mara(self, units: Units, good: Tensor, *, beta: float) -> Tensor:
-        """Log G with MARA, (U,), under the KL in use. Raises MissingError as `regularizer` does."""
+    def mara(self, support: Support, good: Tensor, *, beta: float) -> Tensor:
+        """Log G with MARA, (K,), under the KL in use. Raises MissingError as `regularizer` does."""
         if self.regularizer == "forward":
-            return forward_logprobs(units, beta=beta, good=good)
-        return mara_logprobs(units, good, beta=beta)
+            return forward_logprobs(support, beta=beta, good=good)
+        return mara_logprobs(support, good, beta=beta)
 
 
 def objective_of(log: Log, config: AuditConfig, *, longest: int | None) -> Objective:

@@ -10,7 +10,7 @@ from torch import Tensor
 from allmodes.audit.checks.findings import MissingError
 from allmodes.audit.estimates import Estimate, estimate
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.units import Units, evenness, normalised, response_units
+from allmodes.audit.support import Support, evenness, normalised, response_support
 from allmodes.audit.windows import windows
 from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum
 
@@ -32,12 +32,12 @@ class Pair:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Predicted and observed, over U units of the prompts that both sides have.
+    """Predicted and observed, over K items of the prompts that both sides have.
 
     kind: outcomes, whose shares were counted before and after; or responses, whose log-probabilities under
     reference and policy are known. samples_before, samples_after: how many each side has. figures: of the
-    good units. names: (U,), of outcomes. before, predicted, observed: (U,), shares; of responses
-    normalised over the prompt's units. good: (U,). kl: the KL that the prediction holds for. assumption: a
+    good items. names: (K,), of outcomes. before, predicted, observed: (K,), shares; of responses
+    normalised over the prompt's items. good: (K,). kl: the KL that the prediction holds for. assumption: a
     sentence on that with a space before it, empty where the settings name the KL.
     """
 
@@ -119,33 +119,33 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
 def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     if after.kind != "outcome":
         raise MissingError("the samples after training have no outcomes that repeat")
-    units, others = before.units, after.units
+    support, others = before.support, after.support
     keys = before.log.prompt_keys, after.log.prompt_keys
-    shared = torch.isin(keys[0], keys[1][group_size(others.prompts) > 0]) & (group_size(units.prompts) > 0)
+    shared = torch.isin(keys[0], keys[1][group_size(others.prompts) > 0]) & (group_size(support.prompts) > 0)
     if not bool(shared.any()):
         raise MissingError("no prompt has samples both before and after")
     # Where the reference has several good outcomes; what is left of them afterwards may be one, or none.
-    several = shared & (group_size(units.prompts, before.good(units)) >= 2)
+    several = shared & (group_size(support.prompts, before.good(support)) >= 2)
     after_shared, after_several = (torch.isin(keys[1], keys[0][mask]) for mask in (shared, several))
 
-    def reference_and_prediction(units: Units) -> list[Tensor]:
-        good = before.good(units)
-        sides = (units.ref_logprobs, before.optimum(units))
-        return [values for side in sides for values in _figures(units, side, good, shared, several)]
+    def reference_and_prediction(support: Support) -> list[Tensor]:
+        good = before.good(support)
+        sides = (support.ref_logprobs, before.optimum(support))
+        return [values for side in sides for values in _figures(support, side, good, shared, several)]
 
-    def observed(units: Units) -> list[Tensor]:
-        return _figures(units, units.ref_logprobs, after.good(units), after_shared, after_several)
+    def observed(support: Support) -> list[Tensor]:
+        return _figures(support, support.ref_logprobs, after.good(support), after_shared, after_several)
 
     found, came_out = estimate(before, reference_and_prediction), estimate(after, observed)
-    first, second = _joined(before, units, shared), _joined(after, others, after_shared)
+    first, second = _joined(before, support, shared), _joined(after, others, after_shared)
     pairs, index = torch.unique(torch.cat([first.keys, second.keys]), dim=0, return_inverse=True)
     size, one = len(pairs), len(first.keys)
 
     def spread(values: Tensor, places: Tensor) -> Tensor:
         return torch.zeros(size, dtype=values.dtype).scatter_(0, places, values)
 
-    optimum = before.optimum(units)[first.rows].exp()
-    good = spread(before.good(units)[first.rows], index[:one])
+    optimum = before.optimum(support)[first.rows].exp()
+    good = spread(before.good(support)[first.rows], index[:one])
     good |= spread(after.good(others)[second.rows], index[one:])
     names = [""] * size
     for joined, places in ((second, index[one:]), (first, index[:one])):
@@ -155,12 +155,12 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     return Prediction(
         **_kl_of(before),
         kind="outcome",
-        samples_before=len(before.unit_rows),
-        samples_after=len(after.unit_rows),
+        samples_before=len(before.support_rows),
+        samples_after=len(after.support_rows),
         after=words,
         figures=_pairs(found[: len(came_out)], found[len(came_out) :], came_out),
         names=names,
-        before=spread(units.shares[first.rows], index[:one]),
+        before=spread(support.shares[first.rows], index[:one]),
         predicted=spread(optimum, index[:one]),
         observed=spread(others.shares[second.rows], index[one:]),
         good=good,
@@ -171,25 +171,25 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
 @final
 @dataclass(frozen=True)
 class _Joined:
-    """Units by the digests of their prompts and outcomes, (J, 2), which are the same in every log."""
+    """Support by the digests of their prompts and outcomes, (J, 2), which are the same in every log."""
 
     rows: Tensor
     keys: Tensor
     names: list[str]
 
 
-def _joined(evidence: Evidence, units: Units, shared: Tensor) -> _Joined:
-    rows = shared[units.prompts.index].nonzero().squeeze(1)
+def _joined(evidence: Evidence, support: Support, shared: Tensor) -> _Joined:
+    rows = shared[support.prompts.index].nonzero().squeeze(1)
     log = evidence.log
     outcomes = log.outcomes
     if outcomes is None:
         raise MissingError("a log has no column `outcome`")
-    chosen = outcomes[evidence.unit_rows][units.first[rows]]
+    chosen = outcomes[evidence.support_rows][support.first[rows]]
     keys = torch.cat([log.outcome_keys, torch.zeros(1, dtype=torch.long)])[chosen]  # −1, invalid, is the last
     names = [*log.outcome_names, "invalid"]
     return _Joined(
         rows=rows,
-        keys=torch.stack([log.prompt_keys[units.prompts.index[rows]], keys], dim=1),
+        keys=torch.stack([log.prompt_keys[support.prompts.index[rows]], keys], dim=1),
         names=[names[number] for number in chosen.tolist()],
     )
 
@@ -208,7 +208,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
         raise MissingError("the policy is the reference: nothing has been trained")
     sides = _sides(evidence, rows)
     values = _figures_of_sides(evidence, sides)
-    generator, count = torch.Generator().manual_seed(0), len(sides.units)
+    generator, count = torch.Generator().manual_seed(0), len(sides.support)
     drawn = (torch.randint(count, (count,), generator=generator) for _ in range(_RESAMPLES))
     resamples = [_figures_of_sides(evidence, sides.at(index)) for index in drawn]
     errors = torch.tensor(resamples, dtype=torch.float64).std(0)
@@ -216,7 +216,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
         [Estimate(value=value, error=float(error)) for value, error in zip(side, own, strict=True)]
         for side, own in zip(values, errors, strict=True)
     ]
-    units = sides.units
+    support = sides.support
     return Prediction(
         **_kl_of(evidence),
         kind="response",
@@ -228,30 +228,30 @@ def _of_responses(evidence: Evidence) -> Prediction:
         before=sides.before.exp(),
         predicted=sides.predicted.exp(),
         observed=sides.observed.exp(),
-        good=evidence.good(units),
-        prompts=units.prompts,
+        good=evidence.good(support),
+        prompts=support.prompts,
     )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Sides:
-    """Log-probabilities of responses, normalised over those of a prompt, (U,): reference, optimum, policy."""
+    """Log-probabilities of responses, normalised over those of a prompt, (K,): reference, optimum, policy."""
 
-    units: Units
+    support: Support
     before: Tensor
     predicted: Tensor
     observed: Tensor
 
     def at(self, index: Tensor) -> "_Sides":
-        """Of some of the units; one that comes twice is two."""
-        units = self.units
-        prompts = Groups(index=units.prompts.index[index], count=units.prompts.count)
+        """Of some of the items; one that comes twice is two."""
+        support = self.support
+        prompts = Groups(index=support.prompts.index[index], count=support.prompts.count)
         chosen = {
-            name: getattr(units, name)[index] for name in ("ref_logprobs", "rewards", "shares", "first")
+            name: getattr(support, name)[index] for name in ("ref_logprobs", "rewards", "shares", "first")
         }
         return _Sides(
-            units=replace(units, prompts=prompts, **chosen),
+            support=replace(support, prompts=prompts, **chosen),
             before=normalised(self.before[index], prompts),
             predicted=normalised(self.predicted[index], prompts),
             observed=normalised(self.observed[index], prompts),
@@ -259,10 +259,10 @@ class _Sides:
 
 
 def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
-    log, units = evidence.log, evidence.units_of(rows, beta=evidence.beta_of_rewards)
+    log, support = evidence.log, evidence.support_of(rows, beta=evidence.beta_of_rewards)
     if log.responses is None or log.policy_logprobs is None:
         raise MissingError("the log has no column `policy_logprob`, which `--policy` computes")
-    policy = response_units(
+    policy = response_support(
         evidence.samples.prompts_of(rows),
         log.responses[rows],
         evidence.samples.rewards[rows],
@@ -270,23 +270,23 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
         beta=None,
     )
     return _Sides(
-        units=units,
-        before=normalised(units.ref_logprobs, units.prompts),
-        predicted=normalised(evidence.optimum(units), units.prompts),
-        observed=normalised(policy.ref_logprobs, units.prompts),
+        support=support,
+        before=normalised(support.ref_logprobs, support.prompts),
+        predicted=normalised(evidence.optimum(support), support.prompts),
+        observed=normalised(policy.ref_logprobs, support.prompts),
     )
 
 
 def _figures_of_sides(evidence: Evidence, sides: _Sides) -> list[list[float]]:
     """Of reference, prediction and what came out, with the slope of the change over the predicted one."""
-    units = sides.units
-    good = evidence.good(units)
-    has_any, several = group_size(units.prompts) > 0, group_size(units.prompts, good) >= 2
+    support = sides.support
+    good = evidence.good(support)
+    has_any, several = group_size(support.prompts) > 0, group_size(support.prompts, good) >= 2
     before, predicted, observed = (
-        [float(values.nanmean()) for values in _figures(units, side, good, has_any, several)]
+        [float(values.nanmean()) for values in _figures(support, side, good, has_any, several)]
         for side in (sides.before, sides.predicted, sides.observed)
     )
-    x, y = (_centred(side - sides.before, units.prompts) for side in (sides.predicted, sides.observed))
+    x, y = (_centred(side - sides.before, support.prompts) for side in (sides.predicted, sides.observed))
     slope = float((x * y).sum() / x.square().sum()) if bool((x != 0).any()) else math.nan
     ends = (math.nan, math.nan) if math.isnan(slope) else (0.0, 1.0)
     return [[*before, ends[0]], [*predicted, ends[1]], [*observed, slope]]
@@ -304,10 +304,12 @@ _NAMES = (
 )
 
 
-def _figures(units: Units, logprobs: Tensor, good: Tensor, chosen: Tensor, several: Tensor) -> list[Tensor]:
+def _figures(
+    support: Support, logprobs: Tensor, good: Tensor, chosen: Tensor, several: Tensor
+) -> list[Tensor]:
     """Of each prompt, (P,), in the order of `_NAMES`; NaN for one that is not among the chosen."""
-    found = evenness(units, logprobs, good)
-    mass = group_sum(torch.where(good, logprobs.exp(), 0), units.prompts)
+    found = evenness(support, logprobs, good)
+    mass = group_sum(torch.where(good, logprobs.exp(), 0), support.prompts)
     return [
         torch.where(several, found.top_share, torch.nan),
         torch.where(several, found.effective, torch.nan),

@@ -107,16 +107,16 @@ def test_another_beta_is_named_where_one_does_and_none_where_none_does() -> None
 
 
 @pytest.mark.parametrize("without", ["", "outcome"])
-def test_units_at_another_beta(without: str) -> None:
+def test_the_support_at_another_beta(without: str) -> None:
     # Invalid ones among them, whose number is the largest; and outcomes with several rewards.
     rows = drawn({"a": 20, None: 30, "b": 10}, {"a": 1.0, None: 0.0, "b": 0.5}, ref_logprob=-1.0)
     rows = [{k: v for k, v in row.items() if k != without} for row in rows]
     rows = [{**row, "reward": row["reward"] * (i % 3 > 0)} for i, row in enumerate(rows)]
     found = evidence(rows, beta=0.1)
     for beta in (0.01, 3.0):
-        expected = found.units_of(found.unit_rows, beta=beta)
-        assert torch.equal(found.units_at(beta).rewards, expected.rewards)
-        assert torch.equal(found.units_at(beta).first, expected.first)
+        expected = found.support_of(found.support_rows, beta=beta)
+        assert torch.equal(found.support_at(beta).rewards, expected.rewards)
+        assert torch.equal(found.support_at(beta).first, expected.first)
 
 
 def test_another_beta_is_measured_by_what_is_good_there() -> None:

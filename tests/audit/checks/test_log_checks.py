@@ -130,13 +130,13 @@ def test_a_policy_that_is_thousands_of_nats_away() -> None:
     found = drawn_from_the_reference(log)
     weights = [math.exp(2000 - gap) for gap in gaps]
     assert found.numbers["worth"] == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights) / 4)
-    assert (found.state, log.units.shares.isnan().any().item()) == ("passed", False)
-    assert log.units.shares[0] == pytest.approx((1 + math.exp(-1.2)) / (3 + math.exp(-1.2)))
+    assert (found.state, log.support.shares.isnan().any().item()) == ("passed", False)
+    assert log.support.shares[0] == pytest.approx((1 + math.exp(-1.2)) / (3 + math.exp(-1.2)))
     far = evidence(
         [{**row, "policy_logprob": -9.0 - 900 * (i == 0)} for i, row in enumerate(reference([0.0]))]
     )
     assert drawn_from_the_reference(far).state == "issue"
-    assert far.units.ref_logprobs.isfinite().all()
+    assert far.support.ref_logprobs.isfinite().all()
 
 
 def test_another_policys_view_of_the_samples_is_no_weight() -> None:

@@ -29,7 +29,7 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         )
     if evidence.kind != "outcome":
         raise MissingError("the log has no column `outcome` with outcomes that repeat")
-    rewards = evidence.samples.rewards[evidence.unit_rows]
+    rewards = evidence.samples.rewards[evidence.support_rows]
     if float(rewards.min()) < 0:
         return Answer(
             state="issue" if used else "not applicable",
@@ -40,17 +40,17 @@ def extinct_outcomes(evidence: Evidence) -> Answer:
         return Answer(
             state="not applicable", summary="In groups of 2 the baseline leaves nothing of IPS's scaling."
         )
-    units = evidence.units_of(evidence.unit_rows, beta=None)
-    found = units.prompts.index.unique()[:_MOST_PROMPTS]
-    is_rewarded = units.rewards > 0  # what earns nothing goes extinct with any group
+    support = evidence.support_of(evidence.support_rows, beta=None)
+    found = support.prompts.index.unique()[:_MOST_PROMPTS]
+    is_rewarded = support.rewards > 0  # what earns nothing goes extinct with any group
     if not bool(is_rewarded.any()):
         return Answer(state="not applicable", summary="No outcome has a reward above 0.")
-    good = evidence.good(units)
+    good = evidence.good(support)
     outcomes = extinct = good_extinct = 0
     for prompt in found.tolist():
-        own = (is_rewarded & (units.prompts.index == prompt)).nonzero().squeeze(1)
+        own = (is_rewarded & (support.prompts.index == prompt)).nonzero().squeeze(1)
         if len(own) > 0:
-            lost = ips_target(units.rewards[own], group_size=size - 1).isneginf()
+            lost = ips_target(support.rewards[own], group_size=size - 1).isneginf()
             outcomes += len(own)
             extinct += int(lost.sum())
             good_extinct += int((lost & good[own]).sum())

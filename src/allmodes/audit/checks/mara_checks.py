@@ -8,8 +8,8 @@ from torch import Tensor
 from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError, State
 from allmodes.audit.estimates import estimate, factor
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.units import (
-    Units,
+from allmodes.audit.support import (
+    Support,
     anchor_bias,
     beta_bounds,
     evenness,
@@ -33,24 +33,24 @@ def target_of_mara(evidence: Evidence) -> Answer:
     tau, beta = evidence.tau, evidence.beta
     _check_regularizer(evidence)
 
-    def statistics(units: Units) -> list[Tensor]:
-        good = evidence.above_tau(units)
-        plain, mara = _optima(evidence, units, good)
-        seen = group_size(units.prompts) > 0
+    def statistics(support: Support) -> list[Tensor]:
+        good = evidence.above_tau(support)
+        plain, mara = _optima(evidence, support, good)
+        seen = group_size(support.prompts) > 0
         return [
-            torch.where(seen, group_size(units.prompts, good).double(), torch.nan),
-            _mass(units, plain, good),
-            _mass(units, mara, good),
-            evenness(units, plain, good).spread,
-            evenness(units, mara, good).spread,
+            torch.where(seen, group_size(support.prompts, good).double(), torch.nan),
+            _mass(support, plain, good),
+            _mass(support, mara, good),
+            evenness(support, plain, good).spread,
+            evenness(support, mara, good).spread,
         ]
 
     count, plain, mara, ratio_without, ratio = estimate(evidence, statistics)
     if math.isnan(ratio.value):
         raise NotApplicableError(f"no {evidence.kind} has a reward from {tau:g} on")
-    good = evidence.above_tau(evidence.units)
-    several = group_size(evidence.units.prompts, good)
-    seen = group_size(evidence.units.prompts) > 0
+    good = evidence.above_tau(evidence.support)
+    several = group_size(evidence.support.prompts, good)
+    seen = group_size(evidence.support.prompts) > 0
     few = float((several[seen] < 2).double().mean())
     is_idle = few > _FEW
     return Answer(
@@ -76,9 +76,9 @@ def target_of_mara(evidence: Evidence) -> Answer:
 
 def size_of_the_bonus(evidence: Evidence) -> Answer:
     """How large MARA's bonus β(log π_ref(z) − log π_ref(y)) is beside the rewards."""
-    units, beta = evidence.units, evidence.beta
-    bonus = bonuses(evidence, units)
-    rewards = evidence.samples.rewards[evidence.unit_rows]
+    support, beta = evidence.support, evidence.beta
+    bonus = bonuses(evidence, support)
+    rewards = evidence.samples.rewards[evidence.support_rows]
     extent = float(rewards.max() - rewards.min())
     middle, high, most = (float(bonus.quantile(q)) for q in (0.5, 0.95, 1.0))
     is_large = high > _LARGE * extent
@@ -126,9 +126,9 @@ def length_of_what_is_raised(evidence: Evidence) -> Answer:
 
 def bound_on_beta(evidence: Evidence) -> Answer:
     """Whether β is small enough for every good sample to be above every other at MARA's optimum."""
-    beta, units = evidence.beta, evidence.units
+    beta, support = evidence.beta, evidence.support
     _check_regularizer(evidence, only_reverse=True)
-    bounds = beta_bounds(units, evidence.above_tau(units))
+    bounds = beta_bounds(support, evidence.above_tau(support))
     bounds = bounds[~bounds.isnan()]
     if len(bounds) == 0:
         raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
@@ -157,7 +157,7 @@ def bias_of_the_anchor(evidence: Evidence) -> Answer:
     size = evidence.group_size
     _check_regularizer(evidence, only_reverse=True)
     (bias,) = estimate(
-        evidence, lambda units: [anchor_bias(units, evidence.above_tau(units), group_size=size)]
+        evidence, lambda support: [anchor_bias(support, evidence.above_tau(support), group_size=size)]
     )
     if math.isnan(bias.value):
         return Answer(state="not applicable", summary=f"No prompt has two good {evidence.kind}s.")
@@ -181,12 +181,12 @@ def _check_regularizer(evidence: Evidence, *, only_reverse: bool = False) -> Non
         raise MissingError("this holds for MARA under the reverse KL; yours is the forward one (AM041)")
 
 
-def _optima(evidence: Evidence, units: Units, good: Tensor) -> tuple[Tensor, Tensor]:
-    """Log G without and with MARA, (U,): under the KL in use if MARA is, else under the reverse one."""
+def _optima(evidence: Evidence, support: Support, good: Tensor) -> tuple[Tensor, Tensor]:
+    """Log G without and with MARA, (K,): under the KL in use if MARA is, else under the reverse one."""
     beta = evidence.beta
     if evidence.objective.uses_mara:
-        return evidence.objective.plain(units, beta=beta), evidence.objective.mara(units, good, beta=beta)
-    return optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
+        return evidence.objective.plain(support, beta=beta), evidence.objective.mara(support, good, beta=beta)
+    return optimum_logprobs(support, beta=beta), mara_logprobs(support, good, beta=beta)
 
 
 def _kl_of(evidence: Evidence) -> str:
@@ -206,30 +206,30 @@ def _if_used(evidence: Evidence, state: State) -> State:
     return state if evidence.objective.uses_mara else "not applicable"
 
 
-def _mass(units: Units, logprobs: Tensor, good: Tensor) -> Tensor:
-    """Mass of the good units of each prompt that has any unit at all."""
-    mass = group_sum(torch.where(good, logprobs.exp(), 0), units.prompts)
-    return torch.where(group_size(units.prompts) > 0, mass, torch.nan)
+def _mass(support: Support, logprobs: Tensor, good: Tensor) -> Tensor:
+    """Mass of the good items of each prompt that has any item at all."""
+    mass = group_sum(torch.where(good, logprobs.exp(), 0), support.prompts)
+    return torch.where(group_size(support.prompts) > 0, mass, torch.nan)
 
 
 def lengths_and_bonuses(evidence: Evidence) -> tuple[Tensor, Tensor]:
     """Tokens and bonus of each good response whose length is known."""
-    units, log = evidence.units, evidence.log
+    support, log = evidence.support, evidence.log
     if evidence.kind == "outcome":
         raise NotApplicableError("outcomes are counted: no text's length enters")
     if log.num_tokens is None:
         raise MissingError("the log has no column `num_tokens`")
-    bonus = bonuses(evidence, units)
-    lengths = log.num_tokens[evidence.unit_rows][units.first][evidence.above_tau(units)].double()
+    bonus = bonuses(evidence, support)
+    lengths = log.num_tokens[evidence.support_rows][support.first][evidence.above_tau(support)].double()
     known = lengths >= 0
     return lengths[known], bonus[known]
 
 
-def bonuses(evidence: Evidence, units: Units) -> Tensor:
-    """β(log π_ref(z) − log π_ref(y)) of each good unit, z being its prompt's likeliest good one."""
-    rows = evidence.above_tau(units).nonzero().squeeze(1)
+def bonuses(evidence: Evidence, support: Support) -> Tensor:
+    """β(log π_ref(z) − log π_ref(y)) of each good item, z being its prompt's likeliest good one."""
+    rows = evidence.above_tau(support).nonzero().squeeze(1)
     if len(rows) == 0:
         raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.tau:g} on")
-    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-    logprobs = units.ref_logprobs[rows]
+    within = Groups(index=support.prompts.index[rows], count=support.prompts.count)
+    logprobs = support.ref_logprobs[rows]
     return evidence.beta * (group_max(logprobs, within)[within.index] - logprobs)

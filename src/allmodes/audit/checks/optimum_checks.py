@@ -8,7 +8,7 @@ from torch import Tensor
 from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.estimates import Estimate, estimate, factor, shown
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.units import Evenness, Units, evenness
+from allmodes.audit.support import Evenness, Support, evenness
 from allmodes.audit.words import option, transform_name
 from allmodes.methods import EntropyBonus
 from allmodes.objectives.groups import (
@@ -44,10 +44,10 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
         return _without_kl(evidence)
     tau = evidence.good_from
 
-    def statistics(units: Units) -> list[Tensor]:
-        good = evidence.good(units)
-        reference = evenness(units, units.ref_logprobs, good)
-        optimum = evenness(units, evidence.optimum(units), good)
+    def statistics(support: Support) -> list[Tensor]:
+        good = evidence.good(support)
+        reference = evenness(support, support.ref_logprobs, good)
+        optimum = evenness(support, evidence.optimum(support), good)
         return [
             _of_several(optimum, values)
             for values in (
@@ -85,7 +85,7 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
 
 
 def _bar(count: float) -> float:
-    """The effective number that is even enough for so many good units; 1 is the least there can be."""
+    """The effective number that is even enough for so many good items; 1 is the least there can be."""
     return 1 + _UNEVEN * (count - 1)
 
 
@@ -103,8 +103,8 @@ def _remedy_of_evenness(evidence: Evidence) -> str:
     bars: dict[float, float] = {}
     for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
         beta = evidence.beta * 10 ** (power / _STEPS)
-        units = evidence.units_at(beta)
-        even = evenness(units, evidence.objective.plain(units, beta=beta), evidence.good(units))
+        support = evidence.support_at(beta)
+        even = evenness(support, evidence.objective.plain(support, beta=beta), evidence.good(support))
         effective, count = (
             float(_of_several(even, values).nanmean()) for values in (even.effective, even.count.double())
         )
@@ -135,10 +135,10 @@ def _at_beta(evidence: Evidence) -> str:
 def _without_kl(evidence: Evidence) -> Answer:
     """Without a KL every mixture of the best samples is an optimum, and nothing calls a policy back."""
 
-    def statistics(units: Units) -> list[Tensor]:
-        best = units.rewards >= group_max(units.rewards, units.prompts)[units.prompts.index] - 1e-9
-        found = group_size(units.prompts, best & evidence.good(units)).double()
-        return [torch.where(group_size(units.prompts) > 0, found, torch.nan)]
+    def statistics(support: Support) -> list[Tensor]:
+        best = support.rewards >= group_max(support.rewards, support.prompts)[support.prompts.index] - 1e-9
+        found = group_size(support.prompts, best & evidence.good(support)).double()
+        return [torch.where(group_size(support.prompts) > 0, found, torch.nan)]
 
     (best,) = estimate(evidence, statistics)
     if not best.value > 0:
@@ -175,12 +175,12 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
     if is_left:
         _ = objective.regularizer  # which may not be one that keeps ratios
 
-    def statistics(units: Units) -> list[Tensor]:
-        rows, ties = _ties(units, evidence.good(units))
-        logprobs = (evidence.optimum(units) if is_changed else units.ref_logprobs)[rows]
+    def statistics(support: Support) -> list[Tensor]:
+        rows, ties = _ties(support, evidence.good(support))
+        logprobs = (evidence.optimum(support) if is_changed else support.ref_logprobs)[rows]
         spread = group_max(logprobs, ties) - group_min(logprobs, ties)
         spread = torch.where(group_size(ties) > 1, spread, torch.nan)
-        prompts = Groups(index=group_common(units.prompts.index[rows], ties), count=units.prompts.count)
+        prompts = Groups(index=group_common(support.prompts.index[rows], ties), count=support.prompts.count)
         largest = group_max(spread.nan_to_num(-torch.inf), prompts)
         return [torch.where(largest.isneginf(), torch.nan, largest)]
 
@@ -251,12 +251,12 @@ def _kept(evidence: Evidence, ratio: float) -> str:
     return "Without the transform, a KL of whole responses would keep this ratio at every β."
 
 
-def _ties(units: Units, good: Tensor) -> tuple[Tensor, Groups]:
-    """The good units, and those of one prompt with one reward (to ten digits of the largest) as groups."""
+def _ties(support: Support, good: Tensor) -> tuple[Tensor, Groups]:
+    """The good items, and those of one prompt with one reward (to ten digits of the largest) as groups."""
     rows = good.nonzero().squeeze(1)
-    chosen = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-    scale = max(1.0, float(units.rewards.abs().max()))  # a whole number of 64 bits has 18 digits
-    return rows, pair_groups((units.rewards[rows] * (1e10 / scale)).round().long(), chosen)
+    chosen = Groups(index=support.prompts.index[rows], count=support.prompts.count)
+    scale = max(1.0, float(support.rewards.abs().max()))  # a whole number of 64 bits has 18 digits
+    return rows, pair_groups((support.rewards[rows] * (1e10 / scale)).round().long(), chosen)
 
 
 def _may_be_chance(evidence: Evidence) -> bool:
@@ -267,15 +267,15 @@ def _may_be_chance(evidence: Evidence) -> bool:
     """
     if evidence.kind == "response":  # whose log-probabilities are known, not counted
         return False
-    units = evidence.units
-    rows, ties = _ties(units, evidence.good(units))
+    support = evidence.support
+    rows, ties = _ties(support, evidence.good(support))
     # Weighted samples are worth (Σw)²/Σw² of them.
     prompts, weights = (
-        evidence.samples.prompts_of(evidence.unit_rows),
-        evidence.reference.weights[evidence.unit_rows],
+        evidence.samples.prompts_of(evidence.support_rows),
+        evidence.reference.weights[evidence.support_rows],
     )
     samples = group_sum(weights, prompts).square() / group_sum(weights.square(), prompts)
-    counts = (units.shares * samples[units.prompts.index])[rows]
+    counts = (support.shares * samples[support.prompts.index])[rows]
     expected = group_mean(counts, ties)[ties.index]
     statistic = float(((counts - expected).square() / expected).sum())
     freedom = len(rows) - int((group_size(ties) > 0).sum())
@@ -295,7 +295,7 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
         raise MissingError(
             "the β at which two change places is that of the reverse KL; yours is the forward one"
         )
-    found = _log_flips(evidence, evidence.units)
+    found = _log_flips(evidence, evidence.support)
     has_both, flips = ~found.isnan(), found[found.isfinite()].exp()
     if not bool(has_both.any()):
         return _too_few(evidence)
@@ -310,8 +310,8 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
         )
     near = int(((flips < beta * _NEAR) & (flips > beta / _NEAR)).sum())
 
-    def finite(units: Units) -> list[Tensor]:
-        values = _log_flips(evidence, units)
+    def finite(support: Support) -> list[Tensor]:
+        values = _log_flips(evidence, support)
         return [torch.where(values.isfinite(), values, torch.nan)]
 
     (log_mean,) = estimate(evidence, finite)
@@ -335,26 +335,26 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
     )
 
 
-def _log_flips(evidence: Evidence, units: Units) -> Tensor:
-    """Log of the β at which a prompt's best two good units change places, (P,).
+def _log_flips(evidence: Evidence, support: Support) -> Tensor:
+    """Log of the β at which a prompt's best two good items change places, (P,).
 
     +inf where no positive β makes them do so, NaN for a prompt with fewer than two.
     """
-    good, logprobs = evidence.good(units), evidence.optimum(units)
-    first = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good)
+    good, logprobs = evidence.good(support), evidence.optimum(support)
+    first = group_argmax(logprobs, support.prompts, tie_break=support.rewards, mask=good)
     is_first = torch.zeros_like(good)
     is_first[first[first >= 0]] = True
-    second = group_argmax(logprobs, units.prompts, tie_break=units.rewards, mask=good & ~is_first)
+    second = group_argmax(logprobs, support.prompts, tie_break=support.rewards, mask=good & ~is_first)
     one, two = first.clamp(min=0), second.clamp(min=0)
     flips = flip_beta(
-        units.rewards[one], units.rewards[two], units.ref_logprobs[one], units.ref_logprobs[two]
+        support.rewards[one], support.rewards[two], support.ref_logprobs[one], support.ref_logprobs[two]
     )
     never = torch.where(flips > 0, flips.log(), torch.inf)
     return torch.where(second >= 0, never, torch.nan)
 
 
 def _of_several(even: Evenness, values: Tensor) -> Tensor:
-    """Of the prompts that have at least two good units."""
+    """Of the prompts that have at least two good items."""
     return torch.where(even.count >= 2, values, torch.nan)
 
 

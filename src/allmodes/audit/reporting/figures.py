@@ -11,7 +11,7 @@ from allmodes.audit.checks.findings import MissingError, NotApplicableError
 from allmodes.audit.checks.mara_checks import bonuses, lengths_and_bonuses
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.prediction import Prediction
-from allmodes.audit.units import Units, evenness, normalised
+from allmodes.audit.support import Support, evenness, normalised
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
 from allmodes.reports.formatting import shown_name
@@ -36,18 +36,18 @@ def draw_optimum(evidence: Evidence) -> Any:
 
     Raises MissingError or NotApplicableError where there is no optimum to show.
     """
-    units, beta = evidence.units, evidence.beta
-    good = evidence.good(units)
-    anchored = evidence.above_tau(units)
+    support, beta = evidence.support, evidence.beta
+    good = evidence.good(support)
+    anchored = evidence.above_tau(support)
     lines = [
-        ("reference", units.ref_logprobs, MUTED, 4.0),
-        ("optimum", evidence.optimum(units), BLUE, 1.6),
+        ("reference", support.ref_logprobs, MUTED, 4.0),
+        ("optimum", evidence.optimum(support), BLUE, 1.6),
     ]
     if not evidence.objective.uses_mara:
-        with_mara = evidence.objective.mara(units, anchored, beta=beta)
+        with_mara = evidence.objective.mara(support, anchored, beta=beta)
         lines.append(("optimum with MARA", with_mara, GREEN, 1.6))
     curves = [
-        (name, _shares_by_rank(units, logprobs, good), colour, width)
+        (name, _shares_by_rank(support, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
     ]
     if len(curves[0][1]) < 2:
@@ -69,7 +69,7 @@ def draw_optimum(evidence: Evidence) -> Any:
     for name, colour, at in (("no transform", BLUE, 0), ("MARA", GREEN, 1)):
         right.plot(betas, [values[at] for values in found], color=colour, label=name)
     right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    right.axhline(_mean_effective(units, units.ref_logprobs, good), color=MUTED, linewidth=0.8)
+    right.axhline(_mean_effective(support, support.ref_logprobs, good), color=MUTED, linewidth=0.8)
     right.set(
         title=f"Effective number of good {evidence.kind}s", xlabel="β (dashed: yours; grey: the reference)",
         xscale="log", ylim=(0, None),
@@ -83,8 +83,8 @@ def draw_bonus(evidence: Evidence) -> Any:
 
     Raises MissingError or NotApplicableError where there is no bonus.
     """
-    bonus = bonuses(evidence, evidence.units)
-    rewards = evidence.samples.rewards[evidence.unit_rows]
+    bonus = bonuses(evidence, evidence.support)
+    rewards = evidence.samples.rewards[evidence.support_rows]
     points = _lengths(evidence)
     figure = _figure(2)
     row = figure.subplots(1, 2)
@@ -204,14 +204,14 @@ def _whole_ticks(last: int) -> list[int]:
     return list(range(1, last + 1, max(1, last // 8)))
 
 
-def _shares_by_rank(units: Units, logprobs: Tensor, good: Tensor) -> list[float]:
-    """Mean share of the k-th likeliest good unit among the good ones, over prompts with k of them.
+def _shares_by_rank(support: Support, logprobs: Tensor, good: Tensor) -> list[float]:
+    """Mean share of the k-th likeliest good item among the good ones, over prompts with k of them.
 
     Of prompts with at least two.
     """
-    several = group_size(units.prompts, good) >= 2
-    rows = (good & several[units.prompts.index]).nonzero().squeeze(1)
-    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    several = group_size(support.prompts, good) >= 2
+    rows = (good & several[support.prompts.index]).nonzero().squeeze(1)
+    within = Groups(index=support.prompts.index[rows], count=support.prompts.count)
     shares = normalised(logprobs[rows], within).exp()
     order, rank = sort_within_groups(-shares, within)
     first = rank < _RANKS
@@ -220,16 +220,16 @@ def _shares_by_rank(units: Units, logprobs: Tensor, good: Tensor) -> list[float]
 
 
 def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:
-    """The mean effective number of good units were β another: without a transform, and with MARA."""
-    units = evidence.units_at(beta)
-    good = evidence.good(units)
-    mara = evidence.objective.mara(units, evidence.above_tau(units), beta=beta)
-    plain = evidence.objective.plain(units, beta=beta)
-    return _mean_effective(units, plain, good), _mean_effective(units, mara, good)
+    """The mean effective number of good items were β another: without a transform, and with MARA."""
+    support = evidence.support_at(beta)
+    good = evidence.good(support)
+    mara = evidence.objective.mara(support, evidence.above_tau(support), beta=beta)
+    plain = evidence.objective.plain(support, beta=beta)
+    return _mean_effective(support, plain, good), _mean_effective(support, mara, good)
 
 
-def _mean_effective(units: Units, logprobs: Tensor, good: Tensor) -> float:
-    found = evenness(units, logprobs, good)
+def _mean_effective(support: Support, logprobs: Tensor, good: Tensor) -> float:
+    found = evenness(support, logprobs, good)
     return float(torch.where(found.count >= 2, found.effective, torch.nan).nanmean())
 
 

@@ -1,4 +1,4 @@
-"""What can be told apart among samples of the reference, prompt by prompt, and the optima over it."""
+"""The support of each prompt: its distinct outcomes or responses, and the optima over them."""
 
 from dataclasses import dataclass
 from typing import Literal, final
@@ -24,13 +24,13 @@ from allmodes.targets import forward_kl_target
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Units:
-    """U outcomes, or U different responses; all tensors of shape (U,).
+class Support:
+    """K items, distinct outcomes or distinct responses of their prompts; all tensors of shape (K,).
 
-    prompts: the prompt of each. ref_logprobs: log π_ref(unit | prompt), nats: of responses as the log gives
+    prompts: the prompt of each. ref_logprobs: log π_ref(item | prompt), nats: of responses as the log gives
     it, normalised over nothing; of outcomes the log of their share of the prompt's samples. rewards: at the
-    optimum of strength β, β log mean exp(R/β) over a unit's samples; their mean where β is not known. shares:
-    of the prompt's samples. first: the index of a unit's first sample.
+    optimum of strength β, β log mean exp(R/β) over an item's samples; their mean where β is not known.
+    shares: of the prompt's samples. first: the index of an item's first sample.
     """
 
     kind: Literal["outcome", "response"]
@@ -44,33 +44,33 @@ class Units:
         return len(self.shares)
 
 
-def outcome_units(
+def outcome_support(
     prompts: Groups, outcomes: Tensor, rewards: Tensor, weights: Tensor, *, beta: float | None
-) -> Units:
+) -> Support:
     """Outcomes of samples that were drawn from the reference, or are weighted as if they had been.
 
     p(o) = Σ_{i ∈ o} w_i / Σ_i w_i
 
     prompts: (N,) groups. outcomes: (N,) integers, with what is invalid as an outcome of its own. rewards:
-    (N,), finite. weights: (N,), above 0: π_ref/π of a sample. An outcome that was not drawn is no unit.
+    (N,), finite. weights: (N,), above 0: π_ref/π of a sample. An outcome that was not drawn is no item.
     """
     pairs = pair_groups(outcomes, prompts)
     first = group_first(pairs)
     prompt = Groups(index=prompts.index[first], count=prompts.count)
     shares = group_sum(weights, pairs) / group_sum(weights, prompts)[prompt.index]
-    return Units(
+    return Support(
         kind="outcome",
         prompts=prompt,
         ref_logprobs=shares.log(),
-        rewards=unit_rewards(rewards.double(), pairs, weights, beta=beta),
+        rewards=item_rewards(rewards.double(), pairs, weights, beta=beta),
         shares=shares,
         first=first,
     )
 
 
-def response_units(
+def response_support(
     prompts: Groups, responses: Tensor, rewards: Tensor, ref_logprobs: Tensor, *, beta: float | None
-) -> Units:
+) -> Support:
     """Different responses with their log-probabilities under the reference, whoever drew them.
 
     responses: (N,), equal for equal texts. rewards, ref_logprobs: (N,), finite. One that has several
@@ -79,77 +79,77 @@ def response_units(
     pairs = pair_groups(responses, prompts)
     first = group_first(pairs)
     prompt = Groups(index=prompts.index[first], count=prompts.count)
-    return Units(
+    return Support(
         kind="response",
         prompts=prompt,
         ref_logprobs=group_mean(ref_logprobs.double(), pairs),
-        rewards=unit_rewards(rewards.double(), pairs, torch.ones(len(rewards)).double(), beta=beta),
+        rewards=item_rewards(rewards.double(), pairs, torch.ones(len(rewards)).double(), beta=beta),
         shares=group_size(pairs).double() / group_size(prompts)[prompt.index],
         first=first,
     )
 
 
-def optimum_logprobs(units: Units, *, beta: float) -> Tensor:
-    """Log G of the reverse-KL optimum over the units of each prompt, (U,), normalised a prompt.
+def optimum_logprobs(support: Support, *, beta: float) -> Tensor:
+    """Log G of the reverse-KL optimum over the items of each prompt, (K,), normalised a prompt.
 
     G ∝ π_ref exp(R/β). Raises InputError for β ≤ 0. Source: MARA, Remark 3.1.
     """
     check_positive("beta", beta)
-    scores = units.ref_logprobs + units.rewards / beta
-    return normalised(scores, units.prompts)
+    scores = support.ref_logprobs + support.rewards / beta
+    return normalised(scores, support.prompts)
 
 
-def mara_logprobs(units: Units, good: Tensor, *, beta: float) -> Tensor:
-    """Log G of MARA's optimum under reverse KL, (U,), normalised a prompt.
+def mara_logprobs(support: Support, good: Tensor, *, beta: float) -> Tensor:
+    """Log G of MARA's optimum under reverse KL, (K,), normalised a prompt.
 
-    G ∝ π_ref(z) exp(R(z)/β) where good, else π_ref exp(R/β), with z the likeliest good unit of the prompt.
-    A prompt without a good unit keeps the plain optimum. Source: MARA, Remark B.3.
+    G ∝ π_ref(z) exp(R(z)/β) where good, else π_ref exp(R/β), with z the likeliest good item of the prompt.
+    A prompt without a good item keeps the plain optimum. Source: MARA, Remark B.3.
     """
     check_positive("beta", beta)
-    anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
-    z = anchor[units.prompts.index]
-    level = (units.ref_logprobs + units.rewards / beta)[z.clamp(min=0)]
-    scores = torch.where(good & (z >= 0), level, units.ref_logprobs + units.rewards / beta)
-    return normalised(scores, units.prompts)
+    anchor = group_argmax(support.ref_logprobs, support.prompts, tie_break=support.rewards, mask=good)
+    z = anchor[support.prompts.index]
+    level = (support.ref_logprobs + support.rewards / beta)[z.clamp(min=0)]
+    scores = torch.where(good & (z >= 0), level, support.ref_logprobs + support.rewards / beta)
+    return normalised(scores, support.prompts)
 
 
-def forward_logprobs(units: Units, *, beta: float, good: Tensor | None = None) -> Tensor:
-    """Log G of the forward-KL optimum over the units of each prompt, (U,), normalised a prompt.
+def forward_logprobs(support: Support, *, beta: float, good: Tensor | None = None) -> Tensor:
+    """Log G of the forward-KL optimum over the items of each prompt, (K,), normalised a prompt.
 
-    G = β π_ref / (Λ − R). good: (U,), the units whose rewards MARA augments with β log(π_ref(z)/π_ref(y)), z
+    G = β π_ref / (Λ − R). good: (K,), the items whose rewards MARA augments with β log(π_ref(z)/π_ref(y)), z
     being the likeliest of them; None without MARA. Source: `allmodes.targets.forward_kl_target`.
     """
     check_positive("beta", beta)
-    rewards = units.rewards
+    rewards = support.rewards
     if good is not None:
-        anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
-        z = anchor[units.prompts.index]
-        raised = (units.rewards + beta * units.ref_logprobs)[z.clamp(min=0)] - beta * units.ref_logprobs
+        anchor = group_argmax(support.ref_logprobs, support.prompts, tie_break=support.rewards, mask=good)
+        z = anchor[support.prompts.index]
+        raised = (support.rewards + beta * support.ref_logprobs)[z.clamp(min=0)] - beta * support.ref_logprobs
         rewards = torch.where(good & (z >= 0), raised, rewards)
-    row, place, shape = _rows_of_prompts(units)
-    # A unit that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
+    row, place, shape = _rows_of_prompts(support)
+    # An item that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
     padded = torch.full(shape, float(rewards.min())).double()
     ref_logprobs = torch.full(shape, -torch.inf).double()
-    padded[row, place], ref_logprobs[row, place] = rewards, normalised(units.ref_logprobs, units.prompts)
+    padded[row, place], ref_logprobs[row, place] = rewards, normalised(support.ref_logprobs, support.prompts)
     has_any = ref_logprobs.isfinite().any(1)
     target = torch.full(shape, torch.nan).double()
     target[has_any] = forward_kl_target(ref_logprobs[has_any], padded[has_any], beta=beta).logprobs
     return target[row, place]
 
 
-def method_logprobs(units: Units, method: Method, *, beta: float, kl: KL) -> Tensor | None:
-    """Log p where a method comes to rest over the units of each prompt, (U,), normalised a prompt.
+def method_logprobs(support: Support, method: Method, *, beta: float, kl: KL) -> Tensor | None:
+    """Log p where a method comes to rest over the items of each prompt, (K,), normalised a prompt.
 
     With a KL of strength β ≥ 0 and groups without end. None where the method has no known optimum. A prompt
     whose rewards are all 0 keeps its reference under a method that takes no negative ones. Raises InputError
     as the method's `optimum` does.
     """
-    row, place, shape = _rows_of_prompts(units)
-    # A unit that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
-    rewards = torch.full(shape, float(units.rewards.min())).double()
+    row, place, shape = _rows_of_prompts(support)
+    # An item that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
+    rewards = torch.full(shape, float(support.rewards.min())).double()
     ref_logprobs = torch.full(shape, -torch.inf).double()
-    rewards[row, place] = units.rewards
-    ref_logprobs[row, place] = normalised(units.ref_logprobs, units.prompts)
+    rewards[row, place] = support.rewards
+    ref_logprobs[row, place] = normalised(support.ref_logprobs, support.prompts)
     is_known = ref_logprobs.isfinite().any(1)
     if not method.takes_negative_rewards:
         rewards = torch.where(ref_logprobs.isneginf(), 0, rewards)
@@ -163,23 +163,23 @@ def method_logprobs(units: Units, method: Method, *, beta: float, kl: KL) -> Ten
     return target[row, place]
 
 
-def _rows_of_prompts(units: Units) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Row and place of each unit in a table with a row for each prompt, (U,), and the table's shape."""
-    order = torch.argsort(units.prompts.index, stable=True)
-    sizes = group_size(units.prompts)
-    starts = (sizes.cumsum(0) - sizes)[units.prompts.index[order]]
-    place = torch.empty(len(units), dtype=torch.long)
-    place[order] = torch.arange(len(units)) - starts
-    return units.prompts.index, place, (units.prompts.count, int(sizes.max()))
+def _rows_of_prompts(support: Support) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Row and place of each item in a table with a row for each prompt, (K,), and the table's shape."""
+    order = torch.argsort(support.prompts.index, stable=True)
+    sizes = group_size(support.prompts)
+    starts = (sizes.cumsum(0) - sizes)[support.prompts.index[order]]
+    place = torch.empty(len(support), dtype=torch.long)
+    place[order] = torch.arange(len(support)) - starts
+    return support.prompts.index, place, (support.prompts.count, int(sizes.max()))
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evenness:
-    """How evenly a distribution treats the good units of each prompt, (P,); NaN for a prompt without any.
+    """How evenly a distribution treats the good items of each prompt, (P,); NaN for a prompt without any.
 
-    count: of good units. top_share: of the likeliest among them. effective: 1/Σ p², their effective number,
-    with p over good units alone. spread: largest minus smallest log-probability among them, nats.
+    count: of good items. top_share: of the likeliest among them. effective: 1/Σ p², their effective number,
+    with p over good items alone. spread: largest minus smallest log-probability among them, nats.
     """
 
     count: Tensor
@@ -188,10 +188,10 @@ class Evenness:
     spread: Tensor
 
 
-def evenness(units: Units, logprobs: Tensor, good: Tensor) -> Evenness:
-    """Of a distribution (U,) over the units where `good`."""
+def evenness(support: Support, logprobs: Tensor, good: Tensor) -> Evenness:
+    """Of a distribution (K,) over the items where `good`."""
     rows = good.nonzero().squeeze(1)
-    within = Groups(index=units.prompts.index[rows], count=units.prompts.count)
+    within = Groups(index=support.prompts.index[rows], count=support.prompts.count)
     chosen = logprobs[rows]
     count = group_size(within)
     has_any = count > 0
@@ -206,37 +206,37 @@ def evenness(units: Units, logprobs: Tensor, good: Tensor) -> Evenness:
     )
 
 
-def beta_bounds(units: Units, good: Tensor) -> Tensor:
-    """The β below which MARA's optimum puts every good unit above every other, by prompt, (P,).
+def beta_bounds(support: Support, good: Tensor) -> Tensor:
+    """The β below which MARA's optimum puts every good item above every other, by prompt, (P,).
 
     β < min over y with R(y) < τ and π_ref(y) > π_ref(z) of (R(z) − R(y)) / log(π_ref(y)/π_ref(z)); +inf where
-    no such y is likelier than the anchor z, NaN for a prompt without a good unit. Source: MARA, Remark B.3.
+    no such y is likelier than the anchor z, NaN for a prompt without a good item. Source: MARA, Remark B.3.
     """
-    anchor = group_argmax(units.ref_logprobs, units.prompts, tie_break=units.rewards, mask=good)
-    z = anchor[units.prompts.index].clamp(min=0)
-    gap = units.ref_logprobs - units.ref_logprobs[z]
+    anchor = group_argmax(support.ref_logprobs, support.prompts, tie_break=support.rewards, mask=good)
+    z = anchor[support.prompts.index].clamp(min=0)
+    gap = support.ref_logprobs - support.ref_logprobs[z]
     competes = ~good & (gap > 0)
     bounds = torch.where(
-        competes, (units.rewards[z] - units.rewards) / torch.where(competes, gap, 1), torch.inf
+        competes, (support.rewards[z] - support.rewards) / torch.where(competes, gap, 1), torch.inf
     )
-    return torch.where(anchor >= 0, group_min(bounds, units.prompts), torch.nan)
+    return torch.where(anchor >= 0, group_min(bounds, support.prompts), torch.nan)
 
 
-def anchor_bias(units: Units, good: Tensor, *, group_size: int) -> Tensor:
-    """How much a small group favours the likeliest good unit over the rarest, by prompt, nats, (P,).
+def anchor_bias(support: Support, good: Tensor, *, group_size: int) -> Tensor:
+    """How much a small group favours the likeliest good item over the rarest, by prompt, nats, (P,).
 
     E[log π_ref(z) | the likeliest was drawn] − E[log π_ref(z) | the rarest was drawn]
 
-    over groups of G samples of the reference, one of which is given and the others are drawn by the units'
-    shares; log π_ref(z) is the largest among the good units of the group. To first order this is the
+    over groups of G samples of the reference, one of which is given and the others are drawn by the items'
+    shares; log π_ref(z) is the largest among the good items of the group. To first order this is the
     log-ratio of the two at the fixed point of MARA's rewards, which with an unlimited group is 0. NaN for a
-    prompt with fewer than two good units. Source: ours, of the anchor in MARA's Algorithm 1.
+    prompt with fewer than two good items. Source: ours, of the anchor in MARA's Algorithm 1.
     """
     rows = good.nonzero().squeeze(1)
-    rows = rows[torch.argsort(units.ref_logprobs[rows], descending=True, stable=True)]
-    rows = rows[torch.argsort(units.prompts.index[rows], stable=True)]
-    prompts = Groups(index=units.prompts.index[rows], count=units.prompts.count)
-    values, shares = units.ref_logprobs[rows], units.shares[rows]
+    rows = rows[torch.argsort(support.ref_logprobs[rows], descending=True, stable=True)]
+    rows = rows[torch.argsort(support.prompts.index[rows], stable=True)]
+    prompts = Groups(index=support.prompts.index[rows], count=support.prompts.count)
+    values, shares = support.ref_logprobs[rows], support.shares[rows]
     ends = torch.bincount(prompts.index, minlength=prompts.count).cumsum(0)
     before = torch.cat([shares.new_zeros(1), shares.cumsum(0)])  # with the earlier prompts' in it
     starts = ends - torch.bincount(prompts.index, minlength=prompts.count)
@@ -247,7 +247,7 @@ def anchor_bias(units: Units, good: Tensor, *, group_size: int) -> Tensor:
     by_others = group_sum((none_earlier - none) * values, prompts)
     has_two = ends - starts >= 2
     first, last = starts[has_two], ends[has_two] - 1
-    bias = torch.full((units.prompts.count,), torch.nan, dtype=torch.float64)
+    bias = torch.full((support.prompts.count,), torch.nan, dtype=torch.float64)
     bias[has_two] = values[first] - by_others[has_two] - none[last] * values[last]
     return bias
 
@@ -264,8 +264,8 @@ def group_logsumexp(values: Tensor, groups: Groups) -> Tensor:
     return group_sum((values - shift[groups.index]).exp(), groups).log() + shift
 
 
-def unit_rewards(rewards: Tensor, pairs: Groups, weights: Tensor, *, beta: float | None) -> Tensor:
-    """β log Σ w exp(R/β) / Σ w of the samples of each unit, (U,); Σ w R / Σ w without β."""
+def item_rewards(rewards: Tensor, pairs: Groups, weights: Tensor, *, beta: float | None) -> Tensor:
+    """β log Σ w exp(R/β) / Σ w of the samples of each item, (K,); Σ w R / Σ w without β."""
     total = group_sum(weights, pairs)
     if beta is None:
         return group_sum(weights * rewards, pairs) / total

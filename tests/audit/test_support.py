@@ -1,4 +1,4 @@
-"""Units of a log and the optima over them, against enumeration and against `allmodes.targets`."""
+"""Support of a log and the optima over them, against enumeration and against `allmodes.targets`."""
 
 import dataclasses
 import itertools
@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from allmodes.audit.units import (
-    Units,
+from allmodes.audit.support import (
+    Support,
     anchor_bias,
     beta_bounds,
     evenness,
     mara_logprobs,
     method_logprobs,
     optimum_logprobs,
-    outcome_units,
-    response_units,
+    outcome_support,
+    response_support,
 )
 from allmodes.errors import InputError
 from allmodes.methods import IPS
@@ -31,8 +31,8 @@ def close(got: Tensor, expected: Tensor, *, to: float = 1e-12) -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=to, equal_nan=True)
 
 
-def some_units(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Units:
-    """Units of several prompts in shuffled order."""
+def some_support(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Support:
+    """Support of several prompts in shuffled order."""
     generator = torch.Generator().manual_seed(seed)
     prompts = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     prompts = prompts[torch.randperm(len(prompts), generator=generator)]
@@ -41,7 +41,7 @@ def some_units(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Units:
     ref = torch.empty_like(raw)
     for prompt in range(len(sizes)):
         ref[prompts == prompt] = raw[prompts == prompt].log_softmax(0)
-    return Units(
+    return Support(
         kind="outcome",
         prompts=Groups(index=prompts, count=len(sizes)),
         ref_logprobs=ref,
@@ -54,13 +54,13 @@ def some_units(seed: int, sizes: tuple[int, ...] = (5, 3, 7)) -> Units:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("beta", [0.05, 0.5, 5.0])
 def test_optima_are_those_of_targets_prompt_by_prompt(seed: int, beta: float) -> None:
-    units = some_units(seed)
-    good = units.rewards >= 0.5
-    plain, mara = optimum_logprobs(units, beta=beta), mara_logprobs(units, good, beta=beta)
-    bounds = beta_bounds(units, good)
+    support = some_support(seed)
+    good = support.rewards >= 0.5
+    plain, mara = optimum_logprobs(support, beta=beta), mara_logprobs(support, good, beta=beta)
+    bounds = beta_bounds(support, good)
     for prompt in range(3):
-        own = units.prompts.index == prompt
-        ref, rewards = units.ref_logprobs[own], units.rewards[own]
+        own = support.prompts.index == prompt
+        ref, rewards = support.ref_logprobs[own], support.rewards[own]
         close(plain[own], reverse_kl_target(ref, rewards, beta=beta))
         close(bounds[prompt], mara_beta_bound(ref, rewards, threshold=0.5))
         if bool(good[own].any()):
@@ -71,31 +71,31 @@ def test_optima_are_those_of_targets_prompt_by_prompt(seed: int, beta: float) ->
 
 def test_no_beta_no_optimum() -> None:
     with pytest.raises(InputError, match="`beta`"):
-        optimum_logprobs(some_units(0), beta=0)
+        optimum_logprobs(some_support(0), beta=0)
     with pytest.raises(InputError, match="`beta`"):
-        mara_logprobs(some_units(0), torch.ones(15, dtype=torch.bool), beta=-1)
+        mara_logprobs(some_support(0), torch.ones(15, dtype=torch.bool), beta=-1)
 
 
-def test_a_prompt_without_a_good_unit() -> None:
-    units = some_units(1)
-    good = (units.rewards >= 0.5) & (units.prompts.index != 1)
-    close(mara_logprobs(units, good, beta=0.3)[units.prompts.index == 1],
-          optimum_logprobs(units, beta=0.3)[units.prompts.index == 1])  # fmt: skip
-    even = evenness(units, optimum_logprobs(units, beta=0.3), good)
+def test_a_prompt_without_a_good_item() -> None:
+    support = some_support(1)
+    good = (support.rewards >= 0.5) & (support.prompts.index != 1)
+    close(mara_logprobs(support, good, beta=0.3)[support.prompts.index == 1],
+          optimum_logprobs(support, beta=0.3)[support.prompts.index == 1])  # fmt: skip
+    even = evenness(support, optimum_logprobs(support, beta=0.3), good)
     assert int(even.count[1]) == 0
-    for values in (even.top_share, even.effective, even.spread, beta_bounds(units, good)):
+    for values in (even.top_share, even.effective, even.spread, beta_bounds(support, good)):
         assert math.isnan(float(values[1]))
         assert not math.isnan(float(values[0]))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_evenness_by_its_formulas(seed: int) -> None:
-    units = some_units(seed)
-    good = units.rewards >= 0.3
-    logprobs = optimum_logprobs(units, beta=0.2)
-    even = evenness(units, logprobs, good)
+    support = some_support(seed)
+    good = support.rewards >= 0.3
+    logprobs = optimum_logprobs(support, beta=0.2)
+    even = evenness(support, logprobs, good)
     for prompt in range(3):
-        chosen = logprobs[(units.prompts.index == prompt) & good]
+        chosen = logprobs[(support.prompts.index == prompt) & good]
         shares = chosen.exp() / chosen.exp().sum()
         assert int(even.count[prompt]) == len(chosen)
         close(even.top_share[prompt], shares.max())
@@ -104,9 +104,9 @@ def test_evenness_by_its_formulas(seed: int) -> None:
 
 
 def test_evenness_of_what_a_float_cannot_hold() -> None:
-    units = some_units(0, sizes=(3,))
+    support = some_support(0, sizes=(3,))
     logprobs = torch.tensor([-5000.0, -5000.0, -9000.0], dtype=torch.float64)
-    even = evenness(units, logprobs, torch.ones(3, dtype=torch.bool))
+    even = evenness(support, logprobs, torch.ones(3, dtype=torch.bool))
     close(even.effective, torch.tensor([2.0], dtype=torch.float64))
     close(even.spread, torch.tensor([4000.0], dtype=torch.float64))
 
@@ -115,11 +115,16 @@ def test_outcomes_have_their_share_of_the_prompts_samples() -> None:
     prompts = Groups(index=torch.tensor([0, 1, 0, 0, 1, 0]), count=3)
     outcomes = torch.tensor([4, 4, 7, 4, 9, 7])
     rewards = torch.tensor([1.0, 0.0, 0.5, 1.0, 0.25, 1.0])
-    units = outcome_units(prompts, outcomes, rewards, torch.ones(len(rewards)).double(), beta=None)
+    support = outcome_support(prompts, outcomes, rewards, torch.ones(len(rewards)).double(), beta=None)
     seen = {
         (int(p), int(outcomes[f])): (round(math.exp(lp), 12), float(r), float(n))
         for p, f, lp, r, n in zip(
-            units.prompts.index, units.first, units.ref_logprobs, units.rewards, units.shares, strict=True
+            support.prompts.index,
+            support.first,
+            support.ref_logprobs,
+            support.rewards,
+            support.shares,
+            strict=True,
         )
     }
     assert seen == {
@@ -134,36 +139,36 @@ def test_an_outcomes_reward_is_the_one_that_gives_its_mass_at_the_optimum(beta: 
     rewards = torch.tensor([1.0, 0.4, 0.7], dtype=torch.float64)
     optimum = reverse_kl_target(ref.log(), rewards, beta=beta).exp()
     samples = torch.tensor([0] * 2 + [1] * 3 + [2] * 5)  # exactly as often as the reference has it
-    units = outcome_units(
+    support = outcome_support(
         Groups(index=torch.zeros(10, dtype=torch.long), count=1),
         torch.tensor([0, 0, 1])[samples],
         rewards[samples],
         torch.ones(10).double(),
         beta=beta,
     )
-    got = optimum_logprobs(units, beta=beta).exp()
+    got = optimum_logprobs(support, beta=beta).exp()
     close(got, torch.stack([optimum[:2].sum(), optimum[2]]))
 
 
 def test_responses_count_once_with_their_own_log_probability() -> None:
     prompts = Groups(index=torch.tensor([0, 0, 0, 1]), count=2)
-    units = response_units(
+    support = response_support(
         prompts,
         torch.tensor([5, 6, 5, 5]),
         torch.tensor([1.0, 0.0, 0.5, 0.2], dtype=torch.float64),
         torch.tensor([-3.0, -2.0, -3.5, -1.0], dtype=torch.float64),
         beta=None,
     )
-    assert len(units) == 3
-    by_first = {int(f): i for i, f in enumerate(units.first)}
+    assert len(support) == 3
+    by_first = {int(f): i for i, f in enumerate(support.first)}
     assert set(by_first) == {0, 1, 3}
     order = [by_first[0], by_first[1], by_first[3]]
-    assert units.shares[order].tolist() == pytest.approx([2 / 3, 1 / 3, 1])
+    assert support.shares[order].tolist() == pytest.approx([2 / 3, 1 / 3, 1])
     close(
-        units.ref_logprobs[[by_first[0], by_first[1], by_first[3]]],
+        support.ref_logprobs[[by_first[0], by_first[1], by_first[3]]],
         torch.tensor([-3.25, -2.0, -1.0]).double(),
     )
-    close(units.rewards[by_first[0]], torch.tensor(0.75).double())
+    close(support.rewards[by_first[0]], torch.tensor(0.75).double())
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,7 +182,7 @@ def test_the_anchors_bias_is_that_of_all_groups(size: int, group_size: int, seed
     generator = torch.Generator().manual_seed(seed)
     ref = torch.randn(size + 1, generator=generator, dtype=torch.float64).log_softmax(0)
     good = torch.tensor([True] * size + [False])
-    units = Units(
+    support = Support(
         kind="outcome",
         prompts=Groups(index=torch.zeros(size + 1, dtype=torch.long), count=1),
         ref_logprobs=ref,
@@ -195,46 +200,46 @@ def test_the_anchors_bias_is_that_of_all_groups(size: int, group_size: int, seed
 
     likeliest, rarest = int(ref[:size].argmax()), int(ref[:size].argmin())
     expected = mean_anchor(likeliest) - mean_anchor(rarest)
-    assert float(anchor_bias(units, good, group_size=group_size)[0]) == pytest.approx(expected, abs=1e-12)
+    assert float(anchor_bias(support, good, group_size=group_size)[0]) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_anchors_bias_of_several_prompts_is_each_ones_own(seed: int) -> None:
-    units = some_units(seed)
-    good = units.rewards >= 0.3
-    together = anchor_bias(units, good, group_size=5)
+    support = some_support(seed)
+    good = support.rewards >= 0.3
+    together = anchor_bias(support, good, group_size=5)
     for prompt in range(3):
-        own = units.prompts.index == prompt
-        alone = Units(
+        own = support.prompts.index == prompt
+        alone = Support(
             kind="outcome",
             prompts=Groups(index=torch.zeros(int(own.sum()), dtype=torch.long), count=1),
-            ref_logprobs=units.ref_logprobs[own],
-            rewards=units.rewards[own],
-            shares=units.shares[own],
-            first=units.first[own],
+            ref_logprobs=support.ref_logprobs[own],
+            rewards=support.rewards[own],
+            shares=support.shares[own],
+            first=support.first[own],
         )
         close(together[prompt], anchor_bias(alone, good[own], group_size=5)[0])
 
 
 def test_the_anchors_bias_by_prompt() -> None:
-    units = some_units(2)
-    good = (units.rewards >= 0.4) & (units.prompts.index != 1)
-    bias = anchor_bias(units, good, group_size=4)
+    support = some_support(2)
+    good = (support.rewards >= 0.4) & (support.prompts.index != 1)
+    bias = anchor_bias(support, good, group_size=4)
     assert math.isnan(float(bias[1]))
-    assert float(bias[0]) > float(anchor_bias(units, good, group_size=8)[0]) > 0
+    assert float(bias[0]) > float(anchor_bias(support, good, group_size=8)[0]) > 0
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("is_forward", [False, True])
 def test_the_fixed_points_of_ips_are_those_of_targets(beta: float, *, is_forward: bool) -> None:
-    units = some_units(0)
-    found = method_logprobs(units, IPS(), beta=beta, kl="forward" if is_forward else "reverse")
+    support = some_support(0)
+    found = method_logprobs(support, IPS(), beta=beta, kl="forward" if is_forward else "reverse")
     assert found is not None
-    for prompt in range(units.prompts.count):
-        own = units.prompts.index == prompt
+    for prompt in range(support.prompts.count):
+        own = support.prompts.index == prompt
         expected = ips_target(
-            units.rewards[own],
-            ref_logprobs=units.ref_logprobs[own],
+            support.rewards[own],
+            ref_logprobs=support.ref_logprobs[own],
             beta=beta,
             regularizer="forward" if is_forward else "reverse",
         )
@@ -242,9 +247,9 @@ def test_the_fixed_points_of_ips_are_those_of_targets(beta: float, *, is_forward
 
 
 def test_ips_without_any_reward_keeps_the_reference() -> None:
-    units = some_units(1)
-    nothing = dataclasses.replace(units, rewards=units.rewards * (units.prompts.index != 1))
-    own = units.prompts.index == 1
+    support = some_support(1)
+    nothing = dataclasses.replace(support, rewards=support.rewards * (support.prompts.index != 1))
+    own = support.prompts.index == 1
     found = method_logprobs(nothing, IPS(), beta=0.3, kl="reverse")
     assert found is not None
-    close(found[own], units.ref_logprobs[own])
+    close(found[own], support.ref_logprobs[own])
