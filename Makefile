@@ -34,6 +34,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/design_step.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/parsers.py
 	$(BIN)/python benchmarks/diversity.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/retrosynthesis.py
 	$(if $(RECEPTOR),OMP_NUM_THREADS=1 $(BIN)/python benchmarks/docking.py $(RECEPTOR)/receptor.pdbqt \

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmodes.errors import InputError
-from allmodes.tasks import Creative, OneTwo, RewardModel, Task, WritesExamples
+from allmodes.tasks import Boolean, Causal, Creative, OneTwo, RewardModel, Task, Voxels, WritesExamples
 
 PROMPTS = Path(__file__).parents[1] / "data" / "creative_prompts.jsonl"
-KINDS = ["one_two", "creative", "creative with a reward model"]
+KINDS = ["one_two", "creative", "creative with a reward model", "causal", "voxels", "boolean"]
+HYPOSPACE: dict[str, Callable[[], Task]] = {"causal": Causal, "voxels": Voxels, "boolean": Boolean}
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "1", "2", " ", "\n", "x", "<", "é"])
 
 
@@ -28,6 +29,8 @@ class ByLength:
 def task(request: pytest.FixtureRequest) -> Task:
     if request.param == "one_two":
         return OneTwo()
+    if request.param in HYPOSPACE:
+        return HYPOSPACE[request.param]()
     if request.param == "creative":
         return Creative(PROMPTS, reward_model=ByLength())
     make: Callable[..., Path] = request.getfixturevalue("make_classifier")

@@ -2,6 +2,7 @@
 
 from allmodes.metrics.coverage import count_hits, oracle_burden
 from allmodes.metrics.packing import internal_diversity, num_circles
+from allmodes.metrics.recovery import cumulative_recovery, recovery_rate, uniqueness, valid_rate
 from allmodes.metrics.text import (
     answer_entropy,
     count_entropy,
@@ -23,6 +24,7 @@ __all__ = [
     "bootstrap_sem",
     "count_entropy",
     "count_hits",
+    "cumulative_recovery",
     "distinct_k",
     "ead",
     "internal_diversity",
@@ -32,9 +34,12 @@ __all__ = [
     "oracle_burden",
     "partition",
     "pass_at_k",
+    "recovery_rate",
     "same_short_answer",
     "semantic_diversity",
     "summarise",
+    "uniqueness",
+    "valid_rate",
     "vendi_score",
     "welch_test",
 ]
