@@ -140,7 +140,7 @@ def chem_score(
     known = {key: values[key] for key in ("oracle", "hit_threshold") if key in values}
     if hit_threshold is not None:
         known["hit_threshold"] = hit_threshold
-    config = build_config(ScoringConfig, known, source=str(oracle))
+    config = build_config(ScoringConfig, known, source=str(oracle), recipe_folder=oracle.parent)
     with say_how_to_continue(same_command):
         report = score_file(file, config.oracle, hit_threshold=config.hit_threshold, out=out)
     from rich.console import Console

@@ -91,7 +91,7 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
     kind = find_kind(recipe, source=source)
     values = apply_flags(apply_scale(recipe, arguments.scale, kind.config), flags, kind.config)
     check_scales(kind.config, recipe, but=arguments.scale, source=source)
-    config = build_config(kind.config, values, source=source)
+    config = build_config(kind.config, values, source=source, recipe_folder=file.parent)
     experiment = kind.load()
     if arguments.dry_run:
         (experiment.check_files if arguments.no_execute else experiment.check)(config)

@@ -420,11 +420,16 @@ def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | Non
             raise ConfigError(f"{source}, scale.{name}: {explain(problem, model, merged)}")
 
 
-def build_config(model: type[ConfigT], values: dict[str, Any], *, source: str) -> ConfigT:
-    """A configuration from a mapping. Raises `ConfigError`: one line, the first wrong key, expected, got."""
+def build_config(
+    model: type[ConfigT], values: dict[str, Any], *, source: str, recipe_folder: Path | None = None
+) -> ConfigT:
+    """A configuration from a mapping. Raises `ConfigError`: one line, the first wrong key, expected, got.
+
+    recipe_folder: where the recipe lies, in which a user's modules and files are looked for, too.
+    """
     try:
         values = _renamed(model, values)
-        return model.model_validate(values)
+        return model.model_validate(values, context={"recipe_folder": recipe_folder})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     except ValidationError as error:
