@@ -13,7 +13,7 @@ from allmodes.audit import CHECKS, run
 from allmodes.audit.checks.findings import STATES
 from allmodes.audit.choices import Trainer
 from allmodes.audit.config import AuditConfig
-from allmodes.audit.words import Setting, option
+from allmodes.audit.trainer_options import Setting, option
 from allmodes.cli.audit import Columns, audit
 
 FOLDER = Path(__file__).parents[2] / "docs" / "checks"

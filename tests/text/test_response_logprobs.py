@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from allmodes.audit.logs.filling import Request
+from allmodes.audit.logs.backfill import Request
 from allmodes.errors import ConfigError
 from allmodes.text import likelihood
 from allmodes.text.likelihood import paired_logprobs

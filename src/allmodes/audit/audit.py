@@ -25,7 +25,7 @@ from allmodes.audit.logs.log import Log
 from allmodes.audit.logs.reading import Reading, read_samples, used_sources
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
 from allmodes.audit.prediction import Prediction, predict_within
-from allmodes.audit.reporting.overview import counts_in_words, html_summary, lead, verdict
+from allmodes.audit.reporting.overview import describe_counts, html_summary, lead, verdict
 from allmodes.audit.windows import SERIES, Course, Series
 from allmodes.errors import InputError
 from allmodes.runs.lines import BadLineError
@@ -107,13 +107,13 @@ class Audit:
 
     def __repr__(self) -> str:
         answer, _ = verdict(self)
-        return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {counts_in_words(self)}>"
+        return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {describe_counts(self)}>"
 
     def summary(self) -> str:
         """The screen of `allmodes audit` as a text."""
         from rich.console import Console
 
-        from allmodes.audit.reporting.summary import print_summary  # which needs this module
+        from allmodes.audit.reporting.terminal_summary import print_summary  # which needs this module
 
         console = Console(file=io.StringIO(), width=100, force_terminal=False)
         with console.capture() as capture:

@@ -1,4 +1,4 @@
-"""`allmodes audit`: a log or two from disk, a page, a record, and one screen of a terminal."""
+"""`allmodes audit`: a log or two from disk; a page, a JSON report, and a terminal summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS
 from allmodes.audit.reporting.compare import (
     Comparison,
-    comparison_record,
+    comparison_json,
     print_comparison,
     write_comparison,
 )
+from allmodes.audit.reporting.json_report import json_report
 from allmodes.audit.reporting.overview import STATE_NAMES
-from allmodes.audit.reporting.record import audit_record
-from allmodes.audit.reporting.report import write_record, write_report
-from allmodes.audit.reporting.summary import print_summary
+from allmodes.audit.reporting.report import write_json, write_report
+from allmodes.audit.reporting.terminal_summary import print_summary
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.reports.formatting import shown_name
 from allmodes.reports.pages import require_report_extra
@@ -43,7 +43,7 @@ def audit_path(
     _write(
         out,
         page=lambda: write_report(audit, out, name=name),
-        record=lambda: audit_record(audit, name=name),
+        report=lambda: json_report(audit, name=name),
         console=console,
     )
     return audit
@@ -62,7 +62,7 @@ def compare_paths(
     _write(
         out,
         page=lambda: write_comparison(comparison, out),
-        record=lambda: comparison_record(comparison),
+        report=lambda: comparison_json(comparison),
         console=console,
     )
     return second
@@ -100,13 +100,13 @@ def log_name(path: Path, *, parts: int = 1) -> str:
 
 
 def _write(
-    folder: Path, *, page: Callable[[], Path], record: Callable[[], Mapping[str, Any]], console: Console
+    folder: Path, *, page: Callable[[], Path], report: Callable[[], Mapping[str, Any]], console: Console
 ) -> None:
     """Write the page and the JSON report, or without the extra `report` the latter alone; say what was."""
     try:
         require_report_extra()
     except ConfigError as missing:  # nothing that was found depends on it, and no exit code
-        path = write_record(folder, record())
+        path = write_json(folder, report())
         line = f"report: {path} (without report.html: {missing})"
     else:
         line = f"report: {page()}"
@@ -127,8 +127,8 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
     config = _config(path, settings)
     mapped = reading.mapped(source)
     has_behavior_logprobs = True
-    if reading.fill is not None:
-        source = reading.fill(source, mapped, folder)
+    if reading.backfill is not None:
+        source = reading.backfill(source, mapped, folder)
         mapped = reading.mapped(source)
         # A policy that was named computes what it thinks of samples that another may have drawn.
         has_behavior_logprobs = "policy_logprob" not in source.columns

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from allmodes.audit.choices import KLForm, Scaling, Trainer
 from allmodes.errors import InputError
-from allmodes.methods import METHODS, Method, Plain, make_method, method_names, recipe_fields
+from allmodes.methods import METHODS, Method, Plain, label_of, make_method, method_names, recipe_fields
 from allmodes.runs.config import Config, GroupSize, Number, Probability, Size, Whole
 
 
@@ -97,6 +97,15 @@ class AuditConfig(Config):
                 for name in method_names(self.transform)
             },
         )
+
+    def describe_transform(self) -> str:
+        """What is done to the rewards, with η where that is known."""
+        if self.transform in (None, "none"):
+            return "no transform"
+        if self.transform == "other":
+            return "another transform"
+        name = label_of(self.transform)
+        return name if self.entropy is None else f"{name} (η = {self.entropy:g})"
 
     def lacks(self, setting: str) -> bool:
         """Whether the method has a setting of this name that is not given."""

@@ -73,13 +73,12 @@ class Objective:
         if self.is_per_token:
             raise MissingError(
                 f"the KL acts on each token, with the tokens before it held fixed (`{kl}`), and "
-                f"{self.tokens_in_words}. The optimum of such a KL is not π_ref exp(R/β); it follows from "
+                f"{self.describe_tokens()}. The optimum of such a KL is not π_ref exp(R/β); it follows from "
                 "probabilities of single tokens, which a log does not have (AM041)"
             )
         return "forward" if kl == "k3-in-loss" else "reverse"
 
-    @property
-    def tokens_in_words(self) -> str:
+    def describe_tokens(self) -> str:
         """How many tokens responses have, or what is assumed."""
         if self.longest is None:
             return (
@@ -88,8 +87,7 @@ class Objective:
             )
         return f"responses have up to {self.longest:,} token{'s' * (self.longest != 1)}"
 
-    @property
-    def regularizer_in_words(self) -> str:
+    def describe_regularizer(self) -> str:
         """The KL that what is said of the optimum holds for."""
         if self.config.kl in OF_TOKENS:
             return f"the {self.regularizer} KL (responses have one token)"

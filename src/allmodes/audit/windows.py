@@ -97,7 +97,7 @@ class Window:
     error: float
     values: Tensor
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Its mean, with its error and its steps."""
         has_error = self.error > 1e-6 * abs(self.mean)
         error = f" ± {self.error:.1g}" if has_error else ""
@@ -181,10 +181,10 @@ class Course:
         """One-sided p-value that the last is not above the first; NaN as `p_fallen` is."""
         return welch_test(self.last.values.tolist(), self.first.values.tolist())
 
-    def in_words(self, p: float) -> str:
+    def describe(self, p: float) -> str:
         """`was … in steps … and is …`, with a p-value of the difference."""
         test = "" if math.isnan(p) else f" (p {p_relation(p)})"
-        return f"was {self.first.in_words()} and is {self.last.in_words()}{test}"
+        return f"was {self.first.describe()} and is {self.last.describe()}{test}"
 
 
 def course_of(steps: Tensor, values: Tensor) -> Course | None:

@@ -135,9 +135,9 @@ def audit(
         columns=given_columns(columns),
         rewards=rewards,
         outcome_pattern=outcome_pattern,
-        fill=None
+        backfill=None
         if model is None and policy is None
-        else partial(_fill, model=model, policy=policy, prompts=prompts, max_tokens=max_tokens),
+        else partial(_backfill, model=model, policy=policy, prompts=prompts, max_tokens=max_tokens),
     )
     console = Console()
     several = isinstance(paths, tuple)
@@ -170,7 +170,7 @@ def _folder_name(log: Path) -> str:
     return run.resolve().name if run.is_dir() else log.stem
 
 
-def _fill(
+def _backfill(
     source: Any,
     mapped: Any,
     folder: Path,
@@ -183,7 +183,7 @@ def _fill(
     """The log with what it lacks of the log-probabilities under reference and policy; says what it cost."""
     from allmodes.reports.formatting import plural
     from allmodes.reports.progress import console
-    from allmodes.text.fill_log import fill_log
+    from allmodes.text.backfill import backfill_log
 
     columns: tuple[tuple[Literal["ref_logprob", "policy_logprob"], str | None], ...] = (
         ("ref_logprob", model),
@@ -192,7 +192,7 @@ def _fill(
     for column, name in columns:
         if name is not None:
             with say_how_to_continue(same_command):
-                source = fill_log(
+                source = backfill_log(
                     source,
                     mapped,
                     model=name,

@@ -36,11 +36,6 @@ def count_bad(bad: dict[str, BadLines], kind: str, line: int) -> None:
     )
 
 
-def bad_in_words(bad: dict[str, BadLines]) -> str:
-    """Every kind of bad line with its count and its first line, on one line."""
-    return "; ".join(f"{kind}: {seen.count}, first on line {seen.first_line}" for kind, seen in bad.items())
-
-
 def open_seekable(path: Path) -> BinaryIO:
     """Open a file that will be read more than once. Raises InputError for one that cannot be."""
     try:

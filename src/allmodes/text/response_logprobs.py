@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-from allmodes.audit.logs.filling import Request, Scored
+from allmodes.audit.logs.backfill import Request, ResponseLogprob
 from allmodes.errors import ConfigError
 from allmodes.text.likelihood import paired_logprobs
 from allmodes.text.logged_prompts import PromptReader, Prompts, PromptTokens
@@ -13,7 +13,7 @@ _BATCH = 64
 
 @final
 class ResponseScorer:
-    """Log π of whole responses after their prompts, nats, as `fill` wants them.
+    """Log π of whole responses after their prompts, nats, as `backfill` wants them.
 
     Tokens of a response are those that the tokenizer gives its text, and the end of text, unless it was cut
     off: where the log says so, or says nothing and there are `max_tokens` or more. prompts: what a text as a
@@ -29,10 +29,10 @@ class ResponseScorer:
         self._model, self._tokenizer, self._max_tokens = model, tokenizer, max_tokens
         self._read_prompt = PromptReader(tokenizer, prompts=prompts)
 
-    def __call__(self, requests: Sequence[Request]) -> list[Scored | None]:
+    def __call__(self, requests: Sequence[Request]) -> list[ResponseLogprob | None]:
         """A result for each request."""
         encoded = self._tokenizer([request.response for request in requests], add_special_tokens=False)
-        results: list[Scored | None] = [None] * len(requests)
+        results: list[ResponseLogprob | None] = [None] * len(requests)
         found: list[tuple[int, PromptTokens, list[int]]] = []
         for number, (request, ids) in enumerate(zip(requests, encoded["input_ids"], strict=True)):
             prompt = self._read_prompt(request.prompt)
@@ -46,7 +46,9 @@ class ResponseScorer:
             batch_size=_BATCH,
         )
         for (number, prompt, row), logprob in zip(found, logprobs.tolist(), strict=True):
-            results[number] = Scored(logprob=logprob, num_tokens=len(row), as_it_stands=prompt.as_it_stands)
+            results[number] = ResponseLogprob(
+                logprob=logprob, num_tokens=len(row), as_it_stands=prompt.as_it_stands
+            )
         return results
 
     def _with_end(self, ids: list[int], *, truncated: bool | None) -> list[int]:

@@ -15,7 +15,7 @@ from allmodes.audit.checks.findings import STATES
 from allmodes.audit.command import Reading, audit_path, compare_paths
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.reporting.report import code_spans, write_report
-from allmodes.audit.reporting.summary import print_summary
+from allmodes.audit.reporting.terminal_summary import print_summary
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

@@ -2,7 +2,7 @@
 
 from allmodes.audit.checks.findings import Answer, MissingError
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.words import option
+from allmodes.audit.trainer_options import option
 from allmodes.methods import IPS
 from allmodes.reports.formatting import plural
 from allmodes.targets import ips_target

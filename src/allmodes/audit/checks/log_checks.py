@@ -33,7 +33,7 @@ def usable_rows(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if share > _MANY else "tip" if left_out else "passed",
         summary=(
-            f"{left_out:,} of {log.rows:,} rows were left out: {log.in_words(log.bad)}."
+            f"{left_out:,} of {log.rows:,} rows were left out: {log.describe(log.bad)}."
             if left_out
             else f"All {log.rows:,} rows can be used."
         ),

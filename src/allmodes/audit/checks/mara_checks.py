@@ -16,7 +16,7 @@ from allmodes.audit.support import (
     mara_logprobs,
     optimum_logprobs,
 )
-from allmodes.audit.words import option
+from allmodes.audit.trainer_options import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
 from allmodes.reports.formatting import plural
 
@@ -192,7 +192,9 @@ def _optima(evidence: Evidence, support: Support, good: Tensor) -> tuple[Tensor,
 def _kl_of(evidence: Evidence) -> str:
     """The KL that this holds for, as a sentence; for a KL that is not given, what is assumed."""
     if evidence.objective.uses_mara:
-        return evidence.objective.assumption or f" This holds for {evidence.objective.regularizer_in_words}."
+        return (
+            evidence.objective.assumption or f" This holds for {evidence.objective.describe_regularizer()}."
+        )
     return " This holds for a KL of whole responses, such as k1 in the reward."
 
 

@@ -9,7 +9,7 @@ from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableEr
 from allmodes.audit.estimates import Estimate, estimate, factor, shown
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.support import Evenness, Support, evenness
-from allmodes.audit.words import option, transform_name
+from allmodes.audit.trainer_options import option
 from allmodes.methods import EntropyBonus
 from allmodes.objectives.groups import (
     Groups,
@@ -127,9 +127,11 @@ def _at_beta(evidence: Evidence) -> str:
     """β, the transform, and the KL that the figures hold for."""
     objective = evidence.objective
     if objective.lacks_kl:
-        return f"With {transform_name(evidence.config)} and without a KL"
-    name = "" if evidence.config.transform in (None, "none") else f" with {transform_name(evidence.config)}"
-    return f"At β = {evidence.config.beta:g}{name}, under {objective.regularizer_in_words},"
+        return f"With {evidence.config.describe_transform()} and without a KL"
+    name = (
+        "" if evidence.config.transform in (None, "none") else f" with {evidence.config.describe_transform()}"
+    )
+    return f"At β = {evidence.config.beta:g}{name}, under {objective.describe_regularizer()},"
 
 
 def _without_kl(evidence: Evidence) -> Answer:
@@ -247,7 +249,7 @@ def _kept(evidence: Evidence, ratio: float) -> str:
     if method is not None and not evidence.objective.is_plain and ratio > 0:
         return f"{method.label} makes a ratio r of π_ref one of about r^{ratio:.2g}."
     if evidence.objective.is_plain:
-        return f"Under {evidence.objective.regularizer_in_words}, the optimum keeps this ratio at every β."
+        return f"Under {evidence.objective.describe_regularizer()}, the optimum keeps this ratio at every β."
     return "Without the transform, a KL of whole responses would keep this ratio at every β."
 
 

@@ -47,7 +47,7 @@ def quality_and_diversity(evidence: Evidence) -> Answer:
     has_fallen = p < CLEAR and course.last.mean < course.first.mean - least
     return Answer(
         state="tip" if has_fallen else "passed",
-        summary=f"The reward {course.in_words(p)}. The last window: {words}.",
+        summary=f"The reward {course.describe(p)}. The last window: {words}.",
         remedy="Training has made the samples worse: see AM021, AM040, AM041 and AM042."
         if has_fallen
         else "",

@@ -10,7 +10,7 @@ from allmodes.audit.choices import KLForm
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS
-from allmodes.audit.words import option
+from allmodes.audit.trainer_options import option
 from allmodes.objectives.groups import (
     Groups,
     group_max,
@@ -100,7 +100,7 @@ def which_kl(evidence: Evidence) -> Answer:
     if config.kl in OF_RESPONSES:
         state = "passed"
     elif objective.is_per_token:
-        tokens = objective.tokens_in_words
+        tokens = objective.describe_tokens()
         summary = (
             f"{summary} It holds the tokens before each token fixed, and {tokens[:1].lower()}{tokens[1:]}: "
             "its optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."

@@ -4,8 +4,8 @@ import math
 
 from allmodes.audit.checks.findings import Answer, MissingError
 from allmodes.audit.evidence import Evidence
+from allmodes.audit.trainer_options import option
 from allmodes.audit.windows import CLEAR, SERIES, Course, Series
-from allmodes.audit.words import option
 
 _LESS, _HALF = 0.8, 0.5  # of the first window
 _MANY = 0.5  # share of repeated responses that is an issue wherever it comes from
@@ -60,7 +60,7 @@ def _fallen(evidence: Evidence, name: Series) -> Answer:
 
 def _summary(name: Series, course: Course, p: float) -> str:
     changes = f", with changes at step {', '.join(map(str, course.changes))}" if course.changes else ""
-    return f"The {SERIES[name]} {course.in_words(p)}{changes}."
+    return f"The {SERIES[name]} {course.describe(p)}{changes}."
 
 
 def _numbers(course: Course, p: float) -> dict[str, float | list[int] | None]:

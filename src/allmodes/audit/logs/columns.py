@@ -86,7 +86,7 @@ class Log:
         """Where a sample stands, in words."""
         return self.name_of(self.place(index))
 
-    def in_words(self, kinds: Mapping[str, BadLines]) -> str:
+    def describe(self, kinds: Mapping[str, BadLines]) -> str:
         """Rows of each kind with their count and the first of them, on one line."""
         return "; ".join(
             f"{kind}: {seen.count:,}, first at {self.first_places[kind]}" for kind, seen in kinds.items()

@@ -76,7 +76,7 @@ def read_log(
     log = columns.log(bad=bad, notes=notes, first_places=first_places, rows=rows, name_of=source.name)
     log = _with_samples_alone(log, columns.marks, is_trls=is_trls, is_own=has_advantages, count=count)
     if not len(log):
-        raise InputError(f"expected samples; got none that can be used: {log.in_words(bad)}")
+        raise InputError(f"expected samples; got none that can be used: {log.describe(bad)}")
     return _with_outcomes_alone(log, outcome)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from allmodes.audit.choices import Format
-from allmodes.audit.logs.filling import FilledSource
+from allmodes.audit.logs.backfill import BackfilledSource
 from allmodes.audit.logs.formats import Mapped, map_columns
 from allmodes.audit.logs.log import Log, read_log
 from allmodes.audit.logs.sources import Advance, Source, SplitSource, holds_responses, open_source
@@ -20,7 +20,7 @@ _FIRST = 1000  # rows in which columns are looked for
 _SHORT = 64  # characters, or numbers
 _STRETCH, _STRETCHES = 256, 64  # rows side by side, from all over the log, by which a reward is found
 
-Fill = Callable[[Source, Mapped, Path], FilledSource]
+Backfill = Callable[[Source, Mapped, Path], BackfilledSource]
 """A log, how its rows are read, a folder to write to → the log with log-probabilities that it lacked."""
 
 
@@ -33,7 +33,7 @@ class Reading:
     columns: Mapping[str, str] = field(default_factory=dict)
     rewards: Mapping[str, float] | None = None
     outcome_pattern: str | None = None
-    fill: Fill | None = None
+    backfill: Backfill | None = None
 
     def open(self, path: Path) -> Source:
         """The log at a path, one row a response. Raises InputError as `open_source` does."""
@@ -50,7 +50,7 @@ class Reading:
 
     def mapped(self, source: Source, *, needs_reward: bool = True) -> Mapped:
         """The columns of a log, with those that were added. Raises InputError as `map_columns` does."""
-        added = source.columns if isinstance(source, FilledSource) else {}
+        added = source.columns if isinstance(source, BackfilledSource) else {}
         first = merged_row(source)
         return map_columns(
             first,

@@ -17,15 +17,15 @@ from allmodes.audit.checks.quality_checks import last_windows
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.prediction import Prediction, predict_between
 from allmodes.audit.reporting.figures import draw_prediction, draw_training
+from allmodes.audit.reporting.json_report import json_report, plain, prediction_json
 from allmodes.audit.reporting.overview import OF_LOG, STATE_NAMES, lead, verdict_line
-from allmodes.audit.reporting.record import audit_record, plain, prediction_record
 from allmodes.audit.reporting.report import (
     draw_all,
     prediction_rows,
     settings_rows,
     write_page,
 )
-from allmodes.audit.reporting.summary import STATE_STYLES, prediction_line
+from allmodes.audit.reporting.terminal_summary import STATE_STYLES, prediction_line
 from allmodes.audit.windows import SERIES, Series
 from allmodes.metrics import welch_test
 from allmodes.reports.comparison import p_cell
@@ -100,7 +100,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     return write_page(
         folder,
         "comparison.html",
-        record=comparison_record(comparison),
+        report=comparison_json(comparison),
         title=f"{one} and {other}",
         lead=" ".join(f"{name}: {verdict_line(audit)}" for audit, name in audits),
         remarks=[
@@ -121,15 +121,15 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     )
 
 
-def comparison_record(comparison: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """What report.json holds of two logs."""
     return {
-        "logs": [audit_record(audit, name=name) for audit, name in _named(comparison)],
+        "logs": [json_report(audit, name=name) for audit, name in _named(comparison)],
         "differences": {
             name: {"first": plain(d.first), "second": plain(d.second), "p_second_larger": plain(d.p)}
             for name, d in comparison.differences.items()
         },
-        "prediction": prediction_record(comparison.prediction),
+        "prediction": prediction_json(comparison.prediction),
     }
 
 

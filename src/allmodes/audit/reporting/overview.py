@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal
 
 from allmodes.audit.checks.findings import Finding, State
 from allmodes.audit.prediction import Prediction
-from allmodes.audit.words import transform_name
 from allmodes.reports.formatting import NBSP, plural, shown_name
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def lead(audit: "Audit", *, name: str) -> str:
         steps = log.steps[log.steps >= 0]
         parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
     beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
-    transform = "" if config.transform is None else f", {transform_name(config)}"
+    transform = "" if config.transform is None else f", {config.describe_transform()}"
     return f"{name}: {' '.join(parts)}; {beta}{transform}."
 
 
@@ -98,7 +97,7 @@ def other_counts(audit: "Audit") -> list[str]:
     ]
 
 
-def counts_in_words(audit: "Audit") -> str:
+def describe_counts(audit: "Audit") -> str:
     """`2 issues, 1 tip; 12 passed, 3 not applicable, 4 not tested`."""
     return f"{', '.join(raised_counts(audit))}; {', '.join(other_counts(audit))}"
 
@@ -130,5 +129,5 @@ def html_summary(audit: "Audit") -> str:
     table = f"<table>{rows}</table>" if rows else ""
     return (
         f"<p><b>{html.escape(verdict_line(audit))}</b></p><p>{html.escape(lead(audit, name='Audit'))} "
-        f"{html.escape(counts_in_words(audit))}.</p>{table}"
+        f"{html.escape(describe_counts(audit))}.</p>{table}"
     )

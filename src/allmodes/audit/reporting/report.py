@@ -11,6 +11,7 @@ from allmodes.audit.checks.findings import STATES, Finding, MissingError, NotApp
 from allmodes.audit.logs.vocabulary import COLUMNS
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
+from allmodes.audit.reporting.json_report import json_report
 from allmodes.audit.reporting.overview import (
     QUESTION,
     STATE_NAMES,
@@ -21,7 +22,6 @@ from allmodes.audit.reporting.overview import (
     verdict,
     verdict_line,
 )
-from allmodes.audit.reporting.record import audit_record
 from allmodes.reports.formatting import listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import GREEN, MUTED, ORANGE, RED, figure_style, inline_svg
@@ -70,7 +70,7 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
     return write_page(
         folder,
         "report.html",
-        record=audit_record(audit, name=name),
+        report=json_report(audit, name=name),
         title=f"{QUESTION} {answer.capitalize()}",
         lead=code_spans(verdict_line(audit).removeprefix(f"{QUESTION} {answer.capitalize()}. ")),
         remarks=[
@@ -90,7 +90,7 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
     )
 
 
-def write_page(folder: Path, template: str, *, record: Mapping[str, Any], **values: Any) -> Path:
+def write_page(folder: Path, template: str, *, report: Mapping[str, Any], **values: Any) -> Path:
     """Write report.html from a template with its values, and report.json; gives the page's path."""
     page = render_page(
         Path(__file__).parent / "templates" / template,
@@ -98,16 +98,16 @@ def write_page(folder: Path, template: str, *, record: Mapping[str, Any], **valu
         colours={STATE_NAMES[state]: _STATE_COLOURS[state] for state in reversed(STATES)},
         **values,
     )
-    write_record(folder, record)
+    write_json(folder, report)
     path = folder / "report.html"
     write_text(path, page)
     return path
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> Path:
+def write_json(folder: Path, report: Mapping[str, Any]) -> Path:
     """Write report.json alone; gives its path. Raises RunError where it cannot be written."""
     path = folder / "report.json"
-    write_text(path, json.dumps(record, indent=1) + "\n")
+    write_text(path, json.dumps(report, indent=1) + "\n")
     return path
 
 

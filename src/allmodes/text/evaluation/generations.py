@@ -168,7 +168,7 @@ class _Written:
         return Index(
             offsets=offsets,
             bad=log.bad,
-            left_out=log.in_words(log.bad),
+            left_out=log.describe(log.bad),
             lines=log.rows,
             good_bytes=size,
             remarks=log.remarks,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from allmodes.audit.logs.filling import Column, FilledSource, Request, Scored, Scorer, fill
+from allmodes.audit.logs.backfill import BackfilledSource, Column, Request, ResponseLogprob, Scorer, backfill
 from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.sources import Source
 from allmodes.chem.policies.policy import load_policy
@@ -19,7 +19,7 @@ _FILES = (".bin", ".jinja", ".json", ".model", ".safetensors")
 _PIECE, _PIECES = 1 << 16, 64  # bytes, and how many of a file
 
 
-def fill_log(
+def backfill_log(
     source: Source,
     mapped: Mapped,
     *,
@@ -28,8 +28,8 @@ def fill_log(
     folder: Path,
     prompts: Prompts,
     max_tokens: int | None,
-) -> FilledSource:
-    """The log with log-probabilities of the responses that it has none of, by `fill`.
+) -> BackfilledSource:
+    """The log with log-probabilities of the responses that it has none of, by `backfill`.
 
     model: a policy over SMILES (a .safetensors file, or the name of a shipped prior), which looks at no
     prompt; anything else is a language model by Hugging Face name or folder. It is loaded when there is
@@ -37,8 +37,8 @@ def fill_log(
     text as a prompt is, as `PromptReader` has it; "auto" is "decoded" for a log of a program that decodes.
     max_tokens: the limit of a response, from which on it was cut off where the log does not say.
 
-    Raises ConfigError for what cannot be loaded, InputError for packages that are missing, and what `fill`
-    raises.
+    Raises ConfigError for what cannot be loaded, InputError for packages that are missing, and what
+    `backfill` raises.
     """
     policy = named_policy(model)
     if policy is not None:
@@ -54,13 +54,13 @@ def fill_log(
             "max_tokens": str(max_tokens),
         }
     path = folder / f"{column}s.jsonl"
-    return fill(source, mapped, scorer, column=column, path=path, identity=identity, batch=batch)
+    return backfill(source, mapped, scorer, column=column, path=path, identity=identity, batch=batch)
 
 
 def _smiles_scorer(path: Path) -> Scorer:
     loaded = cache(lambda: load_policy(path))
 
-    def score(requests: Sequence[Request]) -> list[Scored | None]:
+    def score(requests: Sequence[Request]) -> list[ResponseLogprob | None]:
         policy, tokenizer = loaded()
         found = smiles_logprobs(
             policy,
@@ -68,7 +68,7 @@ def _smiles_scorer(path: Path) -> Scorer:
             [request.response for request in requests],
             is_whole=[request.truncated is not True for request in requests],
         )
-        return [None if one is None else Scored(logprob=one[0], num_tokens=one[1]) for one in found]
+        return [None if one is None else ResponseLogprob(logprob=one[0], num_tokens=one[1]) for one in found]
 
     return score
 

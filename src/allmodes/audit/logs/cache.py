@@ -1,4 +1,4 @@
-"""Log-probabilities by row of a log, kept in a file as they come: a million in tens of megabytes."""
+"""A cache of computed log-probabilities, by row of a log: a million in tens of megabytes."""
 
 import fcntl
 import json
@@ -20,10 +20,10 @@ _REMEDY = "choose another folder or delete the file"
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ResponseLogprob:
     """Log-probability of a whole response, nats, and the number of tokens that it is of.
 
-    as_it_stands: the prompt was taken as the log has it, for want of a way back to what the model saw.
+    as_it_stands: the prompt was taken as the log has it, because what the model saw could not be found.
     """
 
     logprob: float
@@ -32,8 +32,11 @@ class Scored:
 
 
 @final
-class ScoredRows:
-    """Results by place, in the order of the log. failed: how many are None; as_they_stand: see `Scored`."""
+class CachedLogprobs:
+    """Results by place, in the order of the log.
+
+    failed: how many are None. as_they_stand: how many have `as_it_stands`.
+    """
 
     def __init__(self) -> None:
         self._keys, self._logprobs, self._tokens = array("q"), array("d"), array("q")
@@ -45,23 +48,23 @@ class ScoredRows:
     def __contains__(self, place: Place) -> bool:
         return self._index(place) is not None
 
-    def get(self, place: Place) -> Scored | None:
+    def get(self, place: Place) -> ResponseLogprob | None:
         """A row's result; None where there is none, or the model had none."""
         index = self._index(place)
         if index is None or self._tokens[index] < 0:
             return None
-        return Scored(logprob=self._logprobs[index], num_tokens=self._tokens[index])
+        return ResponseLogprob(logprob=self._logprobs[index], num_tokens=self._tokens[index])
 
-    def add(self, place: Place, scored: Scored | None) -> None:
+    def add(self, place: Place, result: ResponseLogprob | None) -> None:
         """One more result. Raises ValueError for a place that does not come after the last."""
         key = place_number(place)
         if self._keys and key <= self._keys[-1]:
             raise ValueError(f"expected a place after the last; got {place}")
         self._keys.append(key)
-        self._logprobs.append(0.0 if scored is None else scored.logprob)
-        self._tokens.append(-1 if scored is None else scored.num_tokens)
-        self.failed += scored is None
-        self.as_they_stand += scored is not None and scored.as_it_stands
+        self._logprobs.append(0.0 if result is None else result.logprob)
+        self._tokens.append(-1 if result is None else result.num_tokens)
+        self.failed += result is None
+        self.as_they_stand += result is not None and result.as_it_stands
 
     def _index(self, place: Place) -> int | None:
         key = place_number(place)
@@ -70,7 +73,7 @@ class ScoredRows:
 
 
 @final
-class ScoredFile:
+class LogprobCache:
     """An open file of results, JSON Lines: the first says whose they are, each other one is a row's.
 
     head: the first line, where the file has none yet; it comes with the first results, so that a model that
@@ -78,21 +81,21 @@ class ScoredFile:
     """
 
     def __init__(
-        self, path: Path, handle: BinaryIO, rows: ScoredRows, *, head: Mapping[str, str] | None
+        self, path: Path, handle: BinaryIO, rows: CachedLogprobs, *, head: Mapping[str, str] | None
     ) -> None:
         self._path, self._handle, self.rows, self._head = path, handle, rows, head
 
-    def append(self, results: Sequence[tuple[Place, Scored | None]]) -> None:
+    def append(self, results: Sequence[tuple[Place, ResponseLogprob | None]]) -> None:
         """Add results, and hand them to the operating system. Raises RunError where it does not take them."""
         head = [] if self._head is None else [self._head]
-        _write(self._path, self._handle, [*head, *(_line(place, scored) for place, scored in results)])
+        _write(self._path, self._handle, [*head, *(_line(place, result) for place, result in results)])
         self._head = None
-        for place, scored in results:
-            self.rows.add(place, scored)
+        for place, result in results:
+            self.rows.add(place, result)
 
 
 @contextmanager
-def scored_file(path: Path, head: Mapping[str, str]) -> Iterator[ScoredFile]:
+def open_cache(path: Path, head: Mapping[str, str]) -> Iterator[LogprobCache]:
     """Open the results of `head`, which says what they depend on; a new file begins with it.
 
     A last line that a kill cut off is dropped. Raises InputError for a file of another head, or one that is
@@ -108,13 +111,13 @@ def scored_file(path: Path, head: Mapping[str, str]) -> Iterator[ScoredFile]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(f"{path} is in use by another process") from error
-        rows = ScoredRows()
+        rows = CachedLogprobs()
         handle.seek(0)
         has_head = _read(path, handle, head, rows)
-        yield ScoredFile(path, handle, rows, head=None if has_head else head)
+        yield LogprobCache(path, handle, rows, head=None if has_head else head)
 
 
-def _read(path: Path, handle: BinaryIO, head: Mapping[str, str], rows: ScoredRows) -> bool:
+def _read(path: Path, handle: BinaryIO, head: Mapping[str, str], rows: CachedLogprobs) -> bool:
     """Read what is whole, and cut off the rest; False where not even the first line is."""
     end = 0
     for number, line in enumerate(lines_of(path, handle), start=1):
@@ -144,20 +147,20 @@ def _check_same(path: Path, then: Mapping[str, Any], now: Mapping[str, str]) -> 
             )
 
 
-def _line(place: Place, scored: Scored | None) -> dict[str, Any]:
+def _line(place: Place, result: ResponseLogprob | None) -> dict[str, Any]:
     row: dict[str, Any] = {"file": place.file, "line": place.line, "logprob": None, "num_tokens": None}
     row |= {"part": place.part} if place.part else {}
-    if scored is not None:
-        row |= {"logprob": scored.logprob, "num_tokens": scored.num_tokens}
-        row |= {"as_it_stands": True} if scored.as_it_stands else {}
+    if result is not None:
+        row |= {"logprob": result.logprob, "num_tokens": result.num_tokens}
+        row |= {"as_it_stands": True} if result.as_it_stands else {}
     return row
 
 
-def _result(row: dict[str, Any]) -> tuple[Place, Scored | None]:
+def _result(row: dict[str, Any]) -> tuple[Place, ResponseLogprob | None]:
     place, logprob = Place(row["file"], row["line"], row.get("part", 0)), number_or_none(row, "logprob")
     if logprob is None:
         return place, None
-    return place, Scored(
+    return place, ResponseLogprob(
         logprob=logprob, num_tokens=row["num_tokens"], as_it_stands=row.get("as_it_stands", False)
     )
 

@@ -12,7 +12,7 @@ from allmodes.audit.reporting.overview import verdict
 from allmodes.audit.windows import Course
 
 
-def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
+def json_report(audit: Audit, *, name: str) -> dict[str, Any]:
     """What report.json holds of one log."""
     log = audit.log
     answer, reason = verdict(audit)
@@ -48,11 +48,11 @@ def audit_record(audit: Audit, *, name: str) -> dict[str, Any]:
             for finding in audit.findings
         ],
         "training": {name: _course(course) for name, course in audit.courses.items()},
-        "prediction": prediction_record(audit.prediction),
+        "prediction": prediction_json(audit.prediction),
     }
 
 
-def prediction_record(prediction: Prediction | str) -> dict[str, Any]:
+def prediction_json(prediction: Prediction | str) -> dict[str, Any]:
     """Predicted and observed figures, or why there are none."""
     if isinstance(prediction, str):
         return {"missing": prediction}

@@ -10,7 +10,7 @@ from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.overview import (
     OF_LOG,
     STATE_NAMES,
-    counts_in_words,
+    describe_counts,
     lead,
     not_tested,
     prediction_sentence,
@@ -45,7 +45,7 @@ def print_summary(audit: Audit, console: Console, *, name: str) -> None:
         console.print()
         console.print(prediction_line(prediction))
     console.print()
-    console.print(Text(counts_in_words(audit), style="bold"))
+    console.print(Text(describe_counts(audit), style="bold"))
     for state in ("passed", "not applicable"):
         checks = [f"{found.code} {found.title}" for found in audit.findings if found.state == state]
         if checks:

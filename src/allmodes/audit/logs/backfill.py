@@ -1,4 +1,4 @@
-"""Log-probabilities that a log lacks, computed by a model; a computation that was killed goes on."""
+"""Log-probabilities that a log lacks, computed by a model; a computation that was killed resumes."""
 
 import hashlib
 import json
@@ -9,16 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
+from allmodes.audit.logs.cache import CachedLogprobs, ResponseLogprob, open_cache
 from allmodes.audit.logs.fields import known
 from allmodes.audit.logs.formats import Mapped
-from allmodes.audit.logs.scored import Scored, ScoredRows, scored_file
 from allmodes.audit.logs.sources import Advance, Place, Places, Row, Source
 from allmodes.audit.logs.values import truth_or_none
 from allmodes.errors import InputError
 from allmodes.reports.progress import progress_bar
 from allmodes.runs.lines import BadLineError, whole_text
 
-__all__ = ["Column", "FilledSource", "Request", "Scored", "Scorer", "fill"]
+__all__ = ["BackfilledSource", "Column", "Request", "ResponseLogprob", "Scorer", "backfill"]
 
 Column = Literal["ref_logprob", "policy_logprob"]
 
@@ -39,11 +39,11 @@ class Request:
     truncated: bool | None
 
 
-Scorer = Callable[[Sequence[Request]], Sequence[Scored | None]]
+Scorer = Callable[[Sequence[Request]], Sequence[ResponseLogprob | None]]
 """A result for each request; None for a response that the model cannot have written."""
 
 
-def fill(
+def backfill(
     source: Source,
     mapped: Mapped,
     scorer: Scorer,
@@ -52,16 +52,16 @@ def fill(
     path: Path,
     identity: Mapping[str, str],
     batch: int,
-) -> "FilledSource":
+) -> "BackfilledSource":
     """The log with log-probabilities of the responses that it has none of.
 
     What the log knows it keeps, `column` as it is mapped or else by our own name; null and NaN are not known.
-    So a log that is filled can be filled again, with the other column. Rows without a response are left
-    alone, and bad ones.
+    So a log can be backfilled again, with the other column. Rows without a response are left alone, and bad
+    ones.
 
     path: the file to which results are appended, `batch` at a time; what is there is not computed again.
     identity: what the results depend on besides the log, such as the model. Of equal requests in a batch one
-    is scored.
+    is asked for.
 
     Raises InputError for a file of another model or log, a log that has our name for another of our columns,
     or one of token ids; RunError for a file that cannot be written.
@@ -82,8 +82,8 @@ def fill(
         reading = progress.add_task("reading", total=source.size, note="", unit="bytes")
         count, digest = _survey(requests(lambda read: progress.advance(reading, read)))
         if count == 0:
-            return FilledSource(source, mapped, column, ScoredRows())
-        with scored_file(path, {"column": column, **identity, "log": digest}) as file:
+            return BackfilledSource(source, mapped, column, CachedLogprobs())
+        with open_cache(path, {"column": column, **identity, "log": digest}) as file:
             before = len(file.rows)
             note = f"{before:,} computed before" if before else ""
             scoring = progress.add_task(column, total=count, completed=before, note=note)
@@ -91,9 +91,9 @@ def fill(
                 missing = (pair for pair in requests(lambda read: None) if pair[0] not in file.rows)
                 while window := list(islice(missing, batch)):
                     found = _score(scorer, [request for _, request in window])
-                    file.append([(place, scored) for (place, _), scored in zip(window, found, strict=True)])
+                    file.append([(place, result) for (place, _), result in zip(window, found, strict=True)])
                     progress.advance(scoring, len(window))
-            return FilledSource(source, mapped, column, file.rows)
+            return BackfilledSource(source, mapped, column, file.rows)
 
 
 def _check_texts(mapped: Mapped) -> None:
@@ -104,19 +104,19 @@ def _check_texts(mapped: Mapped) -> None:
 
 
 @final
-class FilledSource:
+class BackfilledSource:
     """A log whose rows have computed columns by our own names.
 
     columns: our names, each for itself, to be given to `map_columns` besides what the log needs. computed:
     rows with a computed log-probability. failed: rows that the model had none for. as_they_stand: those of
-    `computed` whose prompt was taken as the log has it, for want of a way back to what the model saw.
+    `computed` whose prompt was taken as the log has it, because what the model saw could not be found.
     """
 
-    def __init__(self, source: Source, mapped: Mapped, column: Column, scored: ScoredRows) -> None:
-        self._source, self._mapped, self._column, self._scored = source, mapped, column, scored
-        self.failed, self.as_they_stand = scored.failed, scored.as_they_stand
-        self.computed = len(scored) - scored.failed
-        inner = source.columns if isinstance(source, FilledSource) else {}
+    def __init__(self, source: Source, mapped: Mapped, column: Column, cached: CachedLogprobs) -> None:
+        self._source, self._mapped, self._column, self._cached = source, mapped, column, cached
+        self.failed, self.as_they_stand = cached.failed, cached.as_they_stand
+        self.computed = len(cached) - cached.failed
+        inner = source.columns if isinstance(source, BackfilledSource) else {}
         self.columns: Mapping[str, str] = {**inner, column: column, _TOKENS: _TOKENS}
 
     @property
@@ -132,26 +132,26 @@ class FilledSource:
     def rows(self, *, wanted: Places | None = None, advance: Advance) -> Iterator[Row]:
         """The log's rows; all that can be read have the added columns, with None for what is not known."""
         for place, row in self._source.rows(wanted=wanted, advance=advance):
-            yield place, row if isinstance(row, BadLineError) else self._filled(place, row)
+            yield place, row if isinstance(row, BadLineError) else self._backfilled(place, row)
 
     def name(self, place: Place) -> str:
         """A place in words."""
         return self._source.name(place)
 
-    def _filled(self, place: Place, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _backfilled(self, place: Place, row: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             ours = self._mapped.convert(row)
         except BadLineError:  # said again by whoever reads the row
             return {self._column: None, _TOKENS: None, **row}
         logprob, tokens = (_value(ours, row, name) for name in (self._column, _TOKENS))
-        scored = self._scored.get(place)
-        if scored is not None:
-            logprob, tokens = scored.logprob, scored.num_tokens if tokens is None else tokens
+        result = self._cached.get(place)
+        if result is not None:
+            logprob, tokens = result.logprob, result.num_tokens if tokens is None else tokens
         return {**row, self._column: logprob, _TOKENS: tokens}
 
 
 def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Column) -> Request | None:
-    """What has to be scored; None for a row that has no response, or needs nothing."""
+    """What a model has to be asked for; None for a row that has no response, or needs nothing."""
     if isinstance(row, BadLineError):
         return None
     try:
@@ -184,7 +184,7 @@ def _survey(requests: Iterable[tuple[Place, Request]]) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
-def _score(scorer: Scorer, requests: Sequence[Request]) -> list[Scored | None]:
+def _score(scorer: Scorer, requests: Sequence[Request]) -> list[ResponseLogprob | None]:
     texts = [_text(request) for request in requests]
     distinct = dict(zip(texts, requests, strict=True))
     found = dict(zip(distinct, map(_finite, scorer(list(distinct.values()))), strict=True))
@@ -196,5 +196,5 @@ def _text(request: Request) -> str:
     return json.dumps([request.prompt, request.response, request.truncated], default=str)
 
 
-def _finite(scored: Scored | None) -> Scored | None:
-    return None if scored is None or not math.isfinite(scored.logprob) else scored
+def _finite(result: ResponseLogprob | None) -> ResponseLogprob | None:
+    return None if result is None or not math.isfinite(result.logprob) else result

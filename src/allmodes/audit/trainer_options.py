@@ -3,8 +3,6 @@
 from typing import Literal
 
 from allmodes.audit.choices import Trainer
-from allmodes.audit.config import AuditConfig
-from allmodes.methods import label_of
 
 Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
 
@@ -67,16 +65,6 @@ _PLAIN: dict[Setting, str] = {
     "no scaling": "no division of advantages by their standard deviation",
     "sequence KL": "k1, summed over the response, in the reward",
 }
-
-
-def transform_name(config: AuditConfig) -> str:
-    """What is done to the rewards, with η where that is known."""
-    if config.transform in (None, "none"):
-        return "no transform"
-    if config.transform == "other":
-        return "another transform"
-    name = label_of(config.transform)
-    return name if config.entropy is None else f"{name} (η = {config.entropy:g})"
 
 
 def option(what: Setting, trainer: Trainer | None) -> str:
