@@ -2,6 +2,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 
 from allmodes.errors import InputError, RunError
 from allmodes.runs.files import (
+    new_folder,
     read_bytes,
     read_text,
     remove_temporary_files,
@@ -216,3 +218,29 @@ def test_what_is_no_text_is_refused_in_one_line_that_names_it(tmp_path: Path) ->
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="directory"):
         read_bytes(tmp_path)
+
+
+def test_what_a_killed_process_left_of_a_folder_goes_with_the_next_attempt(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    out = tmp_path / "out"
+    left = tmp_path / f".out.{ended.pid}.allmodes-tmp"
+    running = tmp_path / f".out.{os.getppid()}.allmodes-tmp"
+    other = tmp_path / f".other.{ended.pid}.allmodes-tmp"
+    for path in (left, running, other):
+        path.mkdir()
+        (path / "half").touch()
+    with new_folder(out) as folder:
+        (folder / "whole").touch()
+        assert not out.exists()
+    assert names(tmp_path) == sorted([running.name, other.name, "out"])
+    assert names(out) == ["whole"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, RunError])
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else RunError
+    with pytest.raises(expected, match="no space"), new_folder(tmp_path / "out") as folder:
+        (folder / "half").touch()
+        raise error("no space")
+    assert names(tmp_path) == []

@@ -6,15 +6,16 @@ import gzip
 import lzma
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from allmodes.errors import InputError, RunError, one_line
+from allmodes.errors import AllmodesError, InputError, RunError, one_line
 
 # No other program names a file like this: a temporary file that a killed process left is told by its name.
-_TEMPORARY = re.compile(r"\..+\.\d+\.allmodes-tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.allmodes-tmp", re.DOTALL)
 
 
 def temporary_path(path: Path) -> Path:
@@ -58,6 +59,58 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there: it was renamed, or could not be made
             temporary.unlink()
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`; on success force its files to disk and rename it to `out`.
+
+    What a killed process left of an earlier attempt at `out` is removed first. Raises `RunError` where `out`
+    exists, at the beginning or by the end, and for whatever goes wrong in between.
+    """
+    if os.path.lexists(out):
+        raise RunError(f"`out` must be a new folder; {out} exists")
+    temporary = temporary_path(out)
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_folders(out)
+        temporary.mkdir()
+    except OSError as error:  # also where a folder of this name is there already, which is not ours to remove
+        raise RunError(f"cannot write {out}: {one_line(error)}") from error
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                sync(path)
+        if os.path.lexists(out):  # renaming would replace an empty folder without a word
+            raise RunError(f"`out` must be a new folder; {out} exists")
+        temporary.rename(out)
+    except AllmodesError:
+        raise
+    except Exception as error:  # a full disk: every package has its own kind of error for it
+        raise RunError(f"cannot write {out}: {one_line(error)}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # not there when it was renamed
+
+
+def _remove_left_folders(out: Path) -> None:
+    """Remove the temporary folders of `out` whose processes are gone."""
+    for path in out.parent.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None or path.name != f".{out.name}.{match[1]}.allmodes-tmp":
+            continue
+        if path.is_dir() and not path.is_symlink() and not _is_running(int(match[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 # What a file begins with, whatever its name says.

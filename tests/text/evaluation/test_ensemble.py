@@ -13,9 +13,9 @@ from torch import Tensor
 pytest.importorskip("transformers")
 
 from allmodes.errors import InputError, RunError
-from allmodes.runs.files import temporary_path
+from allmodes.runs.files import new_folder, temporary_path
 from allmodes.text.evaluation import ensemble
-from allmodes.text.evaluation.ensemble import _new_folder, ensemble_weights
+from allmodes.text.evaluation.ensemble import ensemble_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -426,6 +426,6 @@ def test_a_folder_that_is_in_the_way_of_the_temporary_one_stays(tmp_path: Path) 
     theirs = temporary_path(tmp_path / "out")
     theirs.mkdir()
     (theirs / "notes").write_text("mine")
-    with pytest.raises(RunError, match="cannot write"), _new_folder(tmp_path / "out"):
+    with pytest.raises(RunError, match="cannot write"), new_folder(tmp_path / "out"):
         pytest.fail("entered")
     assert (theirs / "notes").read_text() == "mine"

@@ -7,9 +7,6 @@ import importlib
 import importlib.util
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from torch import Tensor
 from allmodes.checks import check_fraction
 from allmodes.errors import InputError, RunError, one_line
 from allmodes.extras import require
-from allmodes.runs.files import sync, temporary_path
+from allmodes.runs.files import new_folder
 
 # What two checkpoints of one model may differ in without computing something else from the same weights.
 _HARMLESS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -50,7 +47,7 @@ def ensemble_weights(early: Path, late: Path, out: Path, *, weight: float = 0.5)
     _average(first.state_dict(), model.state_dict(), weight)
     if model.dtype != dtype:  # an adapter was merged in float32
         model = model.to(dtype)
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -162,27 +159,3 @@ def _base_of(folder: Path, adapter: dict[str, Any]) -> str:
 def _imported(package: str) -> Any:
     require("weight ensembling needs", package, extras="text")
     return importlib.import_module(package)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `out`; on success flush its files to disk and rename it to `out`."""
-    temporary = temporary_path(out)
-    try:
-        temporary.mkdir(parents=True)
-    except OSError as error:  # also where a folder of this name is there already, which is not ours to remove
-        raise RunError(f"cannot write {out}: {one_line(error)}") from error
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                sync(path)
-        if os.path.lexists(out):  # renaming would replace an empty folder without a word
-            raise RunError(f"`out` must be a new folder; {out} exists")
-        temporary.rename(out)
-    except RunError:
-        raise
-    except Exception as error:  # a full disk: every package has its own kind of error for it
-        raise RunError(f"cannot write {out}: {one_line(error)}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # not there when it was renamed
