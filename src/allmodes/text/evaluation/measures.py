@@ -16,6 +16,7 @@ from allmodes.extras import require
 from allmodes.metrics.text import SHORT_ANSWER
 from allmodes.runs.hub import reach_hub
 from allmodes.runs.weights import refuse_pickled_weights
+from allmodes.text.evaluation.plain_embedder import is_plain, load_plain_embedder
 
 STAND_IN = "stand-in"
 
@@ -50,11 +51,14 @@ def load_tokeniser(path: Path) -> Tokenise:
 def load_embedder(name: str) -> Embed | str:
     """Embeddings (N, D) of texts by a sentence-transformers model, or why there are none.
 
-    name: of the model, or its folder; "stand-in" is `stand_in_embeddings`. Raises InputError where the model
+    name: of the model, or its folder; "stand-in" is `stand_in_embeddings`. The folder of a plain model needs
+    transformers alone, any other model the package sentence-transformers. Raises InputError where the model
     cannot be loaded.
     """
     if name == STAND_IN:
         return stand_in_embeddings
+    if is_plain(Path(name)) and importlib.util.find_spec("transformers") is not None:
+        return load_plain_embedder(Path(name))
     if importlib.util.find_spec("sentence_transformers") is None:
         return "sentence-transformers is not installed"
     refuse_pickled_weights(name)
