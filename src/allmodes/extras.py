@@ -36,6 +36,11 @@ def how_to_install(extras: str) -> str:
     return f"{_pip()} install {_source(extras)}"
 
 
+def pip_install(*arguments: str) -> str:
+    """The command that installs packages by their own names, as the user's shell takes it."""
+    return " ".join([_pip(), "install", *map(shlex.quote, arguments)])
+
+
 def _pip() -> str:
     """`pip` where that is this Python's, else what calls this Python's."""
     found = shutil.which("pip")

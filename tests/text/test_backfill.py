@@ -220,7 +220,7 @@ assert not {{"rdkit", "trl", "peft"}} & set(sys.modules)
 @pytest.mark.parametrize("column", ["ref_logprob", "policy_logprob"])
 def test_what_cannot_be_loaded(column: Column, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ConfigError, match=r"^`model`: expected a tokenizer by Hugging Face name or folder; got"
+        ConfigError, match=r"^`model`: expected a tokenizer by Hugging Face name, folder or \.gguf file; got"
     ):
         backfilled(ROWS, tmp_path, tmp_path / "none", column=column)
     with pytest.raises(ConfigError, match=r"^`model`: expected a policy file; got"):

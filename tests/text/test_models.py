@@ -96,13 +96,16 @@ def test_the_end_pads_where_nothing_else_does(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_broken_file_is_one_error(name: str, folder: Path) -> None:
     (folder / name).write_bytes(b"{")
-    with pytest.raises(ConfigError, match=r"`model`: expected a language model by .* name or folder; got"):
+    with pytest.raises(
+        ConfigError, match=r"`model`: expected a language model by .* name, folder or \.gguf file; got"
+    ):
         load_model(str(folder))
 
 
 def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
     for load in (load_model, load_tokenizer):
         with pytest.raises(
-            ConfigError, match=r"^`model`: expected a .* by Hugging Face name or folder; got '.*none'"
+            ConfigError,
+            match=r"^`model`: expected a .* by Hugging Face name, folder or \.gguf file; got '.*none'",
         ):
             load(str(tmp_path / "none"))

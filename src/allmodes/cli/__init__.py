@@ -13,10 +13,12 @@ from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, help_on, run, split_flags
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
+from allmodes.cli.text import text
 from allmodes.errors import AllmodesError, AllmodesWarning, InputError, one_line
 
 app = tyro.extras.SubcommandApp()
 app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pretrain.")
+app.command(text, name="text", help="Language models: model.")
 app.command(name="run")(Run)
 app.command(name="target")(target)
 app.command(name="paper")(paper)

@@ -98,8 +98,8 @@ def audit(
         rewards: the columns that the reward is the sum of, with their weights: NAME WEIGHT ...; none without.
         outcome_pattern: regular expression (of the package regex: Python's and more) whose first group in a
             response is its outcome; it has 5 seconds for each.
-        model: the reference, to compute ref_logprob with: a Hugging Face name or folder, or a policy over
-            SMILES: a .safetensors file, "lstm" or "mamba".
+        model: the reference, to compute ref_logprob with: a Hugging Face name, a folder, a .gguf file,
+            or a policy over SMILES: a .safetensors file, "lstm" or "mamba".
         policy: the trained model, to compute policy_logprob with.
         prompts: whether a text of a prompt is a user's message or stands as it is.
     """

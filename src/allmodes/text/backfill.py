@@ -32,10 +32,11 @@ def backfill_log(
     """The log with log-probabilities of the responses that it has none of, by `backfill`.
 
     model: a policy over SMILES (a .safetensors file, or the name of a shipped prior), which looks at no
-    prompt; anything else is a language model by Hugging Face name or folder. It is loaded when there is
-    something to compute. folder: where ref_logprobs.jsonl or policy_logprobs.jsonl is kept. prompts: what a
-    text as a prompt is, as `PromptReader` has it; "auto" is "decoded" for a log of a program that decodes.
-    max_tokens: the limit of a response, from which on it was cut off where the log does not say.
+    prompt; anything else is a language model by Hugging Face name, folder or GGUF file. It is loaded when
+    there is something to compute. folder: where ref_logprobs.jsonl or policy_logprobs.jsonl is kept.
+    prompts: what a text as a prompt is, as `PromptReader` has it; "auto" is "decoded" for a log of a program
+    that decodes. max_tokens: the limit of a response, from which on it was cut off where the log does not
+    say.
 
     Raises ConfigError for what cannot be loaded, InputError for packages that are missing, and what
     `backfill` raises.
@@ -49,7 +50,7 @@ def backfill_log(
         mode: Prompts = "decoded" if prompts == "auto" and mapped.has_decoded_prompts else prompts
         scorer, batch = _text_scorer(model, prompts=mode, max_tokens=max_tokens), _TEXTS
         identity = {
-            "model": _fingerprint(Path(model)) if Path(model).is_dir() else model,
+            "model": _fingerprint(Path(model)) if Path(model).exists() else model,
             "prompts": mode,
             "max_tokens": str(max_tokens),
         }

@@ -53,7 +53,7 @@ class TextConfig(Config):
     task: TaskKind
     """What is asked and rewarded."""
     model: Annotated[str, Field(min_length=1)] = STAND_IN
-    """Name on a hub or folder; "stand-in" is a tiny model that is built at run time."""
+    """Name on a hub, folder or .gguf file; "stand-in" is a tiny model that is built at run time."""
     trainer: Annotated[tuple[Trainer, ...], Field(min_length=1)]
     """TRL's trainers."""
     kl: Annotated[tuple[KL, ...], Field(min_length=1)]

@@ -28,6 +28,7 @@ from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
 from allmodes.text.config import STAND_IN, TextConfig
+from allmodes.text.gguf_models import check_gguf, is_gguf
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
@@ -67,6 +68,8 @@ def check_training_files(config: TextConfig) -> None:
     for arm in arms(config):
         check_arm(config, arm)
     config.task.check_files()
+    if is_gguf(config.model):
+        check_gguf(Path(config.model))
     for model in (config.model, *config.task.models().values()):
         refuse_pickled_weights(model)
 
@@ -111,6 +114,9 @@ def _inputs(config: TextConfig) -> dict[str, Path]:
     folders = {} if config.model == STAND_IN else {"model": config.model}
     files = config.task.inputs()
     for key, folder in {**folders, **config.task.models()}.items():
+        if is_gguf(folder):
+            files[key] = Path(folder)
+            continue
         found = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("*.json")]
         files |= {f"{key}/{path.name}": path for path in sorted(found)}
     return files

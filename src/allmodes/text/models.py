@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from allmodes.errors import ConfigError, one_line
 from allmodes.runs.hub import reach_hub
 from allmodes.runs.weights import refuse_pickled_weights
+from allmodes.text.gguf_models import as_folder
 
 
 def quieten() -> None:
@@ -40,34 +41,39 @@ def free_memory() -> None:
 
 
 def load_tokenizer(model: str, *, needs_template: bool = True) -> Any:
-    """The tokenizer of a model, padding on the left.
+    """The tokenizer of a model by name, folder or GGUF file, padding on the left.
 
     Without a padding token the end of a sequence pads, as in TRL. Raises ConfigError for what cannot be
     loaded, or lacks a chat template that is needed: a base model's tokenizer may need one beside it.
     """
-    reach_hub(model)
+    folder = as_folder(model)
+    reach_hub(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     except Exception as error:  # whatever a hub, a disk or a file raises
         raise _cannot_load("a tokenizer", model, error) from error
     if needs_template and tokenizer.chat_template is None:
-        raise ConfigError(f"`model`: expected a tokenizer with a chat template; got none beside {model!r}")
+        raise ConfigError(
+            f"`model`: expected a tokenizer with a chat template; got none with {model!r}: put a "
+            "chat_template.jinja into its folder (for a GGUF file: `allmodes text model FILE --out FOLDER`)"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_model(model: str) -> Any:
-    """The language model, float32, on CUDA where there is one, in eval mode.
+    """The language model of a name, folder or GGUF file, float32, on CUDA where there is one, in eval mode.
 
     Raises ConfigError for what cannot be loaded, weights that are no safetensors, or weights that the files
     lack: they would be random.
     """
-    refuse_pickled_weights(model)
-    reach_hub(model)
+    folder = as_folder(model)
+    refuse_pickled_weights(folder)
+    reach_hub(folder)
     try:
         result: Any = AutoModelForCausalLM.from_pretrained(
-            model,
+            folder,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
@@ -84,5 +90,6 @@ def load_model(model: str) -> Any:
 
 def _cannot_load(what: str, model: str, error: Exception) -> ConfigError:
     return ConfigError(
-        f"`model`: expected {what} by Hugging Face name or folder; got {model!r} ({one_line(error)})"
+        f"`model`: expected {what} by Hugging Face name, folder or .gguf file; got {model!r} "
+        f"({one_line(error)})"
     )

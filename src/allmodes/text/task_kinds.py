@@ -147,7 +147,7 @@ def _embedder(name: str) -> Embed:
 
 def resolved_model(model: str) -> str:
     """A folder's path, the same from anywhere; a name stays."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    return str(Path(model).resolve()) if Path(model).exists() else model
 
 
 def shown_model(model: str) -> str:

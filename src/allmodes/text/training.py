@@ -26,6 +26,7 @@ from allmodes.runs.messages import completion_text, last_text
 from allmodes.tasks import Creative, Task
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.config import TextConfig
+from allmodes.text.gguf_models import as_folder
 from allmodes.text.models import device, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import chat_prompt
@@ -69,10 +70,12 @@ def train(
 
     A row of metrics.jsonl a step: `step`, `reward`, what TRL logs, and `counts` of each known answer among
     the step's samples. With `log_samples`, samples.jsonl and audit.json for `allmodes audit`. model: a
-    Hugging Face name or folder. keep_checkpoints: keep all, else the last alone. Raises ConfigError for a
-    model that cannot be loaded or prompts that are all too long; RunError for damage to what it resumes from.
+    Hugging Face name, a folder or a GGUF file. keep_checkpoints: keep all, else the last alone. Raises
+    ConfigError for a model that cannot be loaded or prompts that are all too long; RunError for damage to
+    what it resumes from.
     """
     quieten()
+    model = as_folder(model)
     tokenizer = load_tokenizer(model)
     recorder = _Recorder(config, task, folder, on_step)
     out = folder.path / "trainer"
