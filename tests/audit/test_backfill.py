@@ -23,7 +23,7 @@ from allmodes.runs.lines import BadLineError
 
 
 def score(requests: Sequence[Request]) -> list[ResponseLogprob | None]:
-    """−1.5 a letter, −.25 a letter of the prompt, 1 less for a cut-off one; nothing for an empty text."""
+    """−1.5 a letter, −0.25 a letter of the prompt, 1 less for a cut-off one; nothing for an empty text."""
     return [
         ResponseLogprob(
             logprob=-1.5 * len(request.response)

@@ -23,7 +23,7 @@ OF_TOKENS: dict[KLForm, KL] = {
 
 
 def world(tokens: int) -> tuple[Tensor, Tensor]:
-    """log π_ref of all sequences, with four good ones in the ratios .436 : .263 : .154 : .1 : .047."""
+    """log π_ref of all sequences, with four good ones in the ratios 0.436 : 0.263 : 0.154 : 0.1 : 0.047."""
     generator = torch.Generator().manual_seed(tokens)
     count = VOCABULARY**tokens
     weights = 0.5 * torch.rand(count, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The optimum from the reference's samples beside what came out, in one log and between two."""
+"""The optimum from the reference's samples beside the observation, in one log and between two."""
 
 import math
 from typing import Any

@@ -91,7 +91,7 @@ def unequal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def near_the_flip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Answer 1 is better by .01 than answer 0, which is three times as likely: they flip at .01/log 3."""
+    """Answer 1 is better by 0.01 than answer 0, which is three times as likely: they flip at 0.01/log 3."""
     rewards = {"0": 0.99, "1": 1.0, "2": 0.98, "3": 0.98}
     return graded(rewards)(moved("1", "0", but_every=2)(at_once(rows)))
 

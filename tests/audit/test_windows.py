@@ -123,7 +123,7 @@ def test_a_step_is_found_and_noise_is_not() -> None:
     level = [0.69 if i < 25 else 0.1 for i in range(40)]
     assert change_points([a + b for a, b in zip(level, noise, strict=True)]) == [25]
     assert change_points(level) == [25]
-    # Of series of noise the criterion calls .5 % changed: more than 8 of 400 have a chance below .001.
+    # Of series of noise the criterion calls 0.5 % changed: more than 8 of 400 have a chance below 0.001.
     series = (torch.randn(20, generator=generator).tolist() for _ in range(400))
     assert sum(bool(change_points(values)) for values in series) <= 8
 

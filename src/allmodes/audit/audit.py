@@ -110,7 +110,7 @@ class Audit:
         return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {describe_counts(self)}>"
 
     def summary(self) -> str:
-        """The screen of `allmodes audit` as a text."""
+        """The terminal summary of `allmodes audit` as a text."""
         from rich.console import Console
 
         from allmodes.audit.reporting.terminal_summary import print_summary  # which needs this module
@@ -200,9 +200,9 @@ def _finding(check: Check, evidence: Evidence) -> Finding:
     except MissingError as missing:
         answer = Answer(state="skipped", summary=f"Not tested: {missing}.")
     except NotApplicableError as why:
-        words = str(why)
-        first = words[:1].upper() if words[:1].isascii() else words[:1]  # β stays small
-        answer = Answer(state="not applicable", summary=f"{first}{words[1:]}.")
+        reason = str(why)
+        first = reason[:1].upper() if reason[:1].isascii() else reason[:1]  # β stays small
+        answer = Answer(state="not applicable", summary=f"{first}{reason[1:]}.")
     return Finding(
         code=check.code,
         title=check.title,

@@ -30,7 +30,7 @@ from allmodes.runs.config import build_config, read_config_file
 def audit_path(
     path: Path, settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
 ) -> Audit:
-    """Audit a file or folder; print the summary, and write report.html and report.json below `out`.
+    """Audit a file or folder; print the terminal summary, and write report.html and report.json below `out`.
 
     Without the extra `report` there is no page, and a line says so.
 
@@ -82,8 +82,8 @@ def fail_on_findings(audit: Audit, codes: Sequence[str]) -> None:
         or ("issue" in codes and finding.state == "issue")
     ]
     if failed:
-        words = "; ".join(f"{found.code} ({STATE_NAMES[found.state]}) {found.summary}" for found in failed)
-        raise RunError(f"--fail-on: {words}")
+        line = "; ".join(f"{found.code} ({STATE_NAMES[found.state]}) {found.summary}" for found in failed)
+        raise RunError(f"--fail-on: {line}")
 
 
 def check_codes(codes: Sequence[str]) -> None:

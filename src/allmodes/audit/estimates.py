@@ -47,7 +47,7 @@ def shown(value: float, *, digits: int = 3) -> str:
 
 
 def factor(log_ratio: Estimate) -> str:
-    """A ratio in words, of its logarithm in nats."""
+    """A ratio as a text, from its logarithm in nats."""
     if math.isinf(log_ratio.value):
         return "infinitely many"
     return shown(math.exp(log_ratio.value)) if log_ratio.value < 13.8 else f"e^{log_ratio.value:.3g}"

@@ -199,7 +199,7 @@ class Evidence:
         return self.objective.optimum(support, lambda: _but_for_rounding(self.tau))
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
-        """The same log with other samples, (N,) of booleans, in the place of the reference's; and its τ."""
+        """The same log with other samples, (N,) of booleans, instead of the reference's, and what is good."""
         config = self.config.model_copy(update={"good": good})
         chosen = rows.nonzero().squeeze(1)
         return Evidence(self.log, config, texts=self._texts, reference_rows=chosen)

@@ -88,7 +88,7 @@ class Objective:
         return f"responses have up to {self.longest:,} token{'s' * (self.longest != 1)}"
 
     def describe_regularizer(self) -> str:
-        """The KL that what is said of the optimum holds for."""
+        """The KL that statements about the optimum hold for."""
         if self.config.kl in OF_TOKENS:
             return f"the {self.regularizer} KL (responses have one token)"
         return "the reverse KL of whole responses"

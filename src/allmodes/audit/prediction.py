@@ -1,4 +1,4 @@
-"""What the optimum said beforehand, from samples of the reference, beside what training then made of it."""
+"""The optimum that samples of the reference predict, beside what is observed after training."""
 
 import math
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _SAME = 1e-3  # nats; a policy that is nearer to its reference than this has not
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A figure of the reference, as it was predicted and as it came out, means over prompts."""
+    """A figure of the reference, of the prediction and of the observation: means over prompts."""
 
     name: str
     before: Estimate
@@ -57,7 +57,7 @@ class Prediction:
 
     @property
     def distances(self) -> tuple[float, float]:
-        """Total variation to what came out, mean over prompts: of the prediction, and of the reference."""
+        """Total variation to the observation, mean over prompts: of the prediction, and of the reference."""
         return self._distance(self.predicted), self._distance(self.before)
 
     def _distance(self, shares: Tensor) -> float:
@@ -75,16 +75,16 @@ def predict_within(evidence: Evidence) -> Prediction:
     last = _last_rows(evidence)
     if last is None:
         raise MissingError("the log has no column `step`: there is no before and after")
-    rows, words = last
+    rows, steps = last
     if bool(
         (rows & (evidence.samples.steps == evidence.samples.steps[evidence.samples.has_step].min())).any()
     ):
         raise MissingError("the log has one window of steps: there is no before and after")
-    return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), words)
+    return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), steps)
 
 
 def predict_between(before: Evidence, after: Evidence) -> Prediction:
-    """The optimum from the reference's samples of one log, for the training of another, and what came out.
+    """The optimum from the reference's samples of one log, for the training that another log is of.
 
     before: has the settings of the other's training. after: all samples of a log without steps, else those
     of its last window. Raises MissingError and NotApplicableError as `predict_within` does.
@@ -96,8 +96,8 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
         )
     last = _last_rows(after)
     rows = ~after.samples.rewards.isnan() if last is None else last[0]
-    words = "the other log" if last is None else last[1]
-    return _of_outcomes(before, after.at(rows, good=before.good_from), words)
+    source = "the other log" if last is None else last[1]
+    return _of_outcomes(before, after.at(rows, good=before.good_from), source)
 
 
 def _kl_of(evidence: Evidence) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _kl_of(evidence: Evidence) -> dict[str, str]:
 
 
 def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
-    """The samples of the last window that have a reward, and its steps in words; None without steps."""
+    """The samples of the last window that have a reward, and the name of its steps; None without any."""
     steps = evidence.log.steps
     if steps is None:
         return None
@@ -116,7 +116,7 @@ def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
     return rows, f"steps {last.first_step} to {last.last_step}"
 
 
-def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
+def _of_outcomes(before: Evidence, after: Evidence, source: str) -> Prediction:
     if after.kind != "outcome":
         raise MissingError("the samples after training have no outcomes that repeat")
     support, others = before.support, after.support
@@ -136,7 +136,7 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
     def observed(support: Support) -> list[Tensor]:
         return _figures(support, support.ref_logprobs, after.good(support), after_shared, after_several)
 
-    found, came_out = estimate(before, reference_and_prediction), estimate(after, observed)
+    found, afterwards = estimate(before, reference_and_prediction), estimate(after, observed)
     first, second = _joined(before, support, shared), _joined(after, others, after_shared)
     pairs, index = torch.unique(torch.cat([first.keys, second.keys]), dim=0, return_inverse=True)
     size, one = len(pairs), len(first.keys)
@@ -157,8 +157,8 @@ def _of_outcomes(before: Evidence, after: Evidence, words: str) -> Prediction:
         kind="outcome",
         samples_before=len(before.support_rows),
         samples_after=len(after.support_rows),
-        after=words,
-        figures=_pairs(found[: len(came_out)], found[len(came_out) :], came_out),
+        after=source,
+        figures=_pairs(found[: len(afterwards)], found[len(afterwards) :], afterwards),
         names=names,
         before=spread(support.shares[first.rows], index[:one]),
         predicted=spread(optimum, index[:one]),
@@ -278,7 +278,7 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
 
 
 def _figures_of_sides(evidence: Evidence, sides: _Sides) -> list[list[float]]:
-    """Of reference, prediction and what came out, with the slope of the change over the predicted one."""
+    """Of reference, prediction and observation, with the slope of the change over the predicted one."""
     support = sides.support
     good = evidence.good(support)
     has_any, several = group_size(support.prompts) > 0, group_size(support.prompts, good) >= 2

@@ -78,7 +78,7 @@ def reference_samples(
 
     The samples of the first step, and where it is known how likely they were under policy and reference, as
     many steps as will do: those of later ones are weighted with w = π_ref(y)/π(y), as long as all so far are
-    worth at least .8 of their number, (Σw)²/Σw² ≥ .8 N. All other weights are 1.
+    worth at least 0.8 of their number, (Σw)²/Σw² ≥ 0.8 N. All other weights are 1.
 
     rewards: (N,), NaN where missing. steps: (N,), −1 where missing. gaps: (N,), log π(y) − log π_ref(y), NaN
     where missing, or None. first_rows: samples with a reward of the first step. Weights are above 0, with a

@@ -70,7 +70,7 @@ class Samples:
 
 
 def present(column: Tensor | None, missing: str = "a column is missing") -> Tensor:
-    """A column that has to be there. Raises MissingError with these words where it is not."""
+    """A column that a check needs. Raises MissingError with the given message where it is missing."""
     if column is None:
         raise MissingError(missing)
     return column

@@ -1,4 +1,4 @@
-"""What a setting is called in the user's trainer."""
+"""The names of settings in the options of trainers."""
 
 from typing import Literal
 
@@ -68,5 +68,5 @@ _PLAIN: dict[Setting, str] = {
 
 
 def option(what: Setting, trainer: Trainer | None) -> str:
-    """A setting's name in a trainer, or in plain words where it has none or is not known."""
+    """A setting's name in a trainer; a description where it has none, or the trainer is not known."""
     return _PLAIN[what] if trainer is None else _OPTIONS[what].get(trainer, _PLAIN[what])

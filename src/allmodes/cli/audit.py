@@ -80,7 +80,7 @@ def audit(
             another log.
         fail_on: codes of checks, or "issue" for all issues: exit with 1 where one is raised, or a code was
             not tested.
-        trainer: whose options are named in what to change.
+        trainer: whose options the remedies name.
         beta: strength of the KL, 1/sigma of REINVENT; 0 without a KL.
         kl: how the KL is estimated, and where it goes.
         scale_rewards: what advantages are divided by the standard deviation of.
@@ -201,10 +201,10 @@ def _backfill(
                     prompts=prompts,
                     max_tokens=max_tokens,
                 )
-            words = f"{column}: {plural(source.computed, 'row')} computed"
+            line = f"{column}: {plural(source.computed, 'row')} computed"
             if source.failed:
-                words += f", {source.failed:,} that the model cannot have written"
+                line += f", {source.failed:,} that the model cannot have written"
             if source.as_they_stand:
-                words += f", {source.as_they_stand:,} with a prompt that does not fit the chat template"
-            console.print(words, markup=False, highlight=False)
+                line += f", {source.as_they_stand:,} with a prompt that does not fit the chat template"
+            console.print(line, markup=False, highlight=False)
     return source

@@ -120,7 +120,7 @@ def test_the_support_at_another_beta(without: str) -> None:
 
 
 def test_another_beta_is_measured_by_what_is_good_there() -> None:
-    # At .001 an outcome that earns 1 in one of ten samples is good, too; at .1 it is not.
+    # At 0.001 an outcome that earns 1 in one of ten samples is good, too; at 0.1 it is not.
     rows = drawn({"a": 100, "b": 100, "c": 100}, {"a": 1.0, "b": 0.999, "c": 1.0})
     rows = [
         {**row, "reward": row["reward"] * (row["outcome"] != "c" or i % 10 == 0)}
@@ -210,7 +210,7 @@ def test_each_figure_has_its_own_kind_of_error() -> None:
     weights = [(40 + prompt) * math.exp(2.0) for prompt in range(2)]
     masses = torch.tensor([weight / (weight + 50) for weight in weights] + [0.0] * 6).double()
     assert found["mass_without"].error == pytest.approx(float(masses.std(correction=0)) / math.sqrt(8))
-    assert 0.05 < found["log_ratio_without"].error < 0.5  # a log-ratio has √(1/20 + 1/20) = .3, two have .2
+    assert 0.05 < found["log_ratio_without"].error < 0.5  # a log-ratio has √(1/20 + 1/20) = 0.3, two have 0.2
 
 
 @pytest.mark.parametrize(("skew", "state"), [(0.5, "passed"), (1.5, "tip"), (3.0, "issue")])
@@ -225,7 +225,7 @@ def test_responses_of_equal_reward(skew: float, state: str) -> None:
 
 @pytest.mark.parametrize(("counts", "state"), [((9, 6, 3, 12), "passed"), ((90, 60, 30, 120), "tip")])
 def test_a_spread_that_chance_could_make(counts: tuple[int, ...], state: str) -> None:
-    # X² of (9, 6, 3, 12) against equal parts is 6 with 3 degrees of freedom, p = .11; tenfold it is 60.
+    # X² of (9, 6, 3, 12) against equal parts is 6 with 3 degrees of freedom, p = 0.11; tenfold it is 60.
     names = "abcd"
     rows = drawn(dict(zip(names, counts, strict=True)) | {None: 10}, dict.fromkeys(names, 1.0) | {None: 0.0})
     found = spread_of_equal_rewards(evidence(rows))
@@ -363,7 +363,7 @@ def test_later_samples_are_weighted_to_the_reference() -> None:
     first = evenness_of_the_optimum(evidence(rows[:50], beta=0.1, good=0.5)).numbers["top_share"]
     assert len(log.reference.rows) == 2000  # all are worth enough
     assert pooled.error < first.error / 3
-    # Five standard errors: false alarms of one in a million. Unweighted, the share would be .88.
+    # Five standard errors: false alarms of one in a million. Unweighted, the share would be 0.88.
     assert abs(pooled.value - 0.5 / 0.6) < 5 * pooled.error
     unweighted = [{k: v for k, v in row.items() if k not in ("step", "policy_logprob")} for row in rows]
     biased = evenness_of_the_optimum(evidence(unweighted, beta=0.1, good=0.5)).numbers["top_share"]
@@ -480,7 +480,7 @@ def test_tau_of_mara_and_what_is_good_are_two_things() -> None:
 
 
 def test_a_correlation_of_few_responses_is_none() -> None:
-    # Of five responses r = .7 is within two standard errors of 0, of fifty it is not.
+    # Of five responses r = 0.7 is within two standard errors of 0, of fifty it is not.
     noise = [0.0, 1.6, 0.4, 1.2, 2.8]
     few = [
         {
@@ -500,7 +500,7 @@ def test_a_correlation_of_few_responses_is_none() -> None:
 
 @pytest.mark.parametrize(("beta", "state"), [(0.05, "passed"), (0.06, "issue")])
 def test_the_bound_on_beta(beta: float, state: str) -> None:
-    # The counter-example of MARA's Remark B.3: only below .0527 the good ones are above all others.
+    # The counter-example of MARA's Remark B.3: only below 0.0527 the good ones are above all others.
     rows = drawn({"a": 600, "b": 300, "c": 90, "d": 10}, {"a": 0.9, "b": 0.8, "c": 1.0, "d": 1.0})
     found = bound_on_beta(evidence(rows, beta=beta, transform="mara", threshold=0.95))
     exact = mara_beta_bound(
@@ -654,7 +654,7 @@ def test_truncation_that_is_not_known() -> None:
 
 
 def test_a_quantile_that_is_the_smallest_reward() -> None:
-    # Of the first batch one in twenty succeeds, of the second half: its .9 quantile is 0, and 1.
+    # Of the first batch one in twenty succeeds, of the second half: its 0.9 quantile is 0, and 1.
     rows = [{"step": 1, "reward": float(i < 1)} for i in range(20)]
     rows += [{"step": 2, "reward": float(i < 10)} for i in range(20)]
     found = quantile_at_the_minimum(evidence(rows, threshold_quantile=0.9))
@@ -779,7 +779,7 @@ def test_outcomes_that_go_extinct(size: int, extinct: int, state: str) -> None:
 
 
 def test_what_is_good_does_not_hang_on_rounding() -> None:
-    # As float32, which TRL's rewards are, .7 is a little less.
+    # As float32, which TRL's rewards are, 0.7 is a little less.
     rewards = dict.fromkeys("abcdefgh", 1.0) | {"low": float(torch.tensor(0.7))}
     assert rewards["low"] < 0.7
     rows = drawn(dict.fromkeys(rewards, 3), rewards)

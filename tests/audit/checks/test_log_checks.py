@@ -41,7 +41,7 @@ def samples(count: int, *, answers: int, seed: int = 0) -> list[Any]:
 
 @pytest.mark.parametrize("answers", [1, 2, 5, 1000])
 def test_short_answers_that_come_again_are_no_repeated_stretch(answers: int) -> None:
-    # The probability of a false alarm is below .001 a log.
+    # The probability of a false alarm is below 0.001 a log.
     for seed in range(20):
         found = repeated_stretches(evidence(samples(400, answers=answers, seed=seed)))
         assert (found.state, found.numbers["rows"]) == ("passed", 0)
@@ -105,8 +105,8 @@ def reference(gaps: list[float] | None, **rest: Any) -> list[Any]:
     ("gaps", "state"),
     [
         ([0.0], "passed"),
-        ([-0.3725, 0.6], "passed"),  # weights of 1.451 and .549
-        ([-0.4899, 1.0], "tip"),  # of 1.632 and .368
+        ([-0.3725, 0.6], "passed"),  # weights of 1.451 and 0.549
+        ([-0.4899, 1.0], "tip"),  # of 1.632 and 0.368
         ([-5.0] + [0.0] * 39, "issue"),
         ([2.0], "tip"),  # all alike: the policy draws less than the reference does
     ],

@@ -14,7 +14,7 @@ class Finding:
     """One check's answer.
 
     code, title: of the check; its page is docs/checks/CODE.md. summary: what was found, with its numbers.
-    remedy: what to change, in the words of the user's trainer; empty where nothing is to be done. numbers:
+    remedy: what to change, by the options of the user's trainer; empty where nothing is to be done. numbers:
     the figures behind it, for report.json.
     """
 

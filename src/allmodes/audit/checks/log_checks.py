@@ -20,7 +20,7 @@ _WINDOW, _LONG = 8, 64  # rows
 _WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their number
 _SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that samples show; nats of a weight
 _OTHER_SAMPLES = (
-    "AM010 to AM030 use these samples in place of the reference's. Give a log that begins with samples of "
+    "AM010 to AM030 use these samples instead of the reference's. Give a log that begins with samples of "
     "the base model, or compare with such a log (`--compare BASE TRAINED`)."
 )
 
@@ -51,7 +51,7 @@ def repeated_stretches(evidence: Evidence) -> Answer:
 
     Equal rows alone prove nothing: short answers come again and again. A stretch is one of at least 8 rows
     that all equal those at one distance before it. It counts as a copy where chance would not bring that
-    about, N² Π f < .001 with f the share of each row among those of its prompt and step, or where it has at
+    about, N² Π f < 0.001 with f the share of each row among those of its prompt and step, or where it has at
     least 64 rows of which no 8 in a row hold two alike: of prompts with one sample each f says nothing.
     """
     log = evidence.log

@@ -20,7 +20,7 @@ from allmodes.audit.trainer_options import option
 from allmodes.objectives.groups import Groups, group_max, group_size, group_sum
 from allmodes.reports.formatting import plural
 
-_FEWEST, _SURE = 4, 1 - 1e-9  # responses in a correlation, and the largest that is told from 1
+_FEWEST, _SURE = 4, 1 - 1e-9  # responses in a correlation, and its largest value that differs from 1
 _FEW = 0.5  # more than this share of prompts with fewer than two good samples leaves MARA little to do
 _LARGE = 1.0  # a bonus above the range of the rewards themselves
 _LONG = 0.5  # correlation of bonus and length

@@ -262,7 +262,7 @@ def _ties(support: Support, good: Tensor) -> tuple[Tensor, Groups]:
 
 
 def _may_be_chance(evidence: Evidence) -> bool:
-    """Whether counted outcomes of equal reward could have equal probabilities, one-sided at .01.
+    """Whether counted outcomes of equal reward could have equal probabilities, one-sided at 0.01.
 
     Pearson's X² = Σ (n − n̄)²/n̄ over all ties has Σ (k − 1) degrees of freedom; its p-value is that of Wilson
     and Hilferty 1931. The largest minus the smallest of several counts is never 0, equal as they may be.

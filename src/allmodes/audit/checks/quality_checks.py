@@ -33,11 +33,11 @@ def quality_and_diversity(evidence: Evidence) -> Answer:
         name: Estimate(value=window.mean, error=window.error)
         for name, window in last_windows(evidence).items()
     }
-    words = listing([f"{SERIES[name]} {estimate}" for name, estimate in estimates.items()])
+    figures = listing([f"{SERIES[name]} {estimate}" for name, estimate in estimates.items()])
     if evidence.log.steps is None:
         return Answer(
             state="skipped",
-            summary=f"Not tested: the log has no column `step`. All samples: {words}.",
+            summary=f"Not tested: the log has no column `step`. All samples: {figures}.",
             numbers={**estimates},
         )
     course = evidence.curves.course("reward")
@@ -47,7 +47,7 @@ def quality_and_diversity(evidence: Evidence) -> Answer:
     has_fallen = p < CLEAR and course.last.mean < course.first.mean - least
     return Answer(
         state="tip" if has_fallen else "passed",
-        summary=f"The reward {course.describe(p)}. The last window: {words}.",
+        summary=f"The reward {course.describe(p)}. The last window: {figures}.",
         remedy="Training has made the samples worse: see AM021, AM040, AM041 and AM042."
         if has_fallen
         else "",

@@ -25,7 +25,7 @@ _IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
 _CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
 _TIED = 0.05  # share of batches in which a quantile is the smallest reward
 # Exponents of length in |log π|: about 1 for sums over tokens, 0 for means, lower for both where later tokens
-# are surer: sums of short responses with a fixed ending come down to .36. And in the ratio of two columns.
+# are surer: sums of short responses with a fixed ending come down to 0.36. And in the ratio of two columns.
 _MEAN_LIKE, _MIXED = 0.3, 0.7
 _OF_A_TOKEN = 3.0  # nats; a model that can write is surer than this of a token, on the mean
 _LEAST_SAMPLES, _ENOUGH_SAMPLES = 30, 64
@@ -213,7 +213,8 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
 def sums_and_means(evidence: Evidence) -> Answer:
     """Whether log-probabilities are sums over tokens, as all formulas want them, or means.
 
-    Sums go about with the length; means do not, and are small. Nor does the ratio of two columns of sums.
+    Sums are about proportional to the length. Means are not, and are small; nor is the ratio of two columns
+    of sums.
     What training does to this is left out: the samples are of the first steps.
     """
     log = evidence.log
@@ -237,18 +238,19 @@ def sums_and_means(evidence: Evidence) -> Answer:
         for name, exponent in exponents.items()
         if exponent.is_below(_MEAN_LIKE) and float(columns[name][early].nanmedian()) > -_OF_A_TOKEN
     ]
-    words = f"{listing([f'{name} goes with the power {e}' for name, e in exponents.items()])} of the length"
+    powers = listing([f"{name} goes with the power {e}" for name, e in exponents.items()])
+    summary = f"{powers} of the length"
     ratio = None
     if len(columns) == 2:
         ref, policy = columns.values()
         ratio = _length_exponent((-ref / policy)[early], log.num_tokens[early])
     if ratio is not None:
-        words += f", their ratio with the power {ratio}"
+        summary += f", their ratio with the power {ratio}"
         if not means and Estimate(value=abs(ratio.value), error=ratio.error).is_above(_MIXED):
             means = ["policy_logprob" if ratio.value > 0 else "ref_logprob"]
     return Answer(
         state="issue" if means else "passed",
-        summary=f"{words}. Sums over tokens have about 1, means 0, the ratio of two of one kind 0.",
+        summary=f"{summary}. Sums over tokens have about 1, means 0, the ratio of two of one kind 0.",
         remedy=(
             f"Multiply {' and '.join(means)} by the number of tokens: the formulas are of whole responses."
             if means

@@ -60,7 +60,7 @@ def copies(blocks: Blocks, digests: Tensor, prompts: Tensor, *, rolling: bool) -
     """Which rows an earlier step has in the same order, (N,), as where one generation serves several updates.
 
     A block is a copy where it equals an earlier one row by row, and chance would not bring that about:
-    B Π f < .001, with B the blocks and f the share of each row among those of its prompt. rolling: whether a
+    B Π f < 0.001, with B the blocks and f the share of each row among those of its prompt. rolling: whether a
     block may also begin with the last rows of the one before, as TRL's window over generations does.
 
     digests: (N,), of all columns but the step. prompts: (N,).

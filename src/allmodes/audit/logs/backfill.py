@@ -135,7 +135,7 @@ class BackfilledSource:
             yield place, row if isinstance(row, BadLineError) else self._backfilled(place, row)
 
     def name(self, place: Place) -> str:
-        """A place in words."""
+        """A place, named for a reader."""
         return self._source.name(place)
 
     def _backfilled(self, place: Place, row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ class Log:
     log-probabilities in nats of whole responses. steps, num_tokens: (N,), −1 where missing. truncated: (N,),
     1, 0, or −1 where it is not known. places: (N,), of the rows. rows: all that were read. bad: those that
     were left out, by kind; set_aside: those that are well formed and no samples of the training, by kind;
-    notes: rewards that are not known, by reason; first_places: the first of each kind in words. prompt_keys,
+    notes: rewards that are not known, by reason; first_places: where the first of each kind is. prompt_keys,
     outcome_keys: 64-bit digests of each prompt and outcome, the same in every log. numbers: (N,), of each
     among all well-formed rows, from 0; None where none was set aside. remarks: on how it was read.
     """
@@ -83,7 +83,7 @@ class Log:
         return place_of(int(self.places[index]))
 
     def place_name(self, index: int) -> str:
-        """Where a sample stands, in words."""
+        """Where a sample stands, named for a reader."""
         return self.name_of(self.place(index))
 
     def describe(self, kinds: Mapping[str, BadLines]) -> str:

@@ -18,7 +18,7 @@ Read = Callable[[Mapping[str, Any]], Any]
 @final
 @dataclass(frozen=True)
 class Field:
-    """source: whose value it is, in words. read: the value of a row. column: of the log, where it is one."""
+    """source: whose value it is. read: the value of a row. column: of the log, where it is one."""
 
     source: str
     read: Read

@@ -18,7 +18,7 @@ from allmodes.runs.lines import BadLineError, json_object, kind_of, lines_of, op
 
 Advance = Callable[[int], object]
 Lines = Iterator[tuple[int, "Mapping[str, Any] | BadLineError"]]
-_EVERY = 1 << 20  # bytes between two words of progress
+_EVERY = 1 << 20  # bytes between two reports of progress
 
 
 @final

@@ -54,7 +54,7 @@ _TRAINERS: dict[Format, Trainer] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How the rows of a log are read. sources: each of our columns that it has, and theirs in words.
+    """How the rows of a log are read. sources: each of our columns that it has, and a description of theirs.
 
     prompt_of: the prompt that a model saw, a text or messages, None where the log has none; `convert` may
     have a key in its place. has_decoded_prompts: whether texts of prompts have lost their special tokens.
@@ -135,7 +135,7 @@ def map_columns(
 
 
 def _named(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Format) -> dict[str, Field]:
-    """Columns by the vocabulary and by what the program says in other words."""
+    """Columns by the vocabulary and by the names that the program has for them."""
     fields = {} if found in _OTHER_WORDS else _by_vocabulary(first)
     fields |= FIELDS[found](first, rows) if found in FIELDS else {}
     if found == "prime-rl" and "outcome" not in first:
@@ -256,8 +256,8 @@ def _by_advantages(
 
 
 def _sum(weights: Mapping[str, float]) -> Field:
-    words = " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in weights.items())
-    return Field(words, lambda row: total_of(row, weights))
+    source = " + ".join(name if weight == 1 else f"{weight:g} × {name}" for name, weight in weights.items())
+    return Field(source, lambda row: total_of(row, weights))
 
 
 def _prompt_of_model(fields: Mapping[str, Field], first: Mapping[str, Any], found: Format) -> Field | None:

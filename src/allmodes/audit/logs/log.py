@@ -135,11 +135,11 @@ def _with_outcomes_alone(log: Log, outcome: str | None) -> Log:
         or not _is_of_prompts(log.outcomes, log.rewards, log.prompts)
     ):
         return log
-    words = "is the same for all samples of each prompt while their rewards differ"
+    why = "is the same for all samples of each prompt while their rewards differ"
     if outcome is None:
-        remark = f"The outcome {words}: it may be the dataset's answer, not the model's."
+        remark = f"The outcome {why}: it may be the dataset's answer, not the model's."
         return replace(log, remarks=(*log.remarks, remark))
-    remark = f"`{outcome}` {words}: it is the dataset's answer, not the model's outcome, and is not used."
+    remark = f"`{outcome}` {why}: it is the dataset's answer, not the model's outcome, and is not used."
     return replace(
         log,
         outcomes=None,

@@ -1,4 +1,4 @@
-"""Columns of programs that do more than to name them: what their rows say in other words."""
+"""Columns of programs whose rows need more than other names to be read as ours."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence

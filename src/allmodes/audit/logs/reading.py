@@ -101,7 +101,7 @@ def read_samples(
 
 
 def used_sources(mapped: Mapped, log: Log) -> dict[str, str]:
-    """Each of our columns that a log has, and theirs in words; without an outcome that is none."""
+    """Each of our columns that a log has, and a description of theirs; without an outcome that is none."""
     return {
         ours: theirs
         for ours, theirs in mapped.sources.items()

@@ -55,7 +55,7 @@ class Source(Protocol):
         ...
 
     def name(self, place: Place) -> str:
-        """A place in words."""
+        """A place, named for a reader."""
         ...
 
 
@@ -164,15 +164,15 @@ class FileSource:
                 yield Place(number, line), row
 
     def name(self, place: Place) -> str:
-        """A place in words."""
+        """A place, named for a reader."""
         path = self.paths[place.file]
         kind = "row" if kind_of_file(path) in (".json", ".parquet") else "line"
-        words = f"{kind} {place.line}"
+        line = f"{kind} {place.line}"
         if len(self.paths) == 1:
-            return words
+            return line
         names = [path.name for path in self.paths]
         name = path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}"
-        return f"{name}, {words}"
+        return f"{name}, {line}"
 
 
 @final
@@ -213,7 +213,7 @@ class RecordSource:
         advance(len(self._records))
 
     def name(self, place: Place) -> str:
-        """A place in words."""
+        """A place, named for a reader."""
         return f"record {place.line}"
 
 
@@ -257,7 +257,7 @@ class SplitSource:
                     yield at, {**row, **{name: values[part] for name, values in lists.items()}}
 
     def name(self, place: Place) -> str:
-        """A place in words."""
+        """A place, named for a reader."""
         return f"{self._source.name(place)}, response {place.part + 1}"
 
 

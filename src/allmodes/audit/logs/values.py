@@ -13,7 +13,7 @@ from allmodes.runs.lines import BadLineError, finite_number, whole_text
 _NAME = 80  # characters of a prompt or an outcome that are kept for showing
 LARGEST = 1e100  # of a number, so that squares, and sums of squares, are finite
 _PLAIN = (float, int)
-# Why a generation ended, in the words of vLLM, SGLang, TGI and the servers of models.
+# Why a generation ended, as vLLM, SGLang, TGI and model servers name it.
 _CUT_OFF = ("length", "max_tokens", "max_length", "model_length")
 _ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "tool_use", "function_call")
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}

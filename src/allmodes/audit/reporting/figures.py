@@ -139,7 +139,7 @@ def draw_training(courses: Sequence[tuple[str, dict[Series, Course]]]) -> Any:
 
 
 def draw_prediction(prediction: Prediction) -> Any:
-    """Shares as predicted and as they came out: a line for each outcome of a few, else a scatter plot."""
+    """Predicted and observed shares: a line for each of a few outcomes, else a scatter plot."""
     if prediction.prompts.count == 1 and prediction.names and len(prediction.names) <= _FEW:
         return _few_outcomes(prediction)
     figure = _figure(2)

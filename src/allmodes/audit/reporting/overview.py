@@ -18,7 +18,7 @@ STATE_NAMES: dict[State, str] = {
     "skipped": "not tested",
 }
 QUESTION = "Will this objective collapse?"
-OF_LOG = 500  # characters of a summary, which may hold words of the log
+OF_LOG = 500  # characters of a summary, which may quote the log
 _NOT_TESTED = "Not tested: "
 _FALLING = ("AM050", "AM051", "AM052", "AM053")
 

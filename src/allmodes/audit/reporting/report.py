@@ -143,12 +143,12 @@ def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
         return {"missing": prediction}
     before = plural(prediction.samples_before, "sample")
     if prediction.kind == "outcome":
-        words = (
+        source = (
             f"From {before} of the reference, over {plural(prediction.prompts.count, 'prompt')}, beside "
             f"{plural(prediction.samples_after, 'sample')} of {prediction.after}."
         )
     else:
-        words = (
+        source = (
             f"Of {before} ({prediction.after}), whose log-probabilities under reference and policy are "
             "known; both are normalised over these samples."
         )
@@ -156,7 +156,7 @@ def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
     return {
         "missing": "",
         "lead": (
-            f"{words} The prediction holds for {prediction.kl}.{prediction.assumption} The total variation "
+            f"{source} The prediction holds for {prediction.kl}.{prediction.assumption} The total variation "
             f"distance of the observed shares to the prediction is {to_prediction:.3f}, and to the reference "
             f"{to_reference:.3f}."
         ),

@@ -26,7 +26,7 @@ STATE_STYLES: dict[State, str] = {
     "not applicable": "dim",
     "skipped": "dim",
 }
-_REMARKS = 2000  # characters of what is said of the reading
+_REMARKS = 2000  # characters of the remarks on how the log was read
 
 
 def print_summary(audit: Audit, console: Console, *, name: str) -> None:
@@ -49,12 +49,12 @@ def print_summary(audit: Audit, console: Console, *, name: str) -> None:
     for state in ("passed", "not applicable"):
         checks = [f"{found.code} {found.title}" for found in audit.findings if found.state == state]
         if checks:
-            words = f"{STATE_NAMES[state]}: {'; '.join(checks)}"
-            console.print(Text(words, style=STATE_STYLES[state]))
+            line = f"{STATE_NAMES[state]}: {'; '.join(checks)}"
+            console.print(Text(line, style=STATE_STYLES[state]))
     for reason, findings in not_tested(audit).items():
         checks = "; ".join(f"{found.code} {found.title}" for found in findings)
-        words = f"{STATE_NAMES['skipped']}: {checks}: {shown_name(reason, OF_LOG)}"
-        console.print(Text(words, style=STATE_STYLES["skipped"]))
+        line = f"{STATE_NAMES['skipped']}: {checks}: {shown_name(reason, OF_LOG)}"
+        console.print(Text(line, style=STATE_STYLES["skipped"]))
 
 
 def prediction_line(prediction: Prediction) -> Text:
