@@ -282,6 +282,7 @@ def make_report(make_text_config: Make, tmp_path: Path) -> Callable[..., str]:
             tmp_path,
             config,
             base=base,
+            base_model=None,
             results=results,
             metrics=metrics,
             prompts={"used": 1, "too_long": 3, "duplicates": 2},

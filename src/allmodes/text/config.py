@@ -7,12 +7,14 @@ from pydantic import Field, field_validator, model_validator
 
 from allmodes.errors import InputError
 from allmodes.methods import Method
+from allmodes.reports.formatting import plural
 from allmodes.runs.config import (
     Config,
     GroupSize,
     LearningRate,
     PositiveFloat,
     PositiveInt,
+    Probability,
     Seeds,
     Size,
     Workers,
@@ -26,6 +28,37 @@ STAND_IN = "stand-in"
 
 Trainer = Literal["grpo", "rloo"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
+
+
+class WarmStart(Config):
+    """A short supervised phase on examples of the task's format, once, before all runs.
+
+    log π_ref is that of the warm-started model.
+    """
+
+    steps: PositiveInt = 24
+    """Most supervised steps."""
+    batch_size: Size = 8
+    """Examples of a step."""
+    learning_rate: LearningRate = 2e-5
+    """Highest rate of Adam, after a warm-up and before a cosine to zero; of all weights."""
+    valid: Probability = 0.5
+    """Share of the examples that give a known answer; the others are near misses, worth 0."""
+    skew: Annotated[float, Field(strict=True, ge=1, le=1e9)] = 4.0
+    """Odds of each known answer against the next one: with 4, 80 % of valid examples give the first of 2."""
+    target: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    """Share of valid responses at which it stops, and which it must reach; all steps if left out."""
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+    """Of the examples."""
+
+    def describe(self) -> str:
+        """The settings in a sentence for reports."""
+        until = "" if self.target is None else f", until {self.target:.0%} of responses are valid"
+        return (
+            f"at most {plural(self.steps, 'step')} of {plural(self.batch_size, 'example')}{until}, rate "
+            f"{self.learning_rate:g}; {self.valid:.0%} of the examples valid, odds of {self.skew:g} of each "
+            "known answer against the next"
+        )
 
 
 # Tasks name the outcome of a response, so that a method with the choice looks at outcomes.
@@ -54,6 +87,8 @@ class TextConfig(Config):
     """What is asked and rewarded."""
     model: Annotated[str, Field(min_length=1)] = STAND_IN
     """Name on a hub, folder or .gguf file; "stand-in" is a tiny model that is built at run time."""
+    warm_start: WarmStart | None = None
+    """Teaches a weak model the format first; none if left out."""
     trainer: Annotated[tuple[Trainer, ...], Field(min_length=1)]
     """TRL's trainers."""
     kl: Annotated[tuple[KL, ...], Field(min_length=1)]
@@ -227,6 +262,10 @@ class TextConfig(Config):
         if "grpo" not in self.trainer and "reverse" not in self.kl:
             raise ValueError(
                 f"kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is {self.kl[0]!r}"
+            )
+        if self.warm_start is not None and not self.task.fits_stand_in:
+            raise ValueError(
+                f"no `warm_start` with task {self.task.kind!r}, which has no examples to learn from"
             )
         if self.model == STAND_IN and not self.task.fits_stand_in:
             raise ValueError(

@@ -3,7 +3,7 @@
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from allmodes.errors import AllmodesWarning, ConfigError
 from allmodes.reports.pages import require_report_extra
-from allmodes.reports.progress import progress_bar
+from allmodes.reports.progress import ProgressDisplay, progress_bar
 from allmodes.runs.experiment import (
     refuse_old_folder,
     resume_experiment,
@@ -27,6 +27,7 @@ from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Creative, Task
+from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.gguf_models import check_gguf, is_gguf
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
@@ -36,6 +37,7 @@ from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
 from allmodes.text.task_kinds import resolved_model
 from allmodes.text.training import Progress, arms, check_arm, train, usable_prompts
+from allmodes.text.warm_start import check_warm_start, warm_started
 
 
 @final
@@ -77,10 +79,11 @@ def check_training_files(config: TextConfig) -> None:
 def check_training(config: TextConfig) -> None:
     """Check files, load task and model. Raises `ConfigError` for what would fail later."""
     check_training_files(config)
-    config.task.make()
+    task = config.task.make()
     if config.model != STAND_IN:
-        load_tokenizer(config.model)
-        load_model(config.model)
+        tokenizer, model = load_tokenizer(config.model), load_model(config.model)
+        if config.warm_start is not None:
+            check_warm_start(config, task, usable_prompts(config, task, tokenizer), model, tokenizer)
     free_memory()
 
 
@@ -133,13 +136,7 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
     unfinished = [job for job in jobs if not _result_path(job.path).exists()]
     with progress_bar() as progress:
         base = folder.path / "base"
-        if not _result_path(base).exists():
-            note = "built and measured" if config.model == STAND_IN else "measured"
-            task = progress.add_task("base model", total=None, note=note)
-            model = _base(config, base)
-            _measure_base(config, model, base)
-            progress.update(task, total=1, completed=1, note="")
-        model = _base(config, base)
+        model = _base(config, base, progress)
         whole = progress.add_task("runs", total=len(jobs), completed=len(jobs) - len(unfinished), note="")
         running: dict[Job, Any] = {}
 
@@ -158,6 +155,7 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
         folder.path,
         config,
         base=load_result(_result_path(base)),
+        base_model=load_base_model(base),
         results=[load_result(_result_path(job.path)) for job in jobs],
         metrics={(job.arm, job.seed): RunFolder(job.path).read_metrics() for job in jobs},
         prompts=json.loads((base / "prompts.json").read_text(encoding="utf-8")),
@@ -168,16 +166,43 @@ def _result_path(path: Path) -> Path:
     return path / "result.json"
 
 
-def _base(config: TextConfig, path: Path) -> str:
-    """The base model: the configuration's, or the stand-in, made in `path` where it is not there yet."""
-    if config.model != STAND_IN:
-        return config.model
-    if not (path / "README.md").exists():  # which is written last
+def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
+    """The base model of all runs, made and measured where it is not yet.
+
+    The configuration's, or the stand-in, which is made in `path`; warm-started, if so configured, in a folder
+    beside it.
+    """
+    model = str(path) if config.model == STAND_IN else config.model
+    if config.model == STAND_IN and not (path / "README.md").exists():  # which is written last
+        row = progress.add_task("stand-in", total=None, note="built")
         make_stand_in(path)
-    return str(path)
+        progress.update(row, total=1, completed=1, note="")
+    before = None
+    if config.warm_start is not None:
+        row = progress.add_task("warm start", total=config.warm_start.steps, note="")
+        task = config.task.make()
+        model, before = warm_started(
+            config,
+            config.warm_start,
+            task,
+            usable_prompts(config, task, load_tokenizer(model)),
+            model=model,
+            out=path.with_name("warm-start"),
+            on_step=lambda done: progress.update(row, completed=done),
+        )
+        progress.update(row, completed=config.warm_start.steps)
+    if not _result_path(path).exists():
+        row = progress.add_task("base model", total=None, note="measured")
+        _measure_base(config, model, path, before)
+        progress.update(row, total=1, completed=1, note="")
+    return model
 
 
-def _measure_base(config: TextConfig, model: str, path: Path) -> None:
+def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatistics | None) -> None:
+    """Sample the base model; write prompts.json, statistics.json where answers are known, and the result.
+
+    before: the shares of the model before its warm start, if it had one.
+    """
     task, tokenizer = config.task.make(), load_tokenizer(model)
     used = len(usable_prompts(config, task, tokenizer))
     counts = {
@@ -186,7 +211,12 @@ def _measure_base(config: TextConfig, model: str, path: Path) -> None:
         "duplicates": task.duplicates if isinstance(task, Creative) else 0,
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
-    _finish(config, task, load_model(model), tokenizer, arm=None, seed=config.seeds[0], path=path)
+    seed = config.seeds[0]
+    asked, responses = _sample(config, task, load_model(model), tokenizer, seed=seed)
+    statistics = base_statistics(task, asked, responses)
+    if statistics is not None:
+        BaseModel(base=statistics, before=before).save(path)
+    _write_result(task, asked, responses, arm=None, seed=seed, path=path)
     free_memory()
 
 
@@ -200,19 +230,18 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
             trainer.save_model(str(job.path / "model"))
         if (timing := job.path / "timing.jsonl").exists():
             seal_last_line(timing)
-        _finish(
-            config, task, trainer.model, trainer.processing_class, arm=job.arm, seed=job.seed, path=job.path
-        )
+        asked, responses = _sample(config, task, trainer.model, trainer.processing_class, seed=job.seed)
+        _write_result(task, asked, responses, arm=job.arm, seed=job.seed, path=job.path)
         shutil.rmtree(job.path / "trainer")
     del trainer
     free_memory()
     on_step(None)
 
 
-def _finish(
-    config: TextConfig, task: Task, model: Any, tokenizer: Any, *, arm: Arm | None, seed: int, path: Path
-) -> None:
-    """Sample the policy; write generations.jsonl, and result.json when all else is there."""
+def _sample(
+    config: TextConfig, task: Task, model: Any, tokenizer: Any, *, seed: int
+) -> tuple[list[str], list[list[str]]]:
+    """The prompts that are measured, and the policy's responses to each."""
     prompts = usable_prompts(config, task, tokenizer)[: config.sample_prompts]
     with autocast(config.precision):
         responses = sample_responses(
@@ -226,6 +255,19 @@ def _finish(
             batch_size=config.sample_batch,
             chat_template=config.chat_template,
         )
+    return prompts, responses
+
+
+def _write_result(
+    task: Task,
+    prompts: Sequence[str],
+    responses: Sequence[Sequence[str]],
+    *,
+    arm: Arm | None,
+    seed: int,
+    path: Path,
+) -> None:
+    """Write generations.jsonl, and result.json when all else is there."""
     result, rows = result_of(task, prompts, responses, arm=arm, seed=seed)
     method = "base" if arm is None else arm.method
     lines = (json.dumps({**row, "method": method}, ensure_ascii=False) + "\n" for row in rows)

@@ -21,7 +21,7 @@ class TaskConfig(Config, ABC):
     has_negative_rewards: ClassVar[bool] = False
     """Whether rewards are known to have any sign."""
     fits_stand_in: ClassVar[bool] = False
-    """Whether the stand-in model can answer."""
+    """Whether its task writes examples of its format, which a warm start and a stand-in learn from."""
 
     @abstractmethod
     def make(self) -> Task:

@@ -12,6 +12,7 @@ from allmodes.reports.formatting import NBSP, listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import figure_style, inline_svg, save_figure
 from allmodes.runs.files import write_text
+from allmodes.text.base_statistics import BaseModel
 from allmodes.text.config import KL, STAND_IN, TextConfig, Trainer
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
@@ -27,6 +28,7 @@ from allmodes.text.task_kinds import shown_model
 
 COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
+_MOST_ANSWERS = 8  # known answers of the base model in a table
 _SCALING = (
     "GRPO: rewards over the standard deviation of their group; RLOO: advantages over that of their batch"
 )
@@ -44,15 +46,16 @@ def write_report(
     config: TextConfig,
     *,
     base: TextResult,
+    base_model: BaseModel | None,
     results: Sequence[TextResult],
     metrics: Metrics,
     prompts: Mapping[str, int],
 ) -> Path:
     """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
 
-    metrics: the rows of metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, or
-    `duplicates` of others. Raises `ConfigError` without the extra `report`,
-    and `RunError` when a file cannot be written.
+    base_model: the shares of its answers, None where no answers are known. metrics: the rows of
+    metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, or `duplicates` of others.
+    Raises `ConfigError` without the extra `report`, and `RunError` when a file cannot be written.
     """
     require_report_extra()
     answers = list(base.answers)
@@ -78,6 +81,7 @@ def write_report(
         answers=answers,
         bin=config.bin,
         base=_cells(base, answers),
+        base_model=None if base_model is None else _base_table(base_model),
         tables=result_tables(config, results, answers),
         verdicts=result_verdicts(config, results, answers),
         collapsed=f"{COLLAPSED:.0%}",
@@ -119,6 +123,11 @@ def _remarks(config: TextConfig) -> list[str]:
             "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
             "need not hold for a large model."
         )
+    if config.warm_start is not None:
+        remarks.append(
+            "Before all runs the model was trained on examples of the task's format, once (a warm start). "
+            "The warm-started model is the base model here, and the reference that the KL is against."
+        )
     methods = {label_of(name): config.methods.make(name) for name in config.method}
     of_answers = [label for label, method in methods.items() if method.needs_outcomes]
     if of_answers:
@@ -152,6 +161,27 @@ def _remarks(config: TextConfig) -> list[str]:
             "optimum is not that of RLOO, whose KL is of whole responses."
         )
     return remarks
+
+
+def _base_table(model: BaseModel) -> dict[str, Any]:
+    """The shares of the base model's answers, before and after its warm start, if it had one."""
+    names = list(model.base.answers)[:_MOST_ANSWERS]
+    rows = [("before the warm start", model.before)] if model.before is not None else []
+    rows.append(("warm-started: the base of all runs" if rows else "base of all runs", model.base))
+    return {
+        "answers": names,
+        "left_out": len(model.base.answers) - len(names),
+        "rows": [
+            (
+                name,
+                f"{found.prompts:,}",
+                f"{found.samples:,}",
+                str(found.valid),
+                *(str(found.answers.get(answer, "–")) for answer in names),
+            )
+            for name, found in rows
+        ],
+    }
 
 
 def _metrics(answers: Sequence[str]) -> list[Metric[TextResult]]:
@@ -325,6 +355,8 @@ def _settings(config: TextConfig, prompts: Mapping[str, int]) -> list[tuple[str,
         ("Precision", config.precision),
         ("Scaling", _SCALING if config.scale_rewards else "none"),
     ]
+    if config.warm_start is not None:
+        settings.append(("Warm start", config.warm_start.describe()))
     settings += config.task.describe()
     about = {name: config.methods.make(name).describe() for name in config.method}
     settings += [(label_of(name), described) for name, described in about.items() if described]

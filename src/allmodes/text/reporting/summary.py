@@ -7,6 +7,7 @@ from rich.console import Console
 from allmodes.reports.formatting import plural
 from allmodes.reports.tables import print_table
 from allmodes.runs.experiment import saved_config
+from allmodes.text.base_statistics import load_base_model
 from allmodes.text.config import TextConfig
 from allmodes.text.reporting.report import headings_of, result_tables, result_verdicts
 from allmodes.text.reporting.results import load_result
@@ -29,5 +30,9 @@ def print_training(folder: Path, console: Console) -> None:
     print_table(console, headings, rows, texts=("training", "method"))
     seeds = plural(len(config.seeds), "seed")
     note = f"± is the standard deviation over {seeds}; the base model has a reward of {base.reward:.3f}."
-    for line in ("", note, *result_verdicts(config, results, answers)):
+    model = load_base_model(folder / "base")
+    shares = [] if model is None else [f"Base model: {model.base.describe()}."]
+    if model is not None and model.before is not None:
+        shares.insert(0, f"Before the warm start: {model.before.describe()}.")
+    for line in ("", note, *shares, *result_verdicts(config, results, answers)):
         console.print(line, markup=False, highlight=False)

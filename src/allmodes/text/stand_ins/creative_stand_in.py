@@ -29,12 +29,12 @@ from allmodes.text.stand_ins.made_up_answers import (
     quality,
 )
 from allmodes.text.stand_ins.tiny import (
-    right_padded,
     tiny_config,
     tiny_language_model,
     tiny_tokenizer,
     train_on_responses,
 )
+from allmodes.text.supervised import right_padded
 
 _VOCABULARY = 1000  # so that every word is one token
 _WIDTH, _SPREAD = 64, 0.1  # narrow and loud: it learns to listen to the question in seconds

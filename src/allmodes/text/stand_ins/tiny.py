@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allmodes.text.supervised import minimise, response_loss
+
 _PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -81,36 +83,10 @@ def train_on_responses(
     """Maximum likelihood of responses, given their prompts' tokens; `draw` makes the batch of each step."""
 
     def loss() -> Tensor:
-        batch = [
+        pairs = [
             (prompt, [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id])
             for prompt, text in draw()
         ]
-        padded = right_padded([prompt + response for prompt, response in batch], tokenizer.pad_token_id)
-        labels = padded.clone()
-        for row, (prompt, response) in zip(labels, batch, strict=True):
-            row[: len(prompt)] = -100
-            row[len(prompt) + len(response) :] = -100
-        # Nothing to mask: what stands right of a token is not seen from it.
-        return model(input_ids=padded, labels=labels, attention_mask=torch.ones_like(padded)).loss
+        return response_loss(model, pairs, pad=tokenizer.pad_token_id)
 
     minimise(model, loss, steps=steps, rate=rate)
-
-
-def right_padded(rows: Sequence[list[int]], pad: int) -> Tensor:
-    """Rows of tokens as one tensor (N, T)."""
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-
-
-def minimise(model: Any, loss: Callable[[], Tensor], *, steps: int, rate: float) -> None:
-    """Adam with a warm-up and a cosine to zero; the model ends in eval mode."""
-    adam = torch.optim.Adam(model.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=rate, total_steps=max(steps, 2))
-    model.train()
-    for _ in range(steps):
-        value = loss()
-        adam.zero_grad()
-        value.backward()
-        adam.step()
-        schedule.step()
-    model.eval()

@@ -1,0 +1,238 @@
+"""A short supervised phase on examples of a task's own format, before any reinforcement learning.
+
+A weak base model rarely follows a format, and then a reward never comes. After a warm start it follows it now
+and then, and finds some answers likelier than others; the warm-started model is the reference of all that
+follows.
+"""
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from allmodes.errors import ConfigError, shown
+from allmodes.runs.files import sync
+from allmodes.runs.seals import read_sealed_json, restoring, seal_json
+from allmodes.tasks import Task, WritesExamples
+from allmodes.text.base_statistics import BaseStatistics, base_statistics
+from allmodes.text.config import TextConfig, WarmStart
+from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer
+from allmodes.text.sampling import chat_prompt, sample_responses
+from allmodes.text.supervised import Pair, minimise, response_loss
+
+_RECORD = "warm-start.json"  # written last: without it the folder is not whole
+_SAMPLES = 256  # responses that the share before is measured on
+_CHECK_EVERY, _CHECK_SAMPLES = 8, 128  # steps between two looks at a target, and responses of each
+
+
+@final
+class Examples:
+    """Examples of a task's format as tokens, drawn with the shares of a warm start.
+
+    Each is of a prompt drawn evenly. With probability `valid` it gives a known answer, of which each is
+    `skew` times as likely as the next one in the task's order; else it is one of the near misses, evenly.
+    """
+
+    def __init__(
+        self, task: Task, prompts: Sequence[str], tokenizer: Any, *, template: dict[str, Any]
+    ) -> None:
+        """Raises ConfigError for a task that writes no examples."""
+        if not isinstance(task, WritesExamples):
+            raise ConfigError(
+                f"`warm_start`: expected a task that writes examples (`write` and `near_misses`, see "
+                f"docs/guide/warm-start.md); got {task.name!r}"
+            )
+        self._texts: list[tuple[list[str], list[str]]] = []
+        for prompt in prompts:
+            answers = task.known_answers(prompt)
+            if not answers:
+                raise ConfigError(f"`warm_start`: expected a task whose answers are known; got {task.name!r}")
+            written = [task.write(prompt, answer) for answer in answers]
+            for text, answer in zip(written, answers, strict=True):
+                if task.parse(text) != answer:
+                    raise ConfigError(
+                        f"`warm_start`: expected an example of {task.name!r} that gives {shown(answer)}; got "
+                        f"{shown(text)}, which gives {shown(task.parse(text))}"
+                    )
+            misses = list(task.near_misses(prompt))
+            if not misses:
+                raise ConfigError(
+                    f"`warm_start`: expected at least one near miss of {task.name!r} for each prompt; got "
+                    f"none for {shown(prompt)}"
+                )
+            self._texts.append((written, misses))
+        self._tokenizer = tokenizer
+        self._prompts = [
+            tokenizer.encode(chat_prompt(tokenizer, prompt, **template), add_special_tokens=False)
+            for prompt in prompts
+        ]
+        self._ids: dict[str, list[int]] = {}
+
+    def check_lengths(self, *, max_tokens: int, limit: int | None) -> None:
+        """Raise ConfigError where an example is longer than responses or than what the model can read.
+
+        limit: tokens of a prompt and a response, None for none.
+        """
+        longest = max((len(self._tokens(text)), text) for written, _ in self._texts for text in written)
+        if longest[0] > max_tokens:
+            raise ConfigError(
+                f"`max_tokens`: expected at least {longest[0]}, the tokens of the longest example of the "
+                f"warm start with its end; got {max_tokens}"
+            )
+        prompt = max(map(len, self._prompts))
+        if limit is not None and prompt + max_tokens > limit:
+            raise ConfigError(
+                f"`warm_start`: expected prompts and responses of at most {limit} tokens, which is what the "
+                f"model reads; got {prompt} of the longest prompt and `max_tokens` = {max_tokens}: "
+                "`max_prompt_tokens` leaves long prompts out"
+            )
+
+    def draw(self, generator: random.Random, *, valid: float, skew: float) -> Pair:
+        """One example."""
+        place = generator.randrange(len(self._prompts))
+        written, misses = self._texts[place]
+        if generator.random() < valid:
+            weights = [skew**-rank for rank in range(len(written))]
+            text = generator.choices(written, weights)[0]
+        else:
+            text = generator.choice(misses)
+        return self._prompts[place], self._tokens(text)
+
+    def _tokens(self, text: str) -> list[int]:
+        """The tokens of a response with its end."""
+        if text not in self._ids:
+            ids = self._tokenizer.encode(text, add_special_tokens=False)
+            self._ids[text] = [*ids, self._tokenizer.eos_token_id]
+        return self._ids[text]
+
+
+def check_warm_start(
+    config: TextConfig, task: Task, prompts: Sequence[str], model: Any, tokenizer: Any
+) -> None:
+    """Raises ConfigError for a task or lengths with which the warm start would fail."""
+    examples = Examples(task, prompts, tokenizer, template=config.chat_template)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    examples.check_lengths(max_tokens=config.max_tokens, limit=limit)
+
+
+def warm_started(
+    config: TextConfig,
+    settings: WarmStart,
+    task: Task,
+    prompts: Sequence[str],
+    *,
+    model: str,
+    out: Path,
+    on_step: Callable[[int], object],
+) -> tuple[str, BaseStatistics]:
+    """Make the warm-started model in folder `out` where it is not there yet; its name and the shares before.
+
+    The folder holds model, tokenizer and warm-start.json: settings, steps, the loss of each, and the shares
+    of the untouched model. The same settings, model, threads and machine give the same bits. Raises
+    ConfigError as `check_warm_start` does and for a target that is not reached; RunError where the folder is
+    damaged or cannot be written.
+    """
+    if not (out / _RECORD).exists():
+        shutil.rmtree(out, ignore_errors=True)  # of a run that was killed while it wrote
+        _make(config, settings, task, prompts, model=model, out=out, on_step=on_step)
+        free_memory()
+    record = read_sealed_json(out / _RECORD)
+    with restoring(out / _RECORD):
+        return str(out), BaseStatistics.from_json(record["before"])
+
+
+def _make(
+    config: TextConfig,
+    settings: WarmStart,
+    task: Task,
+    prompts: Sequence[str],
+    *,
+    model: str,
+    out: Path,
+    on_step: Callable[[int], object],
+) -> None:
+    policy, tokenizer = load_model(model), load_tokenizer(model)
+    check_warm_start(config, task, prompts, policy, tokenizer)
+    examples = Examples(task, prompts, tokenizer, template=config.chat_template)
+    before = measure_base(config, task, policy, tokenizer, prompts, samples=_SAMPLES)
+    draws = random.Random(settings.seed)  # noqa: S311  # no secret
+    losses: list[float] = []
+
+    def loss() -> torch.Tensor:
+        batch = [
+            examples.draw(draws, valid=settings.valid, skew=settings.skew) for _ in range(settings.batch_size)
+        ]
+        with autocast(config.precision):
+            value = response_loss(policy, batch, pad=tokenizer.pad_token_id)
+        losses.append(value.item())
+        return value
+
+    seen = before
+
+    def stop(done: int) -> bool:
+        nonlocal seen
+        on_step(done)
+        if settings.target is None or (done % _CHECK_EVERY and done < settings.steps):
+            return False
+        seen = measure_base(config, task, policy, tokenizer, prompts, samples=_CHECK_SAMPLES)
+        return _has_reached(settings, seen)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        steps = 0
+        if not _has_reached(settings, before):
+            steps = minimise(policy, loss, steps=settings.steps, rate=settings.learning_rate, stop=stop)
+    if settings.target is not None and not _has_reached(settings, seen):
+        raise ConfigError(
+            f"`warm_start.target`: expected a share of {settings.target:g} of valid responses within "
+            f"{settings.steps} steps; got {seen.valid.mean:.3f} ± {seen.valid.standard_error:.3f}: raise "
+            "`warm_start.steps`, `warm_start.learning_rate` or `warm_start.valid`"
+        )
+    policy.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    for path in files:
+        sync(path)
+    record = {
+        "model": model,
+        "settings": settings.model_dump(mode="json"),
+        "prompts": len(prompts),
+        "steps": steps,
+        "losses": losses,
+        "before": asdict(before),
+    }
+    seal_json(out / _RECORD, record, files=files)
+
+
+def _has_reached(settings: WarmStart, seen: BaseStatistics) -> bool:
+    return settings.target is not None and seen.valid.mean is not None and seen.valid.mean >= settings.target
+
+
+def measure_base(
+    config: TextConfig, task: Task, model: Any, tokenizer: Any, prompts: Sequence[str], *, samples: int
+) -> BaseStatistics:
+    """Shares in about so many responses of a model, as many to each prompt; to the first prompts if need be.
+
+    Raises ConfigError where a prompt's answers are not known.
+    """
+    asked = prompts[:samples]
+    with autocast(config.precision):
+        responses = sample_responses(
+            model,
+            tokenizer,
+            asked,
+            count=samples // len(asked),
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            seed=config.seeds[0],
+            batch_size=config.sample_batch,
+            chat_template=config.chat_template,
+        )
+    found = base_statistics(task, asked, responses)
+    if found is None:
+        raise ConfigError(f"`warm_start`: expected a task whose answers are known; got {task.name!r}")
+    return found
