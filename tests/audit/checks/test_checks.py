@@ -34,6 +34,7 @@ from allmodes.audit.config import AuditConfig
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.logs.log import read_log
 from allmodes.audit.logs.sources import RecordSource
+from allmodes.methods import METHODS, label_of
 from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target
 
 OF_OPTIMA = (evenness_of_the_optimum, spread_of_equal_rewards, flip_of_the_best_two)
@@ -564,13 +565,39 @@ def test_the_group_size_is_read_off_the_log() -> None:
 def test_scaled_advantages_and_transforms(settings: dict[str, Any], state: str) -> None:
     found = scaled_advantages(evidence(ONE_TWO, trainer="trl", **settings))
     assert found.state == state
-    # For MARA no division is not enough unless the KL is known to be one of whole responses.
-    assert ('`scale_rewards="none"`' in found.remedy) == (state == "tip")
+    # A bonus for whole responses needs their KL as well, unless that is known to be in use.
+    needs_kl = state in ("issue", "tip") and settings["transform"] != "other"
+    assert ('`scale_rewards="none"`' in found.remedy) == (state == "tip" and not needs_kl)
     assert ("RLOOTrainer" in found.remedy) == (state in ("issue", "tip"))
 
 
-def test_no_division_is_enough_for_mara_with_a_kl_of_whole_responses() -> None:
-    settings = {"transform": "mara", "scale_rewards": "group", "trainer": "trl"}
+@pytest.mark.parametrize("transform", [*METHODS, "mara+entropy", "darling+entropy"])
+def test_scaled_advantages_speak_of_the_method_in_use(transform: str) -> None:
+    settings = {"transform": transform, "scale_rewards": "group", "kl": "k2-in-loss", "beta": 0.1}
+    found = scaled_advantages(evidence(ONE_TWO, max_tokens=1, **settings))
+    method = AuditConfig.model_validate(settings).method()
+    assert method is not None
+    if transform == "vanilla":
+        assert found.state == "not applicable"
+        return
+    assert (found.state == "passed") == method.optimum_survives_std_normalization
+    assert label_of(transform) in found.summary
+    assert ("MARA" in found.summary) == ("MARA" in label_of(transform))
+
+
+@pytest.mark.parametrize("transform", ["darling", "batch_exploration", "ucpo", "max_rl"])
+@pytest.mark.parametrize("kl", [{"kl": "k1-in-reward"}, {"beta": 0.0}])
+def test_a_deviation_of_each_group_matters_without_a_kl_beside_it(transform: str, kl: dict[str, Any]) -> None:
+    """One factor for all groups is another learning rate; one for each of them is another optimum."""
+    for scale, state in (("group", "tip"), ("batch", "passed"), ("none", "passed")):
+        found = scaled_advantages(evidence(ONE_TWO, transform=transform, scale_rewards=scale, **kl))
+        assert found.state == state
+        assert ("no division of advantages" in found.remedy) == (state == "tip")
+
+
+@pytest.mark.parametrize("transform", ["mara", "tempered", "mara+entropy"])
+def test_no_division_is_enough_with_a_kl_of_whole_responses(transform: str) -> None:
+    settings = {"transform": transform, "scale_rewards": "group", "trainer": "trl"}
     for kl, is_enough in (("sequence-k2-in-loss", True), ("k3-in-loss-corrected", False), (None, False)):
         found = scaled_advantages(evidence(ONE_TWO, kl=kl, **settings))
         assert ('`scale_rewards="none"`' in found.remedy) == is_enough

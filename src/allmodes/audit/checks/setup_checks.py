@@ -50,42 +50,62 @@ _KL: dict[KLForm, str] = {
 
 def scaled_advantages(evidence: Evidence) -> Answer:
     """Advantages over their standard deviation, with rewards that a transform has made."""
-    config = evidence.config
-    method = evidence.objective.method()
+    config, method = evidence.config, evidence.objective.method()
     if evidence.objective.is_plain:
         return Answer(state="not applicable", summary="No transform of the rewards is in use.")
-    if config.beta == 0:
+    # What is added to the rewards for whole responses has to stay in proportion to the KL, and no more.
+    is_balanced = method is None or (method.needs_sequence_kl and not method.has_own_baseline)
+    survives = method is not None and method.optimum_survives_std_normalization
+    name = config.describe_transform()
+    if config.beta == 0 and (is_balanced or survives):
         raise NotApplicableError("β is 0: there is no KL that would not be divided")
-    if method is not None and method.optimum_survives_std_normalization:
+    if survives:
         return Answer(
             state="passed",
-            summary=(
-                f"{method.label} divided by a deviation is {method.label} with another strength of the KL "
-                "beside it."
-            ),
+            summary=f"With {name} this division only changes the strength of the KL beside it.",
         )
     if config.scale_rewards is None:
         raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
     if config.scale_rewards == "none":
         return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
-    if config.kl in ("k1-in-reward", "k3-in-reward"):
+    has_no_kl_beside = config.beta == 0 or config.kl in ("k1-in-reward", "k3-in-reward")
+    if has_no_kl_beside and (is_balanced or config.scale_rewards == "batch"):
         return Answer(
             state="passed",
-            summary="The KL is inside the rewards before they are divided: both keep their proportion.",
+            summary=(
+                "The KL is inside the rewards before they are divided: both keep their proportion."
+                if config.beta != 0
+                else "No KL acts, and one deviation for all groups is another learning rate."
+            ),
+        )
+    divided = f"Advantages are divided by the standard deviation s of their {config.scale_rewards}"
+    if method is not None and not is_balanced:
+        own = f" With {name}, advantages have a baseline of their own." if method.has_own_baseline else ""
+        return Answer(
+            state="tip",
+            summary=f"{divided}.{own} The optimum of {name} holds without this division.",
+            remedy=f"Train with {option('no scaling', config.trainer)}.",
         )
     return Answer(
         state="issue" if evidence.objective.uses_mara else "tip",
         summary=(
-            f"Advantages are divided by the standard deviation s of their {config.scale_rewards}; the KL is "
-            "not. With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
+            f"{divided}; the KL is not, and acts as one of strength sβ beside the rewards of {name}."
+            f"{_where_rare_samples_win(evidence)}"
         ),
         remedy=(
             f"Put the KL into the reward before the division: {option('sequence KL', config.trainer)}."
-            # For MARA no division is not enough where the KL may be one per token (AM041).
-            if evidence.objective.uses_mara and (config.kl is None or evidence.objective.is_per_token)
+            # A bonus for whole responses also needs a KL that is not one per token (AM041).
+            if method is not None and (config.kl is None or evidence.objective.is_per_token)
             else f"Train with {option('no scaling', config.trainer)}, or put the KL into the reward."
         ),
     )
+
+
+def _where_rare_samples_win(evidence: Evidence) -> str:
+    """What becomes of MARA's flat optimum, with a space before it; empty for other methods."""
+    if not evidence.objective.uses_mara:
+        return ""
+    return " With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
 
 
 def which_kl(evidence: Evidence) -> Answer:
@@ -107,12 +127,10 @@ def which_kl(evidence: Evidence) -> Answer:
         )
         state = "tip"
         method = objective.method()
-        if method is not None and method.needs_sequence_kl and objective.uses_mara:
+        if method is not None and method.needs_sequence_kl:
             state = "issue"
-            summary += " MARA's bonus is a log-ratio of whole responses, which such a KL does not cancel."
-        elif method is not None and method.needs_sequence_kl:
-            state = "issue"
-            summary += f" What {method.label} adds is of whole responses, which such a KL does not cancel."
+            name = config.describe_transform()
+            summary += f" What {name} adds is of whole responses, which such a KL does not cancel."
     elif config.kl in OF_TOKENS:
         summary += " Responses have one token, so this is the KL of whole responses."
         state = "tip" if config.kl == "k3-in-loss" else "passed"
