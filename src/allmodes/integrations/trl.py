@@ -37,7 +37,14 @@ except ImportError as error:
 
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations.answers import OutcomeKey, answer_figures, answers_of
-from allmodes.integrations.trl_passes import Generation, raw_rewards, sequence_logprobs, trl_version
+from allmodes.integrations.shared_prompts import SharedPromptsMixin
+from allmodes.integrations.trl_passes import (
+    MAX_ROUNDING,
+    Generation,
+    raw_rewards,
+    sequence_logprobs,
+    trl_version,
+)
 from allmodes.integrations.trl_sampling import Sampled, draws_at_random, recorded_generation
 from allmodes.integrations.trl_settings import (
     KL,
@@ -56,20 +63,10 @@ from allmodes.runs.messages import completion_text
 __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
 
 
-MAX_ROUNDING = 0.05
-"""Nats a token by which log-probabilities of generation may differ from a pass's on average: bfloat16's."""
-
-
-# A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
-_Base: Any = object
-
-
-class _TransformMixin(_Base):
+class _TransformMixin(SharedPromptsMixin):
     """What both trainers share; stands before a TRL trainer among the bases."""
 
     # From TRL's trainers.
-    args: Any
-    accelerator: Any
     model: Any
     ref_model: Any
     beta: float
@@ -86,10 +83,12 @@ class _TransformMixin(_Base):
         transform: Method | None = None,
         kl: KL | None = None,
         outcome_key: OutcomeKey | None = None,
+        share_prompts: bool = False,
         **kwargs: Any,
     ) -> None:
         self.transform = transform
         self.outcome_key = outcome_key
+        self.share_prompts = share_prompts
         self.has_kl_in_reward = False  # GRPO's, by us or by the method; TRL's RLOO does that itself
         self._adds_kl = False  # to the rewards, which do not hold it yet
         self._trusts_generation: bool | None = None  # until the first that could be used
@@ -360,6 +359,10 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     outcomes and has no key of its own. None is the key of the method, and without one nothing is logged
     there.
 
+    share_prompts: compute each prompt once for all its responses, in generation and in passes; the same but
+    for rounding, and faster the longer prompts are beside responses. Not with several processes, images or
+    dropout, and not in the passes of training with gradient checkpointing (TRL's default).
+
     kl: the divergence that β weighs. For a method that needs the KL of whole responses (MARA, EntropyBonus)
     "reverse" is the exact reverse KL: β log(π_θ/π_ref) of the whole response is subtracted
     from its reward, and the loss has none. For all others "reverse" and "forward" are TRL's KL per token in
@@ -442,8 +445,8 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
 class RLOOTrainer(_TransformMixin, _RLOOTrainer):
     """`trl.RLOOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
 
-    transform, outcome_key: as for GRPOTrainer. kl: "reverse" or None, the same here: the log-ratio of the
-    whole response is in the reward, which has the gradient of the reverse KL.
+    transform, outcome_key, share_prompts: as for GRPOTrainer. kl: "reverse" or None, the same here: the
+    log-ratio of the whole response is in the reward, which has the gradient of the reverse KL.
 
     Raises ConfigError, before a model is loaded, for a β of 0 where the transform needs the reference, for
     `reward_clip_range`, for `normalize_advantages` with BestOfN, and for another `kl`; InputError for a key

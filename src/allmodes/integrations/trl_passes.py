@@ -11,6 +11,9 @@ from trl import __version__ as trl_version
 from allmodes.errors import RunError
 from allmodes.integrations.trl_sampling import Sampled
 
+MAX_ROUNDING = 0.05
+"""Nats a token by which two ways to the same log-probabilities may differ on average: bfloat16's."""
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +63,9 @@ class Generation:
         self.passes.append(
             Pass(
                 model=model,
-                logps=_logps_of(output).detach(),
+                logps=logps_of(output).detach(),
                 mask=attention_mask[:, -logits_to_keep:],
-                again=lambda other: _logps_of(
+                again=lambda other: logps_of(
                     run(other, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
                 ),
             )
@@ -116,7 +119,7 @@ class Generation:
         return logps
 
 
-def _logps_of(output: Any) -> Tensor:
+def logps_of(output: Any) -> Tensor:
     """The log-probabilities among what TRL's method gives: (log-probabilities, entropies, ...)."""
     logps = output[0] if isinstance(output, tuple | list) and output else None
     if not isinstance(logps, Tensor):

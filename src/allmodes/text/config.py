@@ -125,6 +125,8 @@ class TextConfig(Config):
     """Settings of the model's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model."""
+    share_prompts: bool = True
+    """Whether each prompt goes through the model once for all its responses, where the trainer allows it."""
     gradient_checkpointing: bool = False
     """Less memory for more time."""
     methods: Methods = Methods()

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allmodes.integrations.shared_prompts import shared_generation
+
 
 def chat_prompt(tokenizer: Any, prompt: str, **template: Any) -> str:
     """The prompt as the user's message in the tokenizer's chat template, with the assistant's turn begun."""
@@ -18,17 +20,18 @@ def draw_tokens(
     model: Any, ids: Tensor, mask: Tensor, *, max_tokens: int, temperature: float, pad: int
 ) -> Tensor:
     """What the policy writes after `ids`, (N, T); the model's own generation settings are overruled."""
-    generated = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        do_sample=True,
-        temperature=temperature,
-        top_k=0,
-        top_p=1.0,
-        repetition_penalty=1.0,
-        max_new_tokens=max_tokens,
-        pad_token_id=pad,
-    )
+    with shared_generation(model):
+        generated = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            repetition_penalty=1.0,
+            max_new_tokens=max_tokens,
+            pad_token_id=pad,
+        )
     return generated[:, ids.shape[1] :]
 
 

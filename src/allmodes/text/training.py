@@ -129,6 +129,7 @@ def make_trainer(
             transform=_transform(config.methods.make(arm.method)),
             kl=arm.kl,
             outcome_key=task.parse,
+            share_prompts=config.share_prompts,
         )
     trainer.remove_callback(PrinterCallback)  # which prints every step; metrics.jsonl has them
     return trainer

@@ -1,0 +1,161 @@
+"""Each prompt goes through the model once for all its responses, in passes and in generation.
+
+A group's responses share their prompt, often most of their tokens. Its keys and values are computed once and
+repeated for the responses, whose tokens alone follow. Values and gradients are those of whole sequences but
+for rounding. A model has to keep keys and values in a cache, and must not draw at random (dropout).
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from allmodes.integrations.trl_passes import MAX_ROUNDING, logps_of
+from allmodes.integrations.trl_sampling import draws_at_random
+
+
+@final
+class SharedPrompts:
+    """A language model for one pass over prompts and completions, (N, P + T), that computes each prompt once.
+
+    It is called as the model is, with `input_ids`, `attention_mask` and perhaps `labels`, and gives the
+    model's output for the last T + 1 places, or for all of them where no neighbours share a prompt. Rows with
+    the same prompt stand next to each other. Attributes are the model's.
+    """
+
+    def __init__(self, model: Any, completion_tokens: int) -> None:
+        self._model, self._completion_tokens = model, completion_tokens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Any:
+        """The model's output; its gradient reaches the parameters through the shared prompts as well."""
+        start = input_ids.shape[1] - self._completion_tokens - 1
+        cache = repeated_prompts(self._model, input_ids[:, :start], attention_mask[:, :start])
+        if cache is None:
+            return self._model(input_ids=input_ids, attention_mask=attention_mask, **settings)
+        if "labels" in settings:
+            settings["labels"] = settings["labels"][:, start:]
+        return self._model(
+            input_ids=input_ids[:, start:],
+            attention_mask=attention_mask,
+            **{**settings, "past_key_values": cache, "use_cache": True},
+        )
+
+
+def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> Any:
+    """The cache of prompts (N, P), each computed once; None without a cache, or equal neighbours.
+
+    settings: of the model's pass; tensors (N, P) among them are taken for each prompt as `ids` are.
+    """
+    if ids.shape[1] < 1:
+        return None
+    _, rows = torch.unique_consecutive(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
+    if int(rows[-1]) + 1 == len(rows):
+        return None
+    first = torch.searchsorted(rows, torch.arange(int(rows[-1]) + 1, device=rows.device))
+    own = {name: value[first] if isinstance(value, Tensor) else value for name, value in settings.items()}
+    output = model(input_ids=ids[first], attention_mask=mask[first], use_cache=True, logits_to_keep=1, **own)
+    cache = getattr(output, "past_key_values", None)
+    if cache is not None:
+        cache.reorder_cache(rows)  # which has a gradient, as indexing has
+    return cache
+
+
+@contextmanager
+def shared_generation(model: Any) -> Iterator[None]:
+    """Within it, the model's `generate` reads each of several equal prompts once."""
+    generate, own = model.generate, vars(model).get("generate")
+
+    def shared(*args: Any, **kwargs: Any) -> Any:
+        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+        if ids is not None and mask is not None and "past_key_values" not in kwargs:
+            places = (mask.cumsum(1) - 1).clamp(min=0)  # as `generate` counts them
+            cache = repeated_prompts(model, ids[:, :-1], mask[:, :-1], position_ids=places[:, :-1])
+            kwargs |= {} if cache is None else {"past_key_values": cache}
+        return generate(*args, **kwargs)
+
+    model.generate = shared
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.generate
+        else:
+            model.generate = own
+
+
+# A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
+_Base: Any = object
+
+
+class SharedPromptsMixin(_Base):
+    """TRL's trainers with `share_prompts`; stands before a TRL trainer among the bases.
+
+    Prompts are shared where that changes nothing: by one process, for texts, without dropout, and in passes
+    with a gradient only without gradient checkpointing, which keeps no cache. The first pass finds out
+    whether the model's cache gives what whole sequences give, and warns where it does not.
+    """
+
+    # From TRL's trainers.
+    args: Any
+    accelerator: Any
+    model_wrapped: Any
+
+    share_prompts: bool = False
+    _cache_is_exact: bool | None = None  # until the first pass
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        run = super()._get_per_token_logps_and_entropies
+        rest = (input_ids, attention_mask, logits_to_keep, *args)
+        has_images = any(isinstance(value, Tensor) for value in kwargs.values())
+        keeps_no_cache = torch.is_grad_enabled() and self.args.gradient_checkpointing
+        if not self._may_share(model) or has_images or keeps_no_cache:
+            return run(model, *rest, **kwargs)
+        if self._cache_is_exact is None:
+            self._cache_is_exact = self._try_cache(run, model, *rest[:3])
+        return run(SharedPrompts(model, logits_to_keep) if self._cache_is_exact else model, *rest, **kwargs)
+
+    def _may_share(self, model: Any) -> bool:
+        return self.share_prompts and self.accelerator.num_processes == 1 and not draws_at_random(model)
+
+    @torch.no_grad()
+    def _try_cache(
+        self,
+        run: Callable[..., Any],
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+    ) -> bool:
+        """Whether two responses have the same log-probabilities by a shared prompt; a warning if not."""
+        pair = input_ids[:2], attention_mask[:2], logits_to_keep
+        once, twice = (logps_of(run(m, *pair)) for m in (SharedPrompts(model, logits_to_keep), model))
+        error = float((once - twice)[pair[1][:, -logits_to_keep:].bool()].abs().mean())
+        if not error <= MAX_ROUNDING:
+            warnings.warn(
+                f"log-probabilities differ by {error:.2g} nats a token where responses share the pass over "
+                "their prompt, more than rounding explains; each has a pass of its own instead",
+                stacklevel=2,
+            )
+        return error <= MAX_ROUNDING
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        run = super()._generate_single_turn
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        if not self._may_share(model):
+            return run(*args, **kwargs)
+        with shared_generation(model):
+            return run(*args, **kwargs)
