@@ -51,6 +51,12 @@ def test_the_loop_example_gives_a_loss_with_the_right_gradient() -> None:
     assert int(logprobs.grad.argmin()) == 1  # type: ignore[union-attr]
 
 
+def test_the_guide_to_own_tasks_shows_the_examples() -> None:
+    for language, suffix in (("python", ".py"), ("toml", ".toml")):
+        for shown, name in zip(blocks("docs/guide/own-tasks.md", language), ("reward", "task"), strict=True):
+            assert shown in (ROOT / "examples" / f"own_{name}{suffix}").read_text(encoding="utf-8")
+
+
 def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rdkit")
     import tomllib

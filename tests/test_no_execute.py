@@ -1,6 +1,7 @@
 """`allmodes run --dry-run --no-execute` checks a recipe and runs nothing that it names."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,31 @@ def test_a_language_models_recipe_is_checked_without_its_models(tmp_path: Path, 
     code, _, err = command("run", path, "--dry-run", "--no-execute")
     assert code == 2
     assert "line 1: expected the key `prompt`" in err
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        'kind = "python"\nmodule = "opened:Task"',
+        'kind = "reward"\nprompts = "prompts.jsonl"\nfunction = "opened:reward"',
+    ],
+)
+def test_a_users_own_task_is_not_imported(task: str, tmp_path: Path, command: Command) -> None:
+    pytest.importorskip("trl")
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        'kind = "text"\nmodel = "nobody/nothing"\ntrainer = "rloo"\nkl = "reverse"\nmethod = "mara"\n'
+        "beta = 0.1\nsteps = 1\ngroup_size = 4\nlearning_rate = 1e-3\nmax_tokens = 8\n"
+        f"[task]\n{task}\n"
+    )
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Name a fruit."}\n')
+    (tmp_path / "opened.py").write_text("open('ran', 'w').close()\n")
+    assert command("run", path, "--dry-run", "--no-execute")[0] == 0
+    assert not (tmp_path / "ran").exists()
+    code, _, err = command("run", path, "--dry-run")  # which imports it
+    assert code == 2
+    assert "`: expected 'Task' in 'opened'" in err or "`: expected 'reward' in 'opened'" in err
+    sys.modules.pop("opened")
 
 
 def test_it_takes_both_flags(tmp_path: Path, command: Command) -> None:

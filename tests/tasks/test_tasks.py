@@ -10,10 +10,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allmodes.errors import InputError
-from allmodes.tasks import Boolean, Causal, Creative, OneTwo, RewardModel, Task, Voxels, WritesExamples
+from allmodes.tasks import (
+    Boolean,
+    Causal,
+    Creative,
+    OneTwo,
+    RewardFunction,
+    RewardModel,
+    Task,
+    Voxels,
+    WritesExamples,
+    own_task,
+)
 
 PROMPTS = Path(__file__).parents[1] / "data" / "creative_prompts.jsonl"
-KINDS = ["one_two", "creative", "creative with a reward model", "causal", "voxels", "boolean"]
+KINDS = [
+    "one_two",
+    "creative",
+    "creative with a reward model",
+    "causal",
+    "voxels",
+    "boolean",
+    "reward",
+    "python",
+]
 HYPOSPACE: dict[str, Callable[[], Task]] = {"causal": Causal, "voxels": Voxels, "boolean": Boolean}
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "1", "2", " ", "\n", "x", "<", "é"])
 
@@ -29,6 +49,10 @@ class ByLength:
 def task(request: pytest.FixtureRequest) -> Task:
     if request.param == "one_two":
         return OneTwo()
+    if request.param == "python":
+        return own_task(OneTwo, name="mine:OneTwo", settings={})
+    if request.param == "reward":
+        return RewardFunction(PROMPTS, function=ByLength().scores, function_name="mine:reward")
     if request.param in HYPOSPACE:
         return HYPOSPACE[request.param]()
     if request.param == "creative":

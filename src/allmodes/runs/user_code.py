@@ -106,7 +106,7 @@ def _source(module: Path) -> Path:
     return module / "__init__.py" if module.is_dir() else module.with_name(f"{module.name}.py")
 
 
-def call(name: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+def call(name: str, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
     """What a user's function returns. name: of it, for the message.
 
     Raises InputError with its file and line where it raises, or asks Python to end.

@@ -4,6 +4,7 @@ from allmodes.tasks.creative import Creative
 from allmodes.tasks.hypospace import Boolean, Causal, Voxels
 from allmodes.tasks.judge import Judge
 from allmodes.tasks.one_two import OneTwo
+from allmodes.tasks.own import RewardFunction, own_task
 from allmodes.tasks.reward_model import RewardModel
 from allmodes.tasks.task import Task, WritesExamples
 
@@ -13,8 +14,10 @@ __all__ = [
     "Creative",
     "Judge",
     "OneTwo",
+    "RewardFunction",
     "RewardModel",
     "Task",
     "Voxels",
     "WritesExamples",
+    "own_task",
 ]

@@ -26,7 +26,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
-from allmodes.tasks import Creative, Task
+from allmodes.tasks import Task
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.gguf_models import check_gguf, is_gguf
@@ -208,7 +208,7 @@ def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatis
     counts = {
         "used": used,
         "too_long": len(task.prompts) - used,
-        "duplicates": task.duplicates if isinstance(task, Creative) else 0,
+        "duplicates": getattr(task, "duplicates", 0),  # of tasks that read a file
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
     seed = config.seeds[0]
