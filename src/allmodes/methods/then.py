@@ -24,7 +24,6 @@ class Then(Method):
 
     name: ClassVar[str] = "then"
     label: ClassVar[str] = "composition"
-    color: ClassVar[str] = "#000000"
     law: ClassVar[str] = "known where an entropy bonus follows a method whose rewards are fixed"
     source: ClassVar[str] = "ours"
 
@@ -37,6 +36,11 @@ class Then(Method):
         own = next((method for method in methods[:-1] if method.has_own_baseline), None)
         if own is not None:
             raise InputError(f"{own.label} makes advantages, so it must come last; got {self.describe()}")
+
+    @property
+    def color(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # a fact of the instance
+        """That of the first."""
+        return self.methods[0].color
 
     @property
     def needs_reference(self) -> bool:

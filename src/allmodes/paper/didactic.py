@@ -1,7 +1,7 @@
 """MARA's didactic world, 100 outcomes, as its figures share it: settings, training, drawing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from allmodes.metrics import summarise
 from allmodes.paper.reproduction import Progress, Scale
-from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE
+from allmodes.reports.plotting import FAINT, INK, MUTED, ORANGE, distinct_colors
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.optimum import exact_optimum
 from allmodes.worlds.sweep import Setting, Sweep, replicas, train
@@ -152,9 +152,12 @@ def draw_world(top: Any, bottom: Any, world: Categorical, *, threshold: float | 
         axes.set(xlim=(0, OUTCOMES - 1), xticks=(0, 50, 99))
 
 
-def draw_policies(
-    axes: Any, trained: Tensor, exact: Tensor, world: Categorical, *, colour: str = BLUE
-) -> None:
+def colors_of(trainings: Iterable[Training]) -> dict[str, str]:
+    """A colour for each training by its name: its method's, darker for each further one of that method."""
+    return distinct_colors({training.name: training.color for training in trainings})
+
+
+def draw_policies(axes: Any, trained: Tensor, exact: Tensor, world: Categorical, *, colour: str) -> None:
     """Each replica as a faint line, their mean filled, and the exact optimum as a dark line above."""
     x = range(OUTCOMES)
     good = world.rewards >= 0.7 * world.rewards.max()
@@ -177,12 +180,12 @@ def _few_ticks() -> Any:
 def policy_grid(
     world: Categorical,
     sweep: Sweep,
-    rows: Sequence[tuple[Training, str, str]],
+    rows: Sequence[tuple[Training, str]],
     betas: Sequence[float],
     *,
     threshold: float | None = None,
 ) -> Any:
-    """Reward and reference at the left; a row for each (method, label, colour), a column for each β."""
+    """Reward and reference at the left; a row for each training with its label, a column for each β."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.1 + 1.32 * len(betas), 0.75 + 1.3 * max(len(rows), 2)))
@@ -191,10 +194,15 @@ def policy_grid(
     top, bottom = left.subplots(2, 1)
     draw_world(top, bottom, world, threshold=threshold)
     panels = right.subplots(len(rows), len(betas), squeeze=False, sharex=True)
-    for panel_row, (method, label, colour) in zip(panels, rows, strict=True):
+    colours = colors_of(method for method, _ in rows)
+    for panel_row, (method, label) in zip(panels, rows, strict=True):
         for axes, beta in zip(panel_row, betas, strict=True):
             draw_policies(
-                axes, policies(sweep, method, beta), optimum(world, method, beta), world, colour=colour
+                axes,
+                policies(sweep, method, beta),
+                optimum(world, method, beta),
+                world,
+                colour=colours[method.name],
             )
         panel_row[0].set_ylabel(label)
     for axes, beta in zip(panels[0], betas, strict=True):

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from allmodes.metrics import summarise
-from allmodes.paper.didactic import policies
+from allmodes.paper.didactic import colors_of, policies
 from allmodes.paper.reproduction import Holds, Progress, Scale
-from allmodes.reports.plotting import BLUE, GREEN, MUTED, ORANGE, PURPLE
 from allmodes.targets import ips_target
 from allmodes.worlds.grid import GridWorld, hyper_grid, mode_cells
 from allmodes.worlds.optimum import exact_optimum
@@ -22,13 +21,7 @@ ENTROPY_WEIGHT, FLOWRL_BETA = 0.1, 1 / 15
 SMALL_GROUP = 16
 IPS_GRPO_SMALL = replace(IPS_GRPO_ENTROPY, name=f"IPS-GRPO, groups of {SMALL_GROUP}", group_size=SMALL_GROUP)
 RIVALS = (GRPO_ENTROPY, FLOWRL, IPS_GRPO_ENTROPY)
-COLOURS = {
-    GRPO_ENTROPY.name: ORANGE,
-    FLOWRL.name: GREEN,
-    IPS_GRPO_ENTROPY.name: BLUE,
-    IPS_GRPO_SMALL.name: PURPLE,
-    IPS_EXACT.name: MUTED,
-}
+COLOURS = colors_of((*RIVALS, IPS_GRPO_SMALL, IPS_EXACT))
 OPEN = (
     "The paper leaves open the number of steps, the batch, the learning rate, the entropy weight and the "
     "policy's architecture. Here: a tabular policy that starts uniform over the allowed actions, "

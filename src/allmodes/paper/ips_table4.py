@@ -12,7 +12,7 @@ from allmodes.metrics import summarise
 from allmodes.paper.didactic import policies
 from allmodes.paper.ips_grids import in_all, mean_sd
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.reports.plotting import BLUE, INK, ORANGE
+from allmodes.reports.plotting import INK
 from allmodes.targets import ips_target, total_variation
 from allmodes.targets.flows import integrate_flow, ips_flow
 from allmodes.worlds.categorical import Categorical
@@ -252,14 +252,14 @@ def _draw_cells(axes: Any, values: dict[Cell, float]) -> None:
 
 
 def _draw_distances(axes: Any, distances: Sequence[tuple[int, float, int]]) -> None:
-    axes.plot(GROUPS, [distance for _, distance, _ in distances], color=BLUE, marker="o", markersize=4)
+    axes.plot(GROUPS, [distance for _, distance, _ in distances], color=IPS.color, marker="o", markersize=4)
     for group, distance, extinct in distances:
         text = f"{distance:.2g}" + (f", {extinct} extinct" if extinct else "")
         axes.annotate(text, (group, distance), (5, 3), textcoords="offset points", fontsize=8)
     collapsed = 1 - max(UNEVEN) / sum(UNEVEN)
-    axes.axhline(collapsed, color=ORANGE, linewidth=1)
+    axes.axhline(collapsed, color=Plain.color, linewidth=1)
     axes.text(
-        GROUPS[0], collapsed * 1.1, f"the best outcome alone, {collapsed:.3f}", color=ORANGE, fontsize=8
+        GROUPS[0], collapsed * 1.1, f"the best outcome alone, {collapsed:.3f}", color=Plain.color, fontsize=8
     )
     axes.set(xscale="log", yscale="log", xticks=GROUPS, xticklabels=GROUPS)
     axes.set(xlim=(3.3, 220), ylim=(4e-4, 1.5), xlabel="group size", ylabel="total variation, exact")

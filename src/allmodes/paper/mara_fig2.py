@@ -18,7 +18,6 @@ from allmodes.paper.didactic import (
     train_figure,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.reports.plotting import BLUE, GREEN
 from allmodes.targets import flip_beta, forward_kl_target, is_reward_multimodal, reverse_kl_target
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.training import FORWARD_KL, REVERSE_KL
@@ -56,9 +55,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         for side in ("left", "right")
     )
     return Reproduction(
-        figure=policy_grid(
-            world, sweep, [(REVERSE_KL, "reverse KL", BLUE), (FORWARD_KL, "forward KL", GREEN)], BETAS
-        ),
+        figure=policy_grid(world, sweep, [(method, method.name) for method in METHODS], BETAS),
         numbers={"flip_beta": flip, "forward_flip_beta": forward_flip, "settings": numbers},
         verdicts=[
             verdict(

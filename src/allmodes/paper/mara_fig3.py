@@ -15,15 +15,13 @@ from allmodes.paper.didactic import (
     uniform_reference,
 )
 from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.reports.plotting import BLUE, GREEN, PURPLE
 from allmodes.targets import effective_modes, log_ratio
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.sweep import Sweep
-from allmodes.worlds.training import ENTROPY, FORWARD_KL, REVERSE_KL, Training
+from allmodes.worlds.training import ENTROPY, REVERSE_KL, Training
 
 BETAS = (0.01, 0.03, 0.1, 0.2, 0.5)
 PEAKS = (17, 50, 83)  # of rewards .9, 1 and .8
-_COLOURS = {REVERSE_KL.name: BLUE, FORWARD_KL.name: GREEN, ENTROPY.name: PURPLE}
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
@@ -70,7 +68,7 @@ def bump_reproduction(
         }
         for method in methods
     }
-    rows = [(method, method.name, _COLOURS[method.name]) for method in methods]
+    rows = [(method, method.name) for method in methods]
     return Reproduction(
         figure=policy_grid(world, sweep, rows, BETAS),
         numbers={"effective_modes": covered},

@@ -21,11 +21,8 @@ from allmodes.paper.didactic import (
     train_figure,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.reports.plotting import BLUE, GREEN
 from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.training import FORWARD_KL, REVERSE_KL, Training
-
-_COLOURS = {REVERSE_KL.name: BLUE, FORWARD_KL.name: GREEN}
+from allmodes.worlds.training import REVERSE_KL, Training
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
@@ -52,9 +49,7 @@ def equal_rewards(
     ]
     lowest = torch.tensor([beta == min(betas) for _, beta in pairs])
     return Reproduction(
-        figure=policy_grid(
-            world, sweep, [(method, method.name, _COLOURS[method.name]) for method in methods], betas
-        ),
+        figure=policy_grid(world, sweep, [(method, method.name) for method in methods], betas),
         numbers={"settings": table(world, sweep, methods, betas)},
         verdicts=[
             verdict(

@@ -22,7 +22,6 @@ from allmodes.paper.didactic import (
     train_figure,
 )
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.reports.plotting import BLUE, GREEN, ORANGE, RED
 from allmodes.targets import forward_kl_target, is_reward_multimodal, mara_beta_bound, mara_target
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.sweep import Sweep
@@ -37,10 +36,10 @@ LIKELY = torch.tensor([0.6, 0.3, 0.09, 0.01], dtype=torch.float64).log()
 BEYOND = torch.tensor([0.9, 0.8, 1.0, 1.0], dtype=torch.float64)
 METHODS = (REVERSE_KL, MARA_REVERSE, FORWARD_KL, MARA_FORWARD)
 ROWS = (
-    (REVERSE_KL, "reverse KL", BLUE),
-    (MARA_REVERSE, "reverse KL\nMARA", ORANGE),
-    (FORWARD_KL, "forward KL", GREEN),
-    (MARA_FORWARD, "forward KL\nMARA", RED),
+    (REVERSE_KL, "reverse KL"),
+    (MARA_REVERSE, "reverse KL\nMARA"),
+    (FORWARD_KL, "forward KL"),
+    (MARA_FORWARD, "forward KL\nMARA"),
 )
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.extras import require
+from allmodes.methods import color_of
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, Settings
-from allmodes.reports.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, SKY
+from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, TRAINED, Settings
+from allmodes.reports.plotting import INK, MUTED, distinct_colors
 
 WORK = "ALLMODES_TABLE1_WORK"
 MARA_ROWS = ("MARA (rev)", "MARA (fwd)")
@@ -26,18 +27,18 @@ LOWER_ROWS = ("MARA (rev, .75)", "MARA (fwd, .75)")
 BASELINES = ("GRPO", "RLOO", "Entropy", "Unlikely", "BoN", ENSEMBLE)
 IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
 DIVERSITY = {"ead": "EAD", "semantic_diversity": "semantic diversity", "distinct_classes": "distinct classes"}
-_LOOKS = {
-    BASE: (INK, "D"),
-    "GRPO": (MUTED, "o"),
-    "RLOO": (MUTED, "s"),
-    "Entropy": (PURPLE, "v"),
-    "Unlikely": (GREEN, "P"),
-    "BoN": (RED, "X"),
-    ENSEMBLE: (SKY, "p"),
-    "MARA (rev)": (BLUE, "*"),
-    "MARA (fwd)": (ORANGE, "*"),
-    "MARA (rev, .75)": (BLUE, "^"),
-    "MARA (fwd, .75)": (ORANGE, "^"),
+_MARKERS = {
+    BASE: "D",
+    "GRPO": "o",
+    "RLOO": "s",
+    "Entropy": "v",
+    "Unlikely": "P",
+    "BoN": "X",
+    ENSEMBLE: "p",
+    "MARA (rev)": "*",
+    "MARA (fwd)": "*",
+    "MARA (rev, .75)": "^",
+    "MARA (fwd, .75)": "^",
 }
 
 
@@ -249,23 +250,31 @@ def markdown(table: Any) -> str:
     return "\n".join(lines)
 
 
+def _colors() -> dict[str, str]:
+    """A colour for each row: its method's, darker for its second trainer; the ensemble has RLOO's."""
+    kinds = {row.name: f"{row.method} by {row.trainer}" for row in TRAINED}
+    shades = distinct_colors({kinds[row.name]: color_of(row.method) for row in TRAINED})
+    colors = {name: shades[kind] for name, kind in kinds.items()}
+    return {**colors, ENSEMBLE: colors["RLOO"], BASE: INK}
+
+
 def draw(table: Any, settings: Settings) -> Any:
     """Out-of-distribution reward over each diversity metric, a point a method."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(10.2, 3.6))
     panels = figure.subplots(1, len(DIVERSITY), sharey=True)
+    colours = _colors()
     for axes, (metric, label) in zip(panels, DIVERSITY.items(), strict=True):
         for row in NAMES:
             x, y = table.rows[row][metric], table.rows[row][OUT_DIST]
-            colour, marker = _LOOKS[row]
             axes.errorbar(
                 x.mean,
                 y.mean,
                 xerr=None if math.isnan(x.sem) else x.sem,
                 yerr=None if math.isnan(y.sem) else y.sem,
-                fmt=marker,
-                color=colour,
+                fmt=_MARKERS[row],
+                color=colours[row],
                 markersize=9 if row in MARA_ROWS else 6,
                 elinewidth=0.8,
                 label=row,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from allmodes.extras import require
-from allmodes.methods import METHODS
+from allmodes.methods import color_of
 from allmodes.paper import study_settings
 from allmodes.paper.reproduction import Holds, Progress, Scale
 from allmodes.paper.study_settings import Arm, Settings, with_receptor
@@ -240,7 +240,7 @@ def draw(study: Any) -> Any:
 
 def _panel(axes: Any, rows: Sequence[Any], settings: Settings) -> None:
     names = [arm.name for arm in settings.arms]
-    colours = distinct_colors({arm.name: METHODS[arm.trained.method].color for arm in settings.arms})
+    colours = distinct_colors({arm.name: color_of(arm.trained.method) for arm in settings.arms})
     markers = dict(zip(settings.sigmas, _MARKERS, strict=False))
     seen: set[float] = set()
     for row in rows:

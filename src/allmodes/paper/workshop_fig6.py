@@ -1,6 +1,6 @@
 """MARA's workshop version, Figure 6: plain, MARA, and the augmentation that is flat under a forward KL."""
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from allmodes.paper.didactic import (
     NO_SHAPES,
     RIGHT,
     WORKSHOP_STEPS,
+    colors_of,
     draw_policies,
     half_reference,
     mass,
@@ -20,14 +21,15 @@ from allmodes.paper.didactic import (
     table,
     train_figure,
 )
-from allmodes.paper.mara_fig5 import METHODS, ROWS, THRESHOLD, mara_verdicts
+from allmodes.paper.mara_fig5 import MARA_FORWARD, METHODS, ROWS, THRESHOLD, mara_verdicts
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, verdict
-from allmodes.reports.plotting import MUTED, PURPLE
+from allmodes.reports.plotting import MUTED
 from allmodes.targets import forward_kl_mara_rewards
 from allmodes.worlds.categorical import Categorical
 from allmodes.worlds.training import FORWARD_KL
 
 BETAS = (0.05, 0.1, 0.2, 0.5, 1.0)
+CORRECTED = replace(MARA_FORWARD, name="forward KL, corrected")  # only drawn: its world has other rewards
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
@@ -51,13 +53,20 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
     figure = Figure(figsize=(1.6 * len(BETAS) + 0.8, 7.2))
     panels = figure.subplots(5, len(BETAS), sharex=True)
-    for row, (method, label, colour) in zip(panels, ROWS, strict=False):
+    colours = colors_of((*METHODS, CORRECTED))
+    for row, (method, label) in zip(panels, ROWS, strict=False):
         for axes, beta in zip(row, BETAS, strict=True):
             draw_policies(
-                axes, policies(sweep, method, beta), optimum(world, method, beta), world, colour=colour
+                axes,
+                policies(sweep, method, beta),
+                optimum(world, method, beta),
+                world,
+                colour=colours[method.name],
             )
         row[0].set_ylabel(label)
-    _corrected_row(panels[4], corrected, world)
+    for axes, (trained, best) in zip(panels[4], corrected.values(), strict=True):
+        draw_policies(axes, trained, best, world, colour=colours[CORRECTED.name])
+    panels[4][0].set_ylabel(CORRECTED.name.replace(", ", "\n"))
     for axes, beta in zip(panels[0], BETAS, strict=True):
         axes.set_title(f"β = {beta:g}")
     figure.supxlabel(LEGEND, fontsize=7.5, color=MUTED)
@@ -89,9 +98,3 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "optimum itself, not the training.",
         ],
     )
-
-
-def _corrected_row(row: Any, corrected: dict[float, tuple[Tensor, Tensor]], world: Categorical) -> None:
-    for axes, (trained, best) in zip(row, corrected.values(), strict=True):
-        draw_policies(axes, trained, best, world, colour=PURPLE)
-    row[0].set_ylabel("forward KL\ncorrected")

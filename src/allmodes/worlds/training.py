@@ -103,6 +103,11 @@ class Training:
             )
 
     @property
+    def color(self) -> str:
+        """The colour of its method in figures."""
+        return self.method.color
+
+    @property
     def needs_probabilities(self) -> bool:
         """Whether a step has to compute the exact distribution over outcomes."""
         return self.frequencies == "exact"

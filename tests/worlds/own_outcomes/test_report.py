@@ -14,6 +14,7 @@ from rich.console import Console
 
 from allmodes.errors import InputError, RunError
 from allmodes.methods import IPS, MARA, METHODS, Plain
+from allmodes.reports.plotting import distinct_colors
 from allmodes.worlds.own_outcomes import report as optimum_report
 from allmodes.worlds.own_outcomes.optima import Optimum
 from allmodes.worlds.own_outcomes.report import (
@@ -480,7 +481,7 @@ def test_the_figure_of_a_few_shows_probabilities_by_name() -> None:
     assert forward.get_title("left") == "forward KL, β = 0.1"
     assert list(bars(rewards).values()) == [pytest.approx(R)]
     back = [shuffled.index(i) for i in range(5)]
-    colours = (Plain.color, MARA.color, optima[-1].source.color)
+    colours = distinct_colors({"plain": Plain.color, "mara": MARA.color, "corrected": MARA.color}).values()
     by_colour = {colour.upper(): index for index, colour in enumerate(colours)}
     for axes, first, count in ((reverse, 0, 2), (forward, 2, 3)):
         shown = bars(axes)
@@ -638,7 +639,7 @@ def compare(
 def test_the_optimum_of_a_method_is_the_one_that_it_states() -> None:
     plain, ips, both = compare("vanilla", "ips", "mara+entropy")
     assert (plain.objective, ips.objective, both.objective) == ("plain", "ips", "mara+entropy")
-    assert (ips.source.label, ips.source.color) == (IPS.label, IPS.color)
+    assert (ips.source.label, ips.source.method) == (IPS.label, IPS())
     assert both.source.label == "MARA + entropy bonus"
     expected = IPS().optimum(TABLE.ref_logprobs, TABLE.rewards, beta=0.3)
     assert expected is not None
@@ -689,6 +690,17 @@ def test_the_figure_has_every_method_in_its_colour() -> None:
 
     optima = compare("all")
     figure = draw_report(TABLE, optima, threshold=0.9)
-    assert set(bars(figure.axes[1])) == {o.source.color.lower() for o in optima}
+    assert set(bars(figure.axes[1])) == {METHODS[o.source.method.name].color.lower() for o in optima}
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert [o.source.label for o in optima] == labels[1 : len(optima) + 1]
+
+
+def test_two_objectives_of_one_method_have_two_shades_of_its_colour() -> None:
+    pytest.importorskip("matplotlib")
+    from allmodes.worlds.own_outcomes.figure import draw_report
+
+    optima = compare("mara", "mara+entropy", kl="forward")  # and MARA's corrected rewards
+    figure = draw_report(TABLE, optima, threshold=0.9)
+    shown = list(bars(figure.axes[1]))
+    assert len(shown) == len(optima) == 3
+    assert shown[0] == MARA.color.lower()

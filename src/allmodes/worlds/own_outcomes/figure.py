@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import INK, MUTED, figure_style
+from allmodes.reports.plotting import INK, MUTED, distinct_colors, figure_style
 from allmodes.worlds.own_outcomes.objectives import Objective
 from allmodes.worlds.own_outcomes.optima import Optimum, good_threshold, ranked
 from allmodes.worlds.own_outcomes.table import OutcomeTable
@@ -38,8 +38,12 @@ class _View:
     reference: NDArray[np.float64]
     order: NDArray[np.int64]
     num_good: int  # they come first
+    colors: dict[str, str]  # of each objective by its name
     tau: float
     tau_label: str
+
+    def color(self, optimum: Optimum) -> str:
+        return self.colors[optimum.source.name]
 
     def probabilities(self, optimum: Optimum) -> NDArray[np.float64]:
         return optimum.logprobs.exp().numpy()[self.order]
@@ -51,9 +55,9 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
     Few outcomes are bars with names on a linear scale; many are dots on a logarithmic one. More than 15 β
     of a KL are thinned evenly. Raises InputError where matplotlib is not installed.
     """
-    view = _view(table, threshold)
     rows = _panel_rows(optima)
     kinds: list[Objective] = list(dict.fromkeys(o.source for o in optima))
+    view = _view(table, threshold, kinds)
     number, width = len(view.names), max(len(row) for row in rows)
     is_few = number <= _MOST_NAMES
     # The fewer the outcomes the thicker their bars, yet 24 names must not touch.
@@ -80,7 +84,7 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
     return figure
 
 
-def _view(table: OutcomeTable, threshold: float | None) -> _View:
+def _view(table: OutcomeTable, threshold: float | None, kinds: Sequence[Objective]) -> _View:
     order = np.array(ranked(table))
     reference = table.ref_logprobs.exp().numpy()[order]
     tau = good_threshold(table, threshold)
@@ -93,6 +97,7 @@ def _view(table: OutcomeTable, threshold: float | None) -> _View:
         reference=reference,
         order=order,
         num_good=int((table.rewards >= tau).sum()),
+        colors=distinct_colors({kind.name: kind.method.color for kind in kinds}),
         tau=tau,
         tau_label="best reward in reach" if threshold is None else f"threshold τ = {tau:g}",
     )
@@ -142,7 +147,7 @@ def _draw_bars(axes: Any, view: _View, panel: Sequence[Optimum], *, limit: float
     for i, optimum in enumerate(panel):
         middle = places + (i - (len(panel) - 1) / 2) * height
         percent = 100 * view.probabilities(optimum)
-        axes.barh(middle, percent, height=0.88 * height, color=optimum.source.color, lw=0)
+        axes.barh(middle, percent, height=0.88 * height, color=view.color(optimum), lw=0)
     axes.vlines(100 * view.reference, places - 0.44, places + 0.44, color=INK, lw=1.3)
     axes.set_xlim(0, min(101.0, 112 * max(limit, float(view.reference.max()))))
     axes.set_xlabel("probability, %")
@@ -160,7 +165,7 @@ def _draw_dots(
     tick = float(np.clip(110 / len(ranks), 0.3, 2))  # as wide as an outcome
     axes.axvspan(0.5, view.num_good + 0.5, color=_GOOD, lw=0, zorder=0)
     series = [(view.reference, MUTED, "o", 0.6)]
-    series += [(view.probabilities(o), o.source.color, _marker(kinds, o.source), 1.0) for o in panel]
+    series += [(view.probabilities(o), view.color(o), _marker(kinds, o.source), 1.0) for o in panel]
     step = 1 / (len(series) + 1)  # of the strip, which is one decade high
     is_raster = len(ranks) > _MOST_VECTORS
     for i, (values, colour, marker, alpha) in enumerate(series):
@@ -204,11 +209,11 @@ def _head(axes: Any, view: _View, panel: Sequence[Optimum]) -> None:
     words = [("covers", MUTED, "normal")]
     covered = [(f"{o.good_modes:.{1 if o.good_modes < 9.95 else 0}f}", o) for o in panel]
     if len(covered) <= _MOST_COVERS:
-        words += [(number, o.source.color, "bold") for number, o in covered]
+        words += [(number, view.color(o), "bold") for number, o in covered]
     else:
         least, most = (pick(covered, key=lambda pair: pair[1].good_modes) for pick in (min, max))
-        words += [(least[0], least[1].source.color, "bold"), ("to", MUTED, "normal")]
-        words += [(most[0], most[1].source.color, "bold")]
+        words += [(least[0], view.color(least[1]), "bold"), ("to", MUTED, "normal")]
+        words += [(most[0], view.color(most[1]), "bold")]
     words += [(f"of {view.num_good} good", MUTED, "normal")]
     areas: list[Any] = [
         TextArea(word, textprops={"color": c, "size": 8, "weight": w}) for word, c, w in words
@@ -234,11 +239,13 @@ def _legend(figure: Any, view: _View, kinds: Sequence[Objective], *, is_few: boo
     handles: list[Any] = []
     if is_few:
         handles.append(Line2D([], [], color=INK, marker="|", ls="", ms=10, mew=1.3, label="reference"))
-        handles += [Patch(color=kind.color, lw=0, label=kind.label) for kind in kinds]
+        handles += [Patch(color=view.colors[kind.name], lw=0, label=kind.label) for kind in kinds]
     else:
         handles.append(Line2D([], [], color=MUTED, marker="o", ls="", ms=4, mew=0, label="reference"))
         handles += [
-            Line2D([], [], color=k.color, marker=_marker(kinds, k), ls="", ms=4, mew=0, label=k.label)
+            Line2D(
+                [], [], color=view.colors[k.name], marker=_marker(kinds, k), ls="", ms=4, mew=0, label=k.label
+            )
             for k in kinds
         ]
     handles.append(Patch(color=_GOOD, lw=0, label="good outcomes"))

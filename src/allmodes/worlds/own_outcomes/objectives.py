@@ -7,8 +7,6 @@ from typing import final
 from allmodes.errors import InputError
 from allmodes.methods import MARA, METHODS, Method, Plain, label_of, make_method, method_names, recipe_fields
 
-_CORRECTED = "#003c5a"  # a darker shade of MARA's
-
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +18,6 @@ class Objective:
 
     name: str
     label: str
-    color: str
     method: Method
     is_corrected: bool = False
 
@@ -39,7 +36,7 @@ class Objective:
         """MARA with the rewards whose forward-KL optimum is uniform; None for other methods."""
         if not self.is_mara:
             return None
-        return replace(self, name="corrected", label="corrected", color=_CORRECTED, is_corrected=True)
+        return replace(self, name="corrected", label="corrected", is_corrected=True)
 
 
 def objectives_of(names: Sequence[str], threshold: float | None) -> list[Objective]:
@@ -68,7 +65,6 @@ def _objective(name: str, threshold: float | None) -> Objective:
     return Objective(
         name="plain" if isinstance(method, Plain) else name,
         label=label_of(name),
-        color=METHODS[parts[0]].color if len(parts) == 1 else method.color,
         method=method,
     )
 
