@@ -13,9 +13,10 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.support import Support, evenness, normalised
 from allmodes.audit.windows import SERIES, Course, Series
+from allmodes.methods import MARA, Plain
 from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import BLUE, FAINT, GREEN, INK, MUTED, ORANGE
+from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE
 
 _RANKS = 16  # as MARA's Figure 11
 _BETAS = 41
@@ -40,12 +41,12 @@ def draw_optimum(evidence: Evidence) -> Any:
     good = evidence.good(support)
     anchored = evidence.above_tau(support)
     lines = [
-        ("reference", support.ref_logprobs, MUTED, 4.0),
-        ("optimum", evidence.optimum(support), BLUE, 1.6),
+        ("reference", support.ref_logprobs, INK, 4.0),
+        ("optimum", evidence.optimum(support), (evidence.objective.config.method() or Plain()).color, 1.6),
     ]
     if not evidence.objective.uses_mara:
         with_mara = evidence.objective.mara(support, anchored, beta=beta)
-        lines.append(("optimum with MARA", with_mara, GREEN, 1.6))
+        lines.append(("optimum with MARA", with_mara, MARA.color, 1.6))
     curves = [
         (name, _shares_by_rank(support, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
@@ -66,7 +67,7 @@ def draw_optimum(evidence: Evidence) -> Any:
     left.legend()
     betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
     found = [_effective_at(evidence, b) for b in betas]
-    for name, colour, at in (("no transform", BLUE, 0), ("MARA", GREEN, 1)):
+    for name, colour, at in (("no transform", Plain.color, 0), ("MARA", MARA.color, 1)):
         right.plot(betas, [values[at] for values in found], color=colour, label=name)
     right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     right.axhline(_mean_effective(support, support.ref_logprobs, good), color=MUTED, linewidth=0.8)
@@ -88,7 +89,7 @@ def draw_bonus(evidence: Evidence) -> Any:
     points = _lengths(evidence)
     figure = _figure(2)
     row = figure.subplots(1, 2)
-    row[0].hist(bonus.tolist(), bins=30, color=GREEN, alpha=0.8)
+    row[0].hist(bonus.tolist(), bins=30, color=MARA.color, alpha=0.8)
     extent = float(rewards.max() - rewards.min())
     row[0].set(
         title=f"MARA's bonus of good {evidence.kind}s", ylabel=f"{evidence.kind}s",
@@ -97,7 +98,7 @@ def draw_bonus(evidence: Evidence) -> Any:
     row[1].set_visible(points is not None)
     if points is not None:
         lengths, values = (column[_some(len(column))].tolist() for column in points)
-        row[1].plot(lengths, values, ".", color=GREEN, markersize=3, alpha=0.5)
+        row[1].plot(lengths, values, ".", color=MARA.color, markersize=3, alpha=0.5)
         row[1].set(title="Bonus and length", xlabel="tokens of the response", ylabel="bonus")
         row[1].grid(color=FAINT, linewidth=0.5)
     return figure
