@@ -6,7 +6,7 @@
         --kl k3-in-loss-corrected --transform none --columns.outcome completion   # TRL's own Parquet files
 
 The base model is a stand-in of half a million parameters that says a digit. Rewards do not rank the digits as
-the model does, so that the optimum at β = .05 is neither its reference nor the best digit alone.
+the model does, so that the optimum at β = 0.05 is neither its reference nor the best digit alone.
 """
 
 import argparse

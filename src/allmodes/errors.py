@@ -18,7 +18,7 @@ class UnknownTokenError(InputError):
 
 
 class RunError(AllmodesError, RuntimeError):
-    """A run cannot go on: its folder, its disk or its checkpoint is at fault."""
+    """A run cannot continue: its folder, its disk or its checkpoint is at fault."""
 
 
 class AllmodesWarning(UserWarning):

@@ -96,7 +96,7 @@ def last(trainer: Any, name: str) -> float:
 
 
 def set_completions(trainer: Any, rows: list[list[int]]) -> None:
-    """Let the trainer find these completions in the place of samples."""
+    """Let the trainer find these completions instead of samples."""
     is_grpo = isinstance(trainer, trl.GRPOTrainer)
     trainer._generate_single_turn = lambda *_, **__: (rows, None) if is_grpo else rows
 

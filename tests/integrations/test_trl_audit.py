@@ -99,7 +99,7 @@ def ours(trainer: type) -> dict[str, Any]:
 
 
 def set_completions(trainer: Any, make: Callable[[int], list[list[int]]]) -> None:
-    """Let the trainer find the completions that `make` gives for its step in the place of samples."""
+    """Let the trainer find the completions that `make` gives for its step instead of samples."""
     is_grpo = isinstance(trainer, trl.GRPOTrainer)
 
     def turn(*_: Any, **__: Any) -> Any:

@@ -47,7 +47,7 @@ def bits(left: Tensor, right: Tensor) -> bool:
     return left.dtype == right.dtype and torch.equal(left.nan_to_num(7e7), right.nan_to_num(7e7))
 
 
-# --- What comes out. ---
+# --- Results. ---
 
 
 @contract

@@ -124,7 +124,7 @@ def test_the_papers_own_figures_bear_out_what_they_bear_out() -> None:
                 values[0], values[1], 5, other[0], other[1], 5, equal_var=False
             ).pvalue
             clear += p <= 0.1  # two-sided
-    assert found[5].paper.startswith(f"no claim in words; {clear} of 16 differ")
+    assert found[5].paper.startswith(f"no claim in the text; {clear} of 16 differ")
     assert f"{clear} of 16 differ clearly" in found[5].measured
 
 

@@ -1,4 +1,4 @@
-"""Every item runs from the command line's door, writes what it promises, and judges by what it measured."""
+"""Every item runs from the command line, writes what it promises, and judges by what it measured."""
 
 import io
 import json

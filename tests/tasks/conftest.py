@@ -1,4 +1,4 @@
-"""Sequence classifiers of a few thousand parameters, made on the spot; one whose score is known by hand."""
+"""Sequence classifiers of a few thousand parameters, built at run time; one whose score is known by hand."""
 
 import os
 from collections.abc import Callable

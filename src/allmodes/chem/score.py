@@ -1,4 +1,4 @@
-"""Score a file of molecules with an oracle; a scoring that was killed goes on where it was."""
+"""Score a file of molecules with an oracle; a killed scoring resumes where it was."""
 
 from collections.abc import Sequence
 from concurrent.futures import as_completed

@@ -121,7 +121,7 @@ def chem_score(
     hit_threshold: Annotated[float | None, tyro.conf.arg(aliases=["--screen"])] = None,
     scale: str | None = None,
 ) -> None:
-    """Score the molecules of a file with the oracle of a recipe; the same command goes on after a stop.
+    """Score the molecules of a file with the oracle of a recipe; the same command resumes after a stop.
 
     Args:
         file: SMILES one a line (a name may follow), a table with a column of SMILES (.csv, .tsv), or an SDF.

@@ -22,7 +22,7 @@ def program() -> str:
 
 @contextlib.contextmanager
 def say_how_to_continue(advice: Callable[[], str]) -> Iterator[None]:
-    """Add to Ctrl-C, as a note that `main` prints, how to go on from here."""
+    """Add to Ctrl-C, as a note that `main` prints, how to resume from here."""
     try:
         yield
     except KeyboardInterrupt as interrupt:

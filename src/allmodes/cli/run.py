@@ -37,7 +37,7 @@ class Run:
             starts its programs, imports its modules and loads its models.
         no_execute: with --dry-run: check keys, values and files alone; nothing that the recipe names is run.
         resume: folder of an interrupted run.
-        accept_changes: with --resume: go on although settings, or files that the run reads, are others than
+        accept_changes: with --resume: resume although settings, or files that the run reads, are others than
             when it began; provenance.json in the folder records the change.
         scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
     """

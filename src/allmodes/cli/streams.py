@@ -19,7 +19,7 @@ class OutputError(Exception):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output; a failure of it is told apart from one of any other file."""
+    """Standard output; a failure of it differs in type from one of any other file."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -35,7 +35,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _Messages(io.TextIOWrapper):
-    """Standard error; where it cannot be written, work goes on without a word."""
+    """Standard error; where it cannot be written, work continues silently."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):

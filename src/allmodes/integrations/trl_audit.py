@@ -56,7 +56,7 @@ class AuditLog(TrainerCallback):
     outcome_key: the text of a completion → its outcome; by default the transform's, else the trainer's.
     warn_every: after every so many updates all of the log is audited, and what a check finds an issue goes to
     the logger "allmodes.audit" as a warning, once for each check. overwrite: a training that begins at step 0
-    replaces a log that is there; by default it is refused. One that goes on from a checkpoint goes on in it.
+    replaces a log that is there; by default it is refused. A resumed training continues it.
 
     Raises ConfigError for another trainer, a key that is no function, or a `warn_every` below 1; in training
     RunError where the log cannot be written or is another run's, and InputError for a key that raises, or
@@ -227,7 +227,7 @@ def _own_key(trainer: Any) -> OutcomeKey | None:
 def _as_given(rewards: Tensor) -> list[float | None]:
     """Rewards, which are float32 in TRL, as the shortest decimals that are them; None where not finite.
 
-    In float64 the float32 next to .9 is below a threshold of .9, and in float32 it is not.
+    In float64 the float32 next to 0.9 is below a threshold of 0.9, and in float32 it is not.
     """
     return [float(str(value)) if math.isfinite(value) else None for value in rewards.float().cpu().numpy()]
 

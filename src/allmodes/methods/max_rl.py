@@ -66,7 +66,7 @@ class MaxRL(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Plain RL's at rewards w R, where the weight w answers to the mean reward ρ that comes out of it.
+        """Plain RL's at rewards w R, where the weight w answers to the mean reward ρ that results from it.
 
         w = 1/ρ for many samples; for groups of G, where R is 0 or 1, w = (1 − (1 − ρ)^(G−1))/ρ, and where it
         is 0 or v that of R/v. More weight gives a larger ρ and w falls with ρ, so there is one solution. The

@@ -1,4 +1,4 @@
-"""How good and how diverse it came out."""
+"""How good and how diverse results are."""
 
 from allmodes.metrics.coverage import count_hits, oracle_burden
 from allmodes.metrics.packing import internal_diversity, num_circles

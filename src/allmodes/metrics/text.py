@@ -106,7 +106,7 @@ def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, pat
     U = Σ pⁱ sᵢ / Σ pⁱ,   i = 0 .. k − 1,   sᵢ = 0 unless response i is the first of its class
 
     Raises InputError for lengths that disagree, no responses, or a patience outside (0, 1].
-    Source: NoveltyBench, Zhang et al. 2025, p = .8.
+    Source: NoveltyBench, Zhang et al. 2025, p = 0.8.
     """
     if len(classes) != len(scores) or not classes:
         raise InputError(

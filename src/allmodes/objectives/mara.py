@@ -26,7 +26,7 @@ class MaraResult:
     """What MARA makes of a batch; all of shape (N,).
 
     rewards: r̄ (Algorithm 1). anchor_rewards and ref_logprobs: the pair (R(z), log π_ref(z)) that
-    Algorithm 2 puts in the place of (R, log π_ref), the original pair where nothing was augmented (with a
+    Algorithm 2 puts instead of (R, log π_ref), the original pair where nothing was augmented (with a
     cap, the second is log π_ref(y) plus the capped gap, so that both algorithms stay equal).
     anchor_index: the anchor's position in the batch, −1 where there is none. augmented: which samples were
     changed. bonus: r̄ − R, in units of reward, 0 where nothing was augmented.

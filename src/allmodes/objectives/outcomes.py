@@ -15,12 +15,12 @@ def outcome_ref_logprobs(
     log q̂(o) = log (1/G) Σ_{j: o_j = o} π_ref(y_j) / π_θ(y_j)
 
     Importance weights make q̂ unbiased for the samples of π_θ; its logarithm is not, in small groups. MARA
-    with these in the place of `ref_logprobs` has an optimum in which all good *outcomes* are equally likely,
+    with these instead of `ref_logprobs` has an optimum in which all good *outcomes* are equally likely,
     each spelled as the reference would, where MARA on strings makes all good strings equally likely.
 
     ref_logprobs, logprobs: (N,), of whole sequences, nats. outcome_ids, group_ids: (N,) integers. Returns
     (N,), no gradient. Raises InputError for shapes that disagree or values that are not finite. Source: MARA,
-    equation 11, with the outcome in the place of the sample.
+    equation 11, with the outcome instead of the sample.
     """
     check_vector("ref_logprobs", ref_logprobs)
     check_same_shape("logprobs", logprobs, "ref_logprobs", ref_logprobs)

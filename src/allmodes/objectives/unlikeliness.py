@@ -17,7 +17,7 @@ def unlikeliness_rewards(
 
     rewards: (N,), not negative, for the factor would turn around; a NaN stays NaN and its sample still has a
     rank. mean_logprobs: (N,), mean log-probability of a token under the policy, nats. strength: b from 0 to
-    1, .25 in the paper. group_ids: (N,) integers or None for one group.
+    1, 0.25 in the paper. group_ids: (N,) integers or None for one group.
 
     Raises InputError for shapes that disagree, a negative reward, log-probabilities that are not finite, or b
     outside [0, 1]. Source: He et al. 2025, equation 6.

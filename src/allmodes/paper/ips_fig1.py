@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from allmodes.paper.ips_grids import (
+    BASELINES,
     BATCH_SIZE,
     OPEN,
-    RIVALS,
     Trained,
     each,
     in_all,
@@ -24,7 +24,7 @@ from allmodes.worlds.grid import GridWorld, mode_cells
 from allmodes.worlds.training import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 
 SIDES, BACKGROUND = (8, 16), 0.1
-METHODS = (*RIVALS, IPS_EXACT)
+METHODS = (*BASELINES, IPS_EXACT)
 _LOWEST = 1e-4  # of the colour scale
 
 
@@ -42,7 +42,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         notes=[
             "H of the paper's figure could not be recovered from its text; both values of its Table 1 are "
             "shown, with R0 = 0.1. 'Closely' is taken as L1 < 0.1; 'partly' is L1 below half of both "
-            "rivals'.",
+            "baselines'.",
             OPEN,
             "With groups of 64 the 48 cells of the background are extinct at the exact optimum of H = 8: "
             "frequencies cannot tell what is drawn less than once a group from what is drawn once. At H = "
@@ -72,17 +72,17 @@ def _numbers(grid: Trained) -> dict[str, Any]:
 
 
 def _verdicts(grid: Trained) -> list[Verdict]:
-    rivals = (GRPO_ENTROPY, FLOWRL)
-    largest = {m: grid.learned[m.name].amax(-1) for m in rivals}
+    baselines = (GRPO_ENTROPY, FLOWRL)
+    largest = {m: grid.learned[m.name].amax(-1) for m in baselines}
     where = {
         m: " and ".join(
             str(grid.world.outcomes[k]) for k in grid.learned[m.name].argmax(-1).unique().tolist()
         )
-        for m in rivals
+        for m in baselines
     }
     ips = grid.score(IPS_GRPO_ENTROPY)
     is_close = bool((ips.distance < 0.1).all())
-    is_closer = all(bool(ips.distance.max() < 0.5 * grid.score(m).distance.min()) for m in rivals)
+    is_closer = all(bool(ips.distance.max() < 0.5 * grid.score(m).distance.min()) for m in baselines)
     closeness: Holds = "yes" if is_close else "partly" if is_closer else "no"
     target_mass = float(score(grid.world, target_of(grid.world)).mode_mass)
     return [
@@ -93,7 +93,7 @@ def _verdicts(grid: Trained) -> list[Verdict]:
                 measured=f"the largest cell holds {each(largest[method], 3)} (each seed), at {where[method]}",
                 holds=in_all(largest[method] > 0.5),
             )
-            for method in rivals
+            for method in baselines
         ),
         verdict(
             f"IPS-GRPO spreads over all symmetric modes, H = {grid.side}",

@@ -20,14 +20,14 @@ BATCH_SIZE, LEARNING_RATE = 64, 0.03
 ENTROPY_WEIGHT, FLOWRL_BETA = 0.1, 1 / 15
 SMALL_GROUP = 16
 IPS_GRPO_SMALL = replace(IPS_GRPO_ENTROPY, name=f"IPS-GRPO, groups of {SMALL_GROUP}", group_size=SMALL_GROUP)
-RIVALS = (GRPO_ENTROPY, FLOWRL, IPS_GRPO_ENTROPY)
-COLOURS = colors_of((*RIVALS, IPS_GRPO_SMALL, IPS_EXACT))
+BASELINES = (GRPO_ENTROPY, FLOWRL, IPS_GRPO_ENTROPY)
+COLOURS = colors_of((*BASELINES, IPS_GRPO_SMALL, IPS_EXACT))
 OPEN = (
     "The paper leaves open the number of steps, the batch, the learning rate, the entropy weight and the "
     "policy's architecture. Here: a tabular policy that starts uniform over the allowed actions, "
     f"{BATCH_SIZE} trajectories a step in one group for every method, Adam with rate {LEARNING_RATE}, the "
     f"entropy of the whole trajectory as a term of the loss with weight {ENTROPY_WEIGHT} beside advantages "
-    "over their standard deviation (GRPO and IPS-GRPO). FlowRL has β = 1/15 and, in the place of an "
+    "over their standard deviation (GRPO and IPS-GRPO). FlowRL has β = 1/15 and, instead of an "
     "entropy, its own KL to the uniform start. L1 is the sum of |p̂ − p|, of exact distributions (dynamic "
     "programming), not of samples."
 )

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from allmodes.paper.ips_grids import (
+    BASELINES,
     BATCH_SIZE,
     COLOURS,
     ENTROPY_WEIGHT,
     IPS_GRPO_SMALL,
     OPEN,
-    RIVALS,
     SMALL_GROUP,
     Trained,
     in_all,
@@ -26,7 +26,7 @@ from allmodes.worlds.grid import mode_cells
 from allmodes.worlds.training import FLOWRL, GRPO_ENTROPY, IPS_EXACT, IPS_GRPO_ENTROPY
 
 BACKGROUNDS = (0.1, 0.01, 0.001)
-METHODS = (*RIVALS, IPS_GRPO_SMALL, IPS_EXACT)
+METHODS = (*BASELINES, IPS_GRPO_SMALL, IPS_EXACT)
 WEIGHTS = (0.01, 0.3, 1.0)  # beside ENTROPY_WEIGHT, where d = 2 and R0 = 0.1
 
 
@@ -88,10 +88,10 @@ def _numbers(grid: Trained) -> dict[str, Any]:
 
 def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
     ips = [grid.score(IPS_GRPO_ENTROPY) for grid in grids]
-    rivals = [[grid.score(method).distance for method in (GRPO_ENTROPY, FLOWRL)] for grid in grids]
+    baselines = [[grid.score(method).distance for method in (GRPO_ENTROPY, FLOWRL)] for grid in grids]
     wins = [
         all(bool(mine.distance.max() < other.min()) for other in theirs)
-        for mine, theirs in zip(ips, rivals, strict=True)
+        for mine, theirs in zip(ips, baselines, strict=True)
     ]
     below_uniform = [
         bool((mine.distance < grid.uniform_distance).all()) for mine, grid in zip(ips, grids, strict=True)

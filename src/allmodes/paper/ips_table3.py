@@ -1,7 +1,7 @@
 """IPS, Table 3: REINVENT, GRPO and IPS-GRPO on SYNTH and ALL-AMIDE.
 
 At quick scale with 32 oracle calls; at paper scale with 10,000, in the folder that table2 uses, too,
-so that REINVENT's runs are done once: see `allmodes.paper.mara_table2`, also for docking in the place of the
+so that REINVENT's runs are done once: see `allmodes.paper.mara_table2`, also for docking instead of the
 regression.
 """
 

@@ -264,4 +264,4 @@ def _draw_distances(axes: Any, distances: Sequence[tuple[int, float, int]]) -> N
     axes.set(xscale="log", yscale="log", xticks=GROUPS, xticklabels=GROUPS)
     axes.set(xlim=(3.3, 220), ylim=(4e-4, 1.5), xlabel="group size", ylabel="total variation, exact")
     axes.minorticks_off()
-    axes.set_title("distance to r/Σr, r = 1, .8, .6, .4, .2")
+    axes.set_title("distance to r/Σr, r = 1, 0.8, 0.6, 0.4, 0.2")

@@ -43,9 +43,9 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         numbers=numbers,
         verdicts=_verdicts(numbers),
         notes=[
-            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards (1, "
-            ".9, .8, .5) from (.22, .28, .26, .24), where the second best is ahead; ties: rewards (1, 1, "
-            ".5) from (.40, .32, .28).",
+            "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards "
+            "(1, 0.9, 0.8, 0.5) from (0.22, 0.28, 0.26, 0.24), where the second best is ahead; ties: rewards "
+            "(1, 1, 0.5) from (0.40, 0.32, 0.28).",
             "The theorem's equation is right. 'Linear in the reward difference' (abstract) and 'linearly "
             "over time' (section 3.1) hold for the natural gradient, not for the plain one that the "
             "theorem is about.",
@@ -201,7 +201,7 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         ),
         verdict(
             "A baseline drops out of the exact flow",
-            paper="(advantages stand in the place of rewards, equation A.1)",
+            paper="(advantages stand instead of rewards, equation A.1)",
             measured=f"probabilities differ by at most {m['baseline_difference']:.0e} for baselines 1 and "
             "−10",
             holds=m["baseline_difference"] < 1e-9,

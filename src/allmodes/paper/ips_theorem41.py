@@ -47,7 +47,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=_verdicts(numbers),
         notes=[
             "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards (1, "
-            f".8, .6, .4, .2); {STARTS} starts uniform over the simplex, and one with .96 on the worst "
+            f"0.8, 0.6, 0.4, 0.2); {STARTS} starts uniform over the simplex, and one with 0.96 on the worst "
             "outcome.",
             "The formula of the paper's potential was lost in extraction. −Σ r log p is the one whose "
             "gradient in the logits is minus the flow, as its proof needs.",
@@ -166,7 +166,7 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         verdict(
             "The flow converges to p = r/Σr from every start",
             paper="Corollary 4.2 and its global convergence",
-            measured=f"largest TV {worst:.0e} at t = 100, {STARTS} random starts and one with .96 on the "
+            measured=f"largest TV {worst:.0e} at t = 100, {STARTS} random starts and one with 0.96 on the "
             "worst",
             holds=worst < 1e-6,
         ),

@@ -1,6 +1,6 @@
 """MARA, Figure 11: how skewed a language model's reference, rewards and optimum are.
 
-At quick scale with stand-ins made on the spot, at paper scale with the paper's models. For samples of your
+At quick scale with stand-ins built at run time, at paper scale with the paper's models. For samples of your
 own: `allmodes.text.likelihood.skew_of_samples`.
 """
 
@@ -129,13 +129,13 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "that had not ended at the limit of tokens, or that the reward model could not score, are left "
             "out; of equal ones one is kept.",
             "The paper's log π_ref of −5.91 and −7.09 are high for whole responses of a chat model: a "
-            "hundred tokens at .9 each have −10.5. It does not say whether they are sums or means.",
+            "hundred tokens at 0.9 each have −10.5. It does not say whether they are sums or means.",
         ],
     )
 
 
 _STAND_IN_NOTES = (
-    "Stand-ins: all three models are tiny, made on the spot, and trained on made-up texts. Their skew is "
+    "Stand-ins: all three models are tiny, built at run time, and trained on made-up texts. Their skew is "
     "what they were made with; it shows the computation, and is no evidence about language models.",
 )
 
@@ -237,7 +237,7 @@ def _measured(seen: Seen, skew: Any, *, stand_in: bool) -> list[Verdict]:
             holds=gap > math.log(10),
         ),
         verdict(
-            "At β = .01 the likeliest sample is incomparably likelier than the 16th",
+            "At β = 0.01 the likeliest sample is incomparably likelier than the 16th",
             paper="2e49 times, R = 18.4 against 17.3",
             measured=f"{whose}: 10^{best:.1f} times the {len(skew.indices)}th, R = {seen.rewards[top]:.3f} "
             f"and log π_ref {seen.logprobs[top]:.2f} against {seen.rewards[last]:.3f} and "
@@ -303,6 +303,6 @@ def _draw(seen: Seen, skew: Any, *, stand_in: bool) -> Any:
     right.set_title(f"c  the best is 10$^{{{powers[0]:.1f}}}$ times the {len(powers)}th")
     if stand_in:
         figure.supxlabel(
-            "stand-ins: tiny models made on the spot, no language models", fontsize=7.5, color=MUTED
+            "stand-ins: tiny models built at run time, no language models", fontsize=7.5, color=MUTED
         )
     return figure

@@ -21,7 +21,7 @@ from allmodes.worlds.sweep import Sweep
 from allmodes.worlds.training import ENTROPY, REVERSE_KL, Training
 
 BETAS = (0.01, 0.03, 0.1, 0.2, 0.5)
-PEAKS = (17, 50, 83)  # of rewards .9, 1 and .8
+PEAKS = (17, 50, 83)  # of rewards 0.9, 1 and 0.8
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:

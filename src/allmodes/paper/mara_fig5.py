@@ -31,7 +31,7 @@ THRESHOLD = 0.5
 BETAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 MARA_REVERSE = Training(name="MARA, reverse KL", method=MARA(threshold=THRESHOLD))
 MARA_FORWARD = Training(name="MARA, forward KL", kl="forward", method=MARA(threshold=THRESHOLD))
-# A world where MARA's optimum is on top only below a bound of β: likely outcomes just miss τ = .95.
+# A world where MARA's optimum is on top only below a bound of β: likely outcomes just miss τ = 0.95.
 LIKELY = torch.tensor([0.6, 0.3, 0.09, 0.01], dtype=torch.float64).log()
 BEYOND = torch.tensor([0.9, 0.8, 1.0, 1.0], dtype=torch.float64)
 METHODS = (REVERSE_KL, MARA_REVERSE, FORWARD_KL, MARA_FORWARD)
@@ -147,16 +147,16 @@ def _counter_verdicts() -> list[Verdict]:
         verdict(
             "MARA's optimum is reward-multimodal, its good samples the likeliest of all",
             paper="for z = argmax π_ref above τ (Remark B.3)",
-            measured=f"R = (.9, .8, 1, 1), q = (.6, .3, .09, .01), τ = .95: only below β = {bound:.4f} "
-            f"(just inside: {inside}, just outside: {outside}); at β = .2 the .9 outcome has "
+            measured=f"R = (0.9, 0.8, 1, 1), q = (0.6, 0.3, 0.09, 0.01), τ = 0.95: only below β = "
+            f"{bound:.4f} (just inside: {inside}, just outside: {outside}); at β = 0.2 the 0.9 outcome has "
             f"{top / good:.1f} times a good one's mass",
             holds="partly" if inside and not outside else "no",
         ),
         verdict(
             "The same rewards are flat under a forward KL",
             paper="works with either KL",
-            measured=f"q = (.02, .01, .97), R = (1, 1, 0), β = .001: optimum ({masses}), plain ({plain}); "
-            "as β → 0 the least likely good outcome takes nearly all",
+            measured=f"q = (0.02, 0.01, 0.97), R = (1, 1, 0), β = 0.001: optimum ({masses}), plain "
+            f"({plain}); as β → 0 the least likely good outcome takes nearly all",
             holds=math.isclose(numbers["forward_mara"][0], numbers["forward_mara"][1], rel_tol=0.05),
         ),
     ]

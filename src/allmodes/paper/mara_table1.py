@@ -1,9 +1,9 @@
 """MARA, Tables 1 and 5: quality and diversity on open questions, by nine methods.
 
-At quick scale with stand-ins made on the spot, at paper scale with the paper's models and settings (Tables
+At quick scale with stand-ins built at run time, at paper scale with the paper's models and settings (Tables
 3 and 4), an accelerator and a model hub. The paper's scale keeps its work in the folder that the environment
-variable ALLMODES_TABLE1_WORK names, else in runs/table1-work: a killed run goes on there, and a
-training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken in place of WildChat and NoveltyBench.
+variable ALLMODES_TABLE1_WORK names, else in runs/table1-work: a killed run resumes there, and a
+training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken instead of WildChat and NoveltyBench.
 For your own models and prompts: `allmodes.paper.table1.table1`.
 """
 
@@ -104,14 +104,14 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
     return [
         verdict(
             "MARA has a higher out-of-distribution reward than every baseline",
-            paper="rev 1.451 ± .103, fwd 1.604 ± .113; best baseline Unlikely 1.381 ± .114",
+            paper="rev 1.451 ± 0.103, fwd 1.604 ± 0.113; best baseline Unlikely 1.381 ± 0.114",
             measured=f"{said}{cells(MARA_ROWS, OUT_DIST)}; best baseline {cell(best, OUT_DIST)}; one-sided p "
             + ", ".join(_p(table, row, best, OUT_DIST) for row in MARA_ROWS),
             holds=_all_or_part(len(above), len(MARA_ROWS)),
         ),
         verdict(
             "MARA has a higher EAD than RLOO and GRPO",
-            paper="rev .543, fwd .568; RLOO .514, GRPO .497",
+            paper="rev 0.543, fwd 0.568; RLOO 0.514, GRPO 0.497",
             measured=f"{said}{cells((*MARA_ROWS, *plain), 'ead')}",
             holds=_all_or_part(wins["ead"], 4),
         ),
@@ -132,7 +132,7 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
         ),
         verdict(
             "An entropy bonus costs quality",
-            paper="out-of-distribution .786, base model 1.166, RLOO 1.280",
+            paper="out-of-distribution 0.786, base model 1.166, RLOO 1.280",
             measured=f"{said}{cells(('Entropy', BASE, 'RLOO'), OUT_DIST)}",
             holds=_all_or_part(
                 sum(mean("Entropy", OUT_DIST) < mean(row, OUT_DIST) for row in (BASE, "RLOO")), 2
@@ -140,7 +140,7 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
         ),
         verdict(
             "Best-of-N training: highest training reward, fewer classes, less quality elsewhere",
-            paper="in-distribution 16.88 (RLOO 15.56), distinct 2.29, out-of-distribution .596",
+            paper="in-distribution 16.88 (RLOO 15.56), distinct 2.29, out-of-distribution 0.596",
             measured=f"{said}in-distribution {cells(('BoN', 'RLOO'), IN_DIST)}; distinct "
             f"{cells(('BoN', 'RLOO'), 'distinct_classes')}; out-of-distribution "
             f"{cells(('BoN', BASE), OUT_DIST)}",
@@ -156,7 +156,7 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
             ),
         ),
         verdict(
-            "A threshold at the 75th percentile in place of the 90th does slightly worse",
+            "A threshold at the 75th percentile instead of the 90th does slightly worse",
             paper="fwd worse in 3 of 4 metrics; rev *better* in 3 of 4 (Table 5)",
             measured=f"{said}the 90th is better in {better} of 8 comparisons; out-of-distribution "
             + cells((*MARA_ROWS, *LOWER_ROWS), OUT_DIST),
@@ -210,10 +210,10 @@ def _notes(table: Any, settings: Settings) -> list[str]:
         *(
             [
                 "Stand-ins: a chat model of "
-                f"{table.stand_ins['parameters'] / 1000:.0f} thousand parameters and two reward models, made "
-                "on the spot from a made-up world of questions, answers and tastes. Which method wins there "
-                "says how the code works, and little about the paper's models. Units of rewards are made up, "
-                "too. `--scale paper` runs the same code on the paper's models."
+                f"{table.stand_ins['parameters'] / 1000:.0f} thousand parameters and two reward models, "
+                "built at run time from a made-up world of questions, answers and tastes. Which method wins "
+                "there says how the code works, and little about the paper's models. Units of rewards are "
+                "made up, too. `--scale paper` runs the same code on the paper's models."
             ]
             if own
             else []
@@ -224,11 +224,11 @@ def _notes(table: Any, settings: Settings) -> list[str]:
         "GRPO without standard deviation and with the per-token forward KL in its loss, states held fixed: "
         "the paper's form, whose optimum is not flat for responses of two or more tokens.",
         f"The paper does not give β, the entropy coefficient, or what the ensemble is made of: β = "
-        f"{settings.beta:g} (Figure 11 has .01), η = {settings.entropy:g}, RLOO's first and last of four "
+        f"{settings.beta:g} (Figure 11 has 0.01), η = {settings.entropy:g}, RLOO's first and last of four "
         "checkpoints. Unlikely needs rewards from 0 on: they are counted from the base model's lowest.",
         "In-distribution rewards are of new samples from training prompts, after training. A response that "
         "is empty has no reward, and is left out of rewards alone.",
-        "Classes: " + ("which thing is named, in place of a judge." if own else _judge_of(settings)),
+        "Classes: " + ("which thing is named, instead of a judge." if own else _judge_of(settings)),
         f"Semantic diversity: embedder {table.embedder!r}"
         + (", which sees spellings, not meanings." if table.embedder == "stand-in" else "."),
         "The table, mean ± standard error:\n\n" + markdown(table),
@@ -287,6 +287,6 @@ def draw(table: Any, settings: Settings) -> Any:
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center")
     if settings.is_stand_in:
-        note = "stand-ins: tiny models and reward models made on the spot"
+        note = "stand-ins: tiny models and reward models built at run time"
         figure.supxlabel(f"{note}; bars: standard error over prompts", fontsize=7.5, color=MUTED)
     return figure

@@ -2,7 +2,7 @@
 
 At quick scale with 32 oracle calls and σ = 128 alone; at paper scale with the paper's settings. The
 paper's scale keeps its runs in the folder that the environment variable ALLMODES_TABLE2_WORK names, else in
-runs/table2-work: a killed one goes on there. Docking is done where ALLMODES_RECEPTOR names a folder of
+runs/table2-work: a killed one resumes there. Docking is done where ALLMODES_RECEPTOR names a folder of
 `allmodes chem receptor`, else a regression stands in for it. For a part of the runs:
 `allmodes.paper.study.study`.
 """
@@ -19,7 +19,7 @@ from allmodes.reports.formatting import is_clear, p_relation
 
 SIGMA = 128.0  # of Table 2
 MATCHED = {0.80: MARA_80, 0.85: MARA_85}  # τ = screen
-_RARE = 0.1  # of comparisons that differ by chance alone: one-sided .05 either way
+_RARE = 0.1  # of comparisons that differ by chance alone: one-sided 0.05 either way
 
 # Yield, OB100, IntDiv1 and Circles with their standard deviations, by task, screen, σ and algorithm.
 _R, _M, _L = REINVENT.name, MARA_80.name, MARA_85.name
@@ -98,7 +98,7 @@ def _against_reinvent(study: Any) -> list[Verdict]:
             holds=holds_in_all([entry.better for entry in more]),
         ),
         verdict(
-            "... and clearly so (one-sided p ≤ .05)",
+            "... and clearly so (one-sided p ≤ 0.05)",
             paper=f"{_paper_gains(study)} of {len(more)}, from its means and standard deviations",
             measured=f"{said}{sum(_is_gain(entry) for entry in more)} of {len(more)}",
             holds=holds_in_all([_is_gain(entry) for entry in more]),
@@ -144,7 +144,7 @@ def _as_diverse(study: Any) -> Verdict:
     )
     return verdict(
         "IntDiv1 and Circles are competitive: not clearly lower than REINVENT's",
-        paper=f"“competitive”; Circles of SYNTH at .80: 59 ± 8 and 67 ± 3 ({tables.p_words(circles)})",
+        paper=f"“competitive”; Circles of SYNTH at 0.80: 59 ± 8 and 67 ± 3 ({tables.p_words(circles)})",
         measured=f"{tables.said_of(study.settings)}clearly lower in {lower} of {len(judged)} that can be "
         f"judged, of {len(contests)}; IntDiv1, then Circles: {_words(contests)}",
         holds=holds,
@@ -174,9 +174,9 @@ def _over_sigmas(study: Any) -> list[Verdict]:
     return [
         verdict(
             "σ has little effect on Yield: 256 and 512 against 128",
-            paper=f"no claim in words; {paper_clear} of {paper_all} differ clearly by Tables 6 and 7",
-            measured=f"{said}{len(clear)} of {len(across)} differ clearly (p ≤ .05 on either side; by chance "
-            f"{_RARE * len(across):.1f}): {'; '.join(clear) or 'none'}",
+            paper=f"no claim in the text; {paper_clear} of {paper_all} differ clearly by Tables 6 and 7",
+            measured=f"{said}{len(clear)} of {len(across)} differ clearly (p ≤ 0.05 on either side; by "
+            f"chance {_RARE * len(across):.1f}): {'; '.join(clear) or 'none'}",
             holds=_few(len(clear), len(across)),
         ),
         verdict(

@@ -208,7 +208,7 @@ def _of_docking(settings: Settings, card: Any) -> list[str]:
     if card is None:
         return []
     return [
-        f"Docking stand-in: ridge regression in the place of {card.target}, trained on {card.molecules} "
+        f"Docking stand-in: ridge regression instead of {card.target}, trained on {card.molecules} "
         f"molecules that this project docked. Held-out error (five folds): RMSE {card.rmse:.2f}, mean "
         f"{card.mean_error:.2f} kcal/mol, where the scores' standard deviation is {card.spread:.2f}; R² "
         f"{card.r2:.2f}, rank correlation {card.rank_correlation:.2f}. An agent looks for what a scorer "

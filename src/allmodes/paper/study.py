@@ -8,7 +8,7 @@
     result = study(settings, Path("runs/table2-work"))
 
 Each run has a folder of its own, named by task, algorithm, σ and seed, with its configuration, its ledger and
-its screens.json. A call goes on where a killed one stopped, and runs that studies have in common are done
+its screens.json. A call resumes where a killed one stopped, and runs that studies have in common are done
 once. All runs of a folder share one store, so that no molecule is docked or taken apart twice.
 Source: MARA, section 6.3, appendix C.5, Tables 2, 6 and 7; IPS, section 5.3, appendix B.2, Table 3.
 """
@@ -78,7 +78,7 @@ class Row:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A finished study. surrogate: what is known of the regression in the place of docking, if any."""
+    """A finished study. surrogate: what is known of the regression instead of docking, if any."""
 
     settings: Settings
     rows: tuple[Row, ...]
@@ -174,7 +174,7 @@ def _has_begun(cell: _Cell) -> bool:
 
 
 def _enter(settings: Settings, cell: _Cell, *, run: Callable[[MoleculesConfig, RunFolder], Path]) -> None:
-    """Begin a run's folder, or go on in it. Raises RunError where it is a run of something else."""
+    """Begin a run's folder, or resume it. Raises RunError where it is a run of something else."""
     config = _config(settings, cell, store=cell.path.parent / "evaluations.sqlite")
     if not _has_begun(cell):
         start_experiment(config, cell.path, inputs=run_inputs(config), run=run)

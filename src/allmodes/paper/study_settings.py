@@ -45,7 +45,7 @@ MARA_ARMS, IPS_ARMS = (REINVENT, MARA_80, MARA_85), (REINVENT, GRPO, IPS_GRPO)
 
 
 def _task(*reactions: str) -> Components:
-    """The reward's components as in the recipes, with a regression in the place of docking."""
+    """The reward's components as in the recipes, with a regression instead of docking."""
     return (
         {
             "name": "docking",
@@ -99,7 +99,7 @@ QUICK = replace(PAPER, sigmas=(128.0,), seeds=(0, 1), budget=32, batch_size=16)
 
 
 def with_receptor(settings: Settings, folder: Path) -> Settings:
-    """The same study with AutoDock Vina, at exhaustiveness 1, in the place of the regression.
+    """The same study with AutoDock Vina, at exhaustiveness 1, instead of the regression.
 
     folder: what `allmodes chem receptor` wrote. Raises ConfigError where a file is missing in it.
     """

@@ -1,4 +1,4 @@
-"""MARA's Table 1: nine methods on open questions, and how good and how diverse it came out.
+"""MARA's Table 1: nine methods on open questions, and how good and how diverse their answers are.
 
     from dataclasses import replace
     from allmodes.paper.table1 import table1
@@ -9,7 +9,7 @@
 
 Models are Hugging Face names or folders; prompts JSON Lines with `prompt`, as NoveltyBench's are. Each row of
 each seed has a folder of its own: metrics.jsonl and checkpoints of its training, samples.json with what the
-trained model said, result.json with its figures. A call with the same settings and folder goes on where a
+trained model said, result.json with its figures. A call with the same settings and folder resumes where a
 killed one stopped. Source: MARA, section 6.2, appendix C.3, Tables 1 and 3 to 5.
 """
 
@@ -69,7 +69,7 @@ class Figure:
 class Table:
     """The finished table. rows: name → metric → figure. unscored: shares of responses without a reward.
 
-    embedder: the one that was used. stand_ins: figures of the models made on the spot, else empty.
+    embedder: the one that was used. stand_ins: figures of the models built at run time, else empty.
     """
 
     rows: dict[str, dict[str, Figure]]

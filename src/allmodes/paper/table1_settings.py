@@ -53,7 +53,7 @@ class Settings:
     """One making of the table.
 
     model, reward_model, other_reward_model: Hugging Face names or folders; "stand-in" for all three makes
-    them on the spot, with their prompts. judge: None takes NoveltyBench's rule for short answers, or for
+    them at run time, with their prompts. judge: None takes NoveltyBench's rule for short answers, or for
     stand-ins their own. embedder: a sentence-transformers name, or "stand-in". training_prompts,
     test_prompts: JSON Lines with `prompt`; None takes them from the stand-ins, or from the hub (WildChat,
     NoveltyBench).
@@ -95,7 +95,7 @@ class Settings:
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether the models are made on the spot."""
+        """Whether the models are built at run time."""
         return self.model == STAND_IN
 
     @property

@@ -44,5 +44,5 @@ def p_in_digits(p: float) -> str:
 
 
 def is_clear(p: float) -> bool:
-    """Whether a one-sided p-value is near enough to 0 or 1 to call a difference clear, at most .05 away."""
+    """Whether a one-sided p-value is near enough to 0 or 1 to call a difference clear, at most 0.05 away."""
     return p <= _CLEAR or p >= 1 - _CLEAR

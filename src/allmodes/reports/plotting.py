@@ -11,7 +11,7 @@ from allmodes.extras import how_to_install
 from allmodes.runs.files import replacing
 
 INK, MUTED, FAINT = "#333333", "#777777", "#d0d0d0"
-# Okabe and Ito's colours, told apart by every kind of sight.
+# Okabe and Ito's colours, distinct for every kind of sight.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 DPI = 160
@@ -57,7 +57,7 @@ def _darker(color: str) -> str:
 
 @contextmanager
 def figure_style() -> Iterator[Any]:
-    """Matplotlib in the house style, drawing to files only; yields its `Figure` class.
+    """Matplotlib in the figure style of allmodes, drawing to files only; yields its `Figure` class.
 
     Raises ConfigError where matplotlib is not installed.
     """

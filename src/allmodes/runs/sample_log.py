@@ -30,7 +30,7 @@ class SampleLog:
         self.path = path
 
     def begin(self, *, step: int, overwrite: bool) -> None:
-        """Make ready for a training that goes on from `step`, or begins at 0: all rows from there come again.
+        """Make ready for a training that resumes from `step`, or begins at 0: all rows from there come again.
 
         Those go, and so does a last line that a kill cut off. Raises RunError where a new training finds rows
         and may not overwrite them, where rows have no step, and where the disk fails.
@@ -48,7 +48,7 @@ class SampleLog:
             write_text(self.path, "")
         elif self.path.stat().st_size > 0:
             raise RunError(
-                f"{self.path} holds the log of another run: expected none, or a training that goes on from a "
+                f"{self.path} holds the log of another run: expected none, or a training that resumes from a "
                 "checkpoint; got one that begins at step 0"
             )
 

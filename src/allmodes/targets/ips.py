@@ -31,7 +31,7 @@ def ips_target(
     "reverse":   p = r / (β ω(log(r/(βq)) + c/β)),  Σ p = 1        max Σ r log p − β KL(p ‖ q)
     "forward":   p = (r + βq) / (Σ r + β)                          max Σ r log p − β KL(q ‖ p)
     "in_reward": p = (β/c) ω(log(c/β) + log q + r/β),  Σ p = 1     max Σ [r log p − ½β (log p − log q)²]
-    group of G:  p ∝ r (1 − (1 − p)^G)                             p̂ = n/G in the place of p, no KL
+    group of G:  p ∝ r (1 − (1 − p)^G)                             p̂ = n/G instead of p, no KL
 
     with q = π_ref and ω Wright's omega, ω(a) = W₀(e^a). "in_reward" divides r − β log(p/q) by p, the others r
     alone. rewards, ref_logprobs: (..., K), nats; β a number or of the leading shape. Returns log p, (..., K);

@@ -56,7 +56,7 @@ def predicted_ratios(
     counts twice; β a number or of the leading shape. Ties: the lower index first.
 
     Raises InputError for shapes that disagree, values that are not finite, β ≤ 0, or top outside 1 .. N.
-    Source: MARA, Proposition 4.1, appendix C.4 and Figure 11c (β = .01, the top 16 of 1024).
+    Source: MARA, Proposition 4.1, appendix C.4 and Figure 11c (β = 0.01, the top 16 of 1024).
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_outcome_dimension("ref_logprobs", ref_logprobs)

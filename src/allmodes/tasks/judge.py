@@ -18,7 +18,7 @@ class Judge:
     name: of a sequence-classification model of text pairs whose last class means "the same". threshold: the
     probability of that class above which they are; it is the judge's own business and comes with the judge
     (NoveltyBench publishes deberta-v3-large-generation-similarity, whose folder has no tokenizer, and reads
-    it at .102). tokenizer: where it is not beside the model. max_tokens: of each response that are read, 128
+    it at 0.102). tokenizer: where it is not beside the model. max_tokens: of each response that are read, 128
     in NoveltyBench. device: as for a reward model.
 
     Raises ConfigError for a model that cannot be loaded, has one output, or reads fewer tokens; InputError

@@ -212,7 +212,7 @@ def skew_of_samples(ref_logprobs: Tensor, rewards: Tensor, *, beta: float, quant
     drawn twice count twice. quantile: of the rewards, from which on a sample is good.
 
     Raises InputError for shapes that disagree, values that are not finite, β ≤ 0, a quantile outside [0, 1],
-    or top outside 1 .. N. Source: MARA, appendix C.4 (.95, the top 16, β = .01).
+    or top outside 1 .. N. Source: MARA, appendix C.4 (0.95, the top 16, β = 0.01).
     """
     check_fraction("quantile", quantile)
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)

@@ -51,7 +51,7 @@ def sample_responses(
 ) -> list[list[str]]:
     """`count` responses to each prompt, special tokens left out.
 
-    The model's own generation settings (top-k, top-p, penalties) are overruled: what comes out is the policy
+    The model's own generation settings (top-k, top-p, penalties) are overruled: samples are of the policy
     at this temperature. advance: given the number of responses of each batch as it is there. The state of
     torch's generators is left as it was.
     """

@@ -112,7 +112,7 @@ Goal = tuple[Cell, bool] | None
 def hyper_grid(dimensions: int, side: int, *, background: float) -> GridWorld:
     """Hyper-grid of H^d cells: +1 on a coordinate, or stop and take the cell's reward.
 
-    R(x) = R0 + .5 Π 1[|x/(H−1) − ½| > ¼] + 2 Π 1[.3 < |x/(H−1) − ½| < .4]
+    R(x) = R0 + 0.5 Π 1[|x/(H−1) − ½| > ¼] + 2 Π 1[0.3 < |x/(H−1) − ½| < 0.4]
 
     in integers, for floats misplace cells. background: R0, above 0. Raises InputError for fewer than one
     dimension, a side below 2, or R0 ≤ 0. Source: IPS, equation 10; Bengio et al. 2021.

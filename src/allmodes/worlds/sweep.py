@@ -34,7 +34,7 @@ class Setting:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What came out, in the order of the settings given.
+    """Results, in the order of the settings given.
 
     logits: (S, ...) at the end. steps: (T,) at which the history was taken, start and end included. history:
     exact log-probabilities of the outcomes then, (T, S, K), float64.

@@ -1,4 +1,4 @@
-"""What came out of a design run: its figures and its hits, from the ledger alone."""
+"""Results of a design run: its figures and its hits, from the ledger alone."""
 
 from collections import Counter
 from collections.abc import Sequence

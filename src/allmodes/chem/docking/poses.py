@@ -16,7 +16,7 @@ from rdkit.Geometry import Point3D
 
 from allmodes.chem.docking.ligand import Ligand
 
-# A coordinate is written to .001 Å; a bond of another ligand is off by more than this.
+# A coordinate is written to 0.001 Å; a bond of another ligand is off by more than this.
 _TOLERANCE = 0.05
 _Point = tuple[float, float, float]
 

@@ -234,7 +234,7 @@ def _typed_names() -> set[str]:
 
 
 def _with_real_hydrogens(topology: Any, positions: Any) -> Any:
-    """The positions, with each hydrogen at its usual distance: OpenMM's own is some .1 Å too long."""
+    """The positions, with each hydrogen at its usual distance: OpenMM's own is some 0.1 Å too long."""
     from openmm import unit
 
     places = [place.value_in_unit(unit.angstrom) for place in positions]

@@ -16,7 +16,7 @@ from allmodes.chem.oracles.results import UnscorableError
 SEARCHED_POSES = 20
 # Poses worse than the best by more than this, in kcal/mol, are not given: Vina's default.
 ENERGY_RANGE = 3.0
-# Vina rounds the box up to whole steps of its grid, .375 Å.
+# Vina rounds the box up to whole steps of its grid, 0.375 Å.
 MARGIN = 0.4
 
 

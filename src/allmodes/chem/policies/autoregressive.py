@@ -16,7 +16,7 @@ Cell = Literal["lstm", "gru", "mamba"]
 Precision = Literal["float32", "bfloat16"]
 
 # Sequences are sorted by length and run in buckets of about this many. Measured on 2 cores, LSTM 3x512,
-# 74 ZINC sequences: .32 s a training step in buckets, .47 s padded whole, 1.07 s with packed sequences.
+# 74 ZINC sequences: 0.32 s a training step in buckets, 0.47 s padded whole, 1.07 s with packed sequences.
 BUCKET = 15
 # Their widths are multiples of this: oneDNN keeps compiled kernels and memory for each shape it has seen, and
 # free widths grew a run of augmented memory by 40 MB a step.

@@ -25,7 +25,7 @@ _HARMLESS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transfor
 def ensemble_weights(early: Path, late: Path, out: Path, *, weight: float = 0.5) -> None:
     """Save the weighted mean of two checkpoints of one language model, with the late one's tokenizer.
 
-    θ = (1 − d) θ_early + d θ_late,   d = weight (.5 in the paper)
+    θ = (1 − d) θ_early + d θ_late,   d = weight (0.5 in the paper)
 
     early, late: folders of a model (safetensors, sharded or not) or of a LoRA adapter, which is merged into
     its base first: the mean of the products BA is wanted, not the product of the means. out: a new folder,

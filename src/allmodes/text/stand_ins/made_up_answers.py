@@ -139,8 +139,8 @@ def draw_answer(question: str, generator: random.Random, *, is_even: bool = Fals
 def quality(question: str, answer: Answer) -> float:
     """How good a response is, from 0 to 4.
 
-    2 for an answer to the question, of which each kind has four that are worth 1 more; .4 for a reason, .3
-    for a whole sentence, .3 for naming the thing once.
+    2 for an answer to the question, of which each kind has four that are worth 1 more; 0.4 for a reason, 0.3
+    for a whole sentence, 0.3 for naming the thing once.
     """
     best = best_answers(question)
     topic = (2 + (answer.item in best)) * answer.is_on_topic

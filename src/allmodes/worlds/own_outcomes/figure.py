@@ -195,7 +195,7 @@ def _draw_dots(
 
 
 def _floor(view: _View) -> int:
-    """The decade below which dots are not told apart: a little below the reference, and below 1/K."""
+    """The decade below which all dots are in one strip: a little below the reference, and below 1/K."""
     least = float(view.reference[view.reference > 0].min())
     return int(np.clip(math.floor(math.log10(min(least, 0.1 / len(view.names)))), _LOWEST, -3))
 

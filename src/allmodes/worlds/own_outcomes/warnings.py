@@ -128,10 +128,10 @@ def _mara_above_bound(table: OutcomeTable, mara: Sequence[Optimum], tau: float) 
     found = [o for o in mara if not o.beta < bound]
     if not found:
         return []
-    rival = min(found, key=lambda o: o.beta).extreme(table.rewards < tau)
+    competitor = min(found, key=lambda o: o.beta).extreme(table.rewards < tau)
     return [
         f"MARA under reverse KL at beta = {_betas(found)} is not below its bound, {bound:.4g}: "
-        f"{_named(table, rival)} stays at least as likely as each good outcome. Choose a smaller beta."
+        f"{_named(table, competitor)} stays at least as likely as each good outcome. Choose a smaller beta."
     ]
 
 
@@ -154,10 +154,10 @@ def _forward_mara(table: OutcomeTable, forward: Sequence[Optimum], tau: float, t
             "the rarest good outcomes are lost to rounding."
         )
     if late := [o for o in corrected if not o.is_multimodal and o not in rounded]:
-        rival = min(late, key=lambda o: o.beta).extreme(table.rewards < tau)
+        competitor = min(late, key=lambda o: o.beta).extreme(table.rewards < tau)
         sentences.append(
             f"The corrected forward-KL optimum at beta = {_betas(late)} is uniform over good outcomes, yet "
-            f"{_named(table, rival)} stays at least as likely as each. Choose a smaller beta."
+            f"{_named(table, competitor)} stays at least as likely as each. Choose a smaller beta."
         )
     return sentences
 
