@@ -56,7 +56,7 @@ from allmodes.integrations.trl_settings import (
     makes_policy_pass,
     samples_from_all_tokens,
 )
-from allmodes.integrations.trl_state import TransformState, prompt_key
+from allmodes.integrations.trl_state import TransformState, order_by_epoch, prompt_key
 from allmodes.methods import Batch, Method, Result, stable_ids
 from allmodes.runs.messages import completion_text
 
@@ -113,6 +113,9 @@ class _TransformMixin(SharedPromptsMixin):
 
     def _set_kl(self, kl: KL | None) -> None:
         raise NotImplementedError
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return order_by_epoch(super()._get_train_sampler(*args, **kwargs))
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         run = super()._get_per_token_logps_and_entropies

@@ -1,10 +1,12 @@
-"""What a method remembers of earlier batches, in the checkpoints of TRL's trainers."""
+"""What a resumed run of TRL's trainers needs: what a method remembers, and the order of the prompts."""
 
 import hashlib
 import json
 import warnings
+from functools import partial
 from typing import Any, final
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -61,6 +63,24 @@ def _usable(saved: dict[str, Any], method: Method) -> State | None:
         return state_from_json(state)
     warnings.warn(f"the checkpoint {why}: the method starts without what it remembered", stacklevel=2)
     return None
+
+
+def order_by_epoch(sampler: Any) -> Any:
+    """TRL's sampler of prompts, with the order of each epoch known from its number.
+
+    TRL draws a permutation for each epoch from one generator, and transformers skips epochs that a checkpoint
+    has behind it without drawing theirs: a resumed run would begin with the first order once more. The orders
+    of a run that is not resumed stay as they are.
+    """
+    if getattr(sampler, "shuffle", False) and getattr(sampler, "seed", None) is not None:
+        sampler.set_epoch = partial(_skip_orders, sampler)  # which accelerate calls before each epoch
+    return sampler
+
+
+def _skip_orders(sampler: Any, epoch: int) -> None:
+    sampler.generator.manual_seed(sampler.seed)
+    for _ in range(epoch):
+        torch.randperm(sampler.num_samples, generator=sampler.generator)
 
 
 def prompt_key(prompt: Any) -> str:
