@@ -30,6 +30,19 @@ Trainer = Literal["grpo", "rloo"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
 
 
+class LoRA(Config):
+    """A low-rank adapter: ΔW = (alpha / r) BA, trained instead of the model's own weights W."""
+
+    r: Size = 16
+    """Rank of the update of each matrix."""
+    alpha: PositiveFloat = 32.0
+    """The update is scaled by alpha / r."""
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    """Share of an adapter's inputs that are dropped in training."""
+    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Names of the layers that get an adapter; "all-linear": all linear layers but the output."""
+
+
 class WarmStart(Config):
     """A short supervised phase on examples of the task's format, once, before all runs.
 
@@ -125,6 +138,8 @@ class TextConfig(Config):
     """Settings of the model's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the model."""
+    lora: LoRA | None = None
+    """Train an adapter on the model, whose own weights stay; all weights are trained if left out."""
     share_prompts: bool = True
     """Whether each prompt goes through the model once for all its responses, where the trainer allows it."""
     gradient_checkpointing: bool = False

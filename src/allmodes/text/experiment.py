@@ -12,6 +12,7 @@ from typing import Any, final
 import torch
 
 from allmodes.errors import AllmodesWarning, ConfigError
+from allmodes.extras import require
 from allmodes.reports.pages import require_report_extra
 from allmodes.reports.progress import ProgressDisplay, progress_bar
 from allmodes.runs.experiment import (
@@ -27,6 +28,7 @@ from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
 from allmodes.tasks import Task
+from allmodes.text.adapters import check_adapter, merged
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.gguf_models import check_gguf, is_gguf
@@ -67,6 +69,8 @@ def check_training_files(config: TextConfig) -> None:
         warning = method.group_warning(config.group_size)
         if warning is not None:
             warnings.warn(f"{warning}; got group_size = {config.group_size}", AllmodesWarning, stacklevel=2)
+    if config.lora is not None:
+        require("LoRA needs", "peft", extras="text")
     for arm in arms(config):
         check_arm(config, arm)
     config.task.check_files()
@@ -84,6 +88,9 @@ def check_training(config: TextConfig) -> None:
         tokenizer, model = load_tokenizer(config.model), load_model(config.model)
         if config.warm_start is not None:
             check_warm_start(config, task, usable_prompts(config, task, tokenizer), model, tokenizer)
+        if config.lora is not None:
+            check_adapter(model, config.lora)
+        del model
     free_memory()
 
 
@@ -211,6 +218,8 @@ def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatis
         "duplicates": getattr(task, "duplicates", 0),  # of tasks that read a file
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
+    if config.model == STAND_IN and config.lora is not None:  # others were checked before
+        check_adapter(load_model(model), config.lora)
     seed = config.seeds[0]
     asked, responses = _sample(config, task, load_model(model), tokenizer, seed=seed)
     statistics = base_statistics(task, asked, responses)
@@ -226,14 +235,16 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
     task = config.task.make()
     with RunFolder(job.path) as folder:
         trainer = train(config, task, job.arm, seed=job.seed, model=model, folder=folder, on_step=on_step)
+        policy, tokenizer = merged(trainer.model), trainer.processing_class
         if config.save_model:
-            trainer.save_model(str(job.path / "model"))
+            policy.save_pretrained(job.path / "model")
+            tokenizer.save_pretrained(job.path / "model")
         if (timing := job.path / "timing.jsonl").exists():
             seal_last_line(timing)
-        asked, responses = _sample(config, task, trainer.model, trainer.processing_class, seed=job.seed)
+        asked, responses = _sample(config, task, policy, tokenizer, seed=job.seed)
         _write_result(task, asked, responses, arm=job.arm, seed=job.seed, path=job.path)
         shutil.rmtree(job.path / "trainer")
-    del trainer
+    del trainer, policy
     free_memory()
     on_step(None)
 

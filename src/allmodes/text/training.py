@@ -24,6 +24,7 @@ from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
 from allmodes.tasks import Creative, Task
+from allmodes.text.adapters import peft_config
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.config import TextConfig
 from allmodes.text.gguf_models import as_folder
@@ -129,6 +130,7 @@ def make_trainer(
             transform=_transform(config.methods.make(arm.method)),
             kl=arm.kl,
             outcome_key=task.parse,
+            peft_config=None if config.lora is None else peft_config(config.lora),
             share_prompts=config.share_prompts,
         )
     trainer.remove_callback(PrinterCallback)  # which prints every step; metrics.jsonl has them
