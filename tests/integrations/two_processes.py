@@ -1,8 +1,8 @@
 """Three steps of a trainer on completions that do not depend on the number of processes; run by torchrun.
 
 Usage: two_processes.py grpo|rloo MODEL OUTPUT. MARA, IPS and each method that remembers something train one
-after the other. The first process writes the results of each as JSON, and beside it MARA's log for an audit,
-in a folder named OUTPUT without its suffix.
+after the other, for GRPO the trajectory-balance loss too. The first process writes the results of each as
+JSON, and beside it MARA's log for an audit, in a folder named OUTPUT without its suffix.
 """
 
 import json
@@ -20,6 +20,7 @@ from trl import GRPOConfig, RLOOConfig
 
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
+from allmodes.integrations.trl_flow import FlowRLTrainer
 from allmodes.integrations.trl_state import TransformState
 from allmodes.methods import IPS, MARA, METHODS, Method, state_to_json
 from allmodes.objectives import GroupQuantile
@@ -45,12 +46,13 @@ def methods(name: str) -> dict[str, Method]:
     return {"mara": MARA(threshold=GroupQuantile(0.4), outcome_key=key), "ips": IPS(), **stateful}
 
 
-def train(name: str, model: str, output: Path, method: Method) -> dict[str, Any]:
+def train(name: str, model: str, output: Path, method: Method, *, with_flow: bool = False) -> dict[str, Any]:
     """Figures of every step, the parameters at the end, and what each process remembers."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(2, 7, (STEPS, ROWS), generator=generator)
     tokens = torch.randint(6, 16, (STEPS, ROWS, 6), generator=generator)
     kind, config = (GRPOTrainer, GRPOConfig) if name == "grpo" else (RLOOTrainer, RLOOConfig)
+    kind = FlowRLTrainer if with_flow else kind
     extra = {"scale_rewards": "none"} if name == "grpo" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -107,15 +109,16 @@ def train(name: str, model: str, output: Path, method: Method) -> dict[str, Any]
         trainer.train()
     kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
     log = [
-        {k: v for k, v in entry.items() if k in kept or k.startswith(("transform/", "answers/"))}
+        {k: v for k, v in entry.items() if k in kept or k.startswith(("transform/", "answers/", "flow/"))}
         for entry in trainer.state.log_history[:STEPS]
     ]
     memories = [c for c in trainer.callback_handler.callbacks if isinstance(c, TransformState)]
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+    trained = [*trainer.accelerator.unwrap_model(trainer.model).parameters()]
+    trained += [*trainer.head.parameters()] if with_flow else []
     return {
         "log": log,
         "advantages": advantages,
-        "parameters": torch.cat([p.detach().flatten() for p in trained.parameters()]).tolist(),
+        "parameters": torch.cat([p.detach().flatten() for p in trained]).tolist(),
         "states": gather_object([state_to_json(memory.value) for memory in memories]),
     }
 
@@ -123,6 +126,8 @@ def train(name: str, model: str, output: Path, method: Method) -> dict[str, Any]
 def main(name: str, model: str, output: Path) -> None:
     """Train with every method, and write what came of it."""
     results = {label: train(name, model, output, method) for label, method in methods(name).items()}
+    if name == "grpo":
+        results["flowrl"] = train(name, model, output, IPS(), with_flow=True)
     state = PartialState()
     if state.is_main_process:
         output.write_text(json.dumps(results))

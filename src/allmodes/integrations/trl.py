@@ -184,9 +184,9 @@ class _TransformMixin(SharedPromptsMixin):
             changed = _known(result.ref_logprobs) - _known(batch.ref_logprobs)
             column = column + self.beta * changed.to(dtype)
         if self._adds_kl:
-            column = column - self.beta * _log_ratio(batch).to(dtype)
+            column = column - self.beta * log_ratio(batch).to(dtype)
         elif transform.contains_kl and not self.has_kl_in_reward:  # TRL's RLOO subtracts it once more
-            column = column + self.beta * _log_ratio(batch).to(dtype)
+            column = column + self.beta * log_ratio(batch).to(dtype)
         return column
 
     @property
@@ -310,7 +310,7 @@ class _TransformMixin(SharedPromptsMixin):
         self._log_figures("transform", figures)
         if self.has_kl_in_reward:  # its mean per token, as TRL's RLOO logs it
             metrics = self._metrics["train" if self.model.training else "eval"]
-            metrics["kl"].append(float(_log_ratio(batch).sum() / lengths.sum().clamp(min=1)))
+            metrics["kl"].append(float(log_ratio(batch).sum() / lengths.sum().clamp(min=1)))
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
         """Replace what TRL logged with a transform by what it would have logged without."""
@@ -349,9 +349,18 @@ def _known(values: Tensor | None) -> Tensor:
     return values
 
 
-def _log_ratio(batch: Batch) -> Tensor:
-    """Log-ratio of policy and reference of each whole response, (N,), nats."""
+def log_ratio(batch: Batch) -> Tensor:
+    """Log-ratio of policy and reference of each whole response, (N,), nats; RunError where one is missing."""
     return _known(batch.logprobs) - _known(batch.ref_logprobs)
+
+
+def refuse_fused_loss(config: Any, label: str, why: str) -> None:
+    """Raise ConfigError for a loss that TRL would compute instead of `_compute_loss`."""
+    if config.use_liger_kernel and hasattr(_GRPOTrainer, "compute_liger_loss"):  # of older releases of TRL
+        raise ConfigError(
+            f"`use_liger_kernel` must be False for {label} with TRL {trl_version}, whose fused loss {why}; "
+            "got True"
+        )
 
 
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
@@ -383,15 +392,8 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
     def _check_config(self, config: Any, kl: KL | None) -> None:
         super()._check_config(config, kl)
         check_grpo_settings(config, transform=self.transform, kl=kl)
-        if (
-            has_sequence_kl(config, transform=self.transform, kl=kl)
-            and config.use_liger_kernel
-            and hasattr(_GRPOTrainer, "compute_liger_loss")  # of TRL before it became a kernel of models
-        ):
-            raise ConfigError(
-                f"`use_liger_kernel` must be False for {type(self.transform).__name__} with TRL "
-                f"{trl_version}, whose fused loss would have a second KL, per token; got True"
-            )
+        if has_sequence_kl(config, transform=self.transform, kl=kl):
+            refuse_fused_loss(config, type(self.transform).__name__, "would have a second KL, per token")
 
     def _set_kl(self, kl: KL | None) -> None:
         self.has_kl_in_reward = has_sequence_kl(self.args, transform=self.transform, kl=kl)

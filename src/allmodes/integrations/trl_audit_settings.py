@@ -11,7 +11,10 @@ from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantil
 def audit_settings(trainer: Any) -> dict[str, Any]:
     """What AuditConfig can be told of a training by TRL's trainer, under its names."""
     args, transform = trainer.args, transform_of(trainer)
-    if hasattr(args, "normalize_advantages"):  # RLOO's
+    flow = getattr(trainer, "flow", None)
+    if flow is not None:  # our FlowRLTrainer's, which has the gradient of the reverse KL of whole responses
+        scaling, kl = "none" if flow.form == "exact" else "group", "k1-in-reward"
+    elif hasattr(args, "normalize_advantages"):  # RLOO's
         scaling, kl = "batch" if args.normalize_advantages else "none", "k1-in-reward"
     else:
         # Rewards that are normalised one by one are so once more in the end, over the batch.
@@ -26,7 +29,8 @@ def audit_settings(trainer: Any) -> dict[str, Any]:
         "beta": float(trainer.beta),
         "kl": kl if trainer.beta != 0 else None,
         "scale_rewards": scaling,
-        "transform": _name_of(transform),
+        # The paper's form of FlowRL has an optimum that none of the audit's has.
+        "transform": "other" if flow is not None and flow.form == "paper" else _name_of(transform),
         "entropy": _setting(transform, "entropy"),
         **_threshold_of(transform),
         "settings": _other_settings(transform) or None,

@@ -3,6 +3,7 @@
 A method is asked for what it needs, and known by nothing else.
 """
 
+import dataclasses
 import warnings
 from typing import Any, Literal, get_args
 
@@ -230,4 +231,46 @@ def check_rloo_settings(config: Any, *, transform: Method | None, kl: KL | None)
     if config.normalize_advantages and transform.has_own_baseline:
         raise ConfigError(
             f"`normalize_advantages` must be False for {label}, which has its own baseline; got True"
+        )
+
+
+_UNUSED_BY_FLOW = (
+    *("loss_type", "importance_sampling_level", "delta", "top_entropy_quantile", "entropy_coef"),
+    *("off_policy_mask_threshold", "use_adaptive_entropy", "multi_objective_aggregation"),
+)
+"""Settings of GRPO's loss that trajectory balance does not have."""
+
+
+def check_flow_settings(config: Any, *, transform: Method | None, kl: KL | None, is_exact: bool) -> None:
+    """What the trajectory-balance loss needs, and what it has no use for. Raises ConfigError."""
+    if not config.beta > 0:
+        raise ConfigError(
+            "FlowRLTrainer needs the reference model: `beta` must be above 0; got "
+            f"{type(config).__name__}(beta={config.beta})"
+        )
+    if kl not in (None, "reverse"):
+        raise ConfigError(
+            "`kl` must be 'reverse' for FlowRLTrainer, whose loss holds the log-ratio of the whole "
+            f"response; got {kl!r}"
+        )
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in _UNUSED_BY_FLOW:
+        if name in defaults and getattr(config, name) != defaults[name]:
+            raise ConfigError(
+                f"`{name}` has no effect on FlowRLTrainer's loss: expected {defaults[name]!r}, TRL's "
+                f"default; got {getattr(config, name)!r}"
+            )
+    if transform is None:
+        return
+    label = type(transform).__name__
+    if transform.has_own_baseline:
+        raise ConfigError(
+            f"{label} gives advantages, and FlowRLTrainer's target π_ref exp(R/β) needs rewards: expected "
+            "another method, or RLOOTrainer"
+        )
+    needs_beta = transform.needs_reference or transform.contains_kl or transform.changes_reference
+    if not is_exact and (needs_beta or not transform.optimum_survives_std_normalization):
+        raise ConfigError(
+            f"`form` must be 'exact' for {label}, whose bonus the paper's form would divide by the standard "
+            "deviation of a group; got 'paper'"
         )
