@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from allmodes.errors import InputError
+from allmodes.errors import AllmodesWarning, InputError
 from allmodes.methods.method import (
     KL,
     Batch,
@@ -235,6 +235,7 @@ class MARA(Method):
             warnings.warn(
                 f"MARA left this batch as it was: all rewards so far are equal ({float(scored[0]):g}), and "
                 f"{self.threshold} names no threshold. Where the range of rewards is known, give a number",
+                AllmodesWarning,
                 stacklevel=3,
             )
         return {
