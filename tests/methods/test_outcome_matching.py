@@ -393,41 +393,6 @@ def test_float32_rewards_meet_their_threshold() -> None:
     assert result.rewards.dtype == torch.float32
 
 
-# --- Replay. ---
-
-
-def test_replay_is_of_the_good_outcome_that_lacks_most() -> None:
-    method = OutcomeMatching(threshold=1.0)
-    rewards, outcomes = [1.0] * 7 + [0.0] * 3, [1, 1, 1, 1, 2, 2, 3, 8, 8, 9]
-    state = call(method, rewards, outcomes).state
-    asked = torch.tensor([0, 5, 0])
-    ids, weights = method.deficits(state, asked)
-    assert ids.tolist() == [3, -1, 3]
-    # s = (1 + 1/3)/8 of 1/3
-    assert weights.tolist() == pytest.approx([1 - (4 / 3 / 8) * 3, 0, 1 - (4 / 3 / 8) * 3])
-    ids, weights = method.deficits(None, asked)
-    assert (ids.tolist(), weights.tolist()) == ([-1] * 3, [0] * 3)
-
-
-def test_replay_has_no_weight_at_the_target_and_never_takes_a_wrong_outcome() -> None:
-    method = OutcomeMatching(threshold=1.0)
-    balanced = call(method, [1.0] * 6, [1, 1, 2, 2, 3, 3]).state
-    assert method.deficits(balanced, torch.tensor([0]))[1].tolist() == pytest.approx([0], abs=1e-15)
-    tempered = OutcomeMatching(threshold=0.5, target="reward")
-    in_proportion = call(tempered, [1.0, 1, 0.5], [1, 1, 2]).state
-    assert tempered.deficits(in_proportion, torch.tensor([0]))[1].tolist() == pytest.approx([0], abs=1e-15)
-    state = None
-    for seed in range(8):
-        rewards, outcomes, prompts = random_batch(seed)
-        rewards[outcomes % 2 == 0] = 0.0  # even outcomes are wrong
-        if seed > 2:
-            rewards[(outcomes == 2).nonzero()[:1, 0]] = 1.0  # and 2, by now known as wrong, is misjudged once
-        state = call(method, rewards, outcomes, prompts=prompts, state=state).state
-        ids, weights = method.deficits(state, torch.arange(4))
-        assert (ids[weights > 0] % 2 == 1).all()
-        assert (weights >= 0).all()
-
-
 # --- What it asks for. ---
 
 

@@ -20,7 +20,7 @@ from allmodes.methods.method import (
     setting,
     supplied,
 )
-from allmodes.objectives.groups import Groups, group_argmax, group_max
+from allmodes.objectives.groups import Groups, group_max
 from allmodes.objectives.pair_table import PromptRows, open_rows, write_rows
 from allmodes.targets import outcome_matching_target
 
@@ -216,30 +216,6 @@ class OutcomeMatching(Method):
         return Result(
             rewards=new.to(batch.rewards.device), metrics=metrics, state=write_rows(state, rows, known)
         )
-
-    def deficits(self, state: State | None, prompt_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """For replay: each prompt's good outcome that is furthest below its target, and by how much.
-
-        weight = max(0, 1 − s/g),   s the remembered, smoothed share,   o* = argmax (1 − s/g)
-
-        prompt_ids: (N,), of any prompts. Returns outcome ids and weights, (N,) each; −1 and 0 for a prompt
-        without known good outcomes. A trainer that keeps the last sample with R ≥ τ of every prompt and
-        outcome adds −(ζ/G) weight log π(that sample of o*) to its loss, with ζ = 1 in our runs. The weight
-        is 0 at the target, so that replay does not move the optimum where s = g.
-        """
-        asked = prompt_ids.cpu().long()
-        rows = open_rows(state, asked, torch.full_like(asked, -1), columns=_COLUMNS)
-        is_good, log_target = self._wanted(rows, rows.columns)
-        counts = torch.where(is_good, rows.columns["counts"], 0)
-        shares = self._smoothed(counts, rows.per_prompt(counts)[rows.row_prompt], log_target)
-        lacking = torch.where(is_good, 1 - shares / log_target.exp(), -torch.inf)
-        groups = Groups(index=rows.row_prompt, count=len(rows.prompt_ids))
-        worst = group_argmax(lacking, groups, tie_break=-rows.row_prompt.double(), mask=is_good)[rows.prompt]
-        found = worst >= 0
-        outcomes, weights = torch.full_like(asked, -1), torch.zeros(len(asked), dtype=torch.float64)
-        outcomes[found] = rows.outcome_ids[worst[found]]
-        weights[found] = lacking[worst[found]].clamp(min=0)
-        return outcomes.to(prompt_ids.device), weights.to(prompt_ids.device)
 
     @property
     def _level(self) -> float:
