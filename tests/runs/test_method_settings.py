@@ -1,14 +1,16 @@
 """Recipes take the settings of every method, and know none by name."""
 
+import json
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pydantic import field_validator
 
 from allmodes.errors import ConfigError
-from allmodes.methods import IPS, MARA, METHODS, EntropyBonus, Then, recipe_fields
+from allmodes.methods import IPS, MARA, METHODS, UCPO, AlphaDPG, EntropyBonus, Then, recipe_fields
 from allmodes.objectives import BatchQuantile
-from allmodes.runs.config import Config, build_config, one_or_several
+from allmodes.runs.config import Config, apply_flags, build_config, one_or_several, read_config_file
 from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
 
 _Tables = method_tables(threshold=0.8, level="outcomes")
@@ -54,6 +56,20 @@ def test_settings_reach_the_method_and_defaults_of_the_recipe_are_used() -> None
     assert both.methods == (IPS(), EntropyBonus(0.5))
 
 
+def test_none_is_said_where_a_recipe_has_a_default_and_the_method_none(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('method = "alpha_dpg"\n[methods.alpha_dpg]\nthreshold = "none"\nalpha = 0.25\n')
+    read = read_config_file(recipe)
+    assert built(read).make("alpha_dpg") == AlphaDPG(threshold=None, alpha=0.25)
+    assert built({}).make("alpha_dpg") == AlphaDPG(threshold=0.8)
+    flags = ["--methods.alpha_dpg.threshold", "none"]
+    assert built(apply_flags({}, flags, Recipe)).make("alpha_dpg") == AlphaDPG()
+    saved = json.loads(json.dumps({"methods": built(read).model_dump(mode="json")}))  # as run folders have it
+    assert built(saved).make("alpha_dpg") == AlphaDPG(threshold=None, alpha=0.25)
+    # Elsewhere "none" is a choice of its own, or wrong.
+    assert built({"methods": {"ucpo": {"scale": "none"}}}).make("ucpo") == UCPO(threshold=0.8, scale="none")
+
+
 def test_tables_of_the_last_version_are_moved() -> None:
     old = {"mara": {"threshold": 0.3}, "entropy": 0.2, "methods": {"ips": {"min_probability": 0.1}}}
     tables = built(old)
@@ -77,6 +93,8 @@ def test_a_table_that_held_more_than_the_method_s_settings_keeps_the_rest() -> N
         ({"methods": {"mara": {"anchor": "none"}}}, "methods.mara.anchor.*'group'.*got 'none'"),
         ({"methods": {"mara": {"threshold": "0.8"}}}, "methods.mara.threshold.*got '0.8'"),
         ({"methods": {"mara": {"tau": 1}}}, "methods.mara.tau"),
+        ({"methods": {"mara": {"threshold": "none"}}}, "methods.mara.threshold.*got 'none'"),
+        ({"methods": {"alpha_dpg": {"threshold": "no"}}}, "methods.alpha_dpg.threshold.*got 'no'"),
         ({"methods": {"maras": {"threshold": 1}}}, "methods.maras"),
         ({"methods": {"mara": {"threshold": 1}}, "mara": {"threshold": 2}}, "`mara.threshold` once"),
         ({"mara": 3}, "`mara`: unknown key; did you mean methods.mara"),

@@ -41,7 +41,8 @@ class AlphaDPG(Method):
     source: ClassVar[str] = "α-DPG, arXiv 2512.05962"
 
     threshold: float | None = setting(
-        "The reward from which on an answer is correct; left out, the target is π_ref exp(R/β).", default=None
+        "The reward from which on an answer is correct; without one the target is π_ref exp(R/β).",
+        default=None,
     )
     alpha: float = setting(
         "α: 0 is the forward KL to the target, 1 the reverse.", default=0.5, at_least=0, at_most=1

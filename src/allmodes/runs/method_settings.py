@@ -4,7 +4,7 @@ Nothing here knows a method by name: the tables are made of `METHODS`.
 """
 
 from collections.abc import Collection, Mapping
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, Field, create_model
@@ -14,6 +14,8 @@ from allmodes.methods import METHODS, Method, make_method, method_names, recipe_
 from allmodes.objectives import BatchQuantile
 from allmodes.objectives.thresholds import Threshold
 from allmodes.runs.config import MOST, Config, Probability
+
+_NONE = "none"  # as recipes say None, which TOML does not know
 
 
 def _known(name: str) -> str:
@@ -43,10 +45,8 @@ class MethodTables(Config):
         return make_method(name, {part: self._settings(part) for part in method_names(name)})
 
     def _settings(self, name: str) -> dict[str, Any]:
-        return {
-            key: BatchQuantile(value.batch_quantile) if isinstance(value, BatchQuantileThreshold) else value
-            for key, value in getattr(self, name)
-        }
+        types = get_type_hints(METHODS[name])
+        return {key: _as_setting(value, types[key]) for key, value in getattr(self, name)}
 
 
 def method_tables(
@@ -55,6 +55,7 @@ def method_tables(
     """A model with one table a method. defaults: for settings of these names, instead of the methods' own.
 
     A default counts for each method that has a setting of its name: `threshold=0.8` for all that have one.
+    Where the method itself has none by default, "none" says so, since no key can be left out for that.
     within: narrower limits of numbers, by name in the same way.
     """
     tables: dict[str, Any] = {}
@@ -110,9 +111,18 @@ def _table(
         if name in within:
             limits["ge"], limits["le"] = within[name]
         kind = _kind(types[name], limits)
+        if field.default is None and default is not None:
+            kind = kind | Literal["none"]
         fields[name] = (kind, Field(default=default, description=field.metadata["doc"]))
     doc = (method.__doc__ or "").partition("\n\n")[0]
     return create_model(f"{method.__name__}Settings", __base__=Config, __doc__=doc, **fields)
+
+
+def _as_setting(value: Any, kind: Any) -> Any:
+    """A recipe's value as the method takes it: a quantile, and None for "none" where the method knows it."""
+    if isinstance(value, BatchQuantileThreshold):
+        return BatchQuantile(value.batch_quantile)
+    return None if value == _NONE and NoneType in get_args(kind) else value
 
 
 def _kind(kind: Any, limits: dict[str, Any]) -> Any:
