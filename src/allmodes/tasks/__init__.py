@@ -6,12 +6,13 @@ from allmodes.tasks.judge import Judge
 from allmodes.tasks.one_two import OneTwo
 from allmodes.tasks.own import RewardFunction, own_task
 from allmodes.tasks.reward_model import RewardModel
-from allmodes.tasks.task import Task, WritesExamples
+from allmodes.tasks.task import HasTestPrompts, Task, WritesExamples
 
 __all__ = [
     "Boolean",
     "Causal",
     "Creative",
+    "HasTestPrompts",
     "Judge",
     "OneTwo",
     "RewardFunction",

@@ -51,6 +51,16 @@ class WritesExamples(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTestPrompts(Protocol):
+    """What a task can also have: prompts that nothing is trained on."""
+
+    @property
+    def test_prompts(self) -> Sequence[str]:
+        """Policies are measured on these; none where they are measured on `prompts`, as they train on."""
+        ...
+
+
 def check_same_length(prompts: Sequence[str], responses: Sequence[str]) -> None:
     """Require a response for every prompt; a text in place of a list is refused too."""
     for name, texts in (("prompts", prompts), ("responses", responses)):

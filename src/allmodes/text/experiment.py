@@ -27,7 +27,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
-from allmodes.tasks import Task
+from allmodes.tasks import HasTestPrompts, Task
 from allmodes.text.adapters import check_adapter, merged
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
@@ -38,7 +38,7 @@ from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
 from allmodes.text.task_kinds import resolved_model
-from allmodes.text.training import Progress, arms, check_arm, train, usable_prompts
+from allmodes.text.training import Progress, arms, check_arm, measured_prompts, train, usable_prompts
 from allmodes.text.warm_start import check_warm_start, warm_started
 
 
@@ -216,6 +216,7 @@ def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatis
         "used": used,
         "too_long": len(task.prompts) - used,
         "duplicates": getattr(task, "duplicates", 0),  # of tasks that read a file
+        "test": len(measured_prompts(config, task, tokenizer)) if isinstance(task, HasTestPrompts) else 0,
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
     if config.model == STAND_IN and config.lora is not None:  # others were checked before
@@ -253,7 +254,7 @@ def _sample(
     config: TextConfig, task: Task, model: Any, tokenizer: Any, *, seed: int
 ) -> tuple[list[str], list[list[str]]]:
     """The prompts that are measured, and the policy's responses to each."""
-    prompts = usable_prompts(config, task, tokenizer)[: config.sample_prompts]
+    prompts = measured_prompts(config, task, tokenizer)
     with autocast(config.precision):
         responses = sample_responses(
             model,

@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from allmodes.errors import ConfigError
+from allmodes.errors import ConfigError, InputError
 from allmodes.runs.config import Config, PositiveInt, Probability
 from allmodes.runs.user_code import (
     CodeFolder,
@@ -15,7 +15,18 @@ from allmodes.runs.user_code import (
     load_object,
     module_files,
 )
-from allmodes.tasks import Creative, Judge, OneTwo, RewardFunction, RewardModel, Task, own_task
+from allmodes.tasks import (
+    Boolean,
+    Causal,
+    Creative,
+    Judge,
+    OneTwo,
+    RewardFunction,
+    RewardModel,
+    Task,
+    Voxels,
+    own_task,
+)
 from allmodes.tasks.creative import read_prompts
 from allmodes.text.evaluation.measures import Embed, load_embedder
 
@@ -223,6 +234,98 @@ def _sources(key: str, reference: str, folder: Path | None) -> dict[str, Path]:
     return {f"{key}/{name}": file for name, file in files}
 
 
+@final
+class CausalDomain(Config):
+    """Graphs of causes, told by perturbations."""
+
+    nodes: PositiveInt = 4
+    """Nodes of a graph, 2 to 5."""
+    max_edges: Annotated[int, Field(strict=True, ge=0)] = 6
+    """Most edges of a graph."""
+    perturbations: PositiveInt = 3
+    """Perturbed nodes of each prompt."""
+
+
+@final
+class VoxelsDomain(Config):
+    """Structures of blocks, told by their top view."""
+
+    size: PositiveInt = 3
+    """Cells along each side of the grid."""
+    max_blocks: PositiveInt = 3
+    """Most cells of a top view."""
+    max_height: PositiveInt = 3
+    """Most layers."""
+
+
+@final
+class BooleanDomain(Config):
+    """Expressions, told by some of their inputs and outputs."""
+
+    variables: tuple[str, ...] = ("x", "y")
+    """One to three names."""
+    operators: tuple[str, ...] = ("AND", "OR", "NOT")
+    """Of these three."""
+    max_depth: Annotated[int, Field(strict=True, ge=0)] = 2
+    """Levels of operators, at most 3."""
+
+
+@final
+class HypoSpaceTask(TaskConfig):
+    """Hypotheses that explain observations; all that do are known. Some prompts are kept for the samples."""
+
+    rewards_are_shares: ClassVar[bool] = True
+
+    kind: Literal["hypospace"]
+    """Sets of hypotheses that explain observations."""
+    domain: Literal["causal", "voxels", "boolean"]
+    """What a hypothesis is: a causal graph, a structure of blocks, a Boolean expression."""
+    train: PositiveInt
+    """Prompts to train on."""
+    test: PositiveInt
+    """Other prompts, to which the final policies respond."""
+    split_seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Seed of drawing them."""
+    causal: CausalDomain | None = None
+    """Settings of domain "causal"; those of the IPS paper if left out."""
+    voxels: VoxelsDomain | None = None
+    """Settings of domain "voxels"; those of the IPS paper if left out."""
+    boolean: BooleanDomain | None = None
+    """Settings of domain "boolean"; those of the IPS paper if left out."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> Self:
+        for name in ("causal", "voxels", "boolean"):
+            if name != self.domain and getattr(self, name) is not None:
+                raise ValueError(f"no `task.{name}` with domain {self.domain!r}")
+        try:
+            self.make()
+        except InputError as error:
+            raise ValueError(f"settings of `task` that fit each other; {error}") from error
+        return self
+
+    def make(self) -> Causal | Voxels | Boolean:
+        """The domain, its prompts divided."""
+        if self.domain == "causal":
+            made = Causal(**(self.causal or CausalDomain()).model_dump())
+        elif self.domain == "voxels":
+            made = Voxels(**(self.voxels or VoxelsDomain()).model_dump())
+        else:
+            made = Boolean(**(self.boolean or BooleanDomain()).model_dump())
+        return made.divided(self.train, self.test, self.split_seed)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The domain and how its prompts are divided."""
+        made = self.make()
+        return [
+            (
+                "Domain",
+                f"{self.domain}, {len(made.instances):,} prompts, {len(made.hypotheses):,} hypotheses",
+            ),
+            ("Split", f"{self.train:,} prompts to train on, {self.test:,} others to measure on"),
+        ]
+
+
 def make_judge(config: JudgeConfig | None) -> Judge | None:
     """The judge of a configuration, or None. Raises ConfigError for a model that cannot be loaded."""
     if config is None:
@@ -247,4 +350,6 @@ def shown_model(model: str) -> str:
     return Path(model).name if Path(model).is_absolute() else model
 
 
-TaskKind = Annotated[OneTwoTask | CreativeTask | PythonTask | RewardTask, Field(discriminator="kind")]
+TaskKind = Annotated[
+    OneTwoTask | CreativeTask | HypoSpaceTask | PythonTask | RewardTask, Field(discriminator="kind")
+]

@@ -23,13 +23,13 @@ from allmodes.methods import Method, Plain
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
-from allmodes.tasks import Creative, Task
+from allmodes.tasks import Creative, HasTestPrompts, Task
 from allmodes.text.adapters import peft_config
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.config import TextConfig
 from allmodes.text.gguf_models import as_folder
 from allmodes.text.models import device, load_tokenizer, quieten
-from allmodes.text.reporting.results import Arm
+from allmodes.text.reporting.results import Arm, has_answer_sets
 from allmodes.text.sampling import chat_prompt
 
 _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or nobody needs them
@@ -70,10 +70,11 @@ def train(
     """Train, or resume from the folder's last whole checkpoint, and return TRL's trainer with its model.
 
     A row of metrics.jsonl a step: `step`, `reward`, what TRL logs, and `counts` of each known answer among
-    the step's samples. With `log_samples`, samples.jsonl and audit.json for `allmodes audit`. model: a
-    Hugging Face name, a folder or a GGUF file. keep_checkpoints: keep all, else the last alone. Raises
-    ConfigError for a model that cannot be loaded or prompts that are all too long; RunError for damage to
-    what it resumes from.
+    the step's samples; where prompts have different known answers also `good_answers`, the number of
+    different good ones in a group, mean over groups. With `log_samples`, samples.jsonl and audit.json for
+    `allmodes audit`. model: a Hugging Face name, a folder or a GGUF file. keep_checkpoints: keep all, else
+    the last alone. Raises ConfigError for a model that cannot be loaded or prompts that are all too long;
+    RunError for damage to what it resumes from.
     """
     quieten()
     model = as_folder(model)
@@ -216,7 +217,20 @@ def _transform(method: Method) -> Method | None:
 
 def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
     """The task's prompts but those over the limit. Raises ConfigError where none is left."""
-    prompts = list(task.prompts)
+    return _short_enough(config, list(task.prompts), tokenizer)
+
+
+def measured_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
+    """The prompts that policies are measured on: the task's test prompts, where it has some.
+
+    Raises ConfigError where none is within the limit.
+    """
+    apart = list(task.test_prompts) if isinstance(task, HasTestPrompts) else []
+    prompts = _short_enough(config, apart or list(task.prompts), tokenizer)
+    return prompts[: config.sample_prompts]
+
+
+def _short_enough(config: TextConfig, prompts: list[str], tokenizer: Any) -> list[str]:
     if config.max_prompt_tokens is None:
         return prompts
     texts = [chat_prompt(tokenizer, prompt, **config.chat_template) for prompt in prompts]
@@ -240,6 +254,8 @@ class _Recorder(TrainerCallback):
         self._config, self._task, self._folder, self._on_step = config, task, folder, on_step
         self._counts = Counter[str]()
         self._diversities: list[float] = []
+        self._good: list[int] = []
+        self._has_sets = has_answer_sets(task, task.prompts)
 
     def reward(self, prompts: Any, completions: Any, **_: Any) -> list[float | None]:
         """A reward for each completion; None where the task gives none."""
@@ -247,9 +263,13 @@ class _Recorder(TrainerCallback):
         questions = [last_text(prompt) for prompt in prompts]
         if self._task.known_answers(questions[0]) is not None:
             self._counts.update(a for text in responses if (a := self._task.parse(text)) is not None)
+        size = self._config.group_size
+        groups = [responses[start : start + size] for start in range(0, len(responses), size)]
+        if self._has_sets:
+            for question, group in zip(questions[::size], groups, strict=True):
+                known = set(self._task.known_answers(question) or ())
+                self._good.append(len(known & set(map(self._task.parse, group))))
         if isinstance(self._task, Creative):
-            size = self._config.group_size
-            groups = [responses[start : start + size] for start in range(0, len(responses), size)]
             found = [self._task.semantic_diversity(group) for group in groups]
             self._diversities += [value for value in found if value is not None]
         return self._task.rewards(questions, responses)
@@ -266,10 +286,13 @@ class _Recorder(TrainerCallback):
                 row[name] = value if value is not None and math.isfinite(value) else None
         if self._diversities:
             row["semantic_diversity"] = summarise(self._diversities).mean
+        if self._good:
+            row["good_answers"] = summarise(self._good).mean
         self._folder.append_metrics({**row, "counts": dict(sorted(self._counts.items()))})
         if "step_time" in logs:
             self._folder.append_timing({"step": row["step"], "seconds": logs["step_time"]})
         self._counts.clear()
         self._diversities.clear()
+        self._good.clear()
         reward = row["reward"]
         self._on_step(Progress(step=row["step"], reward=math.nan if reward is None else reward))

@@ -6,7 +6,8 @@ Source: Chen et al. 2025 (HypoSpace); settings of the IPS paper, section 5.2 and
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from copy import copy
+from typing import ClassVar, Self, TypeVar
 
 from allmodes.errors import InputError, shown
 from allmodes.tasks.task import check_same_length
@@ -21,7 +22,8 @@ class Hypotheses(ABC):
     """Prompts that hold observations; a response is worth 1 when its hypothesis explains them, else 0.
 
     A subclass enumerates all instances, and reads and writes one format. A hypothesis is named by its key, a
-    canonical text. Wherever a prompt is taken, one that is not among `prompts` raises InputError.
+    canonical text. `prompts` and `test_prompts` are those to train on and to measure on, `instances` all of
+    them: wherever a prompt is taken, one that is not among these raises InputError.
     """
 
     name: ClassVar[str]
@@ -37,11 +39,9 @@ class Hypotheses(ABC):
         self._places = {prompt: place for place, prompt in enumerate(self._known)}
         self._space = frozenset(sizes)
         self.hypotheses = simplest_first(sizes)
-
-    @property
-    def prompts(self) -> tuple[str, ...]:
-        """One for each instance."""
-        return tuple(self._known)
+        self.instances = tuple(self._known)
+        self.prompts = self.instances
+        self.test_prompts: tuple[str, ...] = ()
 
     @abstractmethod
     def parse(self, response: str) -> str | None:
@@ -78,14 +78,20 @@ class Hypotheses(ABC):
 
         Raises InputError for fewer than one of either, or for more than there are together.
         """
-        count = len(self._known)
+        count = len(self.instances)
         if train < 1 or test < 1 or train + test > count:
             raise InputError(
                 f"`train` and `test` must be at least 1 each and together at most {count}, the prompts of "
                 f"{self.name}; got {train} and {test}"
             )
-        drawn = random.Random(seed).sample(self.prompts, train + test)  # noqa: S311  # no secret
+        drawn = random.Random(seed).sample(self.instances, train + test)  # noqa: S311  # no secret
         return drawn[:train], drawn[train:]
+
+    def divided(self, train: int, test: int, seed: int) -> Self:
+        """The same with `prompts` and `test_prompts` as `split` draws them. Raises InputError as it does."""
+        divided = copy(self)
+        divided.prompts, divided.test_prompts = map(tuple, self.split(train, test, seed))
+        return divided
 
     def write(self, prompt: str, answer: str) -> str:
         """A response that answers with the hypothesis of a key; `parse` reads the key from it.

@@ -8,14 +8,17 @@ from typing import Any, final
 
 from allmodes.metrics import count_entropy
 
+_DIVERSITIES = ("semantic_diversity", "good_answers", "answers/distinct")  # the first that a row has
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Bin:
     """Consecutive steps. step: the last; steps: how many. reward, diversity: NaN where none was measured.
 
-    diversity: entropy in nats of all valid answers of the bin, where the task knows the answers; else the
-    mean semantic diversity of a group, or without an embedder the number of its different answers. counts:
+    diversity: entropy in nats of all valid answers of the bin, where all prompts have the same known answers;
+    else the mean semantic diversity of a group, or the number of its different good answers where these are
+    known, or of all its different answers. counts:
     how often each known answer came.
     """
 
@@ -42,7 +45,7 @@ def _bin(rows: Sequence[Mapping[str, Any]], knows_answers: bool) -> Bin:
         reward=_mean(row.get("reward") for row in rows),
         diversity=count_entropy(counts.values())
         if knows_answers
-        else _mean(row.get("semantic_diversity", row.get("answers/distinct")) for row in rows),
+        else _mean(next((row[key] for key in _DIVERSITIES if key in row), None) for row in rows),
         counts=counts,
     )
 

@@ -1,4 +1,7 @@
-"""Pictures of an experiment: curves with the Pareto front (MARA, Figure 6), answers by β (Figure 10)."""
+"""Pictures of an experiment: training and its Pareto front, answers by β, recovery.
+
+The first two are as MARA's Figures 6 and 10, the last as Figure 2 of the IPS paper.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,11 +11,11 @@ from typing import Any, final
 import numpy as np
 
 from allmodes.methods import color_of, label_of
-from allmodes.metrics import count_entropy
 from allmodes.reports.plotting import FAINT, INK, MUTED, distinct_colors
 from allmodes.text.config import KL, Trainer
 from allmodes.text.reporting.curves import Bin, pareto_front
 from allmodes.text.reporting.results import Arm, TextResult
+from allmodes.text.reporting.views import View, answer_share
 
 Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
 
@@ -43,18 +46,18 @@ def groups_of(arms: Sequence[Arm]) -> list[tuple[Trainer, KL]]:
     return list(dict.fromkeys((arm.trainer, arm.kl) for arm in arms))
 
 
-def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, samples: int) -> Any:
+def draw_training(runs: Runs, *, view: View, base: TextResult, samples: int) -> Any:
     """A row for each trainer and KL: answers, diversity and reward over training, and the Pareto front.
 
-    runs: the bins of each run. answers: the known answers; the first is counted in the first panel, which is
-    left out where none are known. samples: of a step. Thin lines are runs, thick ones the mean over all runs
+    runs: the bins of each run. view: its first answer is counted in the first panel, which is left out where
+    it has none. samples: of a step. Thin lines are runs, thick ones the mean over all runs
     of a method.
     """
     from matplotlib.figure import Figure
 
     groups = groups_of([arm for arm, _ in runs])
     colours = colours_of(arm.method for arm, _ in runs)
-    panels = _panels(answers, samples, diversity=_diversity_of(base)[0])
+    panels = _panels(view, samples)
     columns = len(panels) + 1
     figure = Figure(figsize=(3.1 * columns, 2.6 * len(groups)))
     grid = figure.subplots(len(groups), columns, squeeze=False)
@@ -66,7 +69,7 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
                 axes.axhline(panel.even, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
                 axes.set_ylim(0, panel.top)
             axes.set(title=panel.title, xlabel="step")
-        _pareto(row[-1], inside, base, colours)
+        _pareto(row[-1], inside, (base.reward, view.diversity), colours)
         row[0].annotate(
             group_name(trainer, kl), (-0.26, 0.5), xycoords="axes fraction", rotation=90, va="center",
             ha="center", fontweight="bold",
@@ -74,7 +77,8 @@ def draw_training(runs: Runs, *, answers: Sequence[str], base: TextResult, sampl
     return figure
 
 
-def _panels(answers: Sequence[str], samples: int, *, diversity: str) -> list[_Panel]:
+def _panels(view: View, samples: int) -> list[_Panel]:
+    answers, (diversity, _) = view.answers, view.diversity
     reward = _Panel("Mean reward", lambda b: b.reward)
     if not answers:
         return [_Panel(diversity, lambda b: b.diversity), reward]
@@ -111,7 +115,8 @@ def _curves(axes: Any, runs: Runs, value: Callable[[Bin], float], colours: Mappi
     axes.grid(axis="y", color=FAINT, linewidth=0.5)
 
 
-def _pareto(axes: Any, runs: Runs, base: TextResult, colours: Mapping[str, str]) -> None:
+def _pareto(axes: Any, runs: Runs, base: tuple[float, tuple[str, float]], colours: Mapping[str, str]) -> None:
+    reward, (name_of_diversity, diversity) = base
     for method, lines in _by_method(runs).items():
         name, colour = label_of(method), colours[method]
         points = [(b.reward, b.diversity) for line in lines for b in line]
@@ -122,22 +127,12 @@ def _pareto(axes: Any, runs: Runs, base: TextResult, colours: Mapping[str, str])
                 *zip(*front, strict=True), where="pre", color=colour, linewidth=1.8, marker="o",
                 markersize=3, label=name,
             )  # fmt: skip
-    name, value = _diversity_of(base)
-    if not math.isnan(value):
-        axes.plot(base.reward, value, "*", color=INK, markersize=8, label="base")
-    axes.set(title="Pareto front", xlabel="mean reward", ylabel=name)
+    if not math.isnan(diversity):
+        axes.plot(reward, diversity, "*", color=INK, markersize=8, label="base")
+    axes.set(title="Pareto front", xlabel="mean reward", ylabel=name_of_diversity)
     axes.grid(color=FAINT, linewidth=0.5)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left")
-
-
-def _diversity_of(base: TextResult) -> tuple[str, float]:
-    """What is drawn as diversity, and the base model's; NaN where that depends on the number of samples."""
-    if base.answers:
-        return "Entropy of valid answers, nats", count_entropy(base.answers.values())
-    if "semantic_diversity" in base.metrics:
-        return "Semantic diversity of a group", base.metrics["semantic_diversity"]
-    return "Different answers in a group", math.nan
 
 
 def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult) -> Any:
@@ -175,7 +170,44 @@ def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult
     return figure
 
 
-def answer_share(result: TextResult, answer: str) -> float:
-    """Share of an answer among the valid ones; NaN where there are none."""
-    total = sum(result.answers.values())
-    return result.answers[answer] / total if total else math.nan
+def draw_recovery(results: Sequence[TextResult], *, base: TextResult) -> Any:
+    """Cumulative recovery over the number of samples, a panel for each trainer, KL and β.
+
+    A line is the mean over the seeds of a method, its band the mean of their bootstrap standard errors over
+    prompts, on either side.
+    """
+    from matplotlib.figure import Figure
+
+    arms = [result.arm for result in results if result.arm is not None]
+    groups = groups_of(arms)
+    betas = sorted({arm.beta for arm in arms})
+    colours = colours_of(arm.method for arm in arms)
+    figure = Figure(figsize=(1.2 + 3.4 * len(betas), 0.6 + 2.9 * len(groups)))
+    grid = figure.subplots(len(groups), len(betas), squeeze=False, sharex=True, sharey=True)
+    for row, (trainer, kl) in zip(grid, groups, strict=True):
+        for axes, beta in zip(row, betas, strict=True):
+            for method, colour in colours.items():
+                arm = Arm(trainer=trainer, kl=kl, method=method, beta=beta)
+                curves = [result.recovery for result in results if result.arm == arm]
+                if curves:
+                    _recovery(axes, curves, color=colour, label=label_of(method))
+            _recovery(axes, [base.recovery], color=INK, label="base", linestyle=(0, (4, 2)))
+            axes.set(title=f"{group_name(trainer, kl)}, β = {beta:g}", xscale="log", ylim=(0, 1.02))
+            axes.grid(color=FAINT, linewidth=0.5)
+        row[0].set_ylabel("recovery of good answers")
+    for axes in grid[-1]:
+        axes.set_xlabel("samples of a prompt")
+    ticks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if k <= base.recovery[-1][0]]
+    grid[0][0].set_xticks(ticks, [str(k) for k in ticks])
+    grid[0][0].minorticks_off()
+    grid[0][0].legend(loc="upper left")
+    return figure
+
+
+def _recovery(
+    axes: Any, curves: Sequence[Sequence[tuple[int, float, float]]], *, color: str, label: str, **style: Any
+) -> None:
+    samples = [k for k, _, _ in curves[0]]
+    means, errors = np.array([[point[1:] for point in curve] for curve in curves]).mean(axis=0).T
+    axes.plot(samples, means, color=color, linewidth=1.8, label=label, **style)
+    axes.fill_between(samples, means - errors, means + errors, color=color, alpha=0.15, linewidth=0)

@@ -1,13 +1,12 @@
 """The report of a training experiment: one HTML file that explains itself, offline."""
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from allmodes.methods import label_of
-from allmodes.reports.comparison import DASH, Cell, Metric, compare, ran_alone, verdict_with_means
+from allmodes.reports.comparison import DASH, Cell, compare, ran_alone, verdict_with_means
 from allmodes.reports.formatting import NBSP, listing, plural
 from allmodes.reports.pages import render_page, require_report_extra
 from allmodes.reports.plotting import figure_style, inline_svg, save_figure
@@ -16,17 +15,17 @@ from allmodes.text.base_statistics import BaseModel
 from allmodes.text.config import KL, STAND_IN, TextConfig, Trainer
 from allmodes.text.reporting.curves import bins
 from allmodes.text.reporting.figures import (
-    answer_share,
     colours_of,
     draw_answers,
+    draw_recovery,
     draw_training,
     group_name,
     groups_of,
 )
 from allmodes.text.reporting.results import Arm, TextResult
+from allmodes.text.reporting.views import COLLAPSED, View, view_of
 from allmodes.text.task_kinds import shown_model
 
-COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
 _MOST_ANSWERS = 8  # known answers of the base model in a table
 _SCALING = (
@@ -54,21 +53,26 @@ def write_report(
     """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
 
     base_model: the shares of its answers, None where no answers are known. metrics: the rows of
-    metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, or `duplicates` of others.
-    Raises `ConfigError` without the extra `report`, and `RunError` when a file cannot be written.
+    metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, `duplicates` of others, or
+    kept for the `test`. Raises `ConfigError` without the extra `report`, and `RunError` when a file cannot be
+    written.
     """
     require_report_extra()
-    answers = list(base.answers)
-    runs = {key: bins(rows, size=config.bin, knows_answers=bool(answers)) for key, rows in metrics.items()}
+    view = view_of(base)
+    runs = {
+        key: bins(rows, size=config.bin, knows_answers=bool(view.answers)) for key, rows in metrics.items()
+    }
     pictures = {}
     with figure_style():
         figures = {
             "training": draw_training(
-                runs, answers=answers, base=base, samples=config.prompts_per_step * config.group_size
+                runs, view=view, base=base, samples=config.prompts_per_step * config.group_size
             )
         }
-        if answers:
-            figures["answers"] = draw_answers(results, answer=answers[0], base=base)
+        if view.answers:
+            figures["answers"] = draw_answers(results, answer=view.answers[0], base=base)
+        if base.recovery:
+            figures["recovery"] = draw_recovery(results, base=base)
         for name, figure in figures.items():
             save_figure(figure, folder / name)
             pictures[name] = inline_svg(figure)
@@ -78,15 +82,16 @@ def write_report(
         lead=_lead(config, results),
         remarks=_remarks(config),
         pictures=pictures,
-        answers=answers,
+        view=view,
         bin=config.bin,
-        base=_cells(base, answers),
+        base=[cell(base) for cell in view.own.values()],
         base_model=None if base_model is None else _base_table(base_model),
-        tables=result_tables(config, results, answers),
-        verdicts=result_verdicts(config, results, answers),
+        tables=result_tables(config, results, view),
+        verdicts=result_verdicts(config, results, view),
         collapsed=f"{COLLAPSED:.0%}",
         several_prompts=prompts["used"] > 1,
-        seeds=[_seed_row(result, answers) for result in results],
+        test_prompts=prompts.get("test", 0),
+        seeds=[_seed_row(result, view) for result in results],
         samples=_samples(folder, config, results),
         settings=_settings(config, prompts),
         colours={label_of(method): colour for method, colour in colours_of(config.method).items()},
@@ -184,48 +189,18 @@ def _base_table(model: BaseModel) -> dict[str, Any]:
     }
 
 
-def _metrics(answers: Sequence[str]) -> list[Metric[TextResult]]:
-    """What is tested: a quality first, then diversities."""
-    values: dict[str, Callable[[TextResult], float]] = {"reward": lambda result: result.reward}
-    if answers:
-        values["entropy of valid answers"] = _entropy
-    else:
-        values["distinct answers"] = lambda result: result.metrics["distinct_classes"]
-        values["semantic diversity"] = _semantic
-    return [
-        Metric(name=name, value=value, digits=3, better=f"higher {name}", worse=f"lower {name}")
-        for name, value in values.items()
-    ]
-
-
-def _entropy(result: TextResult) -> float:
-    return result.metrics.get("answer_entropy", math.nan)
-
-
-def _semantic(result: TextResult) -> float:
-    return result.metrics.get("semantic_diversity", math.nan)
-
-
-def headings_of(answers: Sequence[str]) -> list[str]:
-    """What the cells of `result_tables` are."""
-    names = [metric.name for metric in _metrics(answers)]
-    return [*names, f"share of {answers[0]}, by seed", "collapsed"] if answers else names
-
-
-def result_tables(
-    config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]
-) -> list[dict[str, Any]]:
+def result_tables(config: TextConfig, results: Sequence[TextResult], view: View) -> list[dict[str, Any]]:
     """One table a trainer and KL; in it, by β, the methods."""
     tables = []
     for trainer, kl in groups_of([_arm(result) for result in results]):
         rows = []
         for beta in config.beta:
             groups = _groups(config, results, trainer=trainer, kl=kl, beta=beta)
-            comparison = compare(_metrics(answers), groups)
+            comparison = compare(view.metrics, groups)
             for label, runs in groups.items():
                 means = [_with_missing(row.cells[label]) for row in comparison]
                 tests = [row.tests[label].text if label in row.tests else "" for row in comparison]
-                cells = [*means, *_answer_cells(runs, answers)]
+                cells = [*means, *(cell(runs) for cell in view.extras.values())]
                 rows.append({"beta": f"{beta:g}", "method": label, "cells": cells, "tests": tests})
         tables.append({"name": group_name(trainer, kl), "rows": rows})
     return tables
@@ -250,24 +225,7 @@ def _with_missing(cell: Cell) -> str:
     return f"{cell.text} ({missing} without)" if missing else cell.text
 
 
-def _answer_cells(results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
-    if not answers:
-        return []
-    shares = [answer_share(result, answers[0]) for result in results]
-    collapsed = sum(map(_is_collapsed, results))
-    return [
-        ", ".join(DASH if math.isnan(share) else f"{share:.2f}" for share in shares),
-        f"{collapsed} of {len(results)}",
-    ]
-
-
-def _is_collapsed(result: TextResult) -> bool:
-    """Whether one answer is all there is, or none."""
-    shares = [answer_share(result, answer) for answer in result.answers]
-    return any(math.isnan(share) or share >= COLLAPSED for share in shares)
-
-
-def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: Sequence[str]) -> list[str]:
+def result_verdicts(config: TextConfig, results: Sequence[TextResult], view: View) -> list[str]:
     """A sentence for each method but the first: what its tests against the first say."""
     first, *later = config.method
     if not later:
@@ -278,13 +236,13 @@ def result_verdicts(config: TextConfig, results: Sequence[TextResult], answers: 
     for trainer, kl in groups_of([_arm(result) for result in results]):
         for beta in config.beta:
             groups = _groups(config, results, trainer=trainer, kl=kl, beta=beta)
-            comparison = compare(_metrics(answers), groups)
+            comparison = compare(view.metrics, groups)
             where = f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}"
             sentences += [f"{where}: {verdict_with_means(comparison, label_of(method))}" for method in later]
     return sentences
 
 
-def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
+def _seed_row(result: TextResult, view: View) -> dict[str, Any]:
     arm = _arm(result)
     return {
         "method": label_of(arm.method),
@@ -292,24 +250,9 @@ def _seed_row(result: TextResult, answers: Sequence[str]) -> dict[str, Any]:
             group_name(arm.trainer, arm.kl),
             f"{arm.beta:g}",
             str(result.seed),
-            *_cells(result, answers),
+            *(cell(result) for cell in view.own.values()),
         ],
     }
-
-
-def _cells(result: TextResult, answers: Sequence[str]) -> list[str]:
-    """A result's own figures: reward, valid answers, diversity, counts, samples without a reward."""
-    cells = [_number(result.reward), _number(result.metrics.get("valid_answers", math.nan))]
-    if answers:
-        cells.append(_number(_entropy(result)))
-        cells += [f"{result.answers[answer]:,}" for answer in answers]
-    else:
-        cells += [f"{result.metrics['distinct_classes']:.2f}", _number(_semantic(result))]
-    return [*cells, f"{result.unscored:,} of {result.samples:,}"]
-
-
-def _number(value: float) -> str:
-    return DASH if math.isnan(value) else f"{value:.3f}"
 
 
 def _samples(folder: Path, config: TextConfig, results: Sequence[TextResult]) -> list[dict[str, Any]]:

@@ -3,12 +3,21 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from allmodes.errors import RunError, one_line
-from allmodes.metrics import distinct_k, partition, summarise
+from allmodes.metrics import (
+    bootstrap_sem,
+    cumulative_recovery,
+    distinct_k,
+    partition,
+    recovery_rate,
+    summarise,
+    uniqueness,
+    valid_rate,
+)
 from allmodes.metrics.text import words
 from allmodes.runs.seals import check_last_line, read_sealed_json, seal_json
 from allmodes.tasks import Creative, Task
@@ -18,6 +27,8 @@ from allmodes.text.evaluation.generations import Generation
 
 # Timings are sealed by their own last line: no two runs have the same, and equal runs have equal results.
 _BESIDE = ("metrics.jsonl", "samples.jsonl", "generations.jsonl", "*.json", "*.safetensors")
+RECOVERY_METRICS = ("valid_rate", "uniqueness", "recovery_rate")
+_POINTS = 32  # of a curve of recovery, evenly over the logarithm of the number of samples
 _MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
 
 
@@ -43,7 +54,10 @@ class TextResult:
     """The policy at the end of a run; `arm` None is the base model.
 
     reward: mean over samples that could be scored, NaN for none. answers: how often each known answer came,
-    empty where none are known. metrics: as `allmodes evaluate` names them, each the mean over prompts.
+    empty where none are known or prompts have different ones. metrics: as `allmodes evaluate` names them,
+    each the mean over prompts. recovery: where prompts have different known answers, the cumulative recovery
+    as (samples, mean over prompts, bootstrap standard error of that mean); then `metrics` has valid_rate,
+    uniqueness and recovery_rate, too, and `errors` their bootstrap standard errors.
     """
 
     arm: Arm | None
@@ -53,6 +67,8 @@ class TextResult:
     reward: float
     answers: dict[str, int]
     metrics: dict[str, float]
+    errors: dict[str, float] = field(default_factory=dict)
+    recovery: tuple[tuple[int, float, float], ...] = ()
 
     def save(self, path: Path) -> None:
         """Write as JSON, with checksums of what else the run has left beside it."""
@@ -69,12 +85,14 @@ def load_result(path: Path) -> TextResult:
     try:
         arm = row.pop("arm")
         reward = row.pop("reward")
+        recovery = tuple((k, mean, error) for k, mean, error in row.pop("recovery", ()))
         return TextResult(
             arm=None if arm is None else Arm(**arm),
             reward=math.nan if reward is None else reward,
+            recovery=recovery,
             **row,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: expected the result of a run; {one_line(error)}") from error
 
 
@@ -88,9 +106,11 @@ def result_of(
     rows: list[dict[str, Any]] = []
     answers: Counter[str] = Counter()
     columns: dict[str, list[float]] = {}
+    has_sets = has_answer_sets(task, prompts)
+    curves: list[list[float]] = []
     for prompt, texts in zip(prompts, responses, strict=True):
         known = task.known_answers(prompt)
-        if known is not None:
+        if known is not None and not has_sets:
             answers.update(dict.fromkeys(known, 0))
         generations = []
         for text, reward in zip(texts, task.rewards([prompt] * len(texts), texts), strict=True):
@@ -98,7 +118,7 @@ def result_of(
             row: dict[str, Any] = {"prompt": prompt, "response": text, "reward": reward, "answer": answer}
             if known is not None:
                 row["correct"] = answer in known
-                answers.update([answer] if answer in known else [])
+                answers.update([answer] if answer in known and not has_sets else [])
             rows.append(row)
             generations.append(
                 Generation(
@@ -112,6 +132,13 @@ def result_of(
             values["distinct_classes"] = distinct_k(partition(said, task.same))
             if (diversity := task.semantic_diversity(texts)) is not None:
                 values["semantic_diversity"] = diversity
+        if known is not None and has_sets:
+            given = [generation.answer for generation in generations]
+            values["valid_rate"] = valid_rate(given, known)
+            values["recovery_rate"] = recovery_rate(given, known)
+            if values["valid_rate"] > 0:
+                values["uniqueness"] = uniqueness(given, known)
+            curves.append(cumulative_recovery(given, known))
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]
@@ -123,5 +150,28 @@ def result_of(
         reward=math.fsum(rewards) / len(rewards) if rewards else math.nan,
         answers=dict(answers),
         metrics={name: summarise(values).mean for name, values in columns.items()},
+        errors={name: _error(columns[name]) for name in RECOVERY_METRICS if curves and name in columns},
+        recovery=_recovery(curves),
     )
     return result, rows
+
+
+def has_answer_sets(task: Task, prompts: Sequence[str]) -> bool:
+    """Whether the answers to all prompts are known, and not the same to all of them."""
+    known = {task.known_answers(prompt) for prompt in prompts}
+    return None not in known and len(known) > 1
+
+
+def _error(values: Sequence[float]) -> float:
+    """The bootstrap standard error of the mean; 0 for a single prompt, which nothing was drawn from."""
+    return bootstrap_sem(values) if len(values) > 1 else 0.0
+
+
+def _recovery(curves: Sequence[Sequence[float]]) -> tuple[tuple[int, float, float], ...]:
+    """The mean of the curves of all prompts, at up to `_POINTS` numbers of samples."""
+    if not curves:
+        return ()
+    most = len(curves[0])
+    points = sorted({round(most ** (place / (_POINTS - 1))) for place in range(_POINTS)})
+    columns = [(k, [curve[k - 1] for curve in curves]) for k in points]
+    return tuple((k, summarise(values).mean, _error(values)) for k, values in columns)

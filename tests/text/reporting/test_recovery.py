@@ -1,0 +1,108 @@
+"""Results of a task whose prompts have sets of good answers: figures by hand, view, picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from allmodes.metrics import bootstrap_sem, cumulative_recovery
+from allmodes.tasks import Boolean, OneTwo
+from allmodes.text.reporting.figures import draw_recovery
+from allmodes.text.reporting.results import Arm, TextResult, has_answer_sets, load_result, result_of
+from allmodes.text.reporting.views import view_of
+
+TASK = Boolean()
+FIRST, SECOND = TASK.prompts[0], TASK.prompts[1]  # y = 0, x = 0: 0 and 1
+
+
+def responses(prompt: str, ranks: Sequence[int | None]) -> list[str]:
+    """Answers by their place among the known ones, None for a broken format."""
+    known = TASK.known_answers(prompt)
+    return ["no" if rank is None else TASK.write(prompt, known[rank]) for rank in ranks]
+
+
+def result(ranks: Sequence[Sequence[int | None]], *, arm: Arm | None = None, seed: int = 0) -> TextResult:
+    texts = [responses(prompt, row) for prompt, row in zip((FIRST, SECOND), ranks, strict=True)]
+    return result_of(TASK, (FIRST, SECOND), texts, arm=arm, seed=seed)[0]
+
+
+def test_rates_recovery_and_errors_by_hand() -> None:
+    sizes = [len(TASK.known_answers(prompt)) for prompt in (FIRST, SECOND)]
+    found = result([[0, 0, 1, None], [2, None, None, None]])
+    assert found.answers == {}
+    assert found.metrics["valid_rate"] == (3 / 4 + 1 / 4) / 2
+    assert found.metrics["uniqueness"] == (2 / 3 + 1) / 2
+    rates = [2 / sizes[0], 1 / sizes[1]]
+    assert found.metrics["recovery_rate"] == pytest.approx(sum(rates) / 2)
+    assert found.errors["recovery_rate"] == bootstrap_sem(rates)
+    assert [k for k, _, _ in found.recovery] == [1, 2, 3, 4]
+    curves = [
+        cumulative_recovery(row, TASK.known_answers(prompt))
+        for prompt, row in (
+            (FIRST, [*[TASK.known_answers(FIRST)[rank] for rank in (0, 0, 1)], None]),
+            (SECOND, [TASK.known_answers(SECOND)[2], None, None, None]),
+        )
+    ]
+    for (_, mean, error), values in zip(found.recovery, zip(*curves, strict=True), strict=True):
+        assert mean == pytest.approx(sum(values) / 2)
+        assert error == bootstrap_sem(values)
+
+
+def test_uniqueness_leaves_out_prompts_without_a_good_answer() -> None:
+    found = result([[0, 0], [None, None]])
+    assert found.metrics["uniqueness"] == 1 / 2
+    assert found.errors["uniqueness"] == 0
+    nothing = result([[None], [None]])
+    assert "uniqueness" not in nothing.metrics
+    assert [cell(nothing) for cell in view_of(nothing).own.values()][:2] == ["0.000 ± 0.000", "–"]
+
+
+def test_a_result_with_recovery_survives_its_file(tmp_path: Path) -> None:
+    found = result(
+        [[0, 1, 2], [0, None, None]], arm=Arm(trainer="rloo", kl="reverse", method="ips", beta=0.1)
+    )
+    found.save(tmp_path / "result.json")
+    assert load_result(tmp_path / "result.json") == found
+
+
+def test_many_samples_are_shown_at_few_points_that_end_with_all() -> None:
+    found = result([[0] * 999 + [1], [0] * 1000])
+    points = [k for k, _, _ in found.recovery]
+    assert points[0] == 1
+    assert points[-1] == 1000
+    assert len(points) <= 32
+    assert sorted(set(points)) == points
+
+
+def test_sets_are_known_answers_that_differ_between_prompts() -> None:
+    assert has_answer_sets(TASK, TASK.prompts)
+    assert not has_answer_sets(TASK, [FIRST])
+    assert not has_answer_sets(OneTwo(), OneTwo.prompts)
+
+
+def test_the_view_tests_the_three_rates() -> None:
+    view = view_of(result([[0], [1]]))
+    assert view.headings == ["valid rate", "uniqueness", "recovery rate"]
+    assert not view.answers
+
+
+def test_the_picture_has_a_line_for_each_method_and_the_base() -> None:
+    arms = [
+        Arm(trainer="grpo", kl="reverse", method=m, beta=b) for m in ("vanilla", "ips") for b in (0.1, 1.0)
+    ]
+    results = [
+        result([[0, 1, 2, 3], [0, 0, seed, None]], arm=arm, seed=seed) for arm in arms for seed in (0, 1)
+    ]
+    base = result([[None, 0, 0, 0], [None, None, None, 0]])
+    figure = draw_recovery(results, base=base)
+    assert len(figure.axes) == 2  # one for each β
+    for axes in figure.axes:
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert list(lines) == ["vanilla", "IPS", "base"]
+        means = [[point[1] for point in each.recovery] for each in results if each.arm == arms[0]]
+        assert list(lines["vanilla"].get_ydata()) == pytest.approx(
+            [sum(v) / 2 for v in zip(*means, strict=True)]
+        )
+        assert list(lines["base"].get_ydata()) == [point[1] for point in base.recovery]
