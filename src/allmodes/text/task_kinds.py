@@ -275,6 +275,7 @@ class HypoSpaceTask(TaskConfig):
     """Hypotheses that explain observations; all that do are known. Some prompts are kept for the samples."""
 
     rewards_are_shares: ClassVar[bool] = True
+    fits_stand_in: ClassVar[bool] = True
 
     kind: Literal["hypospace"]
     """Sets of hypotheses that explain observations."""
