@@ -233,7 +233,9 @@ def test_the_anchors_bias_by_prompt() -> None:
 @pytest.mark.parametrize("is_forward", [False, True])
 def test_the_fixed_points_of_ips_are_those_of_targets(beta: float, *, is_forward: bool) -> None:
     support = some_support(0)
-    found = method_logprobs(support, IPS(), beta=beta, kl="forward" if is_forward else "reverse")
+    found = method_logprobs(
+        support, IPS(), beta=beta, kl="forward" if is_forward else "reverse", group_size=None
+    )
     assert found is not None
     for prompt in range(support.prompts.count):
         own = support.prompts.index == prompt
@@ -250,6 +252,6 @@ def test_ips_without_any_reward_keeps_the_reference() -> None:
     support = some_support(1)
     nothing = dataclasses.replace(support, rewards=support.rewards * (support.prompts.index != 1))
     own = support.prompts.index == 1
-    found = method_logprobs(nothing, IPS(), beta=0.3, kl="reverse")
+    found = method_logprobs(nothing, IPS(), beta=0.3, kl="reverse", group_size=None)
     assert found is not None
     close(found[own], support.ref_logprobs[own])

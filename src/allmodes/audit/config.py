@@ -107,10 +107,14 @@ class AuditConfig(Config):
         name = label_of(self.transform)
         return name if self.entropy is None else f"{name} (η = {self.entropy:g})"
 
+    def has_setting(self, name: str) -> bool:
+        """Whether the method has a setting of this name."""
+        return name in self._known_settings()
+
     def lacks(self, setting: str) -> bool:
         """Whether the method has a setting of this name that is not given."""
         given = getattr(self, setting, None) is not None or setting in (self.settings or {})
-        return setting in self._known_settings() and not given
+        return self.has_setting(setting) and not given
 
     def _known_settings(self) -> list[str]:
         if self.transform in (None, "none", "other"):

@@ -40,14 +40,16 @@ class Evidence:
         reference_rows: Tensor | None = None,
         has_behavior_logprobs: bool = True,
         longest: int | None = None,
+        group_size: int | None = None,
     ) -> None:
         """What a log and settings say.
 
-        reference_rows, has_behavior_logprobs: as `Reference` has them. longest: tokens of the longest
-        response of the training where another log knows them.
+        reference_rows, has_behavior_logprobs: as `Reference` has them. longest, group_size: tokens of
+        the longest response and samples of a prompt in an update, where another log knows them.
         """
         self.log, self.config = log, config
-        self._texts, self._has_behavior_logprobs, self._longest = texts, has_behavior_logprobs, longest
+        self._texts, self._has_behavior_logprobs = texts, has_behavior_logprobs
+        self._longest, self._group_size = longest, group_size
         self.samples = Samples(log)
         self.curves = Curves(self.samples, texts)
         self.reference = Reference(
@@ -57,7 +59,11 @@ class Evidence:
     @cached_property
     def objective(self) -> Objective:
         """What is trained, as far as the settings say."""
-        return objective_of(self.log, self.config, longest=self._longest)
+        try:
+            size = self.group_size
+        except MissingError:
+            size = None
+        return objective_of(self.log, self.config, longest=self._longest, group_size=size)
 
     @property
     def beta(self) -> float:
@@ -72,8 +78,9 @@ class Evidence:
     @property
     def group_size(self) -> int:
         """Samples of a prompt in one update: as given, or the commonest number in a step of the log."""
-        given = self.config.group_size
-        return self.samples.commonest_group_size if given is None else given
+        if self.config.group_size is not None:
+            return self.config.group_size
+        return self.samples.commonest_group_size if self._group_size is None else self._group_size
 
     @cached_property
     def good_from(self) -> float:
@@ -121,8 +128,7 @@ class Evidence:
     def _counts_strings(self) -> bool:
         """Whether the optimum depends on how many strings an outcome has, and some have several."""
         log = self.log
-        method = self.objective.method()
-        if method is None or not method.needs_policy or method.needs_reference:
+        if not self.objective.counts_strings:
             return False
         if log.outcomes is None or log.responses is None:
             return True
@@ -193,10 +199,18 @@ class Evidence:
         """Log G of the training's optimum, (K,), normalised a prompt. Raises as `Objective.optimum` does."""
         if self.kind == "outcome" and self._counts_strings:
             raise MissingError(
-                "an entropy bonus counts strings, and outcomes of the log have several or unknown ones; this "
-                "needs `response` and `ref_logprob`"
+                f"{self.config.describe_transform()} counts strings, and outcomes of the log have several or "
+                "unknown ones; this needs `response` and `ref_logprob`"
             )
-        return self.objective.optimum(support, lambda: _but_for_rounding(self.tau))
+        return self.objective.optimum(support, self._threshold)
+
+    @cached_property
+    def assumption(self) -> str:
+        """What `optimum` assumes of the KL and of groups, each a sentence with a space before it."""
+        return self.objective.assumption + self.objective.describe_groups(self.support, self._threshold)
+
+    def _threshold(self) -> float:
+        return _but_for_rounding(self.tau)
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
         """The same log with other samples, (N,) of booleans, instead of the reference's, and what is good."""
@@ -204,14 +218,15 @@ class Evidence:
         chosen = rows.nonzero().squeeze(1)
         return Evidence(self.log, config, texts=self._texts, reference_rows=chosen)
 
-    def under(self, config: AuditConfig, *, longest: int | None) -> "Evidence":
-        """The same log under the settings of another training, whose longest response has so many tokens."""
+    def under(self, objective: Objective) -> "Evidence":
+        """The same log under the settings of another training."""
         return Evidence(
             self.log,
-            config,
+            objective.config,
             texts=self._texts,
             has_behavior_logprobs=self._has_behavior_logprobs,
-            longest=longest,
+            longest=objective.longest,
+            group_size=objective.group_size,
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor
 
 from allmodes.audit.checks.findings import MissingError, NotApplicableError
@@ -17,21 +18,27 @@ from allmodes.audit.support import (
     method_logprobs,
     optimum_logprobs,
 )
-from allmodes.methods import KL, MARA, Method, Plain
+from allmodes.methods import KL, MARA, EntropyBonus, Method, Plain, Then
 
 OF_RESPONSES: tuple[KLForm, ...] = ("k1-in-reward", "sequence-k2-in-loss", "reinvent-loss")
 """Forms with the gradient of the reverse KL of whole responses."""
 OF_TOKENS: tuple[KLForm, ...] = ("k2-in-loss", "k3-in-loss-corrected", "k3-in-loss")
 """Forms with the gradient of the KL of each token, the tokens before it held fixed."""
 
+_SOME_SIZE = 4  # at which a method whose optimum depends on the size of groups has another one
+
 
 @final
 @dataclass(frozen=True)
 class Objective:
-    """Settings of a training. longest: tokens of its longest response, None where they are not known."""
+    """Settings of a training.
+
+    longest: tokens of its longest response. group_size: samples of a prompt in an update. None: not known.
+    """
 
     config: AuditConfig
     longest: int | None
+    group_size: int | None
 
     @property
     def lacks_kl(self) -> bool:
@@ -127,43 +134,79 @@ class Objective:
         return isinstance(self.method(), Plain)
 
     @property
+    def counts_strings(self) -> bool:
+        """Whether the optimum of an outcome depends on how many strings say it, as with an entropy bonus."""
+        return any(part.needs_policy and not part.needs_reference for part in self._parts)
+
+    @property
     def _entropy(self) -> float:
         """η of an entropy bonus, 0 without one."""
-        return float(getattr(self.method(), "entropy", 0.0))
+        return sum(part.entropy for part in self._parts if isinstance(part, EntropyBonus))
+
+    @property
+    def _parts(self) -> tuple[Method, ...]:
+        """The methods that the transform is made of; none for what allmodes does not know."""
+        method = self.method()
+        return method.methods if isinstance(method, Then) else () if method is None else (method,)
 
     def optimum(self, support: Support, tau: Callable[[], float]) -> Tensor:
-        """Log G of the training's optimum, (K,), normalised a prompt.
+        """Log G of the training's optimum in groups of its size, (K,), normalised a prompt.
 
-        tau: the reward from which on a method with a threshold calls an item good. Raises MissingError for a
-        method or a KL whose optimum is not known, NotApplicableError where it has none.
+        That of large groups where theirs is not known, unless they leave nothing of the method. tau: the
+        reward from which on a method with a threshold calls an item good. Raises MissingError for a method or
+        a KL whose optimum is not known, NotApplicableError where it has none.
         """
-        config = self.config
-        known = self.method()
-        if known is None:
+        method, beta, kl, where = self._terms(support, tau)
+        size = self.group_size
+        found = method_logprobs(support, method, beta=beta, kl=kl, group_size=size)
+        if found is None and size is not None:
+            if method.group_warning(size) is None:
+                found = method_logprobs(support, method, beta=beta, kl=kl, group_size=None)
+            else:
+                where = f"{where}, in groups of {size} (AM030)"
+        if found is None:
+            raise MissingError(
+                f"the optimum with {self.config.describe_transform()} is not known here where {where}"
+            )
+        return found
+
+    def describe_groups(self, support: Support, tau: Callable[[], float]) -> str:
+        """The groups that `optimum` holds for, as a sentence after a space; empty where any will do."""
+        method, beta, kl, _ = self._terms(support, tau)
+        size = _SOME_SIZE if self.group_size is None else self.group_size
+        found = method_logprobs(support, method, beta=beta, kl=kl, group_size=size)
+        large = method_logprobs(support, method, beta=beta, kl=kl, group_size=None)
+        if large is None or (found is not None and torch.allclose(found.exp(), large.exp(), atol=1e-9)):
+            return ""
+        if self.group_size is None:
+            return " This is the optimum of large groups, for `--group-size` is not given."
+        if found is None:
+            return f" This is the optimum of large groups; that of groups of {size} is not known here."
+        return f" This is the optimum of groups of {size}."
+
+    def _terms(self, support: Support, tau: Callable[[], float]) -> tuple[Method, float, KL, str]:
+        """Method, strength and KL that an optimum is of, and where that is. Raises as `optimum` does."""
+        config, method = self.config, self.method()
+        if method is None:
             raise MissingError(f"the optimum with the transform {config.transform!r} is not known here")
         if config.lacks("entropy"):
             raise MissingError("the strength η of the entropy bonus is not known: give `--entropy`")
-        method = self.method(tau()) if hasattr(known, "threshold") else known
-        assert method is not None  # noqa: S101  # for type checkers: it is the same method
+        if config.has_setting("threshold"):
+            method = config.method(threshold=tau()) or method
         if config.beta is None and not method.needs_reference and not self.is_plain:
             raise MissingError("the strength of the KL is not known: give `--beta`")
         if not method.takes_negative_rewards and float(support.rewards.min()) < 0:
             raise NotApplicableError(
-                f"rewards are negative, and under {method.label} such outcomes go extinct"
+                f"rewards are negative, and under {self.config.describe_transform()} such outcomes go extinct"
             )
-        if self.lacks_kl and not method.needs_reference and not self.is_plain:
-            found = (
-                None if method.needs_sequence_kl else method_logprobs(support, method, beta=0.0, kl="reverse")
+        if not self.lacks_kl or method.needs_reference or self.is_plain:
+            return method, self.beta, self.regularizer, f"the KL is the {self.regularizer} one"
+        if method.needs_sequence_kl:
+            raise MissingError(
+                f"the optimum with {config.describe_transform()} is not known here where no KL acts, so the "
+                "optimum is over all strings, of which a log has few"
             )
-            why = "no KL acts"
-            if method.needs_sequence_kl:
-                why = "no KL acts, so the optimum is over all strings, of which a log has few"
-        else:
-            beta, kl = self.beta, self.regularizer
-            found, why = method_logprobs(support, method, beta=beta, kl=kl), f"the KL is the {kl} one"
-        if found is None:
-            raise MissingError(f"the optimum with {method.label} is not known here where {why}")
-        return found
+        return method, 0.0, "reverse", "no KL acts"
 
     def plain(self, support: Support, *, beta: float) -> Tensor:
         """Log G without a transform, (K,), under the KL in use. Raises MissingError as `regularizer` does."""
@@ -178,7 +221,7 @@ class Objective:
         return mara_logprobs(support, good, beta=beta)
 
 
-def objective_of(log: Log, config: AuditConfig, *, longest: int | None) -> Objective:
+def objective_of(log: Log, config: AuditConfig, *, longest: int | None, group_size: int | None) -> Objective:
     """The objective of a log's training. longest: of its responses, where another log knows that."""
     known = [1] if config.max_tokens == 1 else []
     tokens = log.num_tokens
@@ -187,4 +230,4 @@ def objective_of(log: Log, config: AuditConfig, *, longest: int | None) -> Objec
         known.append(int(tokens.max()))
     if longest is not None:
         known.append(longest)
-    return Objective(config, max(known, default=None))
+    return Objective(config, max(known, default=None), group_size)

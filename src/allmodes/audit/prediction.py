@@ -103,7 +103,7 @@ def predict_between(before: Evidence, after: Evidence) -> Prediction:
 def _kl_of(evidence: Evidence) -> dict[str, str]:
     objective = evidence.objective
     kl = "no KL" if objective.lacks_kl else objective.describe_regularizer()
-    return {"kl": kl, "assumption": objective.assumption}
+    return {"kl": kl, "assumption": evidence.assumption}
 
 
 def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:

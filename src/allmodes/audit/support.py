@@ -137,12 +137,14 @@ def forward_logprobs(support: Support, *, beta: float, good: Tensor | None = Non
     return target[row, place]
 
 
-def method_logprobs(support: Support, method: Method, *, beta: float, kl: KL) -> Tensor | None:
+def method_logprobs(
+    support: Support, method: Method, *, beta: float, kl: KL, group_size: int | None
+) -> Tensor | None:
     """Log p where a method comes to rest over the items of each prompt, (K,), normalised a prompt.
 
-    With a KL of strength β ≥ 0 and groups without end. None where the method has no known optimum. A prompt
-    whose rewards are all 0 keeps its reference under a method that takes no negative ones. Raises InputError
-    as the method's `optimum` does.
+    With a KL of strength β ≥ 0. group_size: samples of a prompt in an update, None for many. The result is
+    None where the method has no known optimum. A prompt whose rewards are all 0 keeps its reference under a
+    method that takes no negative ones. Raises InputError as the method's `optimum` does.
     """
     row, place, shape = _rows_of_prompts(support)
     # An item that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
@@ -156,7 +158,9 @@ def method_logprobs(support: Support, method: Method, *, beta: float, kl: KL) ->
         is_known &= rewards.sum(1) > 0
     target = ref_logprobs.clone()
     if bool(is_known.any()):
-        found = method.optimum(ref_logprobs[is_known], rewards[is_known], beta=beta, kl=kl)
+        found = method.optimum(
+            ref_logprobs[is_known], rewards[is_known], beta=beta, kl=kl, group_size=group_size
+        )
         if found is None:
             return None
         target[is_known] = found

@@ -69,7 +69,7 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
             f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
             f"{evidence.kind}s of a prompt (a reward from {tau:g} on). The likeliest of them has {top} of "
             f"their mass and is {factor(spread)} times as likely as the least likely. The reference has an "
-            f"effective {before}.{evidence.objective.assumption}"
+            f"effective {before}.{evidence.assumption}"
         ),
         remedy=_remedy_of_evenness(evidence) if is_uneven else "",
         numbers={
@@ -234,7 +234,10 @@ def _kept_ratio(evidence: Evidence) -> float | None:
     if beta == 0 and method.needs_reference:
         return 0.0
     reference = torch.tensor([0.8, 0.2], dtype=torch.float64).log()
-    found = method.optimum(reference, torch.ones(2, dtype=torch.float64), beta=beta)
+    equal = torch.ones(2, dtype=torch.float64)
+    found = method.optimum(reference, equal, beta=beta, group_size=objective.group_size)
+    if found is None:
+        found = method.optimum(reference, equal, beta=beta)
     if found is None:
         return None
     ratio = float((found[0] - found[1]) / (reference[0] - reference[1]))

@@ -76,9 +76,7 @@ class Comparison:
         """What the first log's samples of the reference say of the second, under the second's settings."""
         other = self.second.evidence
         try:
-            return predict_between(
-                self.first.evidence.under(self.second.config, longest=other.objective.longest), other
-            )
+            return predict_between(self.first.evidence.under(other.objective), other)
         except (MissingError, NotApplicableError) as why:
             return str(why)
 

@@ -42,7 +42,7 @@ def verdict(audit: "Audit") -> tuple[Verdict, str]:
     reason = (
         f"At the optimum an effective {numbers['effective']} of {count:.3g} good {kind}s of a prompt are "
         f"left, and the likeliest has {numbers['top_share']} of their "
-        f"mass.{audit.evidence.objective.assumption}"
+        f"mass.{audit.evidence.assumption}"
     )
     if found.state != "passed":
         return "yes", reason
