@@ -204,6 +204,11 @@ class Evidence:
             )
         return self.objective.optimum(support, self._threshold)
 
+    def optimum_at(self, beta: float) -> Tensor:
+        """The optimum over `support_at(beta)` were β another, (K,). Raises as `optimum` does."""
+        config = self.config.model_copy(update={"beta": beta})
+        return replace(self.objective, config=config).optimum(self.support_at(beta), self._threshold)
+
     @cached_property
     def assumption(self) -> str:
         """What `optimum` assumes of the KL and of groups, each a sentence with a space before it."""

@@ -14,8 +14,10 @@ from allmodes.audit.audit import CHECKS, Audit, run
 from allmodes.audit.checks.findings import STATES
 from allmodes.audit.command import Reading, audit_path, compare_paths
 from allmodes.audit.config import AuditConfig
+from allmodes.audit.reporting.figures import draw_optimum
 from allmodes.audit.reporting.report import code_spans, write_report
 from allmodes.audit.reporting.terminal_summary import print_summary
+from allmodes.methods import METHODS
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -246,3 +248,36 @@ def test_pictures_hold_no_words_of_a_model_as_mathematics(tmp_path: Path) -> Non
     text = write_report(audit_of(samples), tmp_path, name="log").read_text(encoding="utf-8")
     assert text.count("<svg") == 4
     assert not re.search(r"<script", text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ["no transform", "MARA"]),
+        ({"transform": "vanilla"}, ["no transform", "MARA"]),
+        ({"transform": "mara", "threshold": 0.95}, ["no transform", "MARA"]),
+        ({"transform": "ips"}, ["no transform", "MARA", "IPS"]),
+        (
+            {"transform": "mara+entropy", "entropy": 0.1},
+            ["no transform", "MARA", "MARA + entropy bonus (η = 0.1)"],
+        ),
+    ],
+)
+def test_each_method_has_its_own_colour_and_its_own_optimum(
+    settings: dict[str, Any], names: list[str]
+) -> None:
+    samples = [{**row, "response": str(row["outcome"]), "ref_logprob": -1.0} for row in rows()]
+    audit = audit_of(samples, **settings)
+    left, right = draw_optimum(audit.evidence).axes
+    lines = {line.get_label(): line for line in right.get_lines() if not line.get_label().startswith("_")}
+    colors = [line.get_color() for line in lines.values()]
+    assert list(lines) == names
+    assert colors[:2] == [METHODS["vanilla"].color, METHODS["mara"].color]
+    assert len({*colors}) == len(colors)  # darker where two methods share one
+    if settings.get("transform") == "ips":
+        assert colors[2] == METHODS["ips"].color
+    own = lines[names[-1] if len(names) > 2 or "mara" in settings.values() else names[0]]
+    (optimum,) = [line for line in left.get_lines() if line.get_label() == "optimum"]
+    assert optimum.get_color() == own.get_color()
+    at_beta = own.get_ydata()[len(own.get_ydata()) // 2]
+    assert at_beta == pytest.approx(audit.of("AM010").numbers["effective"].value, rel=1e-6)

@@ -13,11 +13,12 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.support import Support, evenness, normalised
 from allmodes.audit.windows import SERIES, Course, Series
-from allmodes.methods import MARA, Plain
+from allmodes.methods import MARA, Plain, color_of
 from allmodes.objectives.groups import Groups, group_mean, group_size, sort_within_groups
 from allmodes.reports.formatting import shown_name
-from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE
+from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE, distinct_colors
 
+_NO_TRANSFORM = "no transform"
 _RANKS = 16  # as MARA's Figure 11
 _BETAS = 41
 _PANELS = 3  # in a row
@@ -40,13 +41,16 @@ def draw_optimum(evidence: Evidence) -> Any:
     support, beta = evidence.support, evidence.beta
     good = evidence.good(support)
     anchored = evidence.above_tau(support)
+    colors, own = _colors(evidence), _NO_TRANSFORM
+    if not evidence.objective.is_plain:
+        own = evidence.config.describe_transform()
     lines = [
         ("reference", support.ref_logprobs, INK, 4.0),
-        ("optimum", evidence.optimum(support), (evidence.objective.config.method() or Plain()).color, 1.6),
+        ("optimum", evidence.optimum(support), colors[own], 1.6),
     ]
-    if not evidence.objective.uses_mara:
+    if own != MARA.label:
         with_mara = evidence.objective.mara(support, anchored, beta=beta)
-        lines.append(("optimum with MARA", with_mara, MARA.color, 1.6))
+        lines.append(("optimum with MARA", with_mara, colors[MARA.label], 1.6))
     curves = [
         (name, _shares_by_rank(support, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
@@ -67,8 +71,8 @@ def draw_optimum(evidence: Evidence) -> Any:
     left.legend()
     betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
     found = [_effective_at(evidence, b) for b in betas]
-    for name, colour, at in (("no transform", Plain.color, 0), ("MARA", MARA.color, 1)):
-        right.plot(betas, [values[at] for values in found], color=colour, label=name)
+    for name, colour in colors.items():
+        right.plot(betas, [values[name] for values in found], color=colour, label=name)
     right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
     right.axhline(_mean_effective(support, support.ref_logprobs, good), color=MUTED, linewidth=0.8)
     right.set(
@@ -220,13 +224,26 @@ def _shares_by_rank(support: Support, logprobs: Tensor, good: Tensor) -> list[fl
     return group_mean(shares[order][first], ranks).tolist()
 
 
-def _effective_at(evidence: Evidence, beta: float) -> tuple[float, float]:
-    """The mean effective number of good items were β another: without a transform, and with MARA."""
+def _colors(evidence: Evidence) -> dict[str, str]:
+    """Of no transform, of MARA, and of the transform in use where it is another, by their names."""
+    colors = {_NO_TRANSFORM: Plain.color, MARA.label: MARA.color}
+    if not evidence.objective.is_plain:
+        colors.setdefault(evidence.config.describe_transform(), color_of(str(evidence.config.transform)))
+    return distinct_colors(colors)
+
+
+def _effective_at(evidence: Evidence, beta: float) -> dict[str, float]:
+    """The mean effective number of good items were β another, by the names that `_colors` has."""
     support = evidence.support_at(beta)
+    optima = {
+        _NO_TRANSFORM: evidence.objective.plain(support, beta=beta),
+        MARA.label: evidence.objective.mara(support, evidence.above_tau(support), beta=beta),
+    }
+    own = evidence.config.describe_transform()
+    if not evidence.objective.is_plain and own not in optima:
+        optima[own] = evidence.optimum_at(beta)
     good = evidence.good(support)
-    mara = evidence.objective.mara(support, evidence.above_tau(support), beta=beta)
-    plain = evidence.objective.plain(support, beta=beta)
-    return _mean_effective(support, plain, good), _mean_effective(support, mara, good)
+    return {name: _mean_effective(support, logprobs, good) for name, logprobs in optima.items()}
 
 
 def _mean_effective(support: Support, logprobs: Tensor, good: Tensor) -> float:
