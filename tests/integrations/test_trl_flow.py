@@ -391,6 +391,19 @@ def test_adapters_are_trained_and_the_base_is_the_reference(make: Make, tiny: Pa
     )
 
 
+def test_prompts_may_be_shared_but_where_log_z_is_read(make: Make) -> None:
+    losses = {}
+    for share in (False, True):
+        trainer = make(share_prompts=share)
+        batch = batch_of(trainer, drift=0.1)
+        set_value(trainer, 0.7)
+        with torch.no_grad():
+            trainer.head.layers[-1].weight.fill_(0.1)  # so that the states count
+        losses[share] = trainer._compute_loss(trainer.model, batch)
+    assert trainer._cache_is_exact
+    torch.testing.assert_close(losses[True], losses[False], rtol=1e-4, atol=0)
+
+
 def test_an_evaluation_has_a_loss(make: Make) -> None:
     trainer = make(
         settings={"per_device_eval_batch_size": 2 * len(ROWS)},

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,27 @@ def test_one_two_from_recipe_to_report(
     assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
     with pytest.raises(RunError, match="holds a run already"):
         new_training(config, tmp_path / "run")
+
+
+def test_flowrl_from_configuration_to_report(make_text_config: Make, tmp_path: Path) -> None:
+    """Beside RLOO, which has one method more; and killed after a checkpoint, with the same end."""
+    config = make_text_config(
+        trainer=["rloo", "flowrl"], kl=["reverse", "token-forward"], method=["vanilla", "max_rl"], steps=3,
+        flowrl={"method": "vanilla", "head_learning_rate": 0.01},
+    )  # fmt: skip
+    page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
+    names = {path.parent.name for path in (tmp_path / "run").glob("*/result.json")}
+    flow = "flowrl-reverse-vanilla-0.1-0"
+    assert names == {"base", "rloo-reverse-vanilla-0.1-0", "rloo-reverse-max_rl-0.1-0", flow}
+    rows = (tmp_path / "run" / flow / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all("flow/log_partition" in json.loads(row) for row in rows)
+    assert "FlowRL, reverse KL" in page
+    assert "trajectory-balance" in page
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path / "run", killed)
+    shutil.rmtree(killed / flow)
+    resume_training(killed)
+    assert contents(killed / flow) == contents(tmp_path / "run" / flow)
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(make_text_config: Make, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ pytest.importorskip("trl")
 from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, RunError
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
+from allmodes.integrations.trl_flow import FlowRL, FlowRLTrainer
 from allmodes.methods import (
     IPS,
     MARA,
@@ -31,6 +32,7 @@ from allmodes.objectives import BatchQuantile
 from allmodes.runs.folder import RunFolder
 from allmodes.tasks import OneTwo
 from allmodes.text.checkpoints import last_checkpoint, restore_logs
+from allmodes.text.config import FlowRLSettings
 from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.reporting.results import Arm
@@ -61,6 +63,40 @@ def test_arms_are_all_combinations_but_rloo_with_a_kl_that_is_not_reverse(make_t
     found = {(a.trainer, a.kl, a.method, a.beta) for a in arms(config)}
     assert len(found) == len(arms(config)) == 3 * 2 * 2
     assert not any(trainer == "rloo" and kl == "token-forward" for trainer, kl, _, _ in found)
+
+
+def test_flowrl_has_the_reverse_kl_and_the_methods_that_it_is_given(
+    make_text_config: Make, tmp_path: Path
+) -> None:
+    own = {"form": "paper", "log_partition": "group", "reward_factor": 3.0, "method": ["vanilla", "ips"]}
+    config = make_text_config(
+        trainer=["grpo", "flowrl"], kl=["reverse", "token-forward"], method=["vanilla", "mara", "ips"],
+        flowrl=own, scale_rewards=False,
+    )  # fmt: skip
+    found = [(a.kl, a.method) for a in arms(config) if a.trainer == "flowrl"]
+    assert found == [("reverse", "vanilla"), ("reverse", "ips")]
+    trainer = build(config, arm(trainer="flowrl", method="ips"), tmp_path)
+    assert isinstance(trainer, FlowRLTrainer)
+    assert trainer.flow == FlowRL(form="paper", log_partition="group", reward_factor=3.0)
+    assert FlowRL() == FlowRL(**FlowRLSettings().model_dump(exclude={"method"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": ["best_of_n"]}, "no method 'best_of_n' with trainer 'flowrl'"),
+        ({"flowrl": {"form": "paper"}}, "flowrl.form = 'exact' with method 'mara'"),
+        ({"flowrl": {"form": "paper"}, "method": ["ips"], "beta": [0.1, 1.0]}, "one `beta`.*got 2"),
+        ({"flowrl": {"method": "ips"}}, "`flowrl.method`; got 'ips'"),
+        ({"kl": ["token-forward"]}, "kl 'reverse' with trainer 'flowrl'"),
+        ({"beta": [0.0]}, "beta"),
+    ],
+)
+def test_settings_that_flowrl_has_no_meaning_for_are_refused(
+    changes: dict[str, Any], message: str, make_text_config: Make
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_text_config(trainer=["flowrl"], **changes)
 
 
 def test_trl_gets_the_settings_of_the_configuration(make_text_config: Make, tmp_path: Path) -> None:

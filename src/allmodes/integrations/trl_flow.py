@@ -97,6 +97,7 @@ class FlowRLTrainer(GRPOTrainer):
     with w = clip(π_θ/π_old, 1 − ε_low, 1 + ε_high), detached, R̂ = (R − mean)/std of the group and c = 15.
     The first is 0 everywhere at π_ref exp(R/β)/Z alone, whoever drew the samples. flow: which of the two, and
     how log Z is had. transform, outcome_key: as for GRPOTrainer; a method changes R, and with it the target.
+    share_prompts: as for GRPOTrainer, but not in the pass of the loss where log Z is learned.
     kl: "reverse" or None, the same here. Samples without a reward, and those without a token that counts,
     have no loss.
 
@@ -122,6 +123,7 @@ class FlowRLTrainer(GRPOTrainer):
         self.head: LogPartitionHead | None = None
         self._of_batch: dict[str, Tensor] = {}
         self._is_new_update = True
+        self._reads_states = False
         super().__init__(*args, transform=Plain() if transform is None else transform, kl=kl, **kwargs)
         if self.accelerator.distributed_type.name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
             raise ConfigError(
@@ -231,6 +233,9 @@ class FlowRLTrainer(GRPOTrainer):
         ratio = torch.where(counted, drift, 0).double().sum(1).exp()
         return ratio.clamp(1 - self.epsilon_low, 1 + self.epsilon_high)
 
+    def _may_share(self, model: Any) -> bool:
+        return not self._reads_states and super()._may_share(model)
+
     @contextmanager
     def _prompt_states(self, model: Any, length: int) -> Iterator[list[Tensor]]:
         """Within it, a list that gets the last hidden states of the prompts' tokens in a pass, (N, T, H)."""
@@ -243,10 +248,12 @@ class FlowRLTrainer(GRPOTrainer):
         inner = self.accelerator.unwrap_model(model)
         inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
         hook = inner.base_model.register_forward_hook(keep)
+        self._reads_states = self.head is not None  # of each sample's prompt, in a pass of its own
         try:
             yield found
         finally:
             hook.remove()
+            self._reads_states = False
         if self.head is not None and len(found) != 1:
             raise RunError(
                 f"FlowRLTrainer: expected one pass of {type(inner.base_model).__name__} for its hidden "

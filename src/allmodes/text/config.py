@@ -26,7 +26,7 @@ from allmodes.text.task_kinds import TaskKind
 
 STAND_IN = "stand-in"
 
-Trainer = Literal["grpo", "rloo"]
+Trainer = Literal["grpo", "rloo", "flowrl"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
 
 
@@ -41,6 +41,25 @@ class LoRA(Config):
     """Share of an adapter's inputs that are dropped in training."""
     targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     """Names of the layers that get an adapter; "all-linear": all linear layers but the output."""
+
+
+class FlowRLSettings(Config):
+    """The trajectory-balance loss of trainer "flowrl"; docs/guide/flowrl.md explains it."""
+
+    form: Literal["exact", "paper"] = "exact"
+    """The optimum π_ref exp(R/β), or FlowRL as published, whose optimum depends on lengths."""
+    log_partition: Literal["learned", "group"] = "learned"
+    """Whether log Z of a prompt is learned, or the mean of its group."""
+    reward_factor: PositiveFloat = 15.0
+    """Of normalised rewards in the paper's form, which has no β."""
+    head_learning_rate: LearningRate = 1e-3
+    """Of what learns log Z."""
+    method: Annotated[tuple[MethodName, ...], Field(min_length=1)] | None = None
+    """Which of the recipe's methods it trains; all if left out."""
+
+    _one_or_several = field_validator("method", mode="before")(
+        lambda value: None if value is None else one_or_several(value)
+    )
 
 
 class WarmStart(Config):
@@ -144,6 +163,8 @@ class TextConfig(Config):
     """Whether each prompt goes through the model once for all its responses, where the trainer allows it."""
     gradient_checkpointing: bool = False
     """Less memory for more time."""
+    flowrl: FlowRLSettings = FlowRLSettings()
+    """Settings of trainer "flowrl"."""
     methods: Methods = Methods()
     """Settings of each method."""
     samples: PositiveInt = 1000
@@ -260,6 +281,32 @@ class TextConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _flow_fits(self) -> "TextConfig":
+        other = next((name for name in self.flowrl.method or () if name not in self.method), None)
+        if other is not None:
+            raise ValueError(f"methods of `method` in `flowrl.method`; got {other!r}")
+        if "flowrl" not in self.trainer:
+            return self
+        if self.flowrl.form == "paper" and len(self.beta) > 1:
+            raise ValueError(
+                f"one `beta` with trainer 'flowrl' in the paper's form, whose loss has none; got "
+                f"{len(self.beta)}"
+            )
+        for name in self.flowrl.method or self.method:
+            method = self.methods.make(name)
+            if method.has_own_baseline:
+                raise ValueError(
+                    f"no method {name!r} with trainer 'flowrl', whose target π_ref exp(R/β) needs rewards "
+                    "while this method gives advantages; `flowrl.method` names those that it trains"
+                )
+            if self.flowrl.form == "paper" and not method.optimum_survives_std_normalization:
+                raise ValueError(
+                    f"flowrl.form = 'exact' with method {name!r}: the paper's form would divide its bonus "
+                    "by a standard deviation; `flowrl.method` names the methods that it trains"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _scaling_fits(self) -> "TextConfig":
         if not self.scale_rewards:
             return self
@@ -278,7 +325,8 @@ class TextConfig(Config):
     def _fits(self) -> "TextConfig":
         if "grpo" not in self.trainer and "reverse" not in self.kl:
             raise ValueError(
-                f"kl 'reverse' with trainer 'rloo', whose KL is in the reward; `kl` is {self.kl[0]!r}"
+                f"kl 'reverse' with trainer {self.trainer[0]!r}, whose KL is of whole responses; `kl` is "
+                f"{self.kl[0]!r}"
             )
         if self.warm_start is not None and not self.task.fits_stand_in:
             raise ValueError(

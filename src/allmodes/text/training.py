@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -18,7 +19,13 @@ from trl.trainer.rloo_config import RLOOConfig
 from allmodes.errors import ConfigError, one_line
 from allmodes.integrations.trl import GRPOTrainer, RLOOTrainer
 from allmodes.integrations.trl_audit import AuditLog
-from allmodes.integrations.trl_settings import check_grpo_settings, check_rloo_settings, check_settings
+from allmodes.integrations.trl_flow import FlowRL, FlowRLTrainer
+from allmodes.integrations.trl_settings import (
+    check_flow_settings,
+    check_grpo_settings,
+    check_rloo_settings,
+    check_settings,
+)
 from allmodes.methods import Method, Plain
 from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
@@ -36,13 +43,14 @@ _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or n
 
 
 def arms(config: TextConfig) -> list[Arm]:
-    """Every combination of the configuration; RLOO has the reverse KL alone."""
+    """Every combination of the configuration; RLOO and FlowRL have the reverse KL alone."""
     return [
         Arm(trainer=trainer, kl=kl, method=method, beta=beta)
         for trainer in config.trainer
         for kl in config.kl
         if trainer == "grpo" or kl == "reverse"
         for method in config.method
+        if trainer != "flowrl" or method in (config.flowrl.method or config.method)
         for beta in config.beta
     ]
 
@@ -117,7 +125,8 @@ def make_trainer(
     settings = make_settings(config, arm, seed=seed, out=out, keep_checkpoints=keep_checkpoints)
     prompts = usable_prompts(config, task, tokenizer)
     rows = prompts * math.ceil(config.prompts_per_step / len(prompts))  # enough for one step
-    kind = GRPOTrainer if arm.trainer == "grpo" else RLOOTrainer
+    kind = {"grpo": GRPOTrainer, "rloo": RLOOTrainer, "flowrl": FlowRLTrainer}[arm.trainer]
+    own: dict[str, Any] = {"flow": _flow(config)} if arm.trainer == "flowrl" else {}
     with _without_warnings():
         trainer = kind(
             model=model,
@@ -133,6 +142,7 @@ def make_trainer(
             outcome_key=task.parse,
             peft_config=None if config.lora is None else peft_config(config.lora),
             share_prompts=config.share_prompts,
+            **own,
         )
     trainer.remove_callback(PrinterCallback)  # which prints every step; metrics.jsonl has them
     return trainer
@@ -142,12 +152,12 @@ def make_settings(
     config: TextConfig, arm: Arm, *, seed: int, out: Path, keep_checkpoints: bool = False
 ) -> Any:
     """TRL's own settings of an arm. Raises ConfigError for what TRL refuses, as it stands under `trl`."""
-    arguments = GRPOConfig if arm.trainer == "grpo" else RLOOConfig
-    scaling = (
-        {"scale_rewards": "group" if config.scale_rewards else "none"}
-        if arm.trainer == "grpo"
-        else {"normalize_advantages": config.scale_rewards}
-    )
+    arguments = RLOOConfig if arm.trainer == "rloo" else GRPOConfig
+    scaling: dict[str, Any] = {"scale_rewards": "none"}  # of FlowRL, whose form says what is scaled
+    if arm.trainer == "rloo":
+        scaling = {"normalize_advantages": config.scale_rewards}
+    elif arm.trainer == "grpo":
+        scaling = {"scale_rewards": "group" if config.scale_rewards else "none"}
     update = config.prompts_per_step * config.group_size // config.updates_per_step
     micro_batch = config.micro_batch or update
     own: dict[str, Any] = {
@@ -196,13 +206,21 @@ def check_arm(config: TextConfig, arm: Arm) -> None:
     """Raises ConfigError for what the trainer of an arm would refuse, before anything is loaded."""
     settings = make_settings(config, arm, seed=0, out=Path())
     transform = _transform(config.methods.make(arm.method))
-    check = check_grpo_settings if arm.trainer == "grpo" else check_rloo_settings
+    checks = {
+        "grpo": check_grpo_settings,
+        "rloo": check_rloo_settings,
+        "flowrl": partial(check_flow_settings, is_exact=config.flowrl.form == "exact"),
+    }
     try:
         with _without_warnings():
             check_settings(settings, transform=transform, kl=arm.kl, outcome_key=str)  # each task has a key
-            check(settings, transform=transform, kl=arm.kl)
+            checks[arm.trainer](settings, transform=transform, kl=arm.kl)
     except ConfigError as error:
         raise ConfigError(f"`trl`: {error}") from error
+
+
+def _flow(config: TextConfig) -> FlowRL:
+    return FlowRL(**config.flowrl.model_dump(exclude={"method"}))
 
 
 def _without_warnings() -> AbstractContextManager[Any]:

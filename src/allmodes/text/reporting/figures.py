@@ -31,9 +31,12 @@ class _Panel:
     top: float | None = None
 
 
+_NAMES: dict[Trainer, str] = {"grpo": "GRPO", "rloo": "RLOO", "flowrl": "FlowRL"}
+
+
 def group_name(trainer: Trainer, kl: KL) -> str:
     """The name of a trainer and its KL, as reports show it."""
-    return f"{trainer.upper()}, {kl} KL"
+    return f"{_NAMES[trainer]}, {kl} KL"
 
 
 def colours_of(methods: Iterable[str]) -> dict[str, str]:

@@ -32,6 +32,13 @@ _SCALING = (
     "GRPO: rewards over the standard deviation of their group; RLOO: advantages over that of their batch"
 )
 
+_FLOW_REMARKS = {
+    "exact": "FlowRL is the trajectory-balance loss with whole responses and rewards over β: its optimum is "
+    "that of RLOO.",
+    "paper": "FlowRL is in its paper's form: means over tokens, rewards normalised within the group times "
+    "the factor of the recipe and without β. Its optimum depends on the lengths of responses.",
+}
+
 Metrics = Mapping[tuple[Arm, int], Sequence[Mapping[str, Any]]]
 
 
@@ -148,6 +155,8 @@ def _remarks(config: TextConfig) -> list[str]:
         )
     found = [method.group_warning(config.group_size) for method in methods.values()]
     remarks += [f"{warning}." for warning in found if warning is not None]
+    if "flowrl" in config.trainer:
+        remarks.append(_FLOW_REMARKS[config.flowrl.form])
     if "grpo" not in config.trainer:
         return remarks
     of_responses = [label for label, method in methods.items() if method.needs_sequence_kl]
@@ -209,9 +218,10 @@ def result_tables(config: TextConfig, results: Sequence[TextResult], view: View)
 def _groups(
     config: TextConfig, results: Sequence[TextResult], *, trainer: Trainer, kl: KL, beta: float
 ) -> dict[str, list[TextResult]]:
-    """The results of each method by its label."""
+    """The results of each method by its label; not every trainer has every method."""
     arms = {m: Arm(trainer=trainer, kl=kl, method=m, beta=beta) for m in config.method}
-    return {label_of(m): [result for result in results if result.arm == arm] for m, arm in arms.items()}
+    found = {m: [result for result in results if result.arm == arm] for m, arm in arms.items()}
+    return {label_of(m): runs for m, runs in found.items() if runs}
 
 
 def _arm(result: TextResult) -> Arm:
