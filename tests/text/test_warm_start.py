@@ -218,7 +218,7 @@ class NoMisses(Letters):
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        (NoExamples(), {}, r"expected a task that writes examples .*; got 'no_examples'"),
+        (NoExamples(), {}, r"`task`: expected one that writes examples .*; got 'no_examples'"),
         (Unread(), {}, r"expected an example of 'letters' that gives 'a'; got 'a', which gives None"),
         (NoMisses(), {}, r"at least one near miss of 'letters' for each prompt; got none for 'a b'"),
         (Letters(), {"max_tokens": 2}, r"`max_tokens`: expected at least 3, .*; got 2"),

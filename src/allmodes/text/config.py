@@ -334,7 +334,8 @@ class TextConfig(Config):
             )
         if self.model == STAND_IN and not self.task.fits_stand_in:
             raise ValueError(
-                f"`model` with task {self.task.kind!r}: a name or a folder; the stand-in knows one_two alone"
+                f"`model` with task {self.task.kind!r}: a name or a folder; a stand-in is for tasks that "
+                "write examples"
             )
         whole = self.prompts_per_step * self.group_size
         if whole % self.updates_per_step:

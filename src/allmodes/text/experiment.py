@@ -27,7 +27,7 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import seal_last_line
 from allmodes.runs.weights import refuse_pickled_weights
-from allmodes.tasks import HasTestPrompts, Task
+from allmodes.tasks import HasTestPrompts, OneTwo, Task, WritesExamples
 from allmodes.text.adapters import check_adapter, merged
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
@@ -37,9 +37,10 @@ from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
+from allmodes.text.stand_ins.task_stand_in import check_task_stand_in, make_task_stand_in
 from allmodes.text.task_kinds import resolved_model
 from allmodes.text.training import Progress, arms, check_arm, measured_prompts, train, usable_prompts
-from allmodes.text.warm_start import check_warm_start, warm_started
+from allmodes.text.warm_start import check_warm_start, no_examples, warm_started
 
 
 @final
@@ -91,6 +92,10 @@ def check_training(config: TextConfig) -> None:
         if config.lora is not None:
             check_adapter(model, config.lora)
         del model
+    elif _has_own_stand_in(task):
+        check_task_stand_in(task, max_tokens=config.max_tokens)
+    elif config.warm_start is not None and not isinstance(task, WritesExamples):
+        raise no_examples(task)
     free_memory()
 
 
@@ -182,7 +187,11 @@ def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
     model = str(path) if config.model == STAND_IN else config.model
     if config.model == STAND_IN and not (path / "README.md").exists():  # which is written last
         row = progress.add_task("stand-in", total=None, note="built")
-        make_stand_in(path)
+        task = config.task.make()
+        if _has_own_stand_in(task):
+            make_task_stand_in(task, path)
+        else:
+            make_stand_in(path)
         progress.update(row, total=1, completed=1, note="")
     before = None
     if config.warm_start is not None:
@@ -203,6 +212,11 @@ def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
         _measure_base(config, model, path, before)
         progress.update(row, total=1, completed=1, note="")
     return model
+
+
+def _has_own_stand_in(task: Task) -> bool:
+    """Whether the stand-in learns the task's own format; else it is that of the 1-2 task."""
+    return isinstance(task, WritesExamples) and not isinstance(task, OneTwo)
 
 
 def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatistics | None) -> None:

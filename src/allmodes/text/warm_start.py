@@ -42,26 +42,23 @@ class Examples:
     ) -> None:
         """Raises ConfigError for a task that writes no examples."""
         if not isinstance(task, WritesExamples):
-            raise ConfigError(
-                f"`warm_start`: expected a task that writes examples (`write` and `near_misses`, see "
-                f"docs/guide/warm-start.md); got {task.name!r}"
-            )
+            raise no_examples(task)
         self._texts: list[tuple[list[str], list[str]]] = []
         for prompt in prompts:
             answers = task.known_answers(prompt)
             if not answers:
-                raise ConfigError(f"`warm_start`: expected a task whose answers are known; got {task.name!r}")
+                raise ConfigError(f"`task`: expected one whose answers are known; got {task.name!r}")
             written = [task.write(prompt, answer) for answer in answers]
             for text, answer in zip(written, answers, strict=True):
                 if task.parse(text) != answer:
                     raise ConfigError(
-                        f"`warm_start`: expected an example of {task.name!r} that gives {shown(answer)}; got "
+                        f"`task`: expected an example of {task.name!r} that gives {shown(answer)}; got "
                         f"{shown(text)}, which gives {shown(task.parse(text))}"
                     )
             misses = list(task.near_misses(prompt))
             if not misses:
                 raise ConfigError(
-                    f"`warm_start`: expected at least one near miss of {task.name!r} for each prompt; got "
+                    f"`task`: expected at least one near miss of {task.name!r} for each prompt; got "
                     f"none for {shown(prompt)}"
                 )
             self._texts.append((written, misses))
@@ -72,21 +69,25 @@ class Examples:
         ]
         self._ids: dict[str, list[int]] = {}
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example with a known answer, with its end."""
+        return max(len(self._tokens(text)) for written, _ in self._texts for text in written)
+
     def check_lengths(self, *, max_tokens: int, limit: int | None) -> None:
         """Raise ConfigError where an example is longer than responses or than what the model can read.
 
         limit: tokens of a prompt and a response, None for none.
         """
-        longest = max((len(self._tokens(text)), text) for written, _ in self._texts for text in written)
-        if longest[0] > max_tokens:
+        if self.longest > max_tokens:
             raise ConfigError(
-                f"`max_tokens`: expected at least {longest[0]}, the tokens of the longest example of the "
-                f"warm start with its end; got {max_tokens}"
+                f"`max_tokens`: expected at least {self.longest}, the tokens of the longest example of the "
+                f"task with its end; got {max_tokens}"
             )
         prompt = max(map(len, self._prompts))
         if limit is not None and prompt + max_tokens > limit:
             raise ConfigError(
-                f"`warm_start`: expected prompts and responses of at most {limit} tokens, which is what the "
+                f"`max_tokens`: expected prompts and responses of at most {limit} tokens, which is what the "
                 f"model reads; got {prompt} of the longest prompt and `max_tokens` = {max_tokens}: "
                 "`max_prompt_tokens` leaves long prompts out"
             )
@@ -108,6 +109,14 @@ class Examples:
             ids = self._tokenizer.encode(text, add_special_tokens=False)
             self._ids[text] = [*ids, self._tokenizer.eos_token_id]
         return self._ids[text]
+
+
+def no_examples(task: Task) -> ConfigError:
+    """What is wrong with a task that is not a `WritesExamples`."""
+    return ConfigError(
+        "`task`: expected one that writes examples for a warm start (`write` and `near_misses`, see "
+        f"docs/guide/warm-start.md); got {task.name!r}"
+    )
 
 
 def check_warm_start(
@@ -234,5 +243,5 @@ def measure_base(
         )
     found = base_statistics(task, asked, responses)
     if found is None:
-        raise ConfigError(f"`warm_start`: expected a task whose answers are known; got {task.name!r}")
+        raise ConfigError(f"`task`: expected one whose answers are known; got {task.name!r}")
     return found

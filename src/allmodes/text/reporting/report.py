@@ -131,9 +131,9 @@ def _remarks(config: TextConfig) -> list[str]:
     remarks = []
     if config.model == STAND_IN:
         remarks.append(
-            "The base model is a stand-in: it was trained for seconds on made-up responses with the "
-            "statistics that the paper gives for its base model, and knows nothing else. What holds for it "
-            "need not hold for a large model."
+            "The base model is a stand-in: it was trained for seconds on made-up responses to the task, of "
+            "which many are wrong, and some answers far more frequent than others. It knows nothing else. "
+            "What holds for it need not hold for a large model."
         )
     if config.warm_start is not None:
         remarks.append(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from allmodes.text.supervised import minimise, response_loss
 
+TINY_LIMIT = 256  # tokens of a prompt and a response
 _PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -54,7 +55,7 @@ def tiny_config(tokenizer: Any, *, width: int = 128, spread: float = 0.02, **set
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=TINY_LIMIT,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
