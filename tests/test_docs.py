@@ -27,7 +27,12 @@ def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     ("guide", "place", "count"),
-    [("choosing-an-objective", 0, 5), ("choosing-an-objective", 1, 3), ("outcome-matching", 0, 1)],
+    [
+        ("choosing-an-objective", 0, 5),
+        ("choosing-an-objective", 1, 3),
+        ("outcome-matching", 0, 1),
+        ("hypospace", 0, 3),
+    ],
 )
 def test_the_guide_prints_what_it_says(
     guide: str, place: int, count: int, capsys: pytest.CaptureFixture[str]

@@ -14,17 +14,19 @@ pytest.importorskip("matplotlib")
 from rich.console import Console
 
 from allmodes.errors import ConfigError
-from allmodes.runs.config import build_config
+from allmodes.runs.config import build_config, read_config_file
 from allmodes.runs.messages import last_text
 from allmodes.tasks import Boolean, Causal, Voxels
+from allmodes.tasks.hypospace.hypotheses import Hypotheses
 from allmodes.text.config import TextConfig
-from allmodes.text.experiment import new_training
+from allmodes.text.experiment import check_training_files, new_training
 from allmodes.text.reporting.results import load_result
 from allmodes.text.reporting.summary import print_training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 Make = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 BOOLEAN = {"kind": "hypospace", "domain": "boolean", "train": 3, "test": 2}
 
 
@@ -75,6 +77,18 @@ def test_settings_that_make_no_task_are_named(
             TextConfig, {**make_text_config().model_dump(), "task": {**BOOLEAN, **changes}}, source="recipe"
         )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("domain", "size"), [("boolean", 39), ("causal", 50), ("voxels", 50)])
+def test_the_shipped_recipes_are_those_of_the_paper(domain: str, size: int) -> None:
+    recipe = ROOT / "recipes" / f"hypospace-{domain}.toml"
+    config = build_config(TextConfig, read_config_file(recipe), source=str(recipe))
+    check_training_files(config)
+    task = config.task.make()
+    assert isinstance(task, Hypotheses)
+    assert task.name == f"hypospace-{domain}"
+    assert (len(task.prompts), len(task.test_prompts)) == (size, size)
+    assert config.method[0] == "vanilla"
 
 
 def test_a_run_trains_on_some_prompts_and_is_measured_on_others(
