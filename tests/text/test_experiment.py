@@ -322,6 +322,20 @@ def cells(page: str, heading: str) -> list[list[str]]:
     ]
 
 
+def test_a_trainer_with_one_of_the_methods_has_nothing_to_compare(make_report: Callable[..., str]) -> None:
+    page = make_report(
+        [
+            result(seed, 90 + 3 * seed, 5, trainer=trainer, method=method)
+            for trainer, method in (("rloo", "vanilla"), ("rloo", "mara"), ("flowrl", "vanilla"))
+            for seed in (0, 1)
+        ],
+        trainer=["rloo", "flowrl"],
+        flowrl={"method": "vanilla"},
+    )
+    assert "FlowRL, reverse KL, β\xa0=\xa00.1: vanilla ran alone: there is nothing" in page
+    assert "RLOO, reverse KL, β\xa0=\xa00.1: MARA against vanilla" in page
+
+
 def test_the_report_says_what_the_numbers_say(make_report: Callable[..., str]) -> None:
     """Vanilla: 96 and 98 ones of 100; MARA: 50 and 52. Means, deviations and the Welch test by hand."""
     page = make_report(

@@ -88,6 +88,15 @@ def test_the_view_tests_the_three_rates() -> None:
     assert not view.answers
 
 
+def test_trainers_share_a_panel_and_are_named() -> None:
+    arms = [Arm(trainer=t, kl="reverse", method="vanilla", beta=0.1) for t in ("grpo", "flowrl")]
+    figure = draw_recovery([result([[0, 1], [2, 2]], arm=arm) for arm in arms], base=result([[0, 0], [0, 0]]))
+    [axes] = figure.axes
+    labels = [line.get_label() for line in axes.get_lines()]
+    assert labels == ["base", "GRPO, reverse KL, vanilla", "FlowRL, reverse KL, vanilla"]
+    assert [line.is_dashed() for line in axes.get_lines()] == [True, False, True]
+
+
 def test_the_picture_has_a_line_for_each_method_and_the_base() -> None:
     arms = [
         Arm(trainer="grpo", kl="reverse", method=m, beta=b) for m in ("vanilla", "ips") for b in (0.1, 1.0)
@@ -100,7 +109,7 @@ def test_the_picture_has_a_line_for_each_method_and_the_base() -> None:
     assert len(figure.axes) == 2  # one for each β
     for axes in figure.axes:
         lines = {line.get_label(): line for line in axes.get_lines()}
-        assert list(lines) == ["vanilla", "IPS", "base"]
+        assert list(lines) == ["base", "vanilla", "IPS"]
         means = [[point[1] for point in each.recovery] for each in results if each.arm == arms[0]]
         assert list(lines["vanilla"].get_ydata()) == pytest.approx(
             [sum(v) / 2 for v in zip(*means, strict=True)]

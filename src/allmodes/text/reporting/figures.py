@@ -17,6 +17,8 @@ from allmodes.text.reporting.curves import Bin, pareto_front
 from allmodes.text.reporting.results import Arm, TextResult
 from allmodes.text.reporting.views import View, answer_share
 
+_STYLES = ("-", (0, (6, 2)), (0, (3, 1, 1, 1)), (0, (2, 2)))  # of the lines of each trainer and KL
+
 Runs = Mapping[tuple[Arm, int], Sequence[Bin]]
 
 
@@ -174,36 +176,38 @@ def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult
 
 
 def draw_recovery(results: Sequence[TextResult], *, base: TextResult) -> Any:
-    """Cumulative recovery over the number of samples, a panel for each trainer, KL and β.
+    """Cumulative recovery over the number of samples, a panel for each β.
 
-    A line is the mean over the seeds of a method, its band the mean of their bootstrap standard errors over
-    prompts, on either side.
+    A line is the mean over the seeds of a method, in another style for each trainer and KL; its band is the
+    mean of their bootstrap standard errors over prompts, on either side.
     """
     from matplotlib.figure import Figure
 
-    arms = [result.arm for result in results if result.arm is not None]
+    arms = list(dict.fromkeys(result.arm for result in results if result.arm is not None))
     groups = groups_of(arms)
     betas = sorted({arm.beta for arm in arms})
     colours = colours_of(arm.method for arm in arms)
-    figure = Figure(figsize=(1.2 + 3.4 * len(betas), 0.6 + 2.9 * len(groups)))
-    grid = figure.subplots(len(groups), len(betas), squeeze=False, sharex=True, sharey=True)
-    for row, (trainer, kl) in zip(grid, groups, strict=True):
-        for axes, beta in zip(row, betas, strict=True):
-            for method, colour in colours.items():
-                arm = Arm(trainer=trainer, kl=kl, method=method, beta=beta)
-                curves = [result.recovery for result in results if result.arm == arm]
-                if curves:
-                    _recovery(axes, curves, color=colour, label=label_of(method))
-            _recovery(axes, [base.recovery], color=INK, label="base", linestyle=(0, (4, 2)))
-            axes.set(title=f"{group_name(trainer, kl)}, β = {beta:g}", xscale="log", ylim=(0, 1.02))
-            axes.grid(color=FAINT, linewidth=0.5)
-        row[0].set_ylabel("recovery of good answers")
-    for axes in grid[-1]:
-        axes.set_xlabel("samples of a prompt")
-    ticks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if k <= base.recovery[-1][0]]
-    grid[0][0].set_xticks(ticks, [str(k) for k in ticks])
-    grid[0][0].minorticks_off()
-    grid[0][0].legend(loc="upper left")
+    figure = Figure(figsize=(1.2 + 4.2 * len(betas), 3.6))
+    row = figure.subplots(1, len(betas), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, beta in zip(row, betas, strict=True):
+        _recovery(axes, [base.recovery], color=MUTED, label="base", linestyle=(0, (1, 1)))
+        for arm in (arm for arm in arms if arm.beta == beta):
+            group = (arm.trainer, arm.kl)
+            name = label_of(arm.method)
+            _recovery(
+                axes,
+                [result.recovery for result in results if result.arm == arm],
+                color=colours[arm.method],
+                label=name if len(groups) == 1 else f"{group_name(*group)}, {name}",
+                linestyle=_STYLES[groups.index(group) % len(_STYLES)],
+            )
+        axes.set(title=f"β = {beta:g}", xscale="log", ylim=(0, 1.02), xlabel="samples of a prompt")
+        axes.grid(color=FAINT, linewidth=0.5)
+    ticks = [2**power for power in range(base.recovery[-1][0].bit_length())]
+    row[0].set_xticks(ticks, [str(k) for k in ticks])
+    row[0].minorticks_off()
+    row[0].set_ylabel("recovery of good answers")
+    row[0].legend(loc="upper left", fontsize=7)
     return figure
 
 

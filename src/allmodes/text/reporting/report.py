@@ -237,9 +237,8 @@ def _with_missing(cell: Cell) -> str:
 
 def result_verdicts(config: TextConfig, results: Sequence[TextResult], view: View) -> list[str]:
     """A sentence for each method but the first: what its tests against the first say."""
-    first, *later = config.method
-    if not later:
-        return [ran_alone(label_of(first))]
+    if len(config.method) == 1:
+        return [ran_alone(label_of(config.method[0]))]
     if len(config.seeds) < 2:
         return ["No verdict: there is no test with one seed."]
     sentences = []
@@ -248,7 +247,10 @@ def result_verdicts(config: TextConfig, results: Sequence[TextResult], view: Vie
             groups = _groups(config, results, trainer=trainer, kl=kl, beta=beta)
             comparison = compare(view.metrics, groups)
             where = f"{group_name(trainer, kl)}, β{NBSP}={NBSP}{beta:g}"
-            sentences += [f"{where}: {verdict_with_means(comparison, label_of(method))}" for method in later]
+            found = list(groups)  # not every trainer has every method
+            sentences += [f"{where}: {verdict_with_means(comparison, label)}" for label in found[1:]]
+            if len(found) == 1:
+                sentences.append(f"{where}: {ran_alone(found[0])}")
     return sentences
 
 
