@@ -40,6 +40,7 @@ bench: $(STAMP)
 	$(if $(RECEPTOR),OMP_NUM_THREADS=1 $(BIN)/python benchmarks/docking.py $(RECEPTOR)/receptor.pdbqt \
 		$(RECEPTOR)/reference_ligand.pdb,@echo "docking: needs RECEPTOR=FOLDER, as allmodes chem receptor makes it")
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trl_step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real_model_step.py
 	$(BIN)/python benchmarks/startup.py
 
 # The extras that every command here needs; constraints.txt pins what CI and newcomers get.

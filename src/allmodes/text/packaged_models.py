@@ -54,6 +54,11 @@ def prepare_model(name: str, out: Path) -> bool:
     return _write_once(path, out, lambda: packaged.write(path, out, source))
 
 
+def packaged_file(name: str) -> Path:
+    """The file of a packaged model. Raises ConfigError where its package is not installed."""
+    return _installed_file(PACKAGED[name])
+
+
 def is_packaged(name: str) -> bool:
     """Whether the package of a packaged model is installed."""
     try:
