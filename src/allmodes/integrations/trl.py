@@ -123,6 +123,11 @@ class _TransformMixin(SharedPromptsMixin):
             return run(*args, **kwargs)
         return self._generation.make_pass(run, *args, **kwargs)
 
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, in the precision of its passes: PEFT's `generate` goes past what sets that."""
+        with self.accelerator.autocast():
+            return super()._generate_single_turn(*args, **kwargs)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.transform is None:
             return super()._generate_and_score_completions(inputs)

@@ -156,7 +156,7 @@ class TextConfig(Config):
     chat_template: dict[str, Any] = Field(default_factory=dict)
     """Settings of the model's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the model."""
+    """Of what is computed, on processors that have bfloat16, too; weights and updates are float32."""
     lora: LoRA | None = None
     """Train an adapter on the model, whose own weights stay; all weights are trained if left out."""
     share_prompts: bool = True

@@ -32,7 +32,7 @@ from allmodes.text.adapters import check_adapter, merged
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.gguf_models import check_gguf, is_gguf
-from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
+from allmodes.text.models import autocast, free_memory, has_bfloat16, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.sampling import sample_responses
@@ -70,6 +70,12 @@ def check_training_files(config: TextConfig) -> None:
         warning = method.group_warning(config.group_size)
         if warning is not None:
             warnings.warn(f"{warning}; got group_size = {config.group_size}", AllmodesWarning, stacklevel=2)
+    if config.precision == "bfloat16" and not has_bfloat16():
+        warnings.warn(
+            "`precision`: bfloat16 is emulated here, slower than float32: this processor has no bfloat16",
+            AllmodesWarning,
+            stacklevel=2,
+        )
     if config.lora is not None:
         require("LoRA needs", "peft", extras="text")
     for arm in arms(config):

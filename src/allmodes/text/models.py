@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,17 @@ def device() -> torch.device:
 def autocast(precision: str) -> torch.autocast:
     """bfloat16 arithmetic for "bfloat16", nothing for "float32"."""
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16; without, it is emulated and slower than float32."""
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:  # not Linux: Apple's processors have it from the second on, and nothing says so
+        return platform.machine() == "arm64"
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def free_memory() -> None:
