@@ -44,13 +44,11 @@ def draw_optimum(evidence: Evidence) -> Any:
     colors, own = _colors(evidence), _NO_TRANSFORM
     if not evidence.objective.is_plain:
         own = evidence.config.describe_transform()
-    lines = [
-        ("reference", support.ref_logprobs, INK, 4.0),
-        ("optimum", evidence.optimum(support), colors[own], 1.6),
-    ]
+    lines = [("reference", support.ref_logprobs, INK, 4.0)]
     if own != MARA.label:
         with_mara = evidence.objective.mara(support, anchored, beta=beta)
-        lines.append(("optimum with MARA", with_mara, colors[MARA.label], 1.6))
+        lines.append(("optimum with MARA", with_mara, colors[MARA.label], 3.2))
+    lines.append(("optimum", evidence.optimum(support), colors[own], 1.6))
     curves = [
         (name, _shares_by_rank(support, logprobs, good), colour, width)
         for name, logprobs, colour, width in lines
