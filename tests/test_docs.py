@@ -62,6 +62,18 @@ def test_the_guide_to_own_tasks_shows_the_examples() -> None:
             assert shown in (ROOT / "examples" / f"own_{name}{suffix}").read_text(encoding="utf-8")
 
 
+def test_the_recipe_with_puzzles_is_one() -> None:
+    import tomllib
+
+    from allmodes.runs.config import build_config
+    from allmodes.text.config import TextConfig
+
+    (recipe,) = blocks("docs/guide/reasoning-gym.md", "toml")
+    config = build_config(TextConfig, tomllib.loads(recipe), source="docs")
+    assert config.task.kind == "reasoning_gym"
+    assert config.warm_start is not None
+
+
 def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rdkit")
     import tomllib

@@ -102,6 +102,15 @@ def test_prompts_that_are_none_are_refused(prompts: Any, message: str) -> None:
         make(changed(__init__=start))
 
 
+def test_prompts_to_measure_on_are_others() -> None:
+    assert make().test_prompts == ()
+    assert make(changed(test_prompts=["And here?"])).test_prompts == ("And here?",)
+    with pytest.raises(InputError, match=r"`test_prompts`: expected other prompts; got 'Another one\?' in"):
+        make(changed(test_prompts=["Another one?"]))
+    with pytest.raises(InputError, match="`test_prompts`: expected a list of texts"):
+        make(changed(test_prompts="And here?"))
+
+
 def always(value: Any) -> Callable[..., Any]:
     return lambda *_: value
 

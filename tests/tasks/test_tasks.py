@@ -1,5 +1,6 @@
 """The contract that every task passes, and each task's own reading of answers."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ from allmodes.tasks import (
     WritesExamples,
     own_task,
 )
+from allmodes.tasks.reasoning_gym import Countdown, GraphColoring
 
-PROMPTS = Path(__file__).parents[1] / "data" / "creative_prompts.jsonl"
+DATA = Path(__file__).parents[1] / "data"
+PROMPTS = DATA / "creative_prompts.jsonl"
 KINDS = [
     "one_two",
     "creative",
@@ -33,8 +36,11 @@ KINDS = [
     "boolean",
     "reward",
     "python",
+    "countdown",
+    "graph_color",
 ]
 HYPOSPACE: dict[str, Callable[[], Task]] = {"causal": Causal, "voxels": Voxels, "boolean": Boolean}
+PUZZLES = {"countdown": Countdown, "graph_color": GraphColoring}
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "1", "2", " ", "\n", "x", "<", "é"])
 
 
@@ -53,6 +59,10 @@ def task(request: pytest.FixtureRequest) -> Task:
         return own_task(OneTwo, name="mine:OneTwo", settings={})
     if request.param == "reward":
         return RewardFunction(PROMPTS, function=ByLength().scores, function_name="mine:reward")
+    if request.param in PUZZLES:
+        rows = map(json.loads, (DATA / "reasoning_gym.jsonl").read_text(encoding="utf-8").splitlines())
+        own = [row for row in rows if row["metadata"]["source_dataset"] == request.param]
+        return PUZZLES[request.param](own)
     if request.param in HYPOSPACE:
         return HYPOSPACE[request.param]()
     if request.param == "creative":

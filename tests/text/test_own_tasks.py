@@ -15,12 +15,14 @@ pytest.importorskip("matplotlib")
 from rich.console import Console
 
 from allmodes.errors import InputError, RunError
+from allmodes.tasks.reasoning_gym import Countdown
 from allmodes.text.experiment import new_training, resume_training
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 Make = Callable[..., Any]
 Command = Callable[..., tuple[int, str, str]]  # the fixture of conftest.py
+DATA = Path(__file__).parents[1] / "data"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHORT = ["--steps", "2", "--group_size", "6", "--samples", "20", "--method", "mara", "--threads", "1"]
 
@@ -179,3 +181,40 @@ def test_what_cannot_work_is_said_before_a_model_is_loaded(
     with pytest.raises(InputError, match=message):
         new_training(make_text_config(task=task), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_puzzles_are_trained_on_and_their_answers_recovered(
+    make_text_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a file, as reasoning-gym would have made them; the two last are to measure on."""
+    rows = [json.loads(line) for line in (DATA / "reasoning_gym.jsonl").read_text().splitlines()]
+    made = Countdown([row for row in rows if row["metadata"]["source_dataset"] == "countdown"], test=2)
+    asked: list[Any] = []
+
+    def make(dataset: str, **settings: Any) -> Countdown:
+        asked.append((dataset, settings))
+        return made
+
+    monkeypatch.setattr("allmodes.text.task_kinds.reasoning_gym_task", make)
+    monkeypatch.setattr("allmodes.text.task_kinds.require_reasoning_gym", lambda: None)
+    task = {"kind": "reasoning_gym", "dataset": "countdown", "size": 2, "test": 2, "seed": 3}
+    config = make_text_config(task={**task, "settings": {"max_numbers": 5}}, steps=1)
+    page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
+    assert asked[0] == ("countdown", {"size": 2, "test": 2, "seed": 3, "settings": {"max_numbers": 5}})
+    assert "2 to train on, 2 others to measure on, seed 3" in page
+    assert "max_numbers = 5" in page
+    lines = (tmp_path / "run/base/generations.jsonl").read_text().splitlines()
+    assert {json.loads(line)["prompt"] for line in lines} == set(made.test_prompts)
+    result = json.loads((tmp_path / "run/base/result.json").read_text())
+    assert "recovery_rate" in str(result)
+
+
+def test_without_reasoning_gym_its_task_is_one_line(
+    make_text_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allmodes.extras.is_installed", lambda module: module != "reasoning_gym")
+    config = make_text_config(task={"kind": "reasoning_gym", "dataset": "countdown"})
+    with pytest.raises(
+        InputError, match=r"^task 'reasoning_gym' needs `.*reasoning-gym\]'`; reasoning_gym is"
+    ):
+        new_training(config, tmp_path / "run")

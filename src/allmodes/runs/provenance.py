@@ -16,7 +16,7 @@ import allmodes
 def provenance() -> dict[str, Any]:
     """Command, versions, git commit, processor and threads of this process, ready for JSON."""
     versions = {}
-    for name in ("torch", "numpy", "rdkit", "transformers", "trl"):
+    for name in ("torch", "numpy", "rdkit", "transformers", "trl", "reasoning_gym"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

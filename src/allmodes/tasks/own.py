@@ -47,8 +47,13 @@ class OwnTask:
         self._task, self._where = task, where
         self.name = _text(f"{where}: `name`", task.name)
         self.prompts = _texts(f"{where}: `prompts`", task.prompts)
-        if not all(prompt.strip() for prompt in self.prompts):
+        test_prompts = getattr(task, "test_prompts", ())
+        self.test_prompts = _texts(f"{where}: `test_prompts`", test_prompts) if test_prompts else ()
+        if not all(prompt.strip() for prompt in (*self.prompts, *self.test_prompts)):
             raise ConfigError(f"{where}: `prompts`: expected texts; got one that is empty")
+        both = next((prompt for prompt in self.test_prompts if prompt in self.prompts), None)
+        if both is not None:
+            raise ConfigError(f"{where}: `test_prompts`: expected other prompts; got {shown(both)} in both")
 
     def parse(self, response: str) -> str | None:
         """The answer that the task reads in a response, or None."""

@@ -232,11 +232,12 @@ def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatis
     """
     task, tokenizer = config.task.make(), load_tokenizer(model)
     used = len(usable_prompts(config, task, tokenizer))
+    has_test = isinstance(task, HasTestPrompts) and bool(task.test_prompts)
     counts = {
         "used": used,
         "too_long": len(task.prompts) - used,
         "duplicates": getattr(task, "duplicates", 0),  # of tasks that read a file
-        "test": len(measured_prompts(config, task, tokenizer)) if isinstance(task, HasTestPrompts) else 0,
+        "test": len(measured_prompts(config, task, tokenizer)) if has_test else 0,
     }
     write_text(path / "prompts.json", json.dumps(counts) + "\n")
     if config.model == STAND_IN and config.lora is not None:  # others were checked before

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, final
 from pydantic import Field, model_validator
 
 from allmodes.errors import ConfigError, InputError
-from allmodes.runs.config import Config, PositiveInt, Probability
+from allmodes.runs.config import Config, Count, PositiveInt, Probability, Size, SmallCount
 from allmodes.runs.user_code import (
     CodeFolder,
     PathBesideRecipe,
@@ -28,6 +28,7 @@ from allmodes.tasks import (
     own_task,
 )
 from allmodes.tasks.creative import read_prompts
+from allmodes.tasks.reasoning_gym import reasoning_gym_task, require_reasoning_gym
 from allmodes.text.evaluation.measures import Embed, load_embedder
 
 
@@ -327,6 +328,51 @@ class HypoSpaceTask(TaskConfig):
         ]
 
 
+@final
+class ReasoningGymTask(TaskConfig):
+    """Puzzles of the package reasoning-gym; their right answers are known where they can be enumerated."""
+
+    rewards_are_shares: ClassVar[bool] = True
+    fits_stand_in: ClassVar[bool] = True
+
+    kind: Literal["reasoning_gym"]
+    """Puzzles of reasoning-gym."""
+    dataset: Literal["countdown", "graph_color"]
+    """What is asked: an expression of given numbers that makes a target; a colouring of a graph."""
+    size: Size = 100
+    """Puzzles to train on."""
+    test: SmallCount = 0
+    """More puzzles, to which the final policies respond; to those of training if 0."""
+    seed: Count = 0
+    """Seed of the puzzles."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of the dataset, as reasoning-gym names them, such as max_numbers and num_colors."""
+
+    @model_validator(mode="after")
+    def _has_other_settings(self) -> Self:
+        own = next((key for key in ("size", "seed") if key in self.settings), None)
+        if own is not None:
+            raise ValueError(f"`task.{own}` instead of `task.settings.{own}`")
+        return self
+
+    def make(self) -> Task:
+        """The puzzles. Raises ConfigError without the package, and for settings that it cannot work with."""
+        return reasoning_gym_task(
+            self.dataset, size=self.size, test=self.test, seed=self.seed, settings=self.settings
+        )
+
+    def check_files(self) -> None:
+        """Raises ConfigError without the package."""
+        require_reasoning_gym()
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The dataset, how many puzzles of which seed, and its settings."""
+        settings = ", ".join(f"{name} = {value!r}" for name, value in self.settings.items())
+        puzzles = f"{self.size:,} to train on, {self.test:,} others to measure on, seed {self.seed}"
+        rows = [("Dataset", f"{self.dataset} of reasoning-gym"), ("Puzzles", puzzles)]
+        return [*rows, *([("Settings of the dataset", settings)] if settings else [])]
+
+
 def make_judge(config: JudgeConfig | None) -> Judge | None:
     """The judge of a configuration, or None. Raises ConfigError for a model that cannot be loaded."""
     if config is None:
@@ -352,5 +398,6 @@ def shown_model(model: str) -> str:
 
 
 TaskKind = Annotated[
-    OneTwoTask | CreativeTask | HypoSpaceTask | PythonTask | RewardTask, Field(discriminator="kind")
+    OneTwoTask | CreativeTask | HypoSpaceTask | ReasoningGymTask | PythonTask | RewardTask,
+    Field(discriminator="kind"),
 ]

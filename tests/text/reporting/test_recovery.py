@@ -78,8 +78,28 @@ def test_many_samples_are_shown_at_few_points_that_end_with_all() -> None:
 
 def test_sets_are_known_answers_that_differ_between_prompts() -> None:
     assert has_answer_sets(TASK, TASK.prompts)
-    assert not has_answer_sets(TASK, [FIRST])
+    assert has_answer_sets(TASK, [FIRST])  # of one prompt, and too many to count one by one
     assert not has_answer_sets(OneTwo(), OneTwo.prompts)
+
+
+def test_many_answers_to_one_prompt_are_a_set_and_those_of_some_prompts_alone_are_not_counted() -> None:
+    class Letters(OneTwo):  # type: ignore[misc]
+        """As many right answers as are asked for, or none that is known."""
+
+        def known_answers(self, prompt: str) -> tuple[str, ...] | None:  # type: ignore[override]
+            return tuple("abcdefghijklmnop"[: int(prompt)]) or None
+
+        def parse(self, response: str) -> str | None:
+            return response or None
+
+    assert not has_answer_sets(Letters(), ["12"])
+    assert has_answer_sets(Letters(), ["13"])
+    assert not has_answer_sets(Letters(), ["2", "0"])
+    one, _ = result_of(Letters(), ["13"], [["a", "b", "z"]], arm=None, seed=0)
+    assert (one.answers, one.metrics["recovery_rate"]) == ({}, pytest.approx(2 / 13))
+    mixed, rows = result_of(Letters(), ["2", "0"], [["a", "z"], ["a", "b"]], arm=None, seed=0)
+    assert (mixed.answers, mixed.recovery) == ({}, ())
+    assert [row.get("correct") for row in rows] == [True, False, None, None]
 
 
 def test_the_view_tests_the_three_rates() -> None:

@@ -28,6 +28,7 @@ from allmodes.text.evaluation.generations import Generation
 # Timings are sealed by their own last line: no two runs have the same, and equal runs have equal results.
 _BESIDE = ("metrics.jsonl", "samples.jsonl", "generations.jsonl", "*.json", "*.safetensors")
 RECOVERY_METRICS = ("valid_rate", "uniqueness", "recovery_rate")
+_COUNTED = 12  # answers that are counted one by one, with a column each
 _POINTS = 32  # of a curve of recovery, evenly over the logarithm of the number of samples
 _MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
 
@@ -107,10 +108,11 @@ def result_of(
     answers: Counter[str] = Counter()
     columns: dict[str, list[float]] = {}
     has_sets = has_answer_sets(task, prompts)
+    has_counts = not has_sets and len({task.known_answers(prompt) for prompt in prompts}) == 1
     curves: list[list[float]] = []
     for prompt, texts in zip(prompts, responses, strict=True):
         known = task.known_answers(prompt)
-        if known is not None and not has_sets:
+        if known is not None and has_counts:
             answers.update(dict.fromkeys(known, 0))
         generations = []
         for text, reward in zip(texts, task.rewards([prompt] * len(texts), texts), strict=True):
@@ -118,7 +120,7 @@ def result_of(
             row: dict[str, Any] = {"prompt": prompt, "response": text, "reward": reward, "answer": answer}
             if known is not None:
                 row["correct"] = answer in known
-                answers.update([answer] if answer in known and not has_sets else [])
+                answers.update([answer] if answer in known and has_counts else [])
             rows.append(row)
             generations.append(
                 Generation(
@@ -157,9 +159,9 @@ def result_of(
 
 
 def has_answer_sets(task: Task, prompts: Sequence[str]) -> bool:
-    """Whether the answers to all prompts are known, and not the same to all of them."""
+    """Whether the answers to all prompts are known, and not the same few to all of them."""
     known = {task.known_answers(prompt) for prompt in prompts}
-    return None not in known and len(known) > 1
+    return None not in known and (len(known) > 1 or any(len(one or ()) > _COUNTED for one in known))
 
 
 def _error(values: Sequence[float]) -> float:
