@@ -105,6 +105,11 @@ def test_a_page_names_options_as_the_remedies_do(code: str) -> None:
         assert dict(rows) == {name: words for name, words in named.items() if words != plain}
 
 
+def test_pages_whose_remedies_name_options_have_a_table_of_them() -> None:
+    with_table = {code for code in CODES if any(table[0][0] == "trainer" for table in tables(page(code)))}
+    assert with_table >= {"AM010", "AM012", "AM024", "AM030", "AM040", "AM041", "AM043", "AM050"}
+
+
 def log(*, with_steps: bool, without: str = "") -> list[dict[str, Any]]:
     """Five answers that are unequally likely, in groups of 8; the last steps have one answer left."""
     rows = []

@@ -126,13 +126,9 @@ def forward_logprobs(support: Support, *, beta: float, good: Tensor | None = Non
         z = anchor[support.prompts.index]
         raised = (support.rewards + beta * support.ref_logprobs)[z.clamp(min=0)] - beta * support.ref_logprobs
         rewards = torch.where(good & (z >= 0), raised, rewards)
-    row, place, shape = _rows_of_prompts(support)
-    # An item that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
-    padded = torch.full(shape, float(rewards.min())).double()
-    ref_logprobs = torch.full(shape, -torch.inf).double()
-    padded[row, place], ref_logprobs[row, place] = rewards, normalised(support.ref_logprobs, support.prompts)
+    row, place, ref_logprobs, padded = _table(support, rewards)
     has_any = ref_logprobs.isfinite().any(1)
-    target = torch.full(shape, torch.nan).double()
+    target = torch.full_like(ref_logprobs, torch.nan)
     target[has_any] = forward_kl_target(ref_logprobs[has_any], padded[has_any], beta=beta).logprobs
     return target[row, place]
 
@@ -146,12 +142,7 @@ def method_logprobs(
     None where the method has no known optimum. A prompt whose rewards are all 0 keeps its reference under a
     method that takes no negative ones. Raises InputError as the method's `optimum` does.
     """
-    row, place, shape = _rows_of_prompts(support)
-    # An item that is not there has π_ref = 0 and the least reward: nothing draws mass to it.
-    rewards = torch.full(shape, float(support.rewards.min())).double()
-    ref_logprobs = torch.full(shape, -torch.inf).double()
-    rewards[row, place] = support.rewards
-    ref_logprobs[row, place] = normalised(support.ref_logprobs, support.prompts)
+    row, place, ref_logprobs, rewards = _table(support, support.rewards)
     is_known = ref_logprobs.isfinite().any(1)
     if not method.takes_negative_rewards:
         rewards = torch.where(ref_logprobs.isneginf(), 0, rewards)
@@ -167,14 +158,23 @@ def method_logprobs(
     return target[row, place]
 
 
-def _rows_of_prompts(support: Support) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Row and place of each item in a table with a row for each prompt, (K,), and the table's shape."""
-    order = torch.argsort(support.prompts.index, stable=True)
-    sizes = group_size(support.prompts)
-    starts = (sizes.cumsum(0) - sizes)[support.prompts.index[order]]
-    place = torch.empty(len(support), dtype=torch.long)
+def _table(support: Support, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row and place of each item in a table with a row for each prompt, (K,); its log π_ref and its rewards.
+
+    Log π_ref is normalised a prompt. A place without an item has π_ref = 0 and the least reward, so that
+    nothing draws mass to it. rewards: (K,).
+    """
+    prompts = support.prompts
+    order = torch.argsort(prompts.index, stable=True)
+    sizes = group_size(prompts)
+    starts = (sizes.cumsum(0) - sizes)[prompts.index[order]]
+    row, place = prompts.index, torch.empty(len(support), dtype=torch.long)
     place[order] = torch.arange(len(support)) - starts
-    return support.prompts.index, place, (support.prompts.count, int(sizes.max()))
+    shape = (prompts.count, int(sizes.max()))
+    padded = torch.full(shape, float(rewards.min())).double()
+    ref_logprobs = torch.full(shape, -torch.inf).double()
+    padded[row, place], ref_logprobs[row, place] = rewards, normalised(support.ref_logprobs, prompts)
+    return row, place, ref_logprobs, padded
 
 
 @final

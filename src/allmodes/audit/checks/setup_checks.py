@@ -59,6 +59,8 @@ def scaled_advantages(evidence: Evidence) -> Answer:
     name = config.describe_transform()
     if config.beta == 0 and (is_balanced or survives):
         raise NotApplicableError("β is 0: there is no KL that would not be divided")
+    if config.scale_rewards == "none":
+        return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
     if survives:
         return Answer(
             state="passed",
@@ -66,8 +68,6 @@ def scaled_advantages(evidence: Evidence) -> Answer:
         )
     if config.scale_rewards is None:
         raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
-    if config.scale_rewards == "none":
-        return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
     has_no_kl_beside = config.beta == 0 or config.kl in ("k1-in-reward", "k3-in-reward")
     if has_no_kl_beside and (is_balanced or config.scale_rewards == "batch"):
         return Answer(

@@ -6,6 +6,7 @@ from typing import Any, final
 
 import regex
 
+from allmodes.audit.logs.values import is_nan
 from allmodes.errors import InputError, one_line, shown
 from allmodes.runs.lines import BadLineError
 from allmodes.runs.messages import answer_text, trajectory_text
@@ -71,11 +72,6 @@ def matched(pattern: str, response: Field | None) -> Field:
         return None if found is None else found[1 if compiled.groups else 0]
 
     return Field(f"{pattern} in {response.source}", read)
-
-
-def is_nan(value: Any) -> bool:
-    """Whether a value is NaN, also as a text."""
-    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
 
 
 def known(value: Any) -> Any:

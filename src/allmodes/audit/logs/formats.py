@@ -45,7 +45,7 @@ _DECODED = ("trl", "verl", "openrlhf")
 # Programs that write NaN for a reward that is not there.
 _NAN = ("trl", "verl", "openrlhf", "reinvent", "saturn")
 # Programs whose columns have nothing of the vocabulary.
-_OTHER_WORDS = ("reinvent", "saturn", "ledger")
+_OTHER_NAMES = ("reinvent", "saturn", "ledger")
 _TRAINERS: dict[Format, Trainer] = {
     "verl": "verl", "openrlhf": "openrlhf", "reinvent": "reinvent", "saturn": "saturn", "ledger": "allmodes"
 }  # fmt: skip
@@ -57,7 +57,7 @@ class Mapped:
     """How the rows of a log are read. sources: each of our columns that it has, and a description of theirs.
 
     prompt_of: the prompt that a model saw, a text or messages, None where the log has none; `convert` may
-    have a key in its place. has_decoded_prompts: whether texts of prompts have lost their special tokens.
+    have a key instead. has_decoded_prompts: whether texts of prompts have lost their special tokens.
     has_tokens: whether responses are token ids. trainer: whose log it is. has_advantages: whether TRL wrote
     it. outcome: the column of outcomes, unless the user named it. remarks: on what is read as what.
     """
@@ -78,7 +78,7 @@ def map_columns(
     first: Mapping[str, Any],
     *,
     rows: Sequence[Mapping[str, Any]] = (),
-    format: Format | None = None,  # noqa: A002 - the word that users know
+    format: Format | None = None,  # noqa: A002 - the name that users know
     columns: Mapping[str, str] | None = None,
     rewards: Mapping[str, float] | None = None,
     outcome_pattern: str | None = None,
@@ -136,7 +136,7 @@ def map_columns(
 
 def _named(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Format) -> dict[str, Field]:
     """Columns by the vocabulary and by the names that the program has for them."""
-    fields = {} if found in _OTHER_WORDS else _by_vocabulary(first)
+    fields = {} if found in _OTHER_NAMES else _by_vocabulary(first)
     fields |= FIELDS[found](first, rows) if found in FIELDS else {}
     if found == "prime-rl" and "outcome" not in first:
         fields.pop("outcome", None)  # its `answer` is the dataset's

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from allmodes.audit.choices import Format
-from allmodes.audit.logs.fields import Field, is_nan, known, plain
+from allmodes.audit.logs.fields import Field, known, plain
 from allmodes.audit.logs.rewards import number_columns
+from allmodes.audit.logs.values import is_nan
 from allmodes.runs.lines import BadLineError
 
 Row = Mapping[str, Any]

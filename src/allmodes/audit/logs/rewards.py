@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from allmodes.audit.logs.values import LARGEST, key_of, reward_of
+from allmodes.audit.logs.values import LARGEST, is_nan, key_of, reward_of
 from allmodes.reports.formatting import listing
 from allmodes.runs.lines import BadLineError
 
@@ -42,7 +42,7 @@ def _holds_numbers(name: str, rows: Sequence[Mapping[str, Any]], *, is_table: bo
         return False
     try:
         for value in values:
-            if not isinstance(value, float | list) and not _is_nan(value):
+            if not isinstance(value, float | list) and not is_nan(value):
                 reward_of(value, name)
     except (BadLineError, TypeError):
         return False
@@ -122,13 +122,9 @@ def total_of(row: Mapping[str, Any], weights: Mapping[str, float]) -> float | No
     there = [
         (reward_of(value, name), weight)
         for name, weight in weights.items()
-        if (value := row.get(name)) is not None and not _is_nan(value)
+        if (value := row.get(name)) is not None and not is_nan(value)
     ]
     return math.fsum(value * weight for value, weight in there) if there else None
-
-
-def _is_nan(value: Any) -> bool:
-    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
 
 
 def _groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[Group]:

@@ -27,6 +27,11 @@ class Key(NamedTuple):
     value: Any
 
 
+def is_nan(value: Any) -> bool:
+    """Whether a value is NaN, also as a text."""
+    return value != value or (isinstance(value, str) and value.strip().lower() == "nan")
+
+
 def number_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
     """A number, also as a text, NaN for null. Raises BadLineError for anything else, or beyond ±largest."""
     if type(value) in _PLAIN and -LARGEST <= value <= LARGEST:  # nearly all, and isinstance takes its time

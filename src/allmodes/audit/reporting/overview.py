@@ -1,4 +1,4 @@
-"""An audit in a few sentences, which the screen, the page, the JSON report and notebooks share."""
+"""An audit in a few sentences, which the terminal summary, the page, the JSON report and notebooks share."""
 
 import html
 from typing import TYPE_CHECKING, Literal
@@ -53,7 +53,7 @@ def verdict(audit: "Audit") -> tuple[Verdict, str]:
 
 
 def verdict_line(audit: "Audit") -> str:
-    """The first line of a screen and a page: the question, its answer, and the reason."""
+    """The first line of the terminal summary and the page: the question, its answer, and the reason."""
     answer, reason = verdict(audit)
     return f"{QUESTION} {answer.capitalize()}. {reason}{_over_training(audit)}"
 

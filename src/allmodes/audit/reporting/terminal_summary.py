@@ -1,4 +1,4 @@
-"""An audit on one screen of a terminal."""
+"""The terminal summary of an audit."""
 
 from rich.console import Console
 from rich.padding import Padding
