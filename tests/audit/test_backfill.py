@@ -20,6 +20,7 @@ from allmodes.audit.logs.reading import merged_row
 from allmodes.audit.logs.sources import RecordSource, Source, open_source
 from allmodes.errors import InputError, RunError
 from allmodes.runs.lines import BadLineError
+from audit_logs import numbers
 
 
 def score(requests: Sequence[Request]) -> list[ResponseLogprob | None]:
@@ -85,11 +86,6 @@ def log_of(source: BackfilledSource, **settings: Any) -> Log:
     return read_log(
         source, map_columns(merged_row(source), columns=columns, needs_reward=False, **settings).convert
     )
-
-
-def numbers(column: Any) -> list[float | None]:
-    assert column is not None
-    return [None if math.isnan(value) else value for value in column.tolist()]
 
 
 ROWS: list[dict[str, Any]] = [

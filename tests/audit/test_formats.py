@@ -14,6 +14,7 @@ from allmodes.audit.logs.log import Log, read_log
 from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
+from audit_logs import numbers
 
 
 def read(rows: list[dict[str, Any]], **settings: Any) -> tuple[Mapped, Log]:
@@ -21,16 +22,11 @@ def read(rows: list[dict[str, Any]], **settings: Any) -> tuple[Mapped, Log]:
     return mapped, read_log(RecordSource(list(rows)), mapped.convert)
 
 
-def values(column: Any) -> list[float | None]:
-    assert column is not None
-    return [None if math.isnan(value) else value for value in column.tolist()]
-
-
 def test_our_own_columns() -> None:
     mapped, log = read([{"prompt": "p", "response": "r", "reward": 0.5, "other": 1}])
     assert mapped.format == "allmodes"
     assert dict(mapped.sources) == {"prompt": "prompt", "response": "response", "reward": "reward"}
-    assert values(log.rewards) == [0.5]
+    assert numbers(log.rewards) == [0.5]
 
 
 def test_columns_by_other_names() -> None:
@@ -39,7 +35,7 @@ def test_columns_by_other_names() -> None:
         [row], columns={"prompt": "question", "response": "text", "reward": "points", "step": "when"}
     )
     assert mapped.sources["reward"] == "points"
-    assert values(log.rewards) == [0.5]
+    assert numbers(log.rewards) == [0.5]
     assert log.steps is not None
     assert log.steps.tolist() == [3]
 
@@ -75,15 +71,15 @@ def test_trl_sums_its_reward_functions() -> None:
     mapped, log = read(TRL)
     assert mapped.format == "trl"
     assert mapped.sources["reward"] == "accuracy + format"
-    assert values(log.rewards) == [1.0, 0.4, None]
+    assert numbers(log.rewards) == [1.0, 0.4, None]
     assert log.bad == {}
 
 
 def test_trl_with_weights_leaves_other_columns_out() -> None:
     mapped, log = read(TRL, rewards={"accuracy": 1.0, "format": 0.25})
     assert mapped.sources["reward"] == "accuracy + 0.25 × format"
-    assert values(log.rewards) == [1.0, 0.1, None]
-    assert values(read(TRL, rewards={"accuracy": 2.0})[1].rewards) == [2.0, 0.0, None]
+    assert numbers(log.rewards) == [1.0, 0.1, None]
+    assert numbers(read(TRL, rewards={"accuracy": 2.0})[1].rewards) == [2.0, 0.0, None]
 
 
 def test_trl_conversations() -> None:
@@ -112,14 +108,14 @@ def test_trl_files_on_disk(tmp_path: Path) -> None:
     log = read_log(source, Reading().mapped(source).convert)
     assert log.steps is not None
     assert log.steps.tolist() == [1, 1, 1, 2, 2, 2]
-    assert values(log.rewards) == [1.0, 0.4, None] * 2
+    assert numbers(log.rewards) == [1.0, 0.4, None] * 2
 
 
 def test_verl() -> None:
     old = {"input": "user\n1+1?\nassistant\n", "output": "2", "score": 1.0, "step": 7}
     mapped, log = read([old, {**old, "output": "3", "score": "0.5"}, {**old, "score": math.nan}])
     assert mapped.format == "verl"
-    assert values(log.rewards) == [1.0, 0.5, None]
+    assert numbers(log.rewards) == [1.0, 0.5, None]
     assert log.prompts.tolist() == [0, 0, 0]
 
 
@@ -127,13 +123,13 @@ def test_verl_knows_prompts_apart_by_uid_and_prefers_the_reward_of_validation() 
     row = {"input": "same", "output": "2", "gts": "2", "score": -1.0, "step": 0, "reward": 1.0}
     _, log = read([{**row, "uid": "3f0c-ab_0_0"}, {**row, "uid": "3f0c-ab_1_0"}, {**row, "uid": "77-c_0_0"}])
     assert log.prompts.tolist() == [0, 0, 1]
-    assert values(log.rewards) == [1.0] * 3
+    assert numbers(log.rewards) == [1.0] * 3
 
 
 def test_openrlhf() -> None:
     mapped, log = read([{"input": "p", "output": "r", "reward": 0.25}])
     assert mapped.format == "openrlhf"
-    assert values(log.rewards) == [0.25]
+    assert numbers(log.rewards) == [0.25]
     assert log.steps is None
 
 
@@ -143,7 +139,7 @@ def test_a_log_of_ones_own_in_the_names_of_trl() -> None:
     assert mapped.format == "trl"
     assert mapped.sources["response"] == "completion"
     assert {"reward", "ref_logprob", "num_tokens"} <= set(mapped.sources.values())
-    assert (values(log.rewards), values(log.ref_logprobs)) == ([0.5], [-3.0])
+    assert (numbers(log.rewards), numbers(log.ref_logprobs)) == ([0.5], [-3.0])
     # Of TRL's own files any function may be the reward, also one of this name.
     own = {"prompt": "p", "completion": "c", "step": 3}
     rows = [
@@ -167,7 +163,7 @@ def test_reinvent_writes_negative_log_likelihoods() -> None:
     mapped, log = read([HEAD])
     assert mapped.format == "reinvent"
     assert mapped.sources["ref_logprob"] == "−Prior"
-    assert values(log.ref_logprobs) == values(log.policy_logprobs) == [-20.6034]
+    assert numbers(log.ref_logprobs) == numbers(log.policy_logprobs) == [-20.6034]
     # Its own target is −Prior + σ·Score with σ = 128: the sign that is assumed here.
     assert pytest.approx(float(HEAD["Target"]), abs=1e-3) == -20.6034 + 128 * 0.0139693
 
@@ -178,7 +174,7 @@ def test_reinvents_states() -> None:
     invalid = {**HEAD, "SMILES_state": "0", "Score": "0.0", "SMILES": "c1cc"}
     failed = {**HEAD, "SMILES_state": "1", "Score": "nan"}
     _, log = read([valid, repeated, invalid, failed])
-    assert values(log.rewards) == [0.3, None, 0.0, None]
+    assert numbers(log.rewards) == [0.3, None, 0.0, None]
     assert log.outcomes is not None
     assert log.outcomes.tolist() == [0, 0, -1, 0]
 
@@ -200,7 +196,7 @@ def test_saturn() -> None:
     }
     mapped, log = read([row])
     assert mapped.format == "saturn"
-    assert values(log.rewards) == [0.5]
+    assert numbers(log.rewards) == [0.5]
     assert log.steps is not None
     assert log.steps.tolist() == [14]
 

@@ -7,19 +7,12 @@ import pytest
 import torch
 
 from allmodes.audit.checks.findings import MissingError, NotApplicableError
-from allmodes.audit.config import AuditConfig
-from allmodes.audit.evidence import Evidence
-from allmodes.audit.logs.log import read_log
-from allmodes.audit.logs.sources import RecordSource
 from allmodes.audit.prediction import predict_between, predict_within
 from allmodes.targets import mara_target, reverse_kl_target
+from audit_logs import evidence
 
 REWARDS: dict[str | None, float] = {"a": 1.0, "b": 1.0, "c": 0.9, None: 0.0}
 BASE: dict[str | None, int] = {"a": 60, "b": 20, "c": 40, None: 80}
-
-
-def evidence(rows: list[Any], **settings: Any) -> Evidence:
-    return Evidence(read_log(RecordSource(rows), dict), AuditConfig.model_validate(settings))
 
 
 def drawn(counts: dict[str | None, int], prompt: str = "p", **rest: Any) -> list[Any]:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.reading import Reading, read_samples
 from allmodes.audit.logs.sources import RecordSource
 from allmodes.errors import InputError
+from audit_logs import numbers
 
 Rows = list[dict[str, Any]]
 ROWS: Rows = [
@@ -38,11 +38,6 @@ def of(rows: Sequence[Mapping[str, Any]], **settings: Any) -> tuple[Mapped, Log]
     source = reading.split(RecordSource(list(rows)))
     mapped = reading.mapped(source)
     return mapped, read_samples(source, mapped)
-
-
-def values(column: Any) -> list[float | None]:
-    assert column is not None
-    return [None if math.isnan(value) else value for value in column.tolist()]
 
 
 def lines(rows: Rows) -> bytes:
@@ -84,7 +79,7 @@ def test_every_container_holds_the_same_samples(name: str, content: bytes, tmp_p
     path.write_bytes(content)
     for place in (path, tmp_path):
         _, log = read(place)
-        assert values(log.rewards) == [row["reward"] for row in ROWS]
+        assert numbers(log.rewards) == [row["reward"] for row in ROWS]
         assert (log.prompt_names, log.outcome_names) == (["q0", "q1", "q2"], ["0", "1", "2"])
         assert log.bad == {}
 
@@ -150,7 +145,7 @@ def test_dates_that_python_cannot_hold_cost_nothing(tmp_path: Path) -> None:
     fine = arrow.array([1, 10**15 + 1, None], type=arrow.timestamp("ns"))
     columns = {"response": ["a", "b", "c"], "reward": [1.0, 0.0, 1.0], "logged": late, "at": fine}
     parquet.write_table(arrow.table(columns), tmp_path / "a.parquet")
-    assert values(read(tmp_path / "a.parquet")[1].rewards) == [1.0, 0.0, 1.0]
+    assert numbers(read(tmp_path / "a.parquet")[1].rewards) == [1.0, 0.0, 1.0]
     parquet.write_table(arrow.table({**columns, "prompt": late}), tmp_path / "a.parquet")
     log = read(tmp_path / "a.parquet")[1]
     assert {kind: bad.count for kind, bad in log.bad.items()} == {
@@ -181,7 +176,7 @@ def test_a_list_of_responses_is_as_many_samples(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines(rows))
     mapped, log = read(tmp_path / "a.jsonl")
     assert mapped.sources["reward"] == "rewards"
-    assert values(log.rewards) == [1.0, 0.0, 0.5, None]
+    assert numbers(log.rewards) == [1.0, 0.0, 0.5, None]
     assert log.prompts.tolist() == [0, 0, 1, 1]
     assert [log.place_name(i) for i in (0, 3)] == ["line 1, response 1", "line 2, response 2"]
     assert {kind: bad.count for kind, bad in log.bad.items()} == {"`responses` holds no response": 1}
@@ -206,7 +201,7 @@ def test_noveltybenchs_scores(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_bytes(lines(NOVELTYBENCH))
     mapped, log = read(tmp_path)  # the same generations count once
     assert len(log) == 8
-    assert values(log.rewards) == [9, 6, 9, 7, 8, 8, 8, 5]
+    assert numbers(log.rewards) == [9, 6, 9, 7, 8, 8, 8, 5]
     assert mapped.sources["outcome"] == "partition"
     assert log.outcomes is not None
     assert log.outcomes.tolist() == [0, 1, 0, 2, 0, 0, 0, 1]
@@ -237,8 +232,8 @@ def test_open_instruct(tmp_path: Path) -> None:
     assert log.truncated.tolist() == [0, 1, -1, 0] * 2
     assert log.num_tokens is not None
     assert log.num_tokens.tolist() == [3] * 8
-    assert values(log.policy_logprobs) == [-0.875] * 7 + [None]
-    assert values(log.rewards) == [0.0, 1.0] * 4
+    assert numbers(log.policy_logprobs) == [-0.875] * 7 + [None]
+    assert numbers(log.rewards) == [0.0, 1.0] * 4
     assert {kind: bad.count for kind, bad in log.bad.items()} == {"it has no response, outcome or reward": 1}
 
 
@@ -297,7 +292,7 @@ def test_reinvents_filtered_scores_are_not_known() -> None:
         for i in range(160)
     ]
     mapped, log = of(rows)
-    assert values(log.rewards) == [0.9] * 80 + [None] * 80
+    assert numbers(log.rewards) == [0.9] * 80 + [None] * 80
     assert mapped.trainer == "reinvent"
     words = "REINVENT's diversity filter set a valid molecule's score to 0"
     assert f"80 rewards not known, the first on record 81: {words}." in log.remarks
@@ -314,9 +309,9 @@ def test_reinvents_true_zeros_are_zeros() -> None:
         {**zero, "SMILES_state": "1.0"},
         {**zero, "Score": "0.9"},
     ]
-    assert values(of(rows)[1].rewards) == [0.0, 0.0, 0.0, 0.0, None, None, 0.9]
+    assert numbers(of(rows)[1].rewards) == [0.0, 0.0, 0.0, 0.0, None, None, 0.9]
     bare = [{key: value for key, value in row.items() if "QED" not in key} for row in rows]
-    assert values(of(bare)[1].rewards)[5] == 0.0  # without components nothing tells
+    assert numbers(of(bare)[1].rewards)[5] == 0.0  # without components nothing tells
 
 
 # --- Identities ---

@@ -1,6 +1,5 @@
 """Scoring a file: what is read, what is written, and that nothing is computed twice."""
 
-import csv
 import html
 import io
 import json
@@ -30,6 +29,7 @@ from allmodes.chem.score import score_file
 from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.config import build_config
+from run_files import read_csv
 
 # Answers with the share of oxygens, fails for sulfur, and writes down what it was asked.
 PROGRAM = """
@@ -72,11 +72,6 @@ def calls(folder: Path) -> Counter[str]:
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 # Scoring

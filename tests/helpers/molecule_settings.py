@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.oracles.config import OracleConfig
 from allmodes.runs.config import build_config
 
 
@@ -17,6 +18,11 @@ def molecule_config(**changes: Any) -> MoleculesConfig:
         **changes,
     }
     return build_config(MoleculesConfig, values, source="test")
+
+
+def oracle_config(*components: dict[str, Any], **rest: Any) -> OracleConfig:
+    """An oracle of these components, with other keys as given."""
+    return OracleConfig.model_validate({"components": components, **rest})
 
 
 def training_config(prior: Path, **changes: Any) -> MoleculesConfig:

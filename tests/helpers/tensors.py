@@ -17,3 +17,8 @@ def doubles(values: list[float]) -> Tensor:
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
     """Assert that two tensors differ by at most `tolerance` anywhere; NaN is never near."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def close_with_nan(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
+    """As `close`, but for NaN in both at the same places."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from allmodes.methods import Batch
 from allmodes.worlds.training import Training
@@ -40,3 +41,12 @@ def loss_terms(training: Training, samples: Samples, log_partition: Tensor) -> t
         batch, samples.logprobs, beta=samples.beta, log_partition=log_partition, state=None
     )
     return terms.advantages, terms.beside
+
+
+def constant_uniform(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Let every uniform random number be `value`."""
+
+    def rand(shape: tuple[int, ...], *, generator: Generator, dtype: torch.dtype) -> Tensor:
+        return torch.full(shape, value, dtype=dtype)
+
+    monkeypatch.setattr(torch, "rand", rand)

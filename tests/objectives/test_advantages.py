@@ -12,7 +12,7 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import group_advantages, leave_one_out_advantages
 from allmodes.objectives.advantages import Scale
-from tensors import doubles
+from tensors import close_with_nan, doubles
 
 PROPERTY = settings(deadline=None, max_examples=150)
 SCALES: tuple[Scale, ...] = ("none", "group", "batch")
@@ -23,10 +23,6 @@ SAMPLES = st.lists(
     ),
     max_size=20,
 )
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
 
 
 def as_tensors(samples: list[tuple[int, float]]) -> tuple[Tensor, Tensor]:
@@ -59,7 +55,7 @@ def test_group_advantages(scale: Scale, samples: list[tuple[int, float]], epsilo
         expected.append(centred)
     rewards, groups = as_tensors(samples)
     # dividing by a spread of rounding errors plus 1e-4 keeps 4 digits fewer
-    close(group_advantages(rewards, groups, scale=scale, epsilon=epsilon), doubles(expected), 1e-9)
+    close_with_nan(group_advantages(rewards, groups, scale=scale, epsilon=epsilon), doubles(expected), 1e-9)
 
 
 @PROPERTY
@@ -73,13 +69,13 @@ def test_leave_one_out_advantages(samples: list[tuple[int, float]]) -> None:
         else:
             expected.append(reward - statistics.fmean(others) if others else 0.0)
     rewards, groups = as_tensors(samples)
-    close(leave_one_out_advantages(rewards, groups), doubles(expected), 1e-12)
+    close_with_nan(leave_one_out_advantages(rewards, groups), doubles(expected), 1e-12)
 
 
 def test_default_epsilon_and_divisor() -> None:
     """GRPO's: rewards 0 and 1 have a standard deviation of √½ with divisor n − 1."""
     half = 0.5 / (math.sqrt(0.5) + 1e-4)
-    close(group_advantages(doubles([0, 1]), None, scale="group"), doubles([-half, half]))
+    close_with_nan(group_advantages(doubles([0, 1]), None, scale="group"), doubles([-half, half]))
 
 
 def test_batch_scale_is_the_spread_of_raw_rewards_over_the_batch() -> None:
@@ -87,7 +83,7 @@ def test_batch_scale_is_the_spread_of_raw_rewards_over_the_batch() -> None:
     rewards, groups = doubles([0.0, 2.0, 10.0, 12.0]), torch.tensor([0, 0, 1, 1])
     spread = statistics.stdev([0.0, 2.0, 10.0, 12.0])
     expected = doubles([-1.0, 1.0, -1.0, 1.0]) / (spread + 1e-4)
-    close(group_advantages(rewards, groups, scale="batch"), expected)
+    close_with_nan(group_advantages(rewards, groups, scale="batch"), expected)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -95,8 +91,8 @@ def test_lone_equal_and_unscorable_samples(scale: Scale) -> None:
     rewards = doubles([0.7, 0.3, 0.3, math.nan, math.nan, 0.9])
     groups = torch.tensor([0, 1, 1, 1, 2, 3])
     expected = doubles([0, 0, 0, math.nan, math.nan, 0])
-    close(group_advantages(rewards, groups, scale=scale), expected, 1e-11)
-    close(leave_one_out_advantages(rewards, groups), expected)
+    close_with_nan(group_advantages(rewards, groups, scale=scale), expected, 1e-11)
+    close_with_nan(leave_one_out_advantages(rewards, groups), expected)
 
 
 def expected_policy_gradient(logits: Tensor, advantages: Tensor, batches: Tensor) -> Tensor:
@@ -119,8 +115,8 @@ def test_the_leave_one_out_baseline_is_unbiased_and_the_group_mean_short_by_one_
     leave_one_out = leave_one_out_advantages(rewards, groups)
     mean = group_advantages(rewards, groups, scale="none")
     scaled = group_advantages(rewards, groups, scale="group")
-    close(expected_policy_gradient(logits, leave_one_out, batches), exact)
-    close(expected_policy_gradient(logits, mean, batches), (1 - 1 / batch) * exact)
+    close_with_nan(expected_policy_gradient(logits, leave_one_out, batches), exact)
+    close_with_nan(expected_policy_gradient(logits, mean, batches), (1 - 1 / batch) * exact)
     biased = expected_policy_gradient(logits, scaled, batches)
     cosine = torch.cosine_similarity(biased, exact, dim=0)
     assert float(cosine) < 0.999  # dividing by the group's own spread turns the gradient

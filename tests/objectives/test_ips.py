@@ -11,14 +11,10 @@ from torch import Tensor
 
 from allmodes.errors import InputError
 from allmodes.objectives import ips_rewards
-from tensors import doubles
+from tensors import close_with_nan, doubles
 
 PROPERTY = settings(deadline=None, max_examples=150)
 REWARDS = [1.0, 0.9, 0.8]
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
 
 
 SAMPLES = st.lists(
@@ -48,21 +44,21 @@ def test_counting(samples: list[tuple[int, int, float]], min_probability: float)
         reward / max(frequency, min_probability)
         for (_, _, reward), frequency in zip(samples, frequencies, strict=True)
     ]
-    close(result.frequencies, doubles(frequencies))
-    close(result.rewards, doubles(scaled), 1e-11)
+    close_with_nan(result.frequencies, doubles(frequencies))
+    close_with_nan(result.rewards, doubles(scaled), 1e-11)
     assert result.clipped.tolist() == [frequency < min_probability for frequency in frequencies]
 
 
 def test_a_group_by_hand() -> None:
     """Outcome 5 came up 3 times of 4 (once unscorable), outcome 2 once."""
     result = ips_rewards(doubles([0.9, math.nan, 0.9, 0.5]), torch.tensor([5, 5, 5, 2]))
-    close(result.frequencies, doubles([0.75, 0.75, 0.75, 0.25]))
-    close(result.rewards, doubles([1.2, math.nan, 1.2, 2.0]))
+    close_with_nan(result.frequencies, doubles([0.75, 0.75, 0.75, 0.25]))
+    close_with_nan(result.rewards, doubles([1.2, math.nan, 1.2, 2.0]))
     assert not bool(result.clipped.any())
     clipped = ips_rewards(doubles([0.9, math.nan, 0.9, 0.5]), torch.tensor([5, 5, 5, 2]), min_probability=0.4)
-    close(clipped.rewards, doubles([1.2, math.nan, 1.2, 1.25]))
+    close_with_nan(clipped.rewards, doubles([1.2, math.nan, 1.2, 1.25]))
     assert clipped.clipped.tolist() == [False, False, False, True]
-    close(clipped.frequencies, result.frequencies)  # as counted, before clipping
+    close_with_nan(clipped.frequencies, result.frequencies)  # as counted, before clipping
 
 
 def test_a_frequency_at_the_minimum_is_not_clipped_in_float32() -> None:
@@ -70,7 +66,7 @@ def test_a_frequency_at_the_minimum_is_not_clipped_in_float32() -> None:
     result = ips_rewards(torch.ones(10), torch.arange(10), min_probability=0.1)
     assert result.rewards.dtype == torch.float32
     assert not bool(result.clipped.any())
-    close(result.rewards, torch.full((10,), 10.0), 1e-5)
+    close_with_nan(result.rewards, torch.full((10,), 10.0), 1e-5)
 
 
 def test_the_scaled_rewards_of_a_group_add_up_to_its_distinct_outcomes() -> None:
@@ -79,7 +75,7 @@ def test_the_scaled_rewards_of_a_group_add_up_to_its_distinct_outcomes() -> None
     outcomes = torch.randint(0, 6, (50,), generator=generator)
     of_outcome = torch.rand(6, generator=generator, dtype=torch.float64)
     result = ips_rewards(of_outcome[outcomes], outcomes)
-    close(result.rewards.mean(), of_outcome[outcomes.unique()].sum())
+    close_with_nan(result.rewards.mean(), of_outcome[outcomes.unique()].sum())
 
 
 def expected_gradient(logits: Tensor, batch: int, rewards: list[float] = REWARDS) -> Tensor:
@@ -93,7 +89,7 @@ def expected_gradient(logits: Tensor, batch: int, rewards: list[float] = REWARDS
     ).rewards.view_as(batches)
     logprobs = logits.log_softmax(0)
     weights = logprobs.detach()[batches].sum(1).exp()
-    close(weights.sum(), torch.ones((), dtype=torch.float64))
+    close_with_nan(weights.sum(), torch.ones((), dtype=torch.float64))
     surrogate = (weights * (scaled * logprobs[batches]).mean(1)).sum()
     return torch.autograd.grad(surrogate, logits)[0]
 
@@ -105,7 +101,7 @@ def test_each_distinct_outcome_contributes_its_reward_once(batch: int) -> None:
     probabilities = logits.detach().softmax(0)
     seen = doubles(REWARDS) * (1 - (1 - probabilities) ** batch)
     exact = torch.autograd.grad((seen * logits.log_softmax(0)).sum(), logits)[0]
-    close(expected_gradient(logits, batch), exact)
+    close_with_nan(expected_gradient(logits, batch), exact)
 
 
 def fixed_point(batch: int, rewards: list[float]) -> list[float]:
@@ -134,7 +130,7 @@ def test_the_gradient_vanishes_at_the_fixed_point_of_finite_groups(batch: int) -
     assert sum(point) == pytest.approx(1, abs=1e-12)
     assert min(point) > 0.05  # every outcome survives
     logits = doubles(point).log().requires_grad_()
-    close(expected_gradient(logits, batch), torch.zeros(3, dtype=torch.float64))
+    close_with_nan(expected_gradient(logits, batch), torch.zeros(3, dtype=torch.float64))
 
 
 def test_the_gradient_does_not_vanish_at_the_normalised_rewards_in_small_groups() -> None:

@@ -13,15 +13,11 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import MaraResult, kl_in_rewards, mara_rewards
 from allmodes.objectives.mara import Anchor
-from tensors import doubles
+from tensors import close_with_nan, doubles
 
 FIELDS = ("rewards", "anchor_rewards", "ref_logprobs", "anchor_index", "augmented", "bonus")
 ANCHORS: tuple[Anchor, ...] = ("group", "leave_one_out")
 PROPERTY = settings(deadline=None, max_examples=150)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, equal_nan=True)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def test_equation_11(anchor: Anchor, samples: list[Sample], beta: float, cap: fl
     result = call(samples, beta=beta, anchor=anchor, cap=cap)
     for name, expected in slow_mara(samples, beta=beta, anchor=anchor, cap=cap).items():
         # (gap_bonus / β) · β loses a few last bits of numbers of up to 5 · 60
-        close(getattr(result, name), expected, 1e-11)
+        close_with_nan(getattr(result, name), expected, 1e-11)
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -120,7 +116,7 @@ def test_the_order_of_samples_and_the_names_of_groups_do_not_matter(
     after = call(renamed, beta=beta, anchor=anchor)
     for name in ("rewards", "anchor_rewards", "ref_logprobs", "augmented", "bonus"):
         expected = getattr(before, name)[torch.tensor(order, dtype=torch.long)]
-        close(getattr(after, name).double(), expected.double(), 0)  # to the last bit
+        close_with_nan(getattr(after, name).double(), expected.double(), 0)  # to the last bit
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -133,8 +129,8 @@ def test_rewards_below_the_threshold_are_untouched_to_the_last_bit(
     for i, sample in enumerate(samples):
         if not (sample.mask and sample.reward >= sample.tau):
             assert not bool(result.augmented[i])
-            close(result.rewards[i], doubles([sample.reward])[0], 0)
-            close(result.ref_logprobs[i], doubles([sample.ref])[0], 0)
+            close_with_nan(result.rewards[i], doubles([sample.reward])[0], 0)
+            close_with_nan(result.ref_logprobs[i], doubles([sample.ref])[0], 0)
             assert float(result.bonus[i]) == 0
             assert int(result.anchor_index[i]) == -1
 
@@ -156,14 +152,14 @@ def test_a_group_by_hand() -> None:
     """τ = .5 and β = .1; the likeliest good sample is the second, with the smaller reward."""
     rewards, ref_logprobs = doubles([1.0, 0.6, 0.2, 0.9]), doubles([-9.0, -4.0, -1.0, -6.0])
     result = mara_rewards(rewards, ref_logprobs, beta=0.1, threshold=0.5)
-    close(result.rewards, doubles([0.6 + 0.5, 0.6, 0.2, 0.6 + 0.2]))
+    close_with_nan(result.rewards, doubles([0.6 + 0.5, 0.6, 0.2, 0.6 + 0.2]))
     assert result.anchor_index.tolist() == [1, 1, -1, 1]
-    close(result.bonus, doubles([0.1, 0.0, 0.0, -0.1]))
-    close(result.ref_logprobs, doubles([-4.0, -4.0, -1.0, -4.0]))
-    close(result.anchor_rewards, doubles([0.6, 0.6, 0.2, 0.6]))
+    close_with_nan(result.bonus, doubles([0.1, 0.0, 0.0, -0.1]))
+    close_with_nan(result.ref_logprobs, doubles([-4.0, -4.0, -1.0, -4.0]))
+    close_with_nan(result.anchor_rewards, doubles([0.6, 0.6, 0.2, 0.6]))
     alone = mara_rewards(rewards, ref_logprobs, beta=0.1, threshold=0.5, anchor="leave_one_out")
     assert alone.anchor_index.tolist() == [1, 3, -1, 1]
-    close(alone.rewards, doubles([0.6 + 0.5, 0.9 - 0.2, 0.2, 0.6 + 0.2]))
+    close_with_nan(alone.rewards, doubles([0.6 + 0.5, 0.9 - 0.2, 0.2, 0.6 + 0.2]))
 
 
 def test_ties_for_the_anchor_go_to_the_highest_reward_then_to_the_lowest_index() -> None:
@@ -171,7 +167,7 @@ def test_ties_for_the_anchor_go_to_the_highest_reward_then_to_the_lowest_index()
     ref_logprobs = doubles([-2.0, -2.0, -2.0, -5.0])
     result = mara_rewards(rewards, ref_logprobs, beta=1, threshold=0.5)
     assert result.anchor_index.tolist() == [1, 1, 1, 1]
-    close(result.rewards, doubles([0.8, 0.8, 0.8, 3.8]))
+    close_with_nan(result.rewards, doubles([0.8, 0.8, 0.8, 3.8]))
     others = mara_rewards(rewards, ref_logprobs, beta=1, threshold=0.5, anchor="leave_one_out")
     assert others.anchor_index.tolist() == [1, 2, 1, 1]
 
@@ -195,7 +191,7 @@ def test_a_lone_good_sample_keeps_its_reward_under_leave_one_out() -> None:
         anchor="leave_one_out",
     )
     assert result.augmented.tolist() == [True, False, False, True, False]
-    close(result.rewards, doubles([0.7 + 0.5 * 2, 0.1, 0.8, 0.9 - 0.5 * 2, 0.6]))
+    close_with_nan(result.rewards, doubles([0.7 + 0.5 * 2, 0.1, 0.8, 0.9 - 0.5 * 2, 0.6]))
     assert torch.equal(result.rewards[[1, 2, 4]], rewards[[1, 2, 4]])
 
 
@@ -203,8 +199,8 @@ def test_a_nan_reward_is_never_an_anchor_never_augmented_and_stays_nan() -> None
     rewards, ref_logprobs = doubles([NAN, 0.8, 0.9]), doubles([-1.0, -2.0, -3.0])
     result = mara_rewards(rewards, ref_logprobs, beta=1, threshold=-math.inf)
     assert result.anchor_index.tolist() == [-1, 1, 1]
-    close(result.rewards, doubles([NAN, 0.8, 1.8]), 0)
-    close(result.bonus, doubles([0.0, 0.0, 0.9]))
+    close_with_nan(result.rewards, doubles([NAN, 0.8, 1.8]), 0)
+    close_with_nan(result.bonus, doubles([0.0, 0.0, 0.9]))
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -225,8 +221,8 @@ def test_the_cap_bounds_the_gap_bonus_and_nothing_else() -> None:
     rewards, ref_logprobs = doubles([0.8, 0.9, 1.0]), doubles([-1.0, -2.0, -300.0])
     plain = mara_rewards(rewards, ref_logprobs, beta=0.1, threshold=0.5)
     capped = mara_rewards(rewards, ref_logprobs, beta=0.1, threshold=0.5, max_gap_bonus=3.0)
-    close(plain.rewards, doubles([0.8, 0.8 + 0.1, 0.8 + 29.9]))
-    close(capped.rewards, doubles([0.8, 0.8 + 0.1, 0.8 + 3.0]))
+    close_with_nan(plain.rewards, doubles([0.8, 0.8 + 0.1, 0.8 + 29.9]))
+    close_with_nan(capped.rewards, doubles([0.8, 0.8 + 0.1, 0.8 + 3.0]))
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -241,8 +237,8 @@ def test_algorithm_2_is_algorithm_1_with_the_kl_in_the_reward(
     logprobs = torch.linspace(-30, -1, len(samples), dtype=torch.float64)
     first = kl_in_rewards(result.rewards, logprobs, ref_logprobs, beta=beta)
     second = kl_in_rewards(result.anchor_rewards, logprobs, result.ref_logprobs, beta=beta)
-    close(second, first, 1e-11)
-    close(
+    close_with_nan(second, first, 1e-11)
+    close_with_nan(
         result.bonus, torch.where(result.augmented, result.rewards - doubles([s.reward for s in samples]), 0)
     )
 
@@ -250,8 +246,8 @@ def test_algorithm_2_is_algorithm_1_with_the_kl_in_the_reward(
 def test_algorithm_2_gives_every_good_sample_the_pair_of_the_anchor() -> None:
     rewards, ref_logprobs = doubles([0.9, 0.3, 0.8]), doubles([-7.0, -1.0, -3.0])
     result = mara_rewards(rewards, ref_logprobs, beta=0.01, threshold=0.5)
-    close(result.ref_logprobs, doubles([-3.0, -1.0, -3.0]))
-    close(result.anchor_rewards, doubles([0.8, 0.3, 0.8]), 0)
+    close_with_nan(result.ref_logprobs, doubles([-3.0, -1.0, -3.0]))
+    close_with_nan(result.anchor_rewards, doubles([0.8, 0.3, 0.8]), 0)
 
 
 @PROPERTY
@@ -275,8 +271,8 @@ def test_the_optimum_is_uniform_above_the_threshold(
         top = float(ref_logprobs[good].max())
         anchor_reward = float(rewards[good & (ref_logprobs == top)].max())
         heights = torch.where(good, top + anchor_reward / beta, heights)
-        close(optimum[good], optimum[good][:1].expand(int(good.sum())))
-    close(optimum, heights.log_softmax(0))
+        close_with_nan(optimum[good], optimum[good][:1].expand(int(good.sum())))
+    close_with_nan(optimum, heights.log_softmax(0))
 
 
 @pytest.mark.parametrize("anchor", ANCHORS)
@@ -472,7 +468,7 @@ def test_a_ref_logprob_that_is_not_finite_is_refused_only_at_a_good_sample(value
             assert torch.equal(result.rewards[[0, 2, 3]], bad_rewards[[0, 2, 3]])
             assert bool(torch.isfinite(result.rewards).all())
             assert bool(torch.isfinite(result.bonus).all())
-            close(result.ref_logprobs[3], doubles([value])[0], 0)
+            close_with_nan(result.ref_logprobs[3], doubles([value])[0], 0)
 
 
 def test_the_error_names_the_place_in_the_batch_and_not_among_the_good_samples() -> None:

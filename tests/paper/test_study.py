@@ -19,6 +19,7 @@ from rdkit import DataStructs
 from rdkit.Chem import MolFromSmiles, rdFingerprintGenerator
 from scipy import stats
 
+import run_files
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.design import Job, run_inputs
 from allmodes.chem.design.ledger import Ledger, read_ledger
@@ -46,6 +47,7 @@ from allmodes.paper.study_settings import (
     with_receptor,
 )
 from allmodes.runs.config import apply_scale, build_config, read_config_file
+from run_files import rows_so_far
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MARA = Arm(name="MARA", algorithm="mara", settings=(("threshold", 0.4),))
@@ -414,7 +416,7 @@ SCRIPT = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_study import small, study
 if __name__ == "__main__":
     folder = Path({folder!r})
@@ -426,17 +428,10 @@ if __name__ == "__main__":
 
 def start(folder: Path, prior: Path, *, workers: int) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
-    tests = str(Path(__file__).parent)
+    tests = [str(Path(__file__).parent), str(Path(run_files.__file__).parent)]
     script = folder / "script.py"
     script.write_text(SCRIPT.format(tests=tests, folder=str(folder), prior=str(prior), workers=workers))
     return subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
-
-
-def ledger_rows(path: Path) -> int:
-    try:
-        return len(read_ledger(path))
-    except RunError:  # not created yet, or being created
-        return 0
 
 
 def test_killed_and_run_again_equals_uninterrupted(tmp_path: Path, prior: Path) -> None:
@@ -445,7 +440,7 @@ def test_killed_and_run_again_equals_uninterrupted(tmp_path: Path, prior: Path) 
     work = tmp_path / "killed" / "work"
     second = work / "oxygen-mara-sigma-128-seed-0" / "mara-0" / "ledger.sqlite"
     deadline = time.monotonic() + 120
-    while ledger_rows(second) < 27:  # of 40: after its first checkpoint, in a batch
+    while rows_so_far(second) < 27:  # of 40: after its first checkpoint, in a batch
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -23,14 +23,11 @@ from allmodes.targets import (
     natural_gradient_flow,
     reverse_kl_target,
 )
+from tensors import close, tensor
 
 REGULARIZERS = ["reverse", "forward", "in_reward"]
 FIVE = (1.0, 0.8, 0.6, 0.4, 0.2)
 PROPERTY = settings(max_examples=40, deadline=None)
-
-
-def doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def world(seed: int, outcomes: int = 5) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,10 +39,6 @@ def world(seed: int, outcomes: int = 5) -> tuple[Tensor, Tensor, Tensor]:
 
 def uniform(outcomes: int) -> Tensor:
     return torch.full((outcomes,), -math.log(outcomes), dtype=torch.float64)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor], logprobs: Tensor) -> Tensor:
@@ -241,7 +234,7 @@ def test_a_baseline_drops_out(beta: float) -> None:
 
 def test_a_baseline_is_in_the_computation() -> None:
     """Not merely ignored: a baseline far away costs digits, one close to the rewards saves them."""
-    logprobs, rewards = doubles(0.5, 0.5).log(), doubles(1e9 + 1e-6, 1e9)
+    logprobs, rewards = tensor(0.5, 0.5).log(), tensor(1e9 + 1e-6, 1e9)
     difference = float(rewards[0] - rewards[1])
     near = expected_return_flow(logprobs, rewards, baseline=1e9)
     far = expected_return_flow(logprobs, rewards - 1e9, baseline=1e12)
@@ -325,14 +318,14 @@ def test_float32_stays_float32_and_close(name: str, beta: float) -> None:
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_an_outcome_without_mass_has_no_say(name: str, beta: float) -> None:
     p, q, r = world(14, 4)
-    hole = doubles(-torch.inf)
-    flow = FLOWS[name](torch.cat([p, hole]), torch.cat([r, doubles(0.0)]), torch.cat([q, hole]), beta)
-    close(flow, torch.cat([FLOWS[name](p, r, q, beta), doubles(0.0)]), 1e-15)
+    hole = tensor(-torch.inf)
+    flow = FLOWS[name](torch.cat([p, hole]), torch.cat([r, tensor(0.0)]), torch.cat([q, hole]), beta)
+    close(flow, torch.cat([FLOWS[name](p, r, q, beta), tensor(0.0)]), 1e-15)
     dead = torch.cat([p, hole])
     followed = integrate_flow(
-        lambda at: FLOWS[name](at, torch.cat([r, doubles(0.9)]), torch.cat([q, hole]), beta),
+        lambda at: FLOWS[name](at, torch.cat([r, tensor(0.9)]), torch.cat([q, hole]), beta),
         dead,
-        times=doubles(1.0),
+        times=tensor(1.0),
         max_step=0.1,
     )
     assert followed[0, 4] == -math.inf
@@ -341,8 +334,8 @@ def test_an_outcome_without_mass_has_no_say(name: str, beta: float) -> None:
 
 def test_all_mass_on_one_outcome_does_not_move_without_a_kl() -> None:
     """Up to a constant: IPS would pay the others, but a softmax at the corner never sees them."""
-    corner = doubles(1.0, 0.0, 0.0).log()
-    rewards = doubles(0.3, 1.0, 0.5)
+    corner = tensor(1.0, 0.0, 0.0).log()
+    rewards = tensor(0.3, 1.0, 0.5)
     assert (expected_return_flow(corner, rewards) == 0).all()
     for options in ({"group_size": 4}, {"group_size": 4, "min_probability": 0.5}, {"min_probability": 0.5}):
         assert (ips_flow(corner, rewards, **options) == 0).all()  # type: ignore[arg-type]
@@ -358,7 +351,7 @@ def test_equal_rewards_move_nothing_whatever_the_policy(name: str) -> None:
         "clipped return": lambda at: ips_flow(at, rewards, min_probability=1.0),
         "natural": lambda at: natural_gradient_flow(at, rewards),
     }[name]
-    path = integrate_flow(flow, logprobs, times=doubles(1.0, 50.0), max_step=0.5)
+    path = integrate_flow(flow, logprobs, times=tensor(1.0, 50.0), max_step=0.5)
     close(path, logprobs.expand(2, 5), 1e-13)
 
 
@@ -367,7 +360,7 @@ def test_equal_rewards_move_nothing_whatever_the_policy(name: str) -> None:
 
 def test_the_natural_flow_tilts_by_exp_of_time_times_reward() -> None:
     logprobs, _, rewards = world(16)
-    times = doubles(0.0, 0.3, 2.0, 40.0)
+    times = tensor(0.0, 0.3, 2.0, 40.0)
     path = integrate_flow(lambda at: natural_gradient_flow(at, rewards), logprobs, times=times, max_step=0.25)
     expected = torch.log_softmax(logprobs + times[:, None] * rewards, -1)
     assert path.shape == (4, 5)
@@ -378,7 +371,7 @@ def test_the_natural_flow_tilts_by_exp_of_time_times_reward() -> None:
 def test_with_a_kl_natural_log_ratios_relax_at_the_rate_beta(beta: float) -> None:
     """l(t) = l* + (l(0) − l*) e^(−βt), with l* the log-ratios of the reverse-KL target."""
     logprobs, ref, rewards = world(17)
-    times = doubles(0.5, 1.0, 4.0)
+    times = tensor(0.5, 1.0, 4.0)
     path = integrate_flow(
         lambda at: natural_gradient_flow(at, rewards, ref_logprobs=ref, beta=beta),
         logprobs,
@@ -402,7 +395,7 @@ def test_log_ratios_move_as_theorem_3_1_says(baseline: float) -> None:
     path = integrate_flow(
         lambda at: expected_return_flow(at, rewards, baseline=baseline),
         logprobs,
-        times=doubles(1 - 2 * h, 1 - h, 1.0, 1 + h, 1 + 2 * h),
+        times=tensor(1 - 2 * h, 1 - h, 1.0, 1 + h, 1 + 2 * h),
         max_step=0.01,
     )
     ratio = path[:, :, None] - path[:, None, :]
@@ -419,7 +412,7 @@ def test_scipy_follows_the_same_path(name: str) -> None:
     def velocity(_: float, logits: Any) -> Any:
         return FLOWS[name](torch.log_softmax(torch.tensor(logits), 0), r, q, 0.2).numpy()
 
-    times = doubles(0.7, 2.0, 5.0)
+    times = tensor(0.7, 2.0, 5.0)
     found = solve_ivp(
         velocity, (0, 5), p.numpy(), method="DOP853", t_eval=times.numpy(), rtol=1e-12, atol=1e-13
     )
@@ -437,7 +430,7 @@ def test_halving_the_step_divides_the_error_by_sixteen() -> None:
         path = integrate_flow(
             lambda at: natural_gradient_flow(at, rewards, ref_logprobs=ref, beta=beta),
             logprobs,
-            times=doubles(time),
+            times=tensor(time),
             max_step=max_step,
         )
         rest = reverse_kl_target(ref, rewards, beta=beta)
@@ -453,13 +446,13 @@ def test_halving_the_step_divides_the_error_by_sixteen() -> None:
 def test_fourth_order_of_a_nonlinear_flow_against_a_much_finer_one() -> None:
     """Four stages that are right for linear flows alone would fail here."""
     _, _, rewards = world(21)
-    start = doubles(0.85, 0.05, 0.05, 0.03, 0.02).log()
+    start = tensor(0.85, 0.05, 0.05, 0.03, 0.02).log()
 
     def end(max_step: float) -> Tensor:
         return integrate_flow(
             lambda at: ips_flow(at, 3 * rewards, min_probability=0.0),
             start,
-            times=doubles(1.0),
+            times=tensor(1.0),
             max_step=max_step,
         )[0]
 
@@ -481,11 +474,11 @@ def test_no_step_is_longer_than_asked_and_none_is_wasted() -> None:
         return at.new_zeros(3)
 
     for times, max_step, steps in (
-        (doubles(0.0), 0.1, 0),
-        (doubles(1.0), 0.3, 4),
-        (doubles(1.0), 0.25, 4),
-        (doubles(0.0, 0.5, 1.25), 0.5, 3),
-        (doubles(0.1, 1.1), 5.0, 2),
+        (tensor(0.0), 0.1, 0),
+        (tensor(1.0), 0.3, 4),
+        (tensor(1.0), 0.25, 4),
+        (tensor(0.0, 0.5, 1.25), 0.5, 3),
+        (tensor(0.1, 1.1), 5.0, 2),
     ):
         calls = 0
         path = integrate_flow(flow, logprobs, times=times, max_step=max_step)
@@ -499,13 +492,13 @@ def test_stops_on_the_way_do_not_change_the_path_and_batches_follow_their_own() 
     def flow(at: Tensor) -> Tensor:
         return ips_flow(at, r)
 
-    path = integrate_flow(flow, p, times=doubles(0.0, 1.0, 2.0, 3.0), max_step=0.05)
+    path = integrate_flow(flow, p, times=tensor(0.0, 1.0, 2.0, 3.0), max_step=0.05)
     assert path.shape == (4, 2, 5)
     close(path[0], p, 1e-15)
-    close(path[-1], integrate_flow(flow, p, times=doubles(3.0), max_step=0.05)[0], 1e-12)
+    close(path[-1], integrate_flow(flow, p, times=tensor(3.0), max_step=0.05)[0], 1e-12)
     for row in range(2):
         alone = integrate_flow(
-            lambda at, row=row: ips_flow(at, r[row]), p[row], times=doubles(3.0), max_step=0.05
+            lambda at, row=row: ips_flow(at, r[row]), p[row], times=tensor(3.0), max_step=0.05
         )
         close(path[-1, row], alone[0], 1e-14)
 
@@ -522,7 +515,7 @@ def test_with_a_kl_expected_return_ends_in_the_reverse_kl_target(beta: float) ->
     path = integrate_flow(
         lambda at: expected_return_flow(at, r, ref_logprobs=q, beta=beta),
         p,
-        times=doubles(4000.0),
+        times=tensor(4000.0),
         max_step=2.0,
     )
     close(path[0].exp(), target.exp(), 1e-8)
@@ -530,11 +523,11 @@ def test_with_a_kl_expected_return_ends_in_the_reverse_kl_target(beta: float) ->
 
 
 def test_without_a_kl_expected_return_ends_on_the_best_outcome() -> None:
-    rewards = doubles(0.3, 1.0, 0.5)
+    rewards = tensor(0.3, 1.0, 0.5)
     path = integrate_flow(
         lambda at: expected_return_flow(at, rewards),
-        doubles(0.6, 0.1, 0.3).log(),
-        times=doubles(500.0),
+        tensor(0.6, 0.1, 0.3).log(),
+        times=tensor(500.0),
         max_step=0.5,
     )
     assert path[0, [0, 2]].exp().sum() < 0.01
@@ -548,7 +541,7 @@ def test_ips_ends_in_its_target(regularizer: Any, beta: float) -> None:
     path = integrate_flow(
         lambda at: ips_flow(at, r, ref_logprobs=q, beta=beta, regularizer=regularizer),
         p,
-        times=doubles(150.0),
+        times=tensor(150.0),
         max_step=0.25,
     )
     target = ips_target(r, ref_logprobs=q, beta=beta, regularizer=regularizer)
@@ -558,12 +551,12 @@ def test_ips_ends_in_its_target(regularizer: Any, beta: float) -> None:
 @pytest.mark.parametrize("group_size", [2, 4, 8, 64])
 def test_ips_of_groups_ends_in_its_target(group_size: int) -> None:
     """From a start without the outcomes that die out, for these are slow: see below."""
-    target = ips_target(doubles(*FIVE), group_size=group_size)
-    start = torch.where(target.isneginf(), -torch.inf, doubles(*FIVE[::-1]).log()).log_softmax(0)
+    target = ips_target(tensor(*FIVE), group_size=group_size)
+    start = torch.where(target.isneginf(), -torch.inf, tensor(*FIVE[::-1]).log()).log_softmax(0)
     path = integrate_flow(
-        lambda at: ips_flow(at, doubles(*FIVE), group_size=group_size),
+        lambda at: ips_flow(at, tensor(*FIVE), group_size=group_size),
         start,
-        times=doubles(300.0),
+        times=tensor(300.0),
         max_step=0.25,
     )
     close(path[0].exp(), target.exp(), 1e-8)
@@ -577,29 +570,29 @@ def test_outcomes_that_a_group_is_too_small_for_die_out_like_one_over_time(
 
     Each lost outcome has θ̇_i = −(c − G r_i) p_i, which the n others share, at rest among themselves.
     """
-    rewards = doubles(*FIVE)
+    rewards = tensor(*FIVE)
     p = ips_target(rewards, group_size=group_size).exp()
     assert int((p == 0).sum()) == lost
     c = (rewards * (1 - (1 - p) ** group_size)).sum()
     path = integrate_flow(
         lambda at: ips_flow(at, rewards, group_size=group_size),
         uniform(5),
-        times=doubles(500.0, 2000.0),
+        times=tensor(500.0, 2000.0),
         max_step=1.0,
     )
     dying = p == 0
-    limit = path.exp()[:, dying] * doubles(500.0, 2000.0)[:, None] * (c - group_size * rewards[dying])
+    limit = path.exp()[:, dying] * tensor(500.0, 2000.0)[:, None] * (c - group_size * rewards[dying])
     expected = torch.full_like(limit, (5 - lost) / 5)
     assert ((limit[1] - expected[1]).abs() < 0.05).all()
     assert ((limit[1] - expected[1]).abs() < 0.6 * (limit[0] - expected[0]).abs()).all()
 
 
 def test_clipping_does_not_move_the_end_while_all_outcomes_stay_above_the_minimum() -> None:
-    rewards = doubles(*FIVE)
+    rewards = tensor(*FIVE)
     path = integrate_flow(
         lambda at: ips_flow(at, rewards, min_probability=0.06),
         uniform(5),
-        times=doubles(150.0),
+        times=tensor(150.0),
         max_step=0.25,
     )
     close(path[0].exp(), ips_target(rewards).exp(), 1e-8)
@@ -607,29 +600,29 @@ def test_clipping_does_not_move_the_end_while_all_outcomes_stay_above_the_minimu
 
 def test_clipping_above_the_mass_of_an_outcome_loses_it() -> None:
     """r_5/p_min = 2 is below Σ r = 2.8 of the other four, which then share as if it were not there."""
-    rewards = doubles(*FIVE)
+    rewards = tensor(*FIVE)
     path = integrate_flow(
         lambda at: ips_flow(at, rewards, min_probability=0.1),
-        doubles(1.0, 1.0, 1.0, 1.0, 0.0).log().log_softmax(0),
-        times=doubles(100.0),
+        tensor(1.0, 1.0, 1.0, 1.0, 0.0).log().log_softmax(0),
+        times=tensor(100.0),
         max_step=0.25,
     )
-    rest = doubles(1.0, 0.8, 0.6, 0.4, 0.0) / 2.8
+    rest = tensor(1.0, 0.8, 0.6, 0.4, 0.0) / 2.8
     close(path[0].exp(), rest, 1e-8)
-    rare = torch.cat([rest[:4] * (1 - 1e-6), doubles(1e-6)]).log()
+    rare = torch.cat([rest[:4] * (1 - 1e-6), tensor(1e-6)]).log()
     flow = ips_flow(rare, rewards, min_probability=0.1)
     assert float(flow[4]) * 1e6 == pytest.approx(0.2 / 0.1 - 2.8, abs=1e-5)
 
 
 def test_a_reward_of_zero_decays_like_one_over_time() -> None:
     """p_3 t → (1/Σr) n/(n + 1): θ̇_3 = −p_3 Σr, and the n = 2 others, at rest among themselves, share it."""
-    rewards = doubles(1.0, 0.5, 0.0)
-    path = integrate_flow(lambda at: ips_flow(at, rewards), uniform(3), times=doubles(1e3, 4e3), max_step=1.0)
-    products = (path[:, 2].exp() * doubles(1e3, 4e3)).tolist()
+    rewards = tensor(1.0, 0.5, 0.0)
+    path = integrate_flow(lambda at: ips_flow(at, rewards), uniform(3), times=tensor(1e3, 4e3), max_step=1.0)
+    products = (path[:, 2].exp() * tensor(1e3, 4e3)).tolist()
     expected = 2 / 3 / 1.5
     assert products[0] == pytest.approx(expected, rel=4e-3)
     assert products[1] == pytest.approx(expected, rel=1e-3)
-    close(path[1, :2].softmax(0), doubles(2 / 3, 1 / 3), 1e-3)
+    close(path[1, :2].softmax(0), tensor(2 / 3, 1 / 3), 1e-3)
 
 
 def test_tied_winners_collapse_as_a_power_law_while_a_worse_outcome_dies() -> None:
@@ -637,14 +630,14 @@ def test_tied_winners_collapse_as_a_power_law_while_a_worse_outcome_dies() -> No
 
     With one winner left this is ½: neither exponential nor at rest. The baseline saves the digits of r − r̄.
     """
-    rewards = doubles(1.0, 1.0, 0.5)
-    at, now = doubles(0.8, 0.1, 0.1).log(), 0.0
+    rewards = tensor(1.0, 1.0, 0.5)
+    at, now = tensor(0.8, 0.1, 0.1).log(), 0.0
     path: list[Tensor] = []
     for end in [10.0 ** (k / 4) for k in range(4, 61)]:
         at = integrate_flow(
             lambda at: expected_return_flow(at, rewards, baseline=1.0),
             at,
-            times=doubles(end - now),
+            times=tensor(end - now),
             max_step=max(0.25, now / 30),
         )[0]
         now = end
@@ -666,11 +659,11 @@ def test_tied_winners_collapse_as_a_power_law_while_a_worse_outcome_dies() -> No
 
 @pytest.mark.parametrize("flow", [expected_return_flow, natural_gradient_flow, ips_flow])
 def test_bad_input_is_named(flow: Callable[..., Tensor]) -> None:
-    logprobs, rewards = doubles(0.5, 0.5).log(), doubles(1.0, 2.0)
+    logprobs, rewards = tensor(0.5, 0.5).log(), tensor(1.0, 2.0)
     with pytest.raises(InputError, match=r"`rewards` must have shape \(2,\) like `logprobs`; got \(3,\)"):
-        flow(logprobs, doubles(1.0, 2.0, 3.0))
+        flow(logprobs, tensor(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="`rewards` must be finite; got nan at index 1"):
-        flow(logprobs, doubles(1.0, math.nan))
+        flow(logprobs, tensor(1.0, math.nan))
     with pytest.raises(InputError, match="`ref_logprobs` must be given where `beta` is not 0; got None"):
         flow(logprobs, rewards, beta=0.1)
     with pytest.raises(
@@ -690,7 +683,7 @@ def test_bad_input_is_named(flow: Callable[..., Tensor]) -> None:
                 "regularizer": "in_reward",
                 "group_size": 4,
                 "beta": 0.1,
-                "ref_logprobs": doubles(0.5, 0.5).log(),
+                "ref_logprobs": tensor(0.5, 0.5).log(),
             },
             '`group_size` must be None with "in_reward"',
         ),
@@ -699,18 +692,18 @@ def test_bad_input_is_named(flow: Callable[..., Tensor]) -> None:
 )
 def test_bad_options_of_ips_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        ips_flow(doubles(0.5, 0.5).log(), doubles(1.0, 2.0), **options)
+        ips_flow(tensor(0.5, 0.5).log(), tensor(1.0, 2.0), **options)
 
 
 @pytest.mark.parametrize(
     "times",
     [
-        doubles(),
+        tensor(),
         torch.tensor(1.0),
-        doubles(1.0, 2.0)[None],
-        doubles(-0.1, 1.0),
-        doubles(1.0, 1.0),
-        doubles(2.0, 1.0),
+        tensor(1.0, 2.0)[None],
+        tensor(-0.1, 1.0),
+        tensor(1.0, 1.0),
+        tensor(2.0, 1.0),
     ],
 )
 def test_bad_times_are_named(times: Tensor) -> None:
@@ -721,10 +714,10 @@ def test_bad_times_are_named(times: Tensor) -> None:
 @pytest.mark.parametrize("last", [math.nan, math.inf])
 def test_times_that_are_not_finite_are_named(last: float) -> None:
     with pytest.raises(InputError, match=f"`times` must be finite; got {last} at index 1"):
-        integrate_flow(lambda at: at, uniform(2), times=doubles(1.0, last), max_step=0.1)
+        integrate_flow(lambda at: at, uniform(2), times=tensor(1.0, last), max_step=0.1)
 
 
 @pytest.mark.parametrize("max_step", [0.0, -1.0, math.nan, math.inf])
 def test_bad_steps_are_named(max_step: float) -> None:
     with pytest.raises(InputError, match=f"`max_step` must be a finite number above 0; got {max_step}"):
-        integrate_flow(lambda at: at, uniform(2), times=doubles(1.0), max_step=max_step)
+        integrate_flow(lambda at: at, uniform(2), times=tensor(1.0), max_step=max_step)

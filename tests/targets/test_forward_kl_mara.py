@@ -14,16 +14,9 @@ from torch import Tensor
 from allmodes.errors import InputError
 from allmodes.objectives import mara_rewards
 from allmodes.targets import forward_kl_mara_rewards, forward_kl_target
+from tensors import close, tensor
 
 BETAS = [1e-6, 1e-3, 0.1, 1.0, 100.0]
-
-
-def doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def anchor_index(ref: list[float], rewards: list[float], threshold: float) -> int:
@@ -58,7 +51,7 @@ def expected_optimum(ref: Tensor, rewards: Tensor, *, beta: float, threshold: fl
         ]
 
     log_u = brentq(lambda x: math.fsum(masses(x)) - 1, -700.0, 0.0, xtol=1e-15, rtol=1e-15)
-    return doubles(*masses(log_u)), math.exp(log_u)
+    return tensor(*masses(log_u)), math.exp(log_u)
 
 
 # --------------------------------------------------------------------------- the optimum they give
@@ -125,9 +118,9 @@ def test_a_common_offset_costs_no_more_than_the_rounding_that_is_documented(
 
 def test_papers_mara_is_not_uniform_under_a_forward_kl_and_this_is() -> None:
     """Measured elsewhere: the paper's rewards give (.028, .971, .001) at β = 1e-3."""
-    ref, rewards = doubles(0.02, 0.01, 0.97).log(), doubles(1.0, 1.0, 0.0)
+    ref, rewards = tensor(0.02, 0.01, 0.97).log(), tensor(1.0, 1.0, 0.0)
     papers = mara_rewards(rewards, ref, beta=1e-3, threshold=1.0).rewards
-    close(forward_kl_target(ref, papers, beta=1e-3).logprobs.exp(), doubles(0.028, 0.971, 0.001), 5e-4)
+    close(forward_kl_target(ref, papers, beta=1e-3).logprobs.exp(), tensor(0.028, 0.971, 0.001), 5e-4)
     ours = forward_kl_mara_rewards(ref, rewards, beta=1e-3, threshold=1.0)
     p = forward_kl_target(ref, ours, beta=1e-3).logprobs.exp()
     assert float(p[0]) == pytest.approx(float(p[1]), rel=1e-9)
@@ -137,7 +130,7 @@ def test_papers_mara_is_not_uniform_under_a_forward_kl_and_this_is() -> None:
 
 
 def test_the_papers_mara_gets_worse_as_beta_falls_and_this_does_not() -> None:
-    ref, rewards = doubles(0.3, 0.1, 0.6).log(), doubles(0.0, 0.0, -1.0)
+    ref, rewards = tensor(0.3, 0.1, 0.6).log(), tensor(0.0, 0.0, -1.0)
     shares = []
     for beta in (1e-1, 1e-3, 1e-5):
         papers = mara_rewards(rewards, ref, beta=beta, threshold=0.0).rewards
@@ -172,8 +165,8 @@ def test_a_lone_good_outcome_keeps_its_reward(beta: float) -> None:
 def test_good_outcomes_outside_the_support_stay_at_zero(beta: float) -> None:
     """With reward 5, far above the others: it gets R(z), below Λ, and the rest do not see it."""
     ref, rewards, tau = world(7)
-    holed_ref = torch.cat([doubles(-torch.inf), ref, doubles(-torch.inf)])
-    holed_rewards = torch.cat([doubles(5.0), rewards, doubles(float(rewards.min()))])
+    holed_ref = torch.cat([tensor(-torch.inf), ref, tensor(-torch.inf)])
+    holed_rewards = torch.cat([tensor(5.0), rewards, tensor(float(rewards.min()))])
     augmented = forward_kl_mara_rewards(holed_ref, holed_rewards, beta=beta, threshold=tau)
     z = anchor_index(ref.tolist(), rewards.tolist(), tau)
     assert augmented[0] == rewards[z]
@@ -190,14 +183,14 @@ def test_good_outcomes_outside_the_support_stay_at_zero(beta: float) -> None:
 def test_without_a_good_outcome_in_the_support_rewards_are_unchanged() -> None:
     ref, rewards, _ = world(8)
     assert (forward_kl_mara_rewards(ref, rewards, beta=0.1, threshold=7.0) == rewards).all()
-    holed = torch.cat([ref, doubles(-torch.inf)])
-    tempting = torch.cat([rewards, doubles(9.0)])
+    holed = torch.cat([ref, tensor(-torch.inf)])
+    tempting = torch.cat([rewards, tensor(9.0)])
     assert (forward_kl_mara_rewards(holed, tempting, beta=0.1, threshold=7.0) == tempting).all()
 
 
 def test_ties_for_the_anchor_go_to_the_highest_reward() -> None:
-    ref = doubles(0.3, 0.3, 0.1, 0.3).log()
-    for rewards, anchor in ((doubles(1.0, 2.0, 3.0, 0.0), 2.0), (doubles(2.0, 1.0, 3.0, 0.0), 2.0)):
+    ref = tensor(0.3, 0.3, 0.1, 0.3).log()
+    for rewards, anchor in ((tensor(1.0, 2.0, 3.0, 0.0), 2.0), (tensor(2.0, 1.0, 3.0, 0.0), 2.0)):
         augmented = forward_kl_mara_rewards(ref, rewards, beta=0.5, threshold=1.0)
         assert augmented[:2].tolist() == [anchor, anchor]
         expected, u = expected_optimum(ref, rewards, beta=0.5, threshold=1.0)
@@ -206,7 +199,7 @@ def test_ties_for_the_anchor_go_to_the_highest_reward() -> None:
 
 
 def test_a_reward_at_the_threshold_is_good() -> None:
-    ref, rewards = doubles(0.5, 0.2, 0.3).log(), doubles(0.4, 0.5, 0.6)
+    ref, rewards = tensor(0.5, 0.2, 0.3).log(), tensor(0.4, 0.5, 0.6)
     p = forward_kl_target(
         ref, forward_kl_mara_rewards(ref, rewards, beta=0.2, threshold=0.5), beta=0.2
     ).logprobs.exp()
@@ -237,9 +230,9 @@ def test_batches_agree_with_single_rows() -> None:
     worlds = [world(seed) for seed in range(6)]
     ref = torch.stack([w[0] for w in worlds]).reshape(2, 3, 8)
     rewards = torch.stack([w[1] for w in worlds]).reshape(2, 3, 8)
-    tau = doubles(*[w[2] for w in worlds]).reshape(2, 3)
+    tau = tensor(*[w[2] for w in worlds]).reshape(2, 3)
     tau[1, 2] = 50.0  # no outcome is good here
-    beta = doubles(1e-6, 1e-3, 0.1, 1.0, 10.0, 100.0).reshape(2, 3)
+    beta = tensor(1e-6, 1e-3, 0.1, 1.0, 10.0, 100.0).reshape(2, 3)
     before = (ref.clone(), rewards.clone(), tau.clone(), beta.clone())
     together = forward_kl_mara_rewards(ref, rewards, beta=beta, threshold=tau)
     assert together.shape == (2, 3, 8)
@@ -290,8 +283,8 @@ def test_an_outcome_off_the_support_that_is_best_but_below_the_multiplier_has_no
     alone = forward_kl_target(ref, rewards, beta=2.0)
     between = float(rewards.max() + share * (alone.multiplier - rewards.max()))
     target = forward_kl_target(
-        torch.cat([doubles(-torch.inf), ref]),
-        torch.cat([doubles(between), rewards]).requires_grad_(recorded),
+        torch.cat([tensor(-torch.inf), ref]),
+        torch.cat([tensor(between), rewards]).requires_grad_(recorded),
         beta=2.0,
     )
     assert float(target.multiplier.detach()) == pytest.approx(float(alone.multiplier), rel=1e-14)
@@ -337,8 +330,8 @@ def test_the_gradient_of_the_multiplier_by_the_implicit_function_theorem(beta: f
 
 def test_gradients_pass_by_outcomes_that_the_reference_lacks() -> None:
     ref, rewards, _ = world(14, 5)
-    holed_ref = torch.cat([ref, doubles(-torch.inf)])
-    leaf = torch.cat([rewards, doubles(-9.0)]).requires_grad_()
+    holed_ref = torch.cat([ref, tensor(-torch.inf)])
+    leaf = torch.cat([rewards, tensor(-9.0)]).requires_grad_()
     target = forward_kl_target(holed_ref, leaf, beta=0.2)
     (gradient,) = torch.autograd.grad(target.multiplier, leaf, retain_graph=True)
     close(gradient[:5], multiplier_slopes(target.logprobs.detach()[:5], ref), 1e-13)
@@ -346,7 +339,7 @@ def test_gradients_pass_by_outcomes_that_the_reference_lacks() -> None:
     (of_mass,) = torch.autograd.grad(target.logprobs[0].exp(), leaf)
     alone = rewards.clone().requires_grad_()
     (expected,) = torch.autograd.grad(forward_kl_target(ref, alone, beta=0.2).logprobs[0].exp(), alone)
-    close(of_mass, torch.cat([expected, doubles(0.0)]), 1e-13)
+    close(of_mass, torch.cat([expected, tensor(0.0)]), 1e-13)
 
 
 def many(outcomes: int, *, best: int, beta: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -447,12 +440,12 @@ def test_many_outcomes_of_which_one_alone_has_mass(dtype: torch.dtype, unlikely:
 )
 def test_a_best_outcome_whose_probability_underflows(dtype: torch.dtype, unlikely: float) -> None:
     """With Λ at its reward to the last digit, it has what the likely outcome leaves: 1 − .1/(.9 − .1)."""
-    ref, rewards = torch.tensor([0.0, unlikely, unlikely], dtype=dtype), doubles(0.1, 0.9, 0.5).to(dtype)
+    ref, rewards = torch.tensor([0.0, unlikely, unlikely], dtype=dtype), tensor(0.1, 0.9, 0.5).to(dtype)
     target = forward_kl_target(ref, rewards, beta=0.1)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    close(target.logprobs.exp().double(), doubles(0.125, 0.875, 0.0), tolerance)
+    close(target.logprobs.exp().double(), tensor(0.125, 0.875, 0.0), tolerance)
     augmented = forward_kl_mara_rewards(ref, rewards, beta=0.1, threshold=0.5)
-    close(augmented.double(), doubles(0.1, 0.9, 0.9), 1e-6)
+    close(augmented.double(), tensor(0.1, 0.9, 0.9), 1e-6)
 
 
 def test_batches_of_many_outcomes_and_uniform_rewards_of_them() -> None:
@@ -475,23 +468,23 @@ def test_batches_of_many_outcomes_and_uniform_rewards_of_them() -> None:
     ("change", "message"),
     [
         ({"beta": 0.0}, "`beta` must be above 0"),
-        ({"beta": doubles(0.0)[0]}, "`beta` must be above 0"),
+        ({"beta": tensor(0.0)[0]}, "`beta` must be above 0"),
         ({"beta": -1.0}, "`beta` must not be negative; got -1"),
         ({"beta": math.nan}, "`beta` must be finite; got nan"),
         ({"beta": torch.ones(4)}, r"`beta` must be a number or have shape \(\); got \(4,\)"),
         ({"threshold": math.nan}, "`threshold` must be finite; got nan"),
         ({"threshold": torch.ones(4)}, r"`threshold` must be a number or have shape \(\); got \(4,\)"),
-        ({"rewards": doubles(math.nan, 0, 0)}, "`rewards` must be finite; got nan at index 0"),
+        ({"rewards": tensor(math.nan, 0, 0)}, "`rewards` must be finite; got nan at index 0"),
         ({"rewards": torch.tensor([1, 0, 1])}, "`rewards` must be floating point; got torch.int64"),
-        ({"rewards": doubles(0, 0)}, r"must have shape \(2,\) like `rewards`; got \(3,\)"),
-        ({"ref_logprobs": doubles(0, 0, 0)}, "sum to 1; got a sum of 3"),
+        ({"rewards": tensor(0, 0)}, r"must have shape \(2,\) like `rewards`; got \(3,\)"),
+        ({"ref_logprobs": tensor(0, 0, 0)}, "sum to 1; got a sum of 3"),
         ({"ref_logprobs": torch.zeros(0), "rewards": torch.zeros(0)}, "at least one outcome"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {
-        "ref_logprobs": doubles(0.2, 0.3, 0.5).log(),
-        "rewards": doubles(1.0, 2.0, 3.0),
+        "ref_logprobs": tensor(0.2, 0.3, 0.5).log(),
+        "rewards": tensor(1.0, 2.0, 3.0),
         "beta": 1.0,
         "threshold": 2.0,
     }
@@ -506,7 +499,7 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_a_negative_threshold_is_a_threshold() -> None:
-    ref, rewards = doubles(0.2, 0.3, 0.5).log(), doubles(-1.0, -2.0, -3.0)
+    ref, rewards = tensor(0.2, 0.3, 0.5).log(), tensor(-1.0, -2.0, -3.0)
     augmented = forward_kl_mara_rewards(ref, rewards, beta=0.5, threshold=-2.0)
     p = forward_kl_target(ref, augmented, beta=0.5).logprobs.exp()
     assert float(p[0]) == pytest.approx(float(p[1]), rel=1e-13)

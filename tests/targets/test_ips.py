@@ -24,15 +24,12 @@ from allmodes.objectives import (
     reverse_kl_loss,
 )
 from allmodes.targets import entropy, ips_target, kl_divergence, total_variation
+from tensors import close, tensor
 
 REGULARIZERS = ["reverse", "forward", "in_reward"]
 BETAS = [1e-6, 1e-3, 0.1, 1.0, 100.0]
 FIVE = (1.0, 0.8, 0.6, 0.4, 0.2)
 PROPERTY = settings(max_examples=25, deadline=None)
-
-
-def doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def world(seed: int, outcomes: int = 5, *, spread: float = 1.5) -> tuple[Tensor, Tensor]:
@@ -41,10 +38,6 @@ def world(seed: int, outcomes: int = 5, *, spread: float = 1.5) -> tuple[Tensor,
     logits = spread * torch.randn(outcomes, generator=generator, dtype=torch.float64)
     rewards = torch.randn(outcomes, generator=generator, dtype=torch.float64).exp()
     return torch.log_softmax(logits, 0), rewards
-
-
-def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
 
 
 def value_of(regularizer: str, logprobs: Tensor, ref: Tensor, rewards: Tensor, beta: float) -> Tensor:
@@ -62,9 +55,9 @@ def value_of(regularizer: str, logprobs: Tensor, ref: Tensor, rewards: Tensor, b
 
 
 def test_without_a_kl_it_is_the_normalised_rewards() -> None:
-    target = ips_target(doubles(*FIVE))
-    close(target.exp(), doubles(1 / 3, 0.8 / 3, 0.2, 0.4 / 3, 0.2 / 3), 1e-15)
-    extinct = ips_target(doubles(3.0, 0.0, 1.0))
+    target = ips_target(tensor(*FIVE))
+    close(target.exp(), tensor(1 / 3, 0.8 / 3, 0.2, 0.4 / 3, 0.2 / 3), 1e-15)
+    extinct = ips_target(tensor(3.0, 0.0, 1.0))
     assert extinct.exp().tolist() == pytest.approx([0.75, 0, 0.25], abs=1e-15)
     assert extinct[1] == -math.inf
 
@@ -75,9 +68,9 @@ def test_without_a_kl_the_reference_has_no_say() -> None:
 
 
 def test_shifting_rewards_changes_the_target() -> None:
-    shifted = ips_target(doubles(*FIVE) + 1)
-    close(shifted.exp(), (doubles(*FIVE) + 1) / 8, 1e-15)
-    assert float(total_variation(shifted, ips_target(doubles(*FIVE)))) > 0.1
+    shifted = ips_target(tensor(*FIVE) + 1)
+    close(shifted.exp(), (tensor(*FIVE) + 1) / 8, 1e-15)
+    assert float(total_variation(shifted, ips_target(tensor(*FIVE)))) > 0.1
 
 
 # ---------------------------------------------------------------- objectives and independent solvers
@@ -158,7 +151,7 @@ def nested_brentq(regularizer: str, ref: Tensor, rewards: Tensor, beta: float) -
     multiplier = brentq(
         lambda c: math.log(math.fsum(masses(c))), 1e-3 * total, 1e3 * total, xtol=1e-15, rtol=1e-15
     )
-    return doubles(*masses(multiplier))
+    return tensor(*masses(multiplier))
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
@@ -231,8 +224,8 @@ def test_small_beta_gives_the_normalised_rewards_and_large_beta_the_reference(re
 
 
 def test_zero_rewards_keep_the_ratios_of_the_reference_under_a_reverse_kl() -> None:
-    ref = doubles(0.1, 0.3, 0.4, 0.2).log()
-    rewards = doubles(0.0, 0.0, 1.0, 0.5)
+    ref = tensor(0.1, 0.3, 0.4, 0.2).log()
+    rewards = tensor(0.0, 0.0, 1.0, 0.5)
     p = ips_target(rewards, ref_logprobs=ref, beta=0.5).exp()
     assert float(p[1] / p[0]) == pytest.approx(3, rel=1e-13)
     assert 0 < float(p[0]) < 0.1
@@ -242,8 +235,8 @@ def test_zero_rewards_keep_the_ratios_of_the_reference_under_a_reverse_kl() -> N
 @pytest.mark.parametrize("beta", [1e-6, 0.1, 10.0])
 def test_an_outcome_that_the_reference_lacks_stays_out_and_has_no_say(regularizer: Any, beta: float) -> None:
     ref, rewards = world(10)
-    holed_ref = torch.cat([doubles(-torch.inf), ref, doubles(-torch.inf)])
-    holed_rewards = torch.cat([doubles(3.0), rewards, doubles(0.0)])
+    holed_ref = torch.cat([tensor(-torch.inf), ref, tensor(-torch.inf)])
+    holed_rewards = torch.cat([tensor(3.0), rewards, tensor(0.0)])
     target = ips_target(holed_rewards, ref_logprobs=holed_ref, beta=beta, regularizer=regularizer)
     assert target[[0, -1]].isneginf().all()
     alone = ips_target(rewards, ref_logprobs=ref, beta=beta, regularizer=regularizer)
@@ -251,7 +244,7 @@ def test_an_outcome_that_the_reference_lacks_stays_out_and_has_no_say(regularize
 
 
 def test_a_forward_kl_lets_an_outcome_that_the_reference_lacks_live_on_its_reward() -> None:
-    ref, rewards = doubles(0.0, 0.5, 0.5, 0.0).log(), doubles(1.0, 1.0, 0.0, 0.0)
+    ref, rewards = tensor(0.0, 0.5, 0.5, 0.0).log(), tensor(1.0, 1.0, 0.0, 0.0)
     target = ips_target(rewards, ref_logprobs=ref, beta=2.0, regularizer="forward")
     assert target.exp().tolist() == pytest.approx([0.25, 0.5, 0.25, 0], abs=1e-15)
 
@@ -259,7 +252,7 @@ def test_a_forward_kl_lets_an_outcome_that_the_reference_lacks_live_on_its_rewar
 @pytest.mark.parametrize("regularizer", ["reverse", "in_reward"])
 @pytest.mark.parametrize("reward", [0.0, 1e-300])
 def test_without_reward_on_the_support_the_reference_is_kept(regularizer: Any, reward: float) -> None:
-    ref, rewards = doubles(0.0, 0.3, 0.7).log(), doubles(2.0, reward, 0.0)
+    ref, rewards = tensor(0.0, 0.3, 0.7).log(), tensor(2.0, reward, 0.0)
     target = ips_target(rewards, ref_logprobs=ref, beta=0.5, regularizer=regularizer)
     close(target.exp(), ref.exp(), 1e-11)
 
@@ -267,9 +260,9 @@ def test_without_reward_on_the_support_the_reference_is_kept(regularizer: Any, r
 @pytest.mark.parametrize("beta", [0.0, *BETAS])
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_a_single_outcome_has_all_the_mass(regularizer: Any, beta: float) -> None:
-    target = ips_target(doubles(0.3), ref_logprobs=doubles(0.0), beta=beta, regularizer=regularizer)
+    target = ips_target(tensor(0.3), ref_logprobs=tensor(0.0), beta=beta, regularizer=regularizer)
     assert target.tolist() == pytest.approx([0], abs=1e-15)
-    assert ips_target(doubles(0.3), group_size=3).tolist() == pytest.approx([0], abs=1e-15)
+    assert ips_target(tensor(0.3), group_size=3).tolist() == pytest.approx([0], abs=1e-15)
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
@@ -278,8 +271,8 @@ def test_a_reference_that_spans_e_to_the_200_and_rewards_that_span_eight_decades
     regularizer: Any, beta: float
 ) -> None:
     """Nothing is lost to overflow, and the gradient of the objective still vanishes."""
-    ref = torch.log_softmax(doubles(0.0, -200.0, -60.0, -3.0, -100.0), 0)
-    rewards = doubles(1e-6, 100.0, 1e-2, 1.0, 0.0)
+    ref = torch.log_softmax(tensor(0.0, -200.0, -60.0, -3.0, -100.0), 0)
+    rewards = tensor(1e-6, 100.0, 1e-2, 1.0, 0.0)
     target = ips_target(rewards, ref_logprobs=ref, beta=beta, regularizer=regularizer)
     assert torch.isfinite(target).all()
     assert float(target.exp().sum()) == pytest.approx(1, abs=1e-14)
@@ -338,9 +331,9 @@ def test_the_expected_update_with_exact_probabilities_vanishes(regularizer: Any,
 def test_the_expected_update_of_finite_groups_vanishes(
     group_size: int, rewards: tuple[float, float, float]
 ) -> None:
-    target = ips_target(doubles(*rewards), group_size=group_size)
+    target = ips_target(tensor(*rewards), group_size=group_size)
     alive = ~target.isneginf()
-    update = expected_update(target[alive], doubles(*rewards)[alive], group_size)
+    update = expected_update(target[alive], tensor(*rewards)[alive], group_size)
     assert update.abs().max() < 1e-14
 
 
@@ -350,7 +343,7 @@ def test_with_a_baseline_a_group_rests_where_one_sample_less_does_without(
     group_size: int, baseline: str
 ) -> None:
     advantages = group_mean_advantages if baseline == "group mean" else leave_one_out_advantages
-    rewards = doubles(1.0, 0.9, 0.8)
+    rewards = tensor(1.0, 0.9, 0.8)
     rest = ips_target(rewards, group_size=group_size - 1)
     assert (rest > -math.inf).all()
     assert expected_update(rest, rewards, group_size, advantages).abs().max() < 1e-14
@@ -381,8 +374,8 @@ def test_a_baseline_is_worth_one_sample_anywhere(group_size: int) -> None:
 def test_the_distances_of_small_groups_that_were_measured_elsewhere(
     group_size: int, distance: float, decimals: int, extinct: int
 ) -> None:
-    target = ips_target(doubles(*FIVE), group_size=group_size)
-    measured = float(total_variation(target, ips_target(doubles(*FIVE))))
+    target = ips_target(tensor(*FIVE), group_size=group_size)
+    measured = float(total_variation(target, ips_target(tensor(*FIVE))))
     assert round(measured, decimals) == distance
     assert int(target.isneginf().sum()) == extinct
 
@@ -416,8 +409,8 @@ def group_fixed_point(rewards: list[float], group_size: int) -> list[float]:
 @pytest.mark.parametrize("rewards", [FIVE, (1.0, 0.99, 0.98, 0.0), (3.0, 3.0, 2.9, 2.5, 2.0, 1.0)])
 def test_finite_groups_by_two_nested_root_finders(group_size: int, rewards: tuple[float, ...]) -> None:
     expected = group_fixed_point(list(rewards), group_size)
-    target = ips_target(doubles(*rewards), group_size=group_size)
-    close(target.exp(), doubles(*expected), 1e-13)
+    target = ips_target(tensor(*rewards), group_size=group_size)
+    close(target.exp(), tensor(*expected), 1e-13)
     assert [p == 0 for p in expected] == target.isneginf().tolist()
 
 
@@ -436,7 +429,7 @@ def test_a_group_pays_each_outcome_in_proportion_to_its_mass_and_only_the_strong
     rewards[:zeros] = 0
     target = ips_target(rewards, group_size=group_size)
     p = target.exp()
-    paid = doubles(
+    paid = tensor(
         *(
             r * -math.expm1(group_size * math.log1p(-q)) if q < 1 else r
             for r, q in zip(rewards.tolist(), p.tolist(), strict=True)
@@ -452,12 +445,12 @@ def test_a_group_pays_each_outcome_in_proportion_to_its_mass_and_only_the_strong
 
 
 def test_large_groups_approach_the_normalised_rewards() -> None:
-    plain = ips_target(doubles(*FIVE))
+    plain = ips_target(tensor(*FIVE))
     far, near, nearest = (
-        float(total_variation(ips_target(doubles(*FIVE), group_size=g), plain)) for g in (64, 128, 256)
+        float(total_variation(ips_target(tensor(*FIVE), group_size=g), plain)) for g in (64, 128, 256)
     )
     assert far > near > nearest > 1e-12
-    close(ips_target(doubles(*FIVE), group_size=10**6), plain, 1e-14)
+    close(ips_target(tensor(*FIVE), group_size=10**6), plain, 1e-14)
 
 
 def test_equal_rewards_share_equally_whatever_the_group() -> None:
@@ -475,7 +468,7 @@ def test_batches_agree_with_single_rows_also_where_beta_is_zero(regularizer: Any
     ref = torch.stack([row[0] for row in rows]).reshape(2, 3, 6)
     rewards = torch.stack([row[1] for row in rows]).reshape(2, 3, 6)
     rewards[0, 1, 2] = 0
-    beta = doubles(0.0, 1e-6, 0.1, 1.0, 0.0, 100.0).reshape(2, 3)
+    beta = tensor(0.0, 1e-6, 0.1, 1.0, 0.0, 100.0).reshape(2, 3)
     before = (ref.clone(), rewards.clone(), beta.clone())
     together = ips_target(rewards, ref_logprobs=ref, beta=beta, regularizer=regularizer)
     assert together.shape == (2, 3, 6)
@@ -539,7 +532,7 @@ def test_gradients_of_a_batch_with_and_without_a_kl_by_finite_differences(regula
 
     def logprobs_of(rewards: Tensor, logits: Tensor) -> Tensor:
         ref_logprobs = torch.log_softmax(logits, -1)
-        return ips_target(rewards, ref_logprobs=ref_logprobs, beta=doubles(0.0, 0.4), regularizer=regularizer)
+        return ips_target(rewards, ref_logprobs=ref_logprobs, beta=tensor(0.0, 0.4), regularizer=regularizer)
 
     inputs = (
         torch.stack([rewards_1, rewards_2]).requires_grad_(),
@@ -587,7 +580,7 @@ def test_the_jacobian_by_implicit_differentiation(regularizer: Any, beta: float)
 @pytest.mark.parametrize("beta", [10.0, 0.3, 0.05, 0.01])
 def test_the_jacobian_where_rewards_are_zero(regularizer: Any, beta: float) -> None:
     """A KL keeps these outcomes, smoothly: under a reverse KL ∂p_i/∂r_i at 0 is close to 1/β."""
-    check_jacobian(regularizer, doubles(0.2, 0.3, 0.1, 0.4).log(), doubles(1.0, 0.5, 0.0, 0.0), beta)
+    check_jacobian(regularizer, tensor(0.2, 0.3, 0.1, 0.4).log(), tensor(1.0, 0.5, 0.0, 0.0), beta)
 
 
 def check_jacobian(regularizer: Any, ref: Tensor, rewards: Tensor, beta: float) -> None:
@@ -602,16 +595,16 @@ def check_jacobian(regularizer: Any, ref: Tensor, rewards: Tensor, beta: float) 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_a_row_without_a_kl_leaves_the_others_their_gradients_at_zero_rewards(regularizer: Any) -> None:
     ref, _ = world(19, 3)
-    rewards = doubles(1.0, 0.5, 0.25, 1.0, 0.5, 0.0).reshape(2, 3)
+    rewards = tensor(1.0, 0.5, 0.25, 1.0, 0.5, 0.0).reshape(2, 3)
 
     def masses(rewards: Tensor, beta: Tensor) -> Tensor:
         rows = ref.expand_as(rewards)
         return ips_target(rewards, ref_logprobs=rows, beta=beta, regularizer=regularizer).exp()
 
-    slopes = jacobian(lambda r: masses(r, doubles(0.0, 0.4)), rewards)
+    slopes = jacobian(lambda r: masses(r, tensor(0.0, 0.4)), rewards)
     p = rewards[0] / 1.75
     close(slopes[0, :, 0], (torch.eye(3) - p[:, None]) / 1.75, 1e-13)
-    close(slopes[1, :, 1], jacobian(lambda r: masses(r, doubles(0.4)[0]), rewards[1]), 1e-13)
+    close(slopes[1, :, 1], jacobian(lambda r: masses(r, tensor(0.4)[0]), rewards[1]), 1e-13)
     assert (slopes[0, :, 1] == 0).all()
     assert (slopes[1, :, 0] == 0).all()
 
@@ -626,9 +619,9 @@ def test_gradients_pass_by_outcomes_that_the_reference_lacks(regularizer: Any) -
         weights = torch.arange(1.0, 5.0, dtype=torch.float64)
         return torch.autograd.grad((weights * target[:4].exp()).sum(), leaves)
 
-    holed = gradients(torch.cat([ref, doubles(-torch.inf)]), torch.cat([rewards, doubles(0.7)]))
+    holed = gradients(torch.cat([ref, tensor(-torch.inf)]), torch.cat([rewards, tensor(0.7)]))
     for with_hole, without in zip(holed, gradients(ref, rewards), strict=True):
-        close(with_hole, torch.cat([without, doubles(0.0)]), 1e-13)
+        close(with_hole, torch.cat([without, tensor(0.0)]), 1e-13)
 
 
 # ------------------------------------------------------------------------------------- properties
@@ -682,7 +675,7 @@ def test_equal_outcomes_stay_equal_and_better_ones_are_likelier(seed: int, expon
 @PROPERTY
 def test_a_stronger_kl_brings_the_target_closer_to_the_reference(seed: int) -> None:
     ref, rewards = world(seed)
-    beta = doubles(0.01, 0.1, 1.0, 10.0)
+    beta = tensor(0.01, 0.1, 1.0, 10.0)
     many = (ref.expand(4, 5).contiguous(), rewards.expand(4, 5).contiguous())
     reverse = ips_target(many[1], ref_logprobs=many[0], beta=beta)
     assert (kl_divergence(reverse, many[0]).diff() <= 1e-13).all()
@@ -692,17 +685,17 @@ def test_a_stronger_kl_brings_the_target_closer_to_the_reference(seed: int) -> N
 
 # ----------------------------------------------------------------------------------------- errors
 
-REF = doubles(0.2, 0.3, 0.5).log()
+REF = tensor(0.2, 0.3, 0.5).log()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rewards": doubles(1.0, -0.5, 2.0)}, r"`rewards` must not be negative under inverse .*; got -0\.5"),
-        ({"rewards": doubles(0.0, 0.0, 0.0)}, "`rewards` must not all be 0"),
-        ({"rewards": doubles(1.0, math.nan, 2.0)}, "`rewards` must be finite; got nan at index 1"),
-        ({"rewards": doubles(1.0, 2.0, math.inf)}, "`rewards` must be finite; got inf at index 2"),
-        ({"rewards": doubles(1.0, 2.0)}, r"must have shape \(2,\) like `rewards`; got \(3,\)"),
+        ({"rewards": tensor(1.0, -0.5, 2.0)}, r"`rewards` must not be negative under inverse .*; got -0\.5"),
+        ({"rewards": tensor(0.0, 0.0, 0.0)}, "`rewards` must not all be 0"),
+        ({"rewards": tensor(1.0, math.nan, 2.0)}, "`rewards` must be finite; got nan at index 1"),
+        ({"rewards": tensor(1.0, 2.0, math.inf)}, "`rewards` must be finite; got inf at index 2"),
+        ({"rewards": tensor(1.0, 2.0)}, r"must have shape \(2,\) like `rewards`; got \(3,\)"),
         ({"rewards": torch.tensor(1.0)}, r"at least one outcome; got shape \(\)"),
         ({"rewards": torch.zeros(4, 0)}, r"at least one outcome; got shape \(4, 0\)"),
         ({"rewards": torch.tensor([1, 2, 3])}, "`rewards` must be floating point; got torch.int64"),
@@ -712,8 +705,8 @@ REF = doubles(0.2, 0.3, 0.5).log()
         ({"beta": math.inf}, "`beta` must be finite; got inf"),
         ({"beta": torch.ones(3)}, r"`beta` must be a number or have shape \(\); got \(3,\)"),
         ({"ref_logprobs": None}, "`ref_logprobs` must be given where `beta` is above 0; got None"),
-        ({"ref_logprobs": doubles(0.0, 0.0, 0.0)}, "sum to 1; got a sum of 3"),
-        ({"ref_logprobs": doubles(math.nan, 0.0, 0.0)}, "sum to 1; got a sum of nan"),
+        ({"ref_logprobs": tensor(0.0, 0.0, 0.0)}, "sum to 1; got a sum of 3"),
+        ({"ref_logprobs": tensor(math.nan, 0.0, 0.0)}, "sum to 1; got a sum of nan"),
         ({"regularizer": "both"}, r"`regularizer` must be one of \('reverse', .*; got 'both'"),
         ({"group_size": 4}, "`group_size` must be None where `beta` is above 0"),
         ({"group_size": 1, "beta": 0.0}, "`group_size` must be at least 2; got 1"),
@@ -721,18 +714,18 @@ REF = doubles(0.2, 0.3, 0.5).log()
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
-    good: dict[str, Any] = {"rewards": doubles(1.0, 0.5, 2.0), "ref_logprobs": REF, "beta": 0.3}
+    good: dict[str, Any] = {"rewards": tensor(1.0, 0.5, 2.0), "ref_logprobs": REF, "beta": 0.3}
     with pytest.raises(InputError, match=message):
         ips_target(**{**good, **change})
 
 
 def test_one_bad_row_is_enough() -> None:
-    rewards = doubles(1.0, 2.0, 0.0, 0.0).reshape(2, 2)
+    rewards = tensor(1.0, 2.0, 0.0, 0.0).reshape(2, 2)
     with pytest.raises(InputError, match="must not all be 0"):
         ips_target(rewards)
     with pytest.raises(InputError, match="must not all be 0"):
         ips_target(rewards, group_size=3)
     with pytest.raises(InputError, match="`beta` is above 0"):
-        ips_target(rewards + 1, beta=doubles(0.0, 1.0), group_size=3)
+        ips_target(rewards + 1, beta=tensor(0.0, 1.0), group_size=3)
     with pytest.raises(InputError, match="`ref_logprobs` must be given"):
-        ips_target(rewards + 1, beta=doubles(0.0, 1.0))
+        ips_target(rewards + 1, beta=tensor(0.0, 1.0))

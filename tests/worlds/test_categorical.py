@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from allmodes.errors import InputError
 from allmodes.worlds.categorical import Categorical, draw, draw_heights
 from tensors import close
+from world_steps import constant_uniform
 
 FALSE_ALARM = 1e-6
 
@@ -26,15 +27,6 @@ def fits(counts: Tensor, probabilities: Tensor) -> bool:
     expected = probabilities.double() / probabilities.double().sum() * counts.sum()
     assert float(expected.min()) > 5, "too few samples for the chi-square distribution to hold"
     return chisquare(counts.numpy(), expected.numpy()).pvalue > FALSE_ALARM
-
-
-def constant_uniform(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    """Let every uniform random number be `value`."""
-
-    def rand(shape: tuple[int, ...], *, generator: Generator, dtype: torch.dtype) -> Tensor:
-        return torch.full(shape, value, dtype=dtype)
-
-    monkeypatch.setattr(torch, "rand", rand)
 
 
 def largest_below_one(dtype: torch.dtype) -> float:

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from allmodes.errors import InputError
 from allmodes.worlds.grid import GridWorld, hyper_grid, hyper_grid_reward, mode_cells, two_paths
 from tensors import close
+from world_steps import constant_uniform
 
 Cell = tuple[int, ...]
 Moves = Callable[[Cell], list[tuple[int, Cell, bool]]]  # action, where it leads, whether that is an outcome
@@ -374,15 +375,6 @@ def test_the_gradient_of_a_rollout_is_that_of_its_trajectories(walks: Walks) -> 
     which = (exact.detach().unsqueeze(1) - rollout.logprobs.detach().unsqueeze(2)).abs().argmin(-1)
     expected = torch.autograd.grad((weights * exact.gather(1, which)).sum(), logits)[0]
     close(gradient, expected)
-
-
-def constant_uniform(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    """Let every uniform random number be `value`."""
-
-    def rand(shape: tuple[int, ...], *, generator: Generator, dtype: torch.dtype) -> Tensor:
-        return torch.full(shape, value, dtype=dtype)
-
-    monkeypatch.setattr(torch, "rand", rand)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -31,17 +31,11 @@ from allmodes.audit.checks.setup_checks import (
 )
 from allmodes.audit.checks.training_checks import falling_distinct, falling_entropy, rising_repeats
 from allmodes.audit.config import AuditConfig
-from allmodes.audit.evidence import Evidence
-from allmodes.audit.logs.log import read_log
-from allmodes.audit.logs.sources import RecordSource
 from allmodes.methods import METHODS, label_of
 from allmodes.targets import flip_beta, mara_beta_bound, mara_target, reverse_kl_target
+from audit_logs import evidence
 
 OF_OPTIMA = (evenness_of_the_optimum, spread_of_equal_rewards, flip_of_the_best_two)
-
-
-def evidence(rows: list[dict[str, Any]], **settings: Any) -> Evidence:
-    return Evidence(read_log(RecordSource(list(rows)), dict), AuditConfig.model_validate(settings))
 
 
 def drawn(

@@ -13,10 +13,7 @@ from allmodes.audit.config import AuditConfig
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.logs.log import read_log
 from allmodes.audit.logs.sources import RecordSource
-
-
-def evidence(rows: list[Any]) -> Evidence:
-    return Evidence(read_log(RecordSource(rows), dict), AuditConfig())
+from audit_logs import evidence
 
 
 def rows_with(bad: int, count: int = 100) -> list[Any]:

@@ -16,12 +16,12 @@ import pytest
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.design import new_design
 from allmodes.chem.design.ledger import read_ledger
-from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Failure, Scored
 from allmodes.chem.oracles.store import ResultStore
-from allmodes.errors import ConfigError, RunError
-from molecule_settings import training_config
+from allmodes.errors import ConfigError
+from molecule_settings import oracle_config, training_config
+from run_files import rows_so_far
 
 # Molecules take unequal time, so that results come out of order.
 PROGRAM = """
@@ -50,10 +50,6 @@ def log(tmp_path: Path) -> Path:
 def component(log: Path, **rest: Any) -> dict[str, Any]:
     command = [sys.executable, "-S", "-E", str(log.with_name("program.py"))]
     return {"name": "mine", "kind": "process", "protocol": "json", "command": command, **rest}
-
-
-def oracle_config(*components: dict[str, Any], **rest: Any) -> OracleConfig:
-    return OracleConfig.model_validate({"components": components, **rest})
 
 
 def asked(log: Path) -> list[tuple[int, str]]:
@@ -258,7 +254,7 @@ def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
         [*RUN, str(recipe), "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while _rows(out / f"{algorithm}-0/ledger.sqlite") < calls:
+    while rows_so_far(out / f"{algorithm}-0/ledger.sqlite") < calls:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -270,13 +266,6 @@ def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
     molecules = [smiles for _, smiles in asked(log) if smiles != "CCO"]
     repeated = len(molecules) - len(set(molecules))
     assert repeated <= 3  # what the three workers had in hand when they were killed
-
-
-def _rows(path: Path) -> int:
-    try:
-        return len(read_ledger(path))
-    except RunError:  # not created yet, or being created
-        return 0
 
 
 def test_leaving_with_molecules_in_the_queue_never_waits_for_one() -> None:

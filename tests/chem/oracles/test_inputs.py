@@ -2,17 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from allmodes.chem.oracles.config import OracleConfig, oracle_inputs
+from allmodes.chem.oracles.config import oracle_inputs
 from allmodes.chem.oracles.inputs import check_oracle_files
 from allmodes.errors import ConfigError
-
-
-def oracle(*components: dict[str, Any], **rest: Any) -> OracleConfig:
-    return OracleConfig.model_validate({"components": components, **rest})
+from molecule_settings import oracle_config
 
 
 def test_the_files_of_a_command_are_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,12 +16,12 @@ def test_the_files_of_a_command_are_inputs(tmp_path: Path, monkeypatch: pytest.M
     for name in ("score.py", "weights.bin"):
         (tmp_path / name).write_text(name)
     command = ["python3", "score.py", "--weights", str(tmp_path / "weights.bin"), "x" * 5000, "a\0b", "."]
-    assert oracle_inputs(oracle({"kind": "process", "name": "mine", "command": command})) == {
+    assert oracle_inputs(oracle_config({"kind": "process", "name": "mine", "command": command})) == {
         "mine.command.1": tmp_path / "score.py",
         "mine.command.3": tmp_path / "weights.bin",
     }
     own = ["./score.py", "{receptor}"]
-    assert list(oracle_inputs(oracle({"kind": "process", "name": "mine", "command": own}))) == [
+    assert list(oracle_inputs(oracle_config({"kind": "process", "name": "mine", "command": own}))) == [
         "mine.command.0"
     ]
 
@@ -39,7 +35,7 @@ def test_the_module_of_a_function_is_an_input_with_its_package(
         (tmp_path / name).write_text("raise RuntimeError('imported here')")
 
     def found(function: str) -> list[str]:
-        return list(oracle_inputs(oracle({"kind": "function", "name": "mine", "function": function})))
+        return list(oracle_inputs(oracle_config({"kind": "function", "name": "mine", "function": function})))
 
     assert found("alone:score") == ["mine.function/alone.py"]
     assert found("pack.inner:score") == [
@@ -61,10 +57,10 @@ def test_the_module_of_a_function_is_an_input_with_its_package(
 )
 def test_a_password_in_a_store_s_url_is_refused_before_anything_is_saved(url: str) -> None:
     with pytest.raises(ConfigError, match=r"`oracle\.store`: .*PGPASSWORD.*PGPASSFILE") as caught:
-        check_oracle_files(oracle({"kind": "qed"}, store=url))
+        check_oracle_files(oracle_config({"kind": "qed"}, store=url))
     assert "geheim" not in str(caught.value)
 
 
 def test_a_store_without_a_password_is_none_of_these(tmp_path: Path) -> None:
     for url in ("postgresql://me@host/results", str(tmp_path / "results.sqlite")):
-        check_oracle_files(oracle({"kind": "qed"}, store=url))
+        check_oracle_files(oracle_config({"kind": "qed"}, store=url))

@@ -17,12 +17,9 @@ from allmodes.chem.oracles.config import OracleConfig
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.errors import ConfigError
+from molecule_settings import oracle_config
 
 ANY_VALUE = {"kind": "step", "low": -1e9}  # every value has the score 1
-
-
-def oracle_config(*components: dict[str, Any], **rest: Any) -> OracleConfig:
-    return OracleConfig.model_validate({"components": components, **rest})
 
 
 def evaluate(config: OracleConfig, smiles: Sequence[str]) -> list[Evaluation]:

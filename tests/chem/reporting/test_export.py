@@ -19,6 +19,7 @@ from allmodes.chem.reporting.export import evaluation_columns, write_csv, write_
 from allmodes.errors import RunError
 from allmodes.runs.config import build_config
 from molecule_settings import molecule_config
+from run_files import read_csv
 
 QED = {"kind": "qed", "name": "QED"}
 DOCKING = {
@@ -56,11 +57,6 @@ def evaluation(smiles: str, reward: float | None, **changes: Any) -> Evaluation:
 
 def route(*, solved: bool, steps: int, classes: list[str]) -> dict[str, Any]:
     return {"solved": solved, "steps": steps, "classes": classes, "route": None}
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def read_sdf(path: Path) -> list[Chem.Mol]:
