@@ -1,4 +1,4 @@
-"""Studies of molecular design that take seconds: a tiny prior, and rewards by a program."""
+"""Studies that take seconds: a tiny prior and rewards by a program, and few answers to few prompts."""
 
 import sys
 from dataclasses import replace
@@ -48,3 +48,12 @@ def small_study(small_components: tuple[Path, Path], monkeypatch: pytest.MonkeyP
             workers=1,
         )
         monkeypatch.setattr(study_settings, name, settings)
+
+
+@pytest.fixture
+def small_table1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Table 1's quick settings with every row and both seeds, but few prompts and answers."""
+    from allmodes.paper import mara_table1
+
+    small = replace(mara_table1.QUICK, prompts_per_step=2, group_size=3, generations=3, sampled_prompts=2)
+    monkeypatch.setattr(mara_table1, "QUICK", small)
