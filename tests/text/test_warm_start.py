@@ -4,7 +4,9 @@ import io
 import json
 import math
 import random
+import re
 import shutil
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ pytest.importorskip("matplotlib")
 from rich.console import Console
 
 from allmodes.errors import ConfigError, RunError
-from allmodes.tasks import OneTwo
+from allmodes.tasks import OneTwo, WritesExamples
 from allmodes.text.base_statistics import load_base_model
 from allmodes.text.config import TextConfig, WarmStart
 from allmodes.text.experiment import new_training, resume_training
@@ -27,6 +29,7 @@ from allmodes.text.likelihood import ids_logprobs
 from allmodes.text.models import load_model, load_tokenizer
 from allmodes.text.reporting.summary import print_training
 from allmodes.text.sampling import chat_prompt
+from allmodes.text.stand_ins.task_stand_in import check_task_stand_in
 from allmodes.text.warm_start import Examples, check_warm_start, measure_base, warm_started
 from tiny_lm import TEMPLATE, WORDS, make_tokenizer
 
@@ -303,3 +306,23 @@ def test_all_runs_start_from_the_warm_started_model_and_are_held_to_it(
     weights = (run / "warm-start" / "model.safetensors").stat()
     resume_training(run)
     assert (run / "warm-start" / "model.safetensors").stat() == weights
+
+
+def test_the_guides_task_writes_examples_and_its_settings_are_the_defaults() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "warm-start.md").read_text(encoding="utf-8")
+    (recipe,), (code,) = (
+        re.findall(rf"```{kind}\n(.*?)```", guide, re.DOTALL) for kind in ("toml", "python")
+    )
+    assert WarmStart(**tomllib.loads(recipe)["warm_start"]) == WarmStart()
+    names: dict[str, Any] = {}
+    exec(code, names)
+    task = names["Colours"]()
+    assert isinstance(task, WritesExamples)
+    for prompt in task.prompts:
+        for answer in task.known_answers(prompt):
+            response = task.write(prompt, answer)
+            assert task.parse(response) == answer
+            assert task.rewards([prompt], [response]) == [1]
+        misses = task.near_misses(prompt)
+        assert task.rewards([prompt] * len(misses), misses) == [0] * len(misses)
+    check_task_stand_in(task, max_tokens=8)
