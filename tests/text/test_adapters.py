@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(folder: Path) -> Callable[..., TextConfig]:
     def make(**changes: Any) -> TextConfig:
         values: dict[str, Any] = {
-            "kind": "text", "task": "one_two", "model": str(folder), "trainer": ["rloo", "grpo"],
+            "kind": "text", "task": "one_two", "model": str(folder), "trainer": ["rloo", "grpo", "flowrl"],
             "kl": ["reverse"], "method": ["mara"], "beta": [0.1], "steps": 4, "prompts_per_step": 2,
             "group_size": 4, "learning_rate": 0.05, "max_tokens": 5, "checkpoint_every": 2, "lora": {"r": 4},
         }  # fmt: skip
@@ -83,7 +83,7 @@ def weights(model: Any, *, adapter: bool) -> dict[str, Tensor]:
     return {name.replace("base_model.model.", "").replace(".base_layer", ""): v for name, v in found.items()}
 
 
-@pytest.mark.parametrize("kind", ["rloo", "grpo"])
+@pytest.mark.parametrize("kind", ["rloo", "grpo", "flowrl"])
 def test_adapters_alone_move_and_a_resumed_run_ends_as_if_nothing_had_happened(
     make: Callable[..., TextConfig], tmp_path: Path, kind: str
 ) -> None:
