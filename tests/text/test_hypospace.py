@@ -95,8 +95,8 @@ def test_a_run_trains_on_some_prompts_and_is_measured_on_others(
     make_text_config: Make, tmp_path: Path
 ) -> None:
     config = make_text_config(
-        task=BOOLEAN, method=["vanilla", "ips", "outcome_matching"], steps=2, prompts_per_step=2,
-        group_size=4, samples=5, max_tokens=8,
+        task=BOOLEAN, method=["vanilla", "outcome_matching"], steps=2, prompts_per_step=2, group_size=4,
+        samples=5, max_tokens=8,
     )  # fmt: skip
     page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")
     task = config.task.make()

@@ -480,6 +480,16 @@ def test_every_way_of_writing_an_expression_has_its_key(example: tuple[str, Tree
     assert tree_of(key) == tree
 
 
+@settings(max_examples=150, deadline=None)
+@given(example=written(4))
+def test_a_deeper_expression_has_a_key_only_if_its_canonical_form_is_in_the_space(
+    example: tuple[str, Tree],
+) -> None:
+    text, tree = example
+    keys = [key for key in BOOLEAN.hypotheses if tree_of(key) == tree]
+    assert BOOLEAN.parse(f"Expression: {text}") == (keys[0] if keys else None)
+
+
 @settings(max_examples=120, deadline=None)
 @given(data=st.data(), keys=st.sampled_from([(task, key) for task in TASKS for key in task.hypotheses[::9]]))
 def test_damaged_responses_are_read_as_a_hypothesis_or_as_none(
