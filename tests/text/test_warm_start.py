@@ -308,6 +308,27 @@ def test_all_runs_start_from_the_warm_started_model_and_are_held_to_it(
     assert (run / "warm-start" / "model.safetensors").stat() == weights
 
 
+def test_a_stand_in_learns_its_own_task_and_can_be_warm_started(
+    make_text_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All prompts are learnt; runs train on some, and the base model is measured on the others."""
+    monkeypatch.setattr("allmodes.reports.progress.console", Console(quiet=True))
+    monkeypatch.setattr("allmodes.text.stand_ins.task_stand_in._STEPS", 40)
+    task = {"kind": "hypospace", "domain": "boolean", "train": 3, "test": 2}
+    warm = {"steps": 2, "batch_size": 4}
+    config = make_text_config(task=task, model="stand-in", warm_start=warm, steps=1, max_tokens=12)
+    new_training(config, tmp_path / "run")
+    model = load_base_model(tmp_path / "run" / "base")
+    assert model is not None
+    assert model.before is not None
+    assert (model.before.prompts, model.base.prompts) == (3, 2)
+    assert min(model.before.valid.mean or 0, model.base.valid.mean or 0) > 0.2
+    assert "hypospace-boolean" in (tmp_path / "run" / "base" / "README.md").read_text()
+    built = (tmp_path / "run" / "base" / "model.safetensors").stat()
+    resume_training(tmp_path / "run")
+    assert (tmp_path / "run" / "base" / "model.safetensors").stat() == built
+
+
 def test_the_guides_task_writes_examples_and_its_settings_are_the_defaults() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "warm-start.md").read_text(encoding="utf-8")
     (recipe,), (code,) = (

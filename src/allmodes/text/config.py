@@ -72,7 +72,7 @@ class WarmStart(Config):
     """Most supervised steps."""
     batch_size: Size = 8
     """Examples of a step."""
-    learning_rate: LearningRate = 2e-5
+    learning_rate: LearningRate = 4e-5
     """Highest rate of Adam, after a warm-up and before a cosine to zero; of all weights."""
     valid: Probability = 0.5
     """Share of the examples that give a known answer; the others are near misses, worth 0."""

@@ -32,10 +32,11 @@ _PIECE = re.compile(r"\s*\S+")
 
 
 def make_task_stand_in(
-    task: Task, out: Path, *, seed: int = 0, steps: int = _STEPS, least: float = LEAST
+    task: Task, out: Path, *, seed: int = 0, steps: int | None = None, least: float = LEAST
 ) -> BaseStatistics:
     """Train the model, save it with its tokenizer into `out`, and give the shares of its answers.
 
+    steps: None is as many as HypoSpace needs; another number is for tests.
     Raises RunError where less than `least` of its responses are valid: the task is too large for it.
     ConfigError for examples as `Examples` does.
     """
@@ -50,7 +51,7 @@ def make_task_stand_in(
         batch = [examples.draw(draws, valid=VALID, skew=SKEW) for _ in range(_BATCH)]
         return response_loss(model, batch, pad=tokenizer.pad_token_id)
 
-    minimise(model, loss, steps=steps, rate=_RATE)
+    minimise(model, loss, steps=_STEPS if steps is None else steps, rate=_RATE)
     count = max(1, _SAMPLES // len(prompts))
     responses = sample_responses(
         model, tokenizer, prompts, count=count, max_tokens=examples.longest, temperature=1.0, seed=seed
