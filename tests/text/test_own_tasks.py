@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from allmodes.errors import InputError, RunError
 from allmodes.tasks.reasoning_gym import Countdown
 from allmodes.text.experiment import new_training, resume_training
+from allmodes.text.stand_ins.task_stand_in import make_task_stand_in
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -40,27 +42,38 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "files"),
+    ("name", "files", "answers"),
     [
-        ("own_task", ["task.module/own_task.py"]),
-        ("own_reward", ["task.function/own_reward.py", "task.outcome/own_reward.py", "task.prompts"]),
+        ("own_task", ["task.module/own_task.py"], {"2", "3", "5", "7", "11", "13", "17", "19"}),
+        (
+            "own_reward",
+            ["task.function/own_reward.py", "task.outcome/own_reward.py", "task.prompts"],
+            {"1", "2", "3"},
+        ),
     ],
 )
 def test_the_examples_run_from_another_folder(
-    name: str, files: list[str], command: Command, one_two_model: Path, tmp_path: Path
+    name: str,
+    files: list[str],
+    answers: set[str],
+    command: Command,
+    one_two_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for suffix in (".py", ".toml"):
         assert len((EXAMPLES / f"{name}{suffix}").read_text().splitlines()) < 40
-    code, out, err = command(
-        "run", EXAMPLES / f"{name}.toml", "--model", one_two_model, *SHORT, "--out", tmp_path / "run"
-    )
+    made = partial(make_task_stand_in, steps=60, least=0)
+    monkeypatch.setattr("allmodes.text.experiment.make_task_stand_in", made)
+    model = ["--model", str(one_two_model)] if name == "own_reward" else []
+    code, out, err = command("run", EXAMPLES / f"{name}.toml", *model, *SHORT, "--out", tmp_path / "run")
     assert code == 0, err
     assert "MARA" in out
     inputs = json.loads((tmp_path / "run" / "provenance.json").read_text())["inputs"]
     assert [key for key in sorted(inputs) if key.startswith("task")] == files
     rows = [json.loads(line) for line in (tmp_path / "run/base/generations.jsonl").read_text().splitlines()]
-    assert {row["answer"] for row in rows} > {None, "1"}
-    assert all(row["reward"] == float(row["answer"] in ("1", "2", "3")) for row in rows)
+    assert {row["answer"] for row in rows} & answers
+    assert all(row["reward"] == float(row["answer"] in answers) for row in rows)
     assert f"{name}:" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -69,7 +82,7 @@ def test_code_that_has_changed_is_another_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(EXAMPLES / "own_task.py", tmp_path / "changing_task.py")
-    task = {"kind": "python", "module": "changing_task:Digits", "settings": {"good": ["1", "2"]}}
+    task = {"kind": "python", "module": "changing_task:Primes", "settings": {"below": 9}}
     new_training(make_text_config(task=task, steps=1), tmp_path / "run")
     resume_training(tmp_path / "run")
     with open(tmp_path / "changing_task.py", "a") as file:
@@ -89,13 +102,13 @@ def test_code_that_has_changed_is_another_run(
 
 
 FAILING = """
-from own_task_at_fault import Digits
+from own_task_at_fault import Primes
 
-class Late(Digits):
+class Late(Primes):
     calls = 0
 
     def __init__(self, part, at):
-        super().__init__(["1"])
+        super().__init__(9)
         self.part, self.at = part, at
 
     def parse(self, response):

@@ -26,6 +26,8 @@ def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | N
 def _answer(key: OutcomeKey, text: str) -> Hashable | None:
     try:
         answer = key(text)
+    except InputError:  # of a user's own task, which says whose code it is
+        raise
     except Exception as error:
         raise InputError(
             f"`outcome_key` raised {type(error).__name__}: {one_line(error)}, for the completion "
