@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, run
-from allmodes.audit.checks.findings import STATES
+from allmodes.audit.checks.findings import STATES, NotApplicableError
 from allmodes.audit.command import Reading, audit_path, compare_paths
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.reporting.figures import draw_optimum
@@ -281,3 +281,13 @@ def test_each_method_has_its_own_colour_and_its_own_optimum(
     assert optimum.get_color() == own.get_color()
     at_beta = own.get_ydata()[len(own.get_ydata()) // 2]
     assert at_beta == pytest.approx(audit.of("AM010").numbers["effective"].value, rel=1e-6)
+
+
+def test_an_optimum_without_a_kl_is_drawn_without_one() -> None:
+    samples = [{**row, "response": str(row["outcome"])} for row in rows()]
+    settings: dict[str, Any] = {"beta": 0.0, "transform": "ips", "group_size": 8}
+    left, right = draw_optimum(audit_of(samples, **settings).evidence).axes
+    assert [line.get_label() for line in left.get_lines()] == ["reference", "optimum"]
+    assert not right.get_visible()
+    with pytest.raises(NotApplicableError, match="β is 0"):
+        draw_optimum(audit_of(samples, beta=0.0).evidence)

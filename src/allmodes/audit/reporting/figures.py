@@ -34,19 +34,28 @@ _TITLES: dict[Series, str] = {
 
 
 def draw_optimum(evidence: Evidence) -> Any:
-    """Shares of the good samples by rank, and their effective number by β.
+    """Shares of the good samples by rank, and with a KL their effective number by β.
 
     Raises MissingError or NotApplicableError where there is no optimum to show.
     """
-    support, beta = evidence.support, evidence.beta
+    has_kl = evidence.objective.is_plain or not evidence.objective.lacks_kl
+    figure = _figure(2)
+    left, right = figure.subplots(1, 2)
+    _draw_ranks(left, evidence, has_kl=has_kl)
+    right.set_visible(has_kl)
+    if has_kl:
+        _draw_betas(right, evidence)
+    return figure
+
+
+def _draw_ranks(axes: Any, evidence: Evidence, *, has_kl: bool) -> None:
+    support, colors, own = evidence.support, _colors(evidence), _NO_TRANSFORM
     good = evidence.good(support)
-    anchored = evidence.above_tau(support)
-    colors, own = _colors(evidence), _NO_TRANSFORM
     if not evidence.objective.is_plain:
         own = evidence.config.describe_transform()
     lines = [("reference", support.ref_logprobs, INK, 4.0)]
-    if own != MARA.label:
-        with_mara = evidence.objective.mara(support, anchored, beta=beta)
+    if has_kl and own != MARA.label:
+        with_mara = evidence.objective.mara(support, evidence.above_tau(support), beta=evidence.beta)
         lines.append(("optimum with MARA", with_mara, colors[MARA.label], 3.2))
     lines.append(("optimum", evidence.optimum(support), colors[own], 1.6))
     curves = [
@@ -55,30 +64,32 @@ def draw_optimum(evidence: Evidence) -> Any:
     ]
     if len(curves[0][1]) < 2:
         raise MissingError("no prompt has two good samples")
-    figure = _figure(2)
-    left, right = figure.subplots(1, 2)
     for name, shares, colour, width in curves:
-        left.plot(
+        axes.plot(
             range(1, len(shares) + 1), shares, "o-", color=colour, markersize=3.5, linewidth=width,
             label=name, alpha=0.5 if width > 2 else 1,  # what lies below others stays in sight
         )  # fmt: skip
-    left.set(
+    axes.set(
         title=f"Share of the good {evidence.kind}s, by rank", xlabel="rank within a prompt",
         ylabel="mean share", ylim=(0, None), xticks=_whole_ticks(len(curves[0][1])),
     )  # fmt: skip
-    left.legend()
-    betas = torch.logspace(math.log10(beta) - 2, math.log10(beta) + 2, _BETAS, dtype=torch.float64).tolist()
-    found = [_effective_at(evidence, b) for b in betas]
-    for name, colour in colors.items():
-        right.plot(betas, [values[name] for values in found], color=colour, label=name)
-    right.axvline(beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-    right.axhline(_mean_effective(support, support.ref_logprobs, good), color=MUTED, linewidth=0.8)
-    right.set(
+    axes.legend()
+
+
+def _draw_betas(axes: Any, evidence: Evidence) -> None:
+    support, middle = evidence.support, math.log10(evidence.beta)
+    betas = torch.logspace(middle - 2, middle + 2, _BETAS, dtype=torch.float64).tolist()
+    found = [_effective_at(evidence, beta) for beta in betas]
+    for name, colour in _colors(evidence).items():
+        axes.plot(betas, [values[name] for values in found], color=colour, label=name)
+    axes.axvline(evidence.beta, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    reference = _mean_effective(support, support.ref_logprobs, evidence.good(support))
+    axes.axhline(reference, color=MUTED, linewidth=0.8)
+    axes.set(
         title=f"Effective number of good {evidence.kind}s", xlabel="β (dashed: yours; grey: the reference)",
         xscale="log", ylim=(0, None),
     )  # fmt: skip
-    right.legend()
-    return figure
+    axes.legend()
 
 
 def draw_bonus(evidence: Evidence) -> Any:
