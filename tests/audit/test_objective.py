@@ -12,7 +12,7 @@ from allmodes.audit.audit import Audit
 from allmodes.audit.choices import KLForm
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.compare import Comparison
-from allmodes.targets import mara_target, reverse_kl_target
+from allmodes.targets import ips_target, mara_target, reverse_kl_target
 from sequence_worlds import KL, optimum, trained
 
 VOCABULARY, BETA = 5, 0.25
@@ -144,6 +144,18 @@ def test_lengths_of_the_training_count_where_the_reference_has_none() -> None:
         config = AuditConfig(beta=BETA, good=0.5, kl="k3-in-loss-corrected")
         found = Comparison(first=run(outcomes), second=run(after, config), names=("base", name)).prediction
         assert isinstance(found, Prediction) == (tokens == 1)
+
+
+def test_groups_of_the_training_count_and_not_those_of_the_reference() -> None:
+    rewards = (1.0, 0.8, 0.6)
+    base = [{"outcome": str(i % 3), "reward": rewards[i % 3], "step": 0} for i in range(60)]
+    after = [{**row, "step": i // 4} for i, row in enumerate(base)]  # groups of 4
+    config = AuditConfig(beta=0.0, good=0.5, transform="ips")
+    found = Comparison(first=run(base), second=run(after, config), names=("base", "after")).prediction
+    assert isinstance(found, Prediction)
+    expected = ips_target(torch.tensor(rewards, dtype=torch.float64), group_size=3).exp()
+    assert torch.allclose(found.predicted.sort().values, expected.sort().values, rtol=0, atol=1e-9)
+    assert "optimum of groups of 4" in found.assumption
 
 
 def test_some_lengths_do_not_show_that_all_are_one() -> None:
