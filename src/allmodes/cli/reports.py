@@ -68,7 +68,7 @@ def paper(
     item: tyro.conf.Positional[str],
     *,
     out: Path | None = None,
-    scale: Literal["quick", "paper"] = "quick",
+    scale: Literal["quick", "paper", "real"] = "quick",
 ) -> None:
     """Reproduce a figure or table of the papers: picture, numbers, and what the paper says beside them.
 
@@ -76,7 +76,9 @@ def paper(
         item: an item's name, "list" for all names, or "all".
         out: folder for NAME.png, NAME.svg, NAME.json and NAME.md; runs/paper by default, or runs/paper-2
             where that has items at another scale.
-        scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps.
+        scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps;
+            "real" is quick, but with real language models where an item has stand-ins and models that install
+            as packages (`allmodes text model`).
     """
     from rich.console import Console
 
