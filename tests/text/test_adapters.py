@@ -16,9 +16,9 @@ from allmodes.errors import ConfigError
 from allmodes.objectives import mara_rewards
 from allmodes.runs.config import build_config
 from allmodes.runs.folder import RunFolder
-from allmodes.text.adapters import check_adapter, merged
+from allmodes.text.adapters import check_adapter, merged, peft_config, round_frozen
 from allmodes.text.config import LoRA, TextConfig
-from allmodes.text.models import load_model, load_tokenizer
+from allmodes.text.models import autocast, load_model, load_tokenizer
 from allmodes.text.reporting.results import Arm
 from allmodes.text.training import make_trainer, train
 from tiny_lm import LETTERS, TEMPLATE, save_tiny_lm
@@ -148,7 +148,7 @@ def test_a_merged_model_is_the_trained_policy(make: Callable[..., TextConfig], t
     with torch.no_grad():
         before = trained.model.eval()(ids).logits
         base = load_model(config.model)(ids).logits
-    model = merged(trained.model)
+    model = merged(trained.model, source=config.model)
     model.save_pretrained(tmp_path / "model")
     trained.processing_class.save_pretrained(tmp_path / "model")
     again = load_model(str(tmp_path / "model"))
@@ -158,13 +158,42 @@ def test_a_merged_model_is_the_trained_policy(make: Callable[..., TextConfig], t
     assert (before - base).abs().max() > 0.1
     assert not list((tmp_path / "model").glob("adapter*"))
     plain = load_model(config.model)
-    assert merged(plain) is plain
+    assert merged(plain, source=config.model) is plain
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "q_proj", ["k_proj", "q_proj"]])
+def test_frozen_weights_are_rounded_once_as_autocast_rounds_them(
+    make: Callable[..., TextConfig], targets: Any
+) -> None:
+    import peft
+
+    config = make()
+    ids = torch.tensor([[3, 5, 6, 7, 4, 5, 8]])
+    lora = LoRA.model_validate({"r": 4, "targets": targets})
+    models, found = [], []
+    for rounds in (False, True):
+        torch.manual_seed(0)
+        model = peft.get_peft_model(load_model(config.model), peft_config(lora))
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.data.normal_()
+        if rounds:
+            round_frozen(model)
+        with autocast("bfloat16"):
+            logits = model(ids).logits
+        logits.float().square().mean().backward()
+        gradients = [weight.grad for weight in model.parameters() if weight.requires_grad]
+        models.append(model)
+        found.append([logits, *gradients])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    kinds = {weight.dtype for name, weight in models[1].named_parameters() if "q_proj.base" in name}
+    assert kinds == {torch.bfloat16}
+    exact, rounded = (merged(model, source=config.model).state_dict() for model in models)
+    assert all(torch.equal(exact[name], rounded[name]) for name in exact)
 
 
 def test_the_scale_of_an_update_is_alpha_over_r(folder: Path) -> None:
     import peft
-
-    from allmodes.text.adapters import peft_config
 
     lora = LoRA.model_validate({"r": 4, "alpha": 6.0, "targets": ["q_proj"]})
     model = peft.get_peft_model(load_model(str(folder)), peft_config(lora))
@@ -175,7 +204,9 @@ def test_the_scale_of_an_update_is_alpha_over_r(folder: Path) -> None:
         expected = layer.base_layer.weight + 6 / 4 * b @ a
     changed = [name for name, _ in model.named_modules() if name.endswith("lora_A")]
     assert len(changed) == 2
-    torch.testing.assert_close(merged(model).model.layers[0].self_attn.q_proj.weight, expected)
+    torch.testing.assert_close(
+        merged(model, source=str(folder)).model.layers[0].self_attn.q_proj.weight, expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from allmodes.runs.method_settings import MethodName, MethodTables, method_table
 from allmodes.text.task_kinds import TaskKind
 
 STAND_IN = "stand-in"
+ALL_LINEAR = "all-linear"
 
 Trainer = Literal["grpo", "rloo", "flowrl"]
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
@@ -39,8 +40,10 @@ class LoRA(Config):
     """The update is scaled by alpha / r."""
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     """Share of an adapter's inputs that are dropped in training."""
-    targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (ALL_LINEAR,)
     """Names of the layers that get an adapter; "all-linear": all linear layers but the output."""
+
+    _one_or_several = field_validator("targets", mode="before")(one_or_several)
 
 
 class FlowRLSettings(Config):

@@ -257,7 +257,7 @@ def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progre
     task = config.task.make()
     with RunFolder(job.path) as folder:
         trainer = train(config, task, job.arm, seed=job.seed, model=model, folder=folder, on_step=on_step)
-        policy, tokenizer = merged(trainer.model), trainer.processing_class
+        policy, tokenizer = merged(trainer.model, source=model), trainer.processing_class
         if config.save_model:
             policy.save_pretrained(job.path / "model")
             tokenizer.save_pretrained(job.path / "model")

@@ -31,7 +31,7 @@ from allmodes.metrics import summarise
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.messages import completion_text, last_text
 from allmodes.tasks import Creative, HasTestPrompts, Task
-from allmodes.text.adapters import peft_config
+from allmodes.text.adapters import peft_config, round_frozen
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.config import TextConfig
 from allmodes.text.gguf_models import as_folder
@@ -144,6 +144,8 @@ def make_trainer(
             share_prompts=config.share_prompts,
             **own,
         )
+    if config.lora is not None and config.precision == "bfloat16":
+        round_frozen(trainer.model)
     trainer.remove_callback(PrinterCallback)  # which prints every step; metrics.jsonl has them
     return trainer
 
