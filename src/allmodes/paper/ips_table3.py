@@ -58,7 +58,7 @@ def _claim(study: Any, claim: str, metric: str, paper: str, other: Any = REINVEN
     return verdict(
         claim,
         paper=paper,
-        measured=tables.said_of(study.settings) + "; ".join(entry.words for entry in contests),
+        measured=tables.said_of(study.settings) + "; ".join(entry.text for entry in contests),
         holds=holds_in_all([entry.better for entry in contests]),
     )
 

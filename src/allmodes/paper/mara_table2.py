@@ -93,8 +93,8 @@ def _against_reinvent(study: Any) -> list[Verdict]:
     return [
         verdict(
             "MARA with τ = screen yields more than REINVENT, at each screen of each task",
-            paper=_paper_words(study, "hits"),
-            measured=said + _words(more),
+            paper=_paper_result(study, "hits"),
+            measured=said + _listed(more),
             holds=holds_in_all([entry.better for entry in more]),
         ),
         verdict(
@@ -105,8 +105,8 @@ def _against_reinvent(study: Any) -> list[Verdict]:
         ),
         verdict(
             "MARA with τ = screen finds 100 hits in fewer calls than REINVENT",
-            paper=_paper_words(study, "ob100"),
-            measured=said + _words(earlier),
+            paper=_paper_result(study, "ob100"),
+            measured=said + _listed(earlier),
             holds=holds_in_all([entry.better for entry in earlier]),
         ),
     ]
@@ -144,9 +144,9 @@ def _as_diverse(study: Any) -> Verdict:
     )
     return verdict(
         "IntDiv1 and Circles are competitive: not clearly lower than REINVENT's",
-        paper=f"“competitive”; Circles of SYNTH at 0.80: 59 ± 8 and 67 ± 3 ({tables.p_words(circles)})",
+        paper=f"“competitive”; Circles of SYNTH at 0.80: 59 ± 8 and 67 ± 3 ({tables.p_text(circles)})",
         measured=f"{tables.said_of(study.settings)}clearly lower in {lower} of {len(judged)} that can be "
-        f"judged, of {len(contests)}; IntDiv1, then Circles: {_words(contests)}",
+        f"judged, of {len(contests)}; IntDiv1, then Circles: {_listed(contests)}",
         holds=holds,
     )
 
@@ -166,7 +166,7 @@ def _over_sigmas(study: Any) -> list[Verdict]:
                     across[name] = tables.contest(at[sigma], at[SIGMA], "hits")
     for sigma in settings.sigmas:
         for entry in paired(study, MARA_80, REINVENT, "hits", sigma=sigma):
-            against[f"σ = {sigma:g}, {entry.words}"] = entry
+            against[f"σ = {sigma:g}, {entry.text}"] = entry
     clear = [f"{name} (p {p_relation(entry.p)})" for name, entry in across.items() if is_clear(entry.p)]
     lower = [name for name, entry in against.items() if _is_loss(entry)]
     ahead = sum(entry.better is True for entry in against.values())
@@ -202,8 +202,8 @@ def _is_loss(entry: Contest) -> bool:
     return entry.better is False and is_clear(entry.p)
 
 
-def _words(contests: list[Contest]) -> str:
-    return "; ".join(entry.words for entry in contests)
+def _listed(contests: list[Contest]) -> str:
+    return "; ".join(entry.text for entry in contests)
 
 
 def _printed(key: tuple[str, float, float, str], metric: str) -> tuple[float, float]:
@@ -228,14 +228,14 @@ def _matched_keys(study: Any) -> list[tuple[str, float, float, str]]:
     return [(task, s, SIGMA, MATCHED[s].name) for task in settings.tasks for s in settings.screens]
 
 
-def _paper_words(study: Any, metric: str) -> str:
-    words = []
+def _paper_result(study: Any, metric: str) -> str:
+    parts = []
     for task, screen, sigma, arm in _matched_keys(study):
         one, other = (task, screen, sigma, arm), (task, screen, sigma, _R)
         cells = [tables.paper_cell(_printed(key, metric), metric) for key in (one, other)]
-        p = tables.p_words(_paper_p(one, other, metric))
-        words.append(f"{task} {screen:.2f}: {cells[0]} against {cells[1]} ({p})")
-    return "; ".join(words)
+        p = tables.p_text(_paper_p(one, other, metric))
+        parts.append(f"{task} {screen:.2f}: {cells[0]} against {cells[1]} ({p})")
+    return "; ".join(parts)
 
 
 def _paper_gains(study: Any) -> int:

@@ -56,7 +56,7 @@ class Contest:
 
     better: bool | None
     p: float
-    words: str
+    text: str
 
 
 def contest(one: Any, other: Any, metric: str) -> Contest:
@@ -65,11 +65,11 @@ def contest(one: Any, other: Any, metric: str) -> Contest:
     for row in (one, other):
         if len(row.defined(metric)) < len(row.runs):
             undefined = _undefined(row, metric)
-            return Contest(better=None, p=math.nan, words=f"{where}: {row.arm} {undefined}, cannot be judged")
+            return Contest(better=None, p=math.nan, text=f"{where}: {row.arm} {undefined}, cannot be judged")
     ours, theirs = one.summary(metric).mean, other.summary(metric).mean
     p = one.p_better(other, metric)
-    said = f"{where}: {cell(one, metric)} against {cell(other, metric)} ({p_words(p)})"
-    return Contest(better=ours < theirs if metric == "ob100" else ours > theirs, p=p, words=said)
+    said = f"{where}: {cell(one, metric)} against {cell(other, metric)} ({p_text(p)})"
+    return Contest(better=ours < theirs if metric == "ob100" else ours > theirs, p=p, text=said)
 
 
 def holds_in_all(won: Sequence[bool | None]) -> Holds:
@@ -82,7 +82,7 @@ def said_of(settings: Settings) -> str:
     return {"surrogate": "docking stand-in: ", "docking": "Vina: "}.get(settings.docking or "", "")
 
 
-def p_words(p: float) -> str:
+def p_text(p: float) -> str:
     """`p = 0.42`, or that there is no test."""
     return "no test" if math.isnan(p) else f"p {p_relation(p)}"
 
@@ -156,7 +156,7 @@ def _line(study: Any, row: Any, paper: Paper, *, with_paper: bool) -> str:
     reference = study.reference(row)
     cells = [f"{row.sigma:g}", row.arm]
     for metric in METRICS:
-        test = "" if reference is row else f" ({p_words(row.p_better(reference, metric))})"
+        test = "" if reference is row else f" ({p_text(row.p_better(reference, metric))})"
         cells.append(f"{cell(row, metric)}{test}")
         if with_paper:
             found = paper(row, metric)

@@ -77,7 +77,7 @@ def json_object(line: bytes, *, is_first: bool) -> dict[str, Any]:
 
 
 def kind_of(error: BadLineError, line: bytes) -> str:
-    """What is wrong with a line, in words: one that breaks off without a line's end was cut off."""
+    """What is wrong with a line: one that breaks off without a line's end was cut off."""
     return "cut off at the end of the file" if error.is_broken and line[-1:] != b"\n" else str(error)
 
 

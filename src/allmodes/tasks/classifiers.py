@@ -56,7 +56,7 @@ def load_classifier(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to be refused below, in words
+            ignore_mismatched_sizes=True,  # to be refused below, with a message
             **({} if outputs is None else {"num_labels": outputs}),
         )
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -100,7 +100,7 @@ def _pose(page: HitPage, name: str, poses: Sequence[Chem.Mol], frame: Frame | No
 
 
 def _routes(oracle: OracleConfig, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Each retrosynthesis component's answer in words, and its drawing where there is a route."""
+    """Each retrosynthesis component's answer as text, and its drawing where there is a route."""
     routes = []
     for component in oracle.components:
         found = evaluation.details.get(component.name)

@@ -138,7 +138,7 @@ def _distinctly_named(templates: Sequence[Template]) -> list[Template]:
 
 
 def _read(smarts: str) -> tuple[rdChemReactions.ChemicalReaction | None, str]:
-    """A template's reaction, and why it cannot be used, in words that fit behind a number of templates."""
+    """A template's reaction, and why it cannot be used, as text that fits behind a number of templates."""
     if not smarts:
         return None, "empty"
     try:

@@ -44,17 +44,17 @@ def print_evaluation(result: dict[str, Any], left_out: str, console: Console) ->
     )
     if left_out:
         number = sum(kind["count"] for kind in result["bad_lines"].values())
-        words_ = f"{plural(number, 'sample')} left out: {left_out}"
-        console.print(Text(words_, style="yellow"), soft_wrap=True)
+        line = f"{plural(number, 'sample')} left out: {left_out}"
+        console.print(Text(line, style="yellow"), soft_wrap=True)
     console.print(_table(result, shown))
     if len(methods) > 1:
         baseline = shown[result["settings"]["baseline"]]
-        words_ = (
+        line = (
             "p: one-sided Welch test, over prompts, that the method's mean is greater than that of "
             f"{baseline}, the baseline. By default that is the first method of the file; --baseline NAME "
             "takes another."
         )
-        console.print(Text(words_))
+        console.print(Text(line))
     for row in result["not_computed"]:
         name = f", {shown[row['method']]}" if len(methods) > 1 else ""
         console.print(Text(f"not computed: {row['metric']}{name}: {row['why']}", style="yellow"))

@@ -40,7 +40,7 @@ class Index:
 
     offsets: for each method (None: samples without one) and prompt (a number) the places of its samples in
     the temporary file; methods and prompts in the order of their first sample. lines: all samples that were
-    read. bad: those that were left out, by kind; left_out: the same in words. good_bytes: of the samples that
+    read. bad: those that were left out, by kind; left_out: the same as text. good_bytes: of the samples that
     `offsets` has. remarks: on how the log was read.
     """
 

@@ -206,17 +206,17 @@ def _head(axes: Any, view: _View, panel: Sequence[Optimum]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     axes.set_title(f"{panel[0].kl} KL, β = {panel[0].beta:g}", pad=_TITLE_PAD)
-    words = [("covers", MUTED, "normal")]
+    parts = [("covers", MUTED, "normal")]
     covered = [(f"{o.good_modes:.{1 if o.good_modes < 9.95 else 0}f}", o) for o in panel]
     if len(covered) <= _MOST_COVERS:
-        words += [(number, view.color(o), "bold") for number, o in covered]
+        parts += [(number, view.color(o), "bold") for number, o in covered]
     else:
         least, most = (pick(covered, key=lambda pair: pair[1].good_modes) for pick in (min, max))
-        words += [(least[0], view.color(least[1]), "bold"), ("to", MUTED, "normal")]
-        words += [(most[0], view.color(most[1]), "bold")]
-    words += [(f"of {view.num_good} good", MUTED, "normal")]
+        parts += [(least[0], view.color(least[1]), "bold"), ("to", MUTED, "normal")]
+        parts += [(most[0], view.color(most[1]), "bold")]
+    parts += [(f"of {view.num_good} good", MUTED, "normal")]
     areas: list[Any] = [
-        TextArea(word, textprops={"color": c, "size": 8, "weight": w}) for word, c, w in words
+        TextArea(word, textprops={"color": c, "size": 8, "weight": w}) for word, c, w in parts
     ]
     above = ScaledTranslation(0, 3 / 72, axes.figure.dpi_scale_trans)
     axes.add_artist(

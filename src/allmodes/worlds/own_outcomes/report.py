@@ -1,4 +1,4 @@
-"""The optimum of a user's objective, before anything is trained: in words, in print, in files."""
+"""The optimum of a user's objective, before anything is trained: as text, in a terminal, in files."""
 
 import json
 import math
