@@ -71,7 +71,6 @@ def test_the_recipe_with_puzzles_is_one() -> None:
     (recipe,) = blocks("docs/guide/reasoning-gym.md", "toml")
     config = build_config(TextConfig, tomllib.loads(recipe), source="docs")
     assert config.task.kind == "reasoning_gym"
-    assert config.warm_start is not None
 
 
 def test_both_own_oracles_score_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
