@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, NamedTuple, final
 
@@ -46,6 +47,7 @@ def signed_text(given: Signed) -> str:
     return part.text if sign > 0 else f"-{_factor(part)}"
 
 
+@lru_cache(maxsize=1000)
 def number(value: int) -> Signed:
     """A whole number that is not negative."""
     return 1, Expression("number", Fraction(value), str(value), (-float(value), str(value)))
@@ -58,7 +60,7 @@ def _place(part: Expression) -> tuple[float, str]:
 def _placed(value: Fraction, text: str) -> tuple[float, str]:
     """The largest first; the text where floats are equal."""
     try:
-        return -float(value), text
+        return -(value.numerator / value.denominator), text
     except OverflowError:
         return -math.inf, text
 
@@ -73,11 +75,12 @@ def added(one: Signed, other: Signed) -> Signed:
         for is_plus, terms in ((sign > 0, upper), (sign < 0, lower)):
             for term in terms:
                 (fixed if term.mirrored else plus if is_plus else minus).append(term)
-    value = one[0] * one[1].value + other[0] * other[1].value
+    value = _value(one) + _value(other)
     names = [sorted(term.text for term in terms) for terms in (plus, minus)]
     is_mirrored = names[0] == names[1]
     # Of a sum and its negative, the positive one; of value 0 the one that has terms to add, or by name.
-    swaps = value < 0 or (value == 0 and (not plus or (bool(minus) and names[1] < names[0])))
+    above = value.numerator
+    swaps = above < 0 or (above == 0 and (not plus or (bool(minus) and names[1] < names[0])))
     if swaps:
         value, plus, minus = -value, minus, plus
     plus = sorted([*plus, *fixed], key=_place)
@@ -92,7 +95,7 @@ def added(one: Signed, other: Signed) -> Signed:
 def multiplied(one: Signed, other: Signed, *, divides: bool = False) -> Signed | None:
     """The product of two, or their quotient; None for a division by 0."""
     left, right = one[1], other[1]
-    if divides and right.value == 0:
+    if divides and not right.value:
         return None
     upper, lower = _factors(left)
     more = _factors(right)
@@ -107,6 +110,10 @@ def multiplied(one: Signed, other: Signed, *, divides: bool = False) -> Signed |
     return sign, Expression(
         "product", value, text, _placed(value, text), tuple(over), tuple(under), mirrored=is_mirrored
     )
+
+
+def _value(given: Signed) -> Fraction:
+    return given[1].value if given[0] > 0 else -given[1].value
 
 
 def _factors(part: Expression) -> tuple[tuple[Expression, ...], tuple[Expression, ...]]:
