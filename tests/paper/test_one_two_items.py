@@ -82,6 +82,14 @@ def test_figure_6_does_not_hold_where_nothing_is_lost_or_nothing_kept() -> None:
     assert fig6(one_kl) == ["yes", "yes", "yes", "partly"]
 
 
+def test_figure_6_asks_for_more_than_half_of_the_runs() -> None:
+    half = runs(
+        {(arm("vanilla"), seed): steps(end) for seed, end in enumerate([(99, 1), (80, 20)])}
+        | {(arm("mara"), 0): steps((50, 50))}
+    )
+    assert fig6(half)[1] == "partly"
+
+
 def test_runs_without_a_valid_answer_count_as_neither() -> None:
     lost = both_kls(steps((0, 0), reward=0.0), steps((0, 0), reward=0.0))
     assert fig6(lost) == ["no", "no", "no", "no"]

@@ -34,14 +34,14 @@ ITEMS = (
     Item("fig7", "mara_fig7", "MARA, Figure 7", "Reward difference, β, and the ratio of probabilities"),
     Item("fig8", "mara_fig8", "MARA, Figure 8", "Equal rewards under both KLs, every β"),
     Item("fig11", "mara_fig11", "MARA, Figure 11", "How skewed a language model's optimum is"),
-    Item("mara-fig6", "mara_fig6", "MARA, Figure 6", "The 1-2 task: plain RL and MARA, both KLs"),
-    Item("mara-fig10", "mara_fig10", "MARA, Figure 10", "The 1-2 task: plain RL at several β"),
     Item(
         "mara-fig9-11",
         "mara_fig9_11",
         "MARA, Figures 9 and 11",
         "The 1-2 task: what is asked, the base model's answers, the optimum's skew",
     ),
+    Item("mara-fig6", "mara_fig6", "MARA, Figure 6", "The 1-2 task: plain RL and MARA, both KLs"),
+    Item("mara-fig10", "mara_fig10", "MARA, Figure 10", "The 1-2 task: plain RL at several β"),
     Item("table1", "mara_table1", "MARA, Tables 1 and 5", "Open questions: quality and diversity"),
     Item(
         "table2",

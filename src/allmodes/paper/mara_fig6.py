@@ -68,7 +68,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             measured=f"{whose}: {len(collapsed)} of {len(plain)} runs, {ones} of them to 1; shares of 1 "
             f"{_listed([share_of_one(found.counts) for found in plain])}, base "
             f"{number(share_of_one(runs.base.answers))}",
-            holds=_some(len(collapsed), len(plain), enough=len(plain) - 1),
+            holds=_some(len(collapsed), len(plain), enough=max(len(plain) - 1, len(plain) // 2 + 1)),
         ),
         verdict(
             "MARA keeps both answers, many runs nearly uniform",
