@@ -14,8 +14,8 @@ from allmodes.audit.checks.optimum_checks import evenness_of_the_optimum
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.logs.log import read_log
 from allmodes.audit.logs.sources import RecordSource
-from allmodes.errors import InputError
-from allmodes.methods import METHODS, make_method, method_names, recipe_fields
+from allmodes.errors import ConfigError, InputError
+from allmodes.methods import METHODS, AlphaDPG, make_method, method_names, recipe_fields
 from allmodes.runs.config import build_config
 from enumerated_groups import logits_of, relative_gains
 
@@ -191,3 +191,29 @@ def test_an_unknown_name_is_one_line(name: str) -> None:
     assert name in message
     assert all(known in message for known in METHODS)
     assert len(message.strip().splitlines()) == 1
+
+
+def test_a_method_that_does_without_its_threshold_says_so() -> None:
+    bare = AuditConfig.model_validate(
+        {"transform": "alpha_dpg", "settings": {"threshold": "none", "alpha": 0.25}, "good": GOOD}
+    )
+    assert bare.method(threshold=GOOD) == AlphaDPG(threshold=None, alpha=0.25)
+    assert not bare.lacks("threshold")
+    with pytest.raises(ConfigError, match=r"`settings`: .*threshold"):
+        build_config(AuditConfig, {"transform": "mara", "settings": {"threshold": "none"}}, source="audit")
+
+
+def test_trl_and_molecules_tell_an_audit_of_a_method_without_a_threshold() -> None:
+    pytest.importorskip("trl")
+    pytest.importorskip("rdkit")
+    from allmodes.chem.design.audit_settings import audit_settings
+    from allmodes.integrations.trl_audit_settings import _other_settings
+    from molecule_settings import molecule_config
+
+    told = {"threshold": "none", "alpha": 0.25}
+    assert _other_settings(AlphaDPG(alpha=0.25)) == told
+    assert "threshold" not in _other_settings(AlphaDPG(threshold=0.5))
+    config = molecule_config(loss="grpo", method="alpha_dpg", methods={"alpha_dpg": told})
+    settings = audit_settings(config, config.arms[0])
+    assert (settings["settings"], settings.get("threshold")) == (told, None)
+    assert AuditConfig.model_validate(settings).method(threshold=GOOD) == AlphaDPG(alpha=0.25)

@@ -17,10 +17,10 @@ class AuditConfig(Config):
     "reinvent-loss" is REINVENT's square; "sequence-k2-in-loss" is k2 of whole responses, "k2-in-loss" of each
     token. scale_rewards: what advantages are divided by the standard deviation of. transform: what is done to
     rewards before: "none", a method of allmodes such as "mara" or "mara+entropy", or "other". settings: of
-    that method, by their names. entropy: η of an entropy bonus. threshold, threshold_quantile: τ of MARA, or
-    the quantile of a batch's rewards that it is. group_size: samples of a prompt in one update; read off the
-    log where it can be. max_tokens: the limit of a response. good: the reward from which on a sample is good;
-    MARA's τ by default, else suggested.
+    that method, by their names; `threshold` is "none" there for one without. entropy: η of an entropy bonus.
+    threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is. group_size:
+    samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of a response.
+    good: the reward from which on a sample is good; MARA's τ by default, else suggested.
     """
 
     trainer: Trainer | None = None
@@ -88,6 +88,8 @@ class AuditConfig(Config):
             return Plain()
         known = next((value for value in (threshold, self.threshold) if value is not None), 1.0)
         given: dict[str, Any] = {**(self.settings or {}), "threshold": known}
+        if self.settings and self.settings.get("threshold") == "none":
+            given["threshold"] = None
         if self.entropy is not None:
             given["entropy"] = self.entropy
         return make_method(

@@ -58,9 +58,11 @@ def _other_settings(transform: Method | None) -> dict[str, int | float | str]:
     """What else a recipe could say of the method, where it is not the default."""
     if transform is None or _name_of(transform) in ("none", "other"):
         return {}
-    return {
+    parts = getattr(transform, "methods", (transform,))
+    bare = any(getattr(part, "threshold", 0.0) is None for part in parts)
+    return ({"threshold": "none"} if bare else {}) | {
         name: getattr(part, name)
-        for part in getattr(transform, "methods", (transform,))
+        for part in parts
         for name, field in recipe_fields(type(part)).items()
         if name not in ("threshold", "entropy")
         and isinstance(getattr(part, name), int | float | str)

@@ -29,8 +29,10 @@ def audit_settings(config: MoleculesConfig, arm: Arm) -> dict[str, Any]:
     for name, value, is_default in _method_settings(config, arm):
         if isinstance(value, BatchQuantile):
             settings["threshold_quantile"] = value.q
-        elif name in _OWN_KEYS:
+        elif name in _OWN_KEYS and value is not None:
             settings[name] = value
+        elif name in _OWN_KEYS:
+            others[name] = "none"
         elif not is_default:
             others[name] = value
     return {**settings, "settings": others} if others else settings
