@@ -32,14 +32,21 @@ from allmodes.text.adapters import check_adapter, merged
 from allmodes.text.base_statistics import BaseModel, BaseStatistics, base_statistics, load_base_model
 from allmodes.text.config import STAND_IN, TextConfig
 from allmodes.text.gguf_models import check_gguf, is_gguf
-from allmodes.text.models import autocast, free_memory, has_bfloat16, load_model, load_tokenizer, quieten
+from allmodes.text.models import free_memory, has_bfloat16, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
-from allmodes.text.sampling import sample_responses
 from allmodes.text.stand_ins.stand_in import make_stand_in
 from allmodes.text.stand_ins.task_stand_in import check_task_stand_in, make_task_stand_in
 from allmodes.text.task_kinds import resolved_model
-from allmodes.text.training import Progress, arms, check_arm, measured_prompts, train, usable_prompts
+from allmodes.text.training import (
+    Progress,
+    arms,
+    check_arm,
+    measured_prompts,
+    policy_responses,
+    train,
+    usable_prompts,
+)
 from allmodes.text.warm_start import check_warm_start, no_examples, warm_started
 
 
@@ -208,6 +215,7 @@ def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
             config.warm_start,
             task,
             usable_prompts(config, task, load_tokenizer(model)),
+            measured=measured_prompts(config, task, load_tokenizer(model)),
             model=model,
             out=path.with_name("warm-start"),
             on_step=lambda done: progress.update(row, completed=done),
@@ -276,19 +284,7 @@ def _sample(
 ) -> tuple[list[str], list[list[str]]]:
     """The prompts that are measured, and the policy's responses to each."""
     prompts = measured_prompts(config, task, tokenizer)
-    with autocast(config.precision):
-        responses = sample_responses(
-            model,
-            tokenizer,
-            prompts,
-            count=config.samples,
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            seed=seed,
-            batch_size=config.sample_batch,
-            chat_template=config.chat_template,
-        )
-    return prompts, responses
+    return prompts, policy_responses(config, model, tokenizer, prompts, count=config.samples, seed=seed)
 
 
 def _write_result(

@@ -35,9 +35,9 @@ from allmodes.text.adapters import peft_config, round_frozen
 from allmodes.text.checkpoints import CheckpointSeal, last_checkpoint, restore_logs
 from allmodes.text.config import TextConfig
 from allmodes.text.gguf_models import as_folder
-from allmodes.text.models import device, load_tokenizer, quieten
+from allmodes.text.models import autocast, device, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm, has_answer_sets
-from allmodes.text.sampling import chat_prompt
+from allmodes.text.sampling import chat_prompt, sample_responses
 
 _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or nobody needs them
 
@@ -248,6 +248,24 @@ def measured_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str
     apart = list(task.test_prompts) if isinstance(task, HasTestPrompts) else []
     prompts = _short_enough(config, apart or list(task.prompts), tokenizer)
     return prompts[: config.sample_prompts]
+
+
+def policy_responses(
+    config: TextConfig, model: Any, tokenizer: Any, prompts: Sequence[str], *, count: int, seed: int
+) -> list[list[str]]:
+    """`count` responses of a policy to each prompt, with the configuration's settings of sampling."""
+    with autocast(config.precision):
+        return sample_responses(
+            model,
+            tokenizer,
+            prompts,
+            count=count,
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            seed=seed,
+            batch_size=config.sample_batch,
+            chat_template=config.chat_template,
+        )
 
 
 def _short_enough(config: TextConfig, prompts: list[str], tokenizer: Any) -> list[str]:

@@ -18,11 +18,12 @@ from allmodes.errors import ConfigError, shown
 from allmodes.runs.files import sync
 from allmodes.runs.seals import read_sealed_json, restoring, seal_json
 from allmodes.tasks import Task, WritesExamples
-from allmodes.text.base_statistics import BaseStatistics, base_statistics
+from allmodes.text.base_statistics import BaseStatistics, Share, base_statistics
 from allmodes.text.config import TextConfig, WarmStart
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer
-from allmodes.text.sampling import chat_prompt, sample_responses
+from allmodes.text.sampling import chat_prompt
 from allmodes.text.supervised import Pair, minimise, response_loss
+from allmodes.text.training import policy_responses
 
 _RECORD = "warm-start.json"  # written last: without it the folder is not whole
 _SAMPLES = 256  # responses that the share before is measured on
@@ -134,20 +135,21 @@ def warm_started(
     task: Task,
     prompts: Sequence[str],
     *,
+    measured: Sequence[str],
     model: str,
     out: Path,
     on_step: Callable[[int], object],
 ) -> tuple[str, BaseStatistics]:
     """Make the warm-started model in folder `out` where it is not there yet; its name and the shares before.
 
-    The folder holds model, tokenizer and warm-start.json: settings, steps, the loss of each, and the shares
-    of the untouched model. The same settings, model, threads and machine give the same bits. Raises
-    ConfigError as `check_warm_start` does and for a target that is not reached; RunError where the folder is
-    damaged or cannot be written.
+    prompts: of the examples. measured: of the shares. The folder holds model, tokenizer and warm-start.json:
+    settings, steps, the loss of each, and the shares of the untouched model. The same settings, model,
+    threads and machine give the same bits. Raises ConfigError as `check_warm_start` does and for a target
+    that is not reached; RunError where the folder is damaged or cannot be written.
     """
     if not (out / _RECORD).exists():
         shutil.rmtree(out, ignore_errors=True)  # of a run that was killed while it wrote
-        _make(config, settings, task, prompts, model=model, out=out, on_step=on_step)
+        _make(config, settings, task, prompts, measured=measured, model=model, out=out, on_step=on_step)
         free_memory()
     record = read_sealed_json(out / _RECORD)
     with restoring(out / _RECORD):
@@ -160,6 +162,7 @@ def _make(
     task: Task,
     prompts: Sequence[str],
     *,
+    measured: Sequence[str],
     model: str,
     out: Path,
     on_step: Callable[[int], object],
@@ -167,7 +170,7 @@ def _make(
     policy, tokenizer = load_model(model), load_tokenizer(model)
     check_warm_start(config, task, prompts, policy, tokenizer)
     examples = Examples(task, prompts, tokenizer, template=config.chat_template)
-    before = measure_base(config, task, policy, tokenizer, prompts, samples=_SAMPLES)
+    before = measure_base(config, task, policy, tokenizer, measured, samples=_SAMPLES)
     draws = random.Random(settings.seed)  # noqa: S311  # no secret
     losses: list[float] = []
 
@@ -180,26 +183,29 @@ def _make(
         losses.append(value.item())
         return value
 
-    seen = before
+    seen: Share | None = None  # valid responses to the prompts that it learns from, for the target alone
+
+    def reached() -> bool:
+        nonlocal seen
+        if settings.target is None:
+            return False
+        seen = measure_base(config, task, policy, tokenizer, prompts, samples=_CHECK_SAMPLES).valid
+        return seen.mean is not None and seen.mean >= settings.target
 
     def stop(done: int) -> bool:
-        nonlocal seen
         on_step(done)
-        if settings.target is None or (done % _CHECK_EVERY and done < settings.steps):
-            return False
-        seen = measure_base(config, task, policy, tokenizer, prompts, samples=_CHECK_SAMPLES)
-        return _has_reached(settings, seen)
+        return (done % _CHECK_EVERY == 0 or done == settings.steps) and reached()
 
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         steps = 0
-        if not _has_reached(settings, before):
+        if not reached():
             steps = minimise(policy, loss, steps=settings.steps, rate=settings.learning_rate, stop=stop)
-    if settings.target is not None and not _has_reached(settings, seen):
+    if settings.target is not None and (seen is None or (seen.mean or 0) < settings.target):
         raise ConfigError(
             f"`warm_start.target`: expected a share of {settings.target:g} of valid responses within "
-            f"{settings.steps} steps; got {seen.valid.mean:.3f} ± {seen.valid.standard_error:.3f}: raise "
-            "`warm_start.steps`, `warm_start.learning_rate` or `warm_start.valid`"
+            f"{settings.steps} steps; got {seen}: raise `warm_start.steps`, `warm_start.learning_rate` or "
+            "`warm_start.valid`"
         )
     policy.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -217,10 +223,6 @@ def _make(
     seal_json(out / _RECORD, record, files=files)
 
 
-def _has_reached(settings: WarmStart, seen: BaseStatistics) -> bool:
-    return settings.target is not None and seen.valid.mean is not None and seen.valid.mean >= settings.target
-
-
 def measure_base(
     config: TextConfig, task: Task, model: Any, tokenizer: Any, prompts: Sequence[str], *, samples: int
 ) -> BaseStatistics:
@@ -229,18 +231,8 @@ def measure_base(
     Raises ConfigError where a prompt's answers are not known.
     """
     asked = prompts[:samples]
-    with autocast(config.precision):
-        responses = sample_responses(
-            model,
-            tokenizer,
-            asked,
-            count=samples // len(asked),
-            max_tokens=config.max_tokens,
-            temperature=config.temperature,
-            seed=config.seeds[0],
-            batch_size=config.sample_batch,
-            chat_template=config.chat_template,
-        )
+    count, seed = samples // len(asked), config.seeds[0]
+    responses = policy_responses(config, model, tokenizer, asked, count=count, seed=seed)
     found = base_statistics(task, asked, responses)
     if found is None:
         raise ConfigError(f"`task`: expected one whose answers are known; got {task.name!r}")
