@@ -78,7 +78,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             holds=2 * lower > len(good),
         ),
         verdict(
-            "The optimum keeps the base model's ratio of answers (ours, from Remark 4.3)",
+            "Training ends at the base model's ratio of answers, which the optimum has (ours, from Remark 4.3)",
             paper="equal rewards keep the reference's ratios",
             measured=f"{found}; their share of 1 is {number(mean(list(shares.values())))} on average, base "
             f"{number(base)}; off by "
