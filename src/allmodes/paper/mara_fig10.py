@@ -78,7 +78,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             holds=2 * lower > len(good),
         ),
         verdict(
-            "Training ends at the base model's ratio of answers, which the optimum has (ours, from Remark 4.3)",
+            "Training ends at the base model's ratio of answers, as the optimum has it (ours, Remark 4.3)",
             paper="equal rewards keep the reference's ratios",
             measured=f"{found}; their share of 1 is {number(mean(list(shares.values())))} on average, base "
             f"{number(base)}; off by "
@@ -115,9 +115,6 @@ def _draw(runs: "Runs") -> Any:
     curves.set(xlabel="step", title="b  over training")
     entropies.axhline(math.log(2), color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     entropies.set(xlabel="step", ylabel="entropy, nats", ylim=(0, 0.75), title="c  diversity")
-    for beta, colour in palette.items():
-        entropies.plot([], [], color=colour, label=f"β = {beta:g}")
-    entropies.legend(loc="lower left")
     for axes in (shares, curves, entropies):
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
     return figure
