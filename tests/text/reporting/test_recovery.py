@@ -8,7 +8,10 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from allmodes.metrics import bootstrap_sem, cumulative_recovery
+from allmodes.runs.config import build_config, read_config_file
 from allmodes.tasks import Boolean, OneTwo
+from allmodes.text.config import TextConfig
+from allmodes.text.reporting import report
 from allmodes.text.reporting.figures import draw_recovery
 from allmodes.text.reporting.results import Arm, TextResult, has_answer_sets, load_result, result_of
 from allmodes.text.reporting.views import view_of
@@ -135,3 +138,12 @@ def test_the_picture_has_a_line_for_each_method_and_the_base() -> None:
             [sum(v) / 2 for v in zip(*means, strict=True)]
         )
         assert list(lines["base"].get_ydata()) == [point[1] for point in base.recovery]
+
+
+def test_a_stand_in_says_that_it_has_seen_the_test_prompts() -> None:
+    recipe = Path(__file__).parents[3] / "recipes" / "hypospace-boolean.toml"
+    config = build_config(TextConfig, read_config_file(recipe), source="recipe")
+    [remark] = report._test_remarks(config, {"used": 39, "test": 39})
+    assert "test prompts included" in remark
+    assert report._test_remarks(config, {"used": 39, "test": 0}) == []
+    assert report._test_remarks(config.model_copy(update={"model": "a/b"}), {"test": 39}) == []

@@ -87,7 +87,7 @@ def write_report(
         Path(__file__).parent / "templates" / "report.html",
         title=_title(config),
         lead=_lead(config, results),
-        remarks=_remarks(config),
+        remarks=[*_remarks(config), *_test_remarks(config, prompts)],
         pictures=pictures,
         view=view,
         bin=config.bin,
@@ -175,6 +175,16 @@ def _remarks(config: TextConfig) -> list[str]:
             "optimum is not that of RLOO, whose KL is of whole responses."
         )
     return remarks
+
+
+def _test_remarks(config: TextConfig, prompts: Mapping[str, int]) -> list[str]:
+    """What a stand-in has seen of test prompts."""
+    if config.model != STAND_IN or not prompts.get("test", 0):
+        return []
+    return [
+        "The stand-in was trained on examples of all prompts, test prompts included, as a model that knows "
+        "the task before RL; the runs saw the training prompts alone."
+    ]
 
 
 def _base_table(model: BaseModel) -> dict[str, Any]:
