@@ -150,7 +150,7 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
     monkeypatch.setattr("allmodes.text.packaged_models.prepare_model", missing)
     config = one_two_runs.configuration(REAL, method=["vanilla", "mara"])
     assert config.warm_start is not None
-    assert config.warm_start.target == 0.3
+    assert (config.warm_start.steps, config.warm_start.learning_rate) == (12, 8e-5)
     assert (config.lora is not None, config.method, config.seeds) == (True, ("vanilla", "mara"), (0,))
     with pytest.raises(ConfigError, match=r"mara-fig6 at --scale real: .* needs `pip install x`"):
         mara_fig6.reproduce(REAL, lambda _: None)

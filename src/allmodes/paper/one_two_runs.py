@@ -35,7 +35,7 @@ _COMMON: dict[str, Any] = {
 }  # fmt: skip
 _REAL: dict[str, Any] = {
     "steps": 80, "learning_rate": 2e-4, "lora": {}, "max_tokens": 32, "samples": 512,
-    "warm_start": {"steps": 40, "target": 0.3}, "seeds": [0],
+    "warm_start": {"steps": 12, "learning_rate": 8e-5}, "seeds": [0],
 }  # fmt: skip
 _PAPER: dict[str, Any] = {
     "steps": 300, "learning_rate": 1e-6, "max_tokens": 256, "samples": 8192, "precision": "bfloat16",
