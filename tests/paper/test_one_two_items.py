@@ -162,3 +162,18 @@ def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     for item in (mara_fig6, mara_fig10, mara_fig9_11):
         with pytest.raises(ConfigError, match=r"expected Qwen/Qwen2.5-3B .*; got no accelerator"):
             item.reproduce(PAPER, lambda _: None)
+
+
+def test_at_real_scale_runs_begin_with_a_warm_started_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a small model in place of SmolLM2: the shares before are those of the untouched one."""
+    untouched = one_two_runs._stand_in(TINY)
+    monkeypatch.setattr(one_two_runs, "smollm2", lambda *_, **__: untouched)
+    real = Scale(name="real", seeds=1, steps=0.004, grid_steps=1)
+    config = one_two_runs.configuration(real)
+    assert config.warm_start is not None
+    model, before = one_two_runs.base_model(config, real, tmp_path, item="mara-fig6")
+    assert model == str(tmp_path / "warm-start")
+    assert before is not None
+    assert before.samples > 0

@@ -119,8 +119,8 @@ def base_model(
         return model, None
     task = config.task.make()
     return warm_started(
-        config, config.warm_start, task, task.prompts, model=model, out=folder / "warm-start",
-        on_step=lambda _: None,
+        config, config.warm_start, task, task.prompts, measured=task.prompts, model=model,
+        out=folder / "warm-start", on_step=lambda _: None,
     )  # fmt: skip
 
 
