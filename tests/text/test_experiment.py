@@ -218,7 +218,7 @@ def test_the_creative_recipe_runs_with_local_models(
     [
         (
             {"model": "no/such-model"},
-            r"`model`: expected a tokenizer by Hugging Face name .*; got 'no/such",
+            r"`model`: expected a tokenizer by Hugging Face name, .*; got 'no/such",
         ),
         (
             {"task": {"kind": "creative", "prompts": "none.jsonl", "reward_model": "x"}},

@@ -241,7 +241,7 @@ class CausalDomain(Config):
 
     nodes: PositiveInt = 4
     """Nodes of a graph, 2 to 5."""
-    max_edges: Annotated[int, Field(strict=True, ge=0)] = 6
+    max_edges: SmallCount = 6
     """Most edges of a graph."""
     perturbations: PositiveInt = 3
     """Perturbed nodes of each prompt."""
@@ -267,7 +267,7 @@ class BooleanDomain(Config):
     """One to three names."""
     operators: tuple[str, ...] = ("AND", "OR", "NOT")
     """Of these three."""
-    max_depth: Annotated[int, Field(strict=True, ge=0)] = 2
+    max_depth: SmallCount = 2
     """Levels of operators, at most 3."""
 
 
@@ -286,7 +286,7 @@ class HypoSpaceTask(TaskConfig):
     """Prompts to train on."""
     test: PositiveInt
     """Other prompts, to which the final policies respond."""
-    split_seed: Annotated[int, Field(strict=True, ge=0)] = 0
+    split_seed: Count = 0
     """Seed of drawing them."""
     causal: CausalDomain | None = None
     """Settings of domain "causal"; those of the IPS paper if left out."""
