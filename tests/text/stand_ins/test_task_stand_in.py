@@ -85,6 +85,16 @@ def test_it_learns_test_prompts_too_and_is_the_same_to_the_bit(tmp_path: Path) -
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_tokens_are_in_the_order_of_the_prompts_and_not_of_a_hash() -> None:
+    """Hashes of texts differ from one process to the next, and so would the model."""
+    task = Causal().divided(40, 1, 0)
+    lines = [line for prompt in task.prompts for line in prompt.splitlines(keepends=True) if " -> " in line]
+    tokens = task_tokenizer(task, task.prompts).get_added_vocab()
+    found = sorted((token for token in tokens if token in lines), key=tokens.__getitem__)
+    assert found == [line for line in dict.fromkeys(lines) if lines.count(line) > 1]
+    assert len(found) > 10
+
+
 def test_what_it_cannot_learn_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         RunError, match=r"stand-in for hypospace-boolean should give at least 10% .*; got 0\.0"

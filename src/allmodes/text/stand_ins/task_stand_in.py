@@ -96,7 +96,7 @@ def task_tokenizer(task: Task, prompts: Sequence[str]) -> Any:
     first = _shared(rows)
     last = _shared([row[first:][::-1] for row in rows])
     pieces = {"".join(rows[0][:first]): None, "".join(rows[0][len(rows[0]) - last :]): None}
-    counts = Counter(line for row in rows for line in set(row[first : len(row) - last]))
+    counts = Counter(line for row in rows for line in dict.fromkeys(row[first : len(row) - last]))
     pieces |= dict.fromkeys(line for line, count in counts.items() if count > 1)
     responses = list(dict.fromkeys(_responses(task, prompts)))
     for response in responses:
