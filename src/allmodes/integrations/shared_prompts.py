@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from allmodes.integrations.trl_passes import MAX_ROUNDING, logps_of
-from allmodes.integrations.trl_sampling import draws_at_random
+from allmodes.integrations.trl_sampling import draws_at_random, replaced_generate
 
 
 @final
@@ -69,7 +69,7 @@ def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> 
 @contextmanager
 def shared_generation(model: Any) -> Iterator[None]:
     """Within it, the model's `generate` reads each of several equal prompts once."""
-    generate, own = model.generate, vars(model).get("generate")
+    generate = model.generate
 
     def shared(*args: Any, **kwargs: Any) -> Any:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
@@ -79,14 +79,8 @@ def shared_generation(model: Any) -> Iterator[None]:
             kwargs |= {} if cache is None else {"past_key_values": cache}
         return generate(*args, **kwargs)
 
-    model.generate = shared
-    try:
+    with replaced_generate(model, shared):
         yield
-    finally:
-        if own is None:
-            del model.generate
-        else:
-            model.generate = own
 
 
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.

@@ -5,7 +5,7 @@ top-k, top-p and min-p, and at the temperature of TRL's own passes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
@@ -92,7 +92,7 @@ class Recorder(LogitsProcessor):
 def recorded_generation(model: Any, *, temperature: float) -> Iterator[list[Sampled | None]]:
     """Within it, a list that gets what each call of the model's `generate` drew; None for an unusual call."""
     found: list[Sampled | None] = []
-    generate, own = model.generate, vars(model).get("generate")
+    generate = model.generate
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
         prompts, config = kwargs.get("input_ids"), kwargs.get("generation_config")
@@ -105,9 +105,17 @@ def recorded_generation(model: Any, *, temperature: float) -> Iterator[list[Samp
         found.append(recorder.finish(sequences[:, prompts.shape[1] :]))
         return sequences
 
-    model.generate = recorded
-    try:
+    with replaced_generate(model, recorded):
         yield found
+
+
+@contextmanager
+def replaced_generate(model: Any, generate: Callable[..., Any]) -> Iterator[None]:
+    """Within it, the model's `generate` is another function."""
+    own = vars(model).get("generate")
+    model.generate = generate
+    try:
+        yield
     finally:
         if own is None:
             del model.generate
