@@ -122,11 +122,12 @@ def no_examples(task: Task) -> ConfigError:
 
 def check_warm_start(
     config: TextConfig, task: Task, prompts: Sequence[str], model: Any, tokenizer: Any
-) -> None:
-    """Raises ConfigError for a task or lengths with which the warm start would fail."""
+) -> Examples:
+    """The examples. Raises ConfigError for a task or lengths with which the warm start would fail."""
     examples = Examples(task, prompts, tokenizer, template=config.chat_template)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     examples.check_lengths(max_tokens=config.max_tokens, limit=limit)
+    return examples
 
 
 def warm_started(
@@ -168,8 +169,7 @@ def _make(
     on_step: Callable[[int], object],
 ) -> None:
     policy, tokenizer = load_model(model), load_tokenizer(model)
-    check_warm_start(config, task, prompts, policy, tokenizer)
-    examples = Examples(task, prompts, tokenizer, template=config.chat_template)
+    examples = check_warm_start(config, task, prompts, policy, tokenizer)
     before = measure_base(config, task, policy, tokenizer, measured, samples=_SAMPLES)
     draws = random.Random(settings.seed)  # noqa: S311  # no secret
     losses: list[float] = []
