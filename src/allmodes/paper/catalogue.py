@@ -66,6 +66,19 @@ ITEMS = (
     Item(
         "ips-table1", "ips_table1", "IPS, Table 1", "Hyper-grid: distance to the reward-proportional target"
     ),
+    Item("ips-fig2", "ips_fig2", "IPS, Figure 2", "HypoSpace: good answers over the number of samples"),
+    Item(
+        "ips-table2",
+        "ips_table2",
+        "IPS, Table 2",
+        "HypoSpace: good answers that each method still finds, three domains",
+    ),
+    Item(
+        "ips-fig4-5",
+        "ips_fig4_5",
+        "IPS, Figures 4 and 5",
+        "HypoSpace: structures of blocks that GRPO and IPS-GRPO give to one top view",
+    ),
     Item("ips-fig3", "ips_fig3", "IPS, Figure 3", "Two outcomes of equal reward, 35 paths against 7"),
     Item("ips-table3", "ips_table3", "IPS, Table 3", "Molecular design: REINVENT, GRPO and IPS-GRPO"),
     Item("ips-table4", "ips_table4", "IPS, Table 4", "Group size and clipping"),

@@ -123,7 +123,7 @@ def new_training(config: TextConfig, out: Path) -> Path:
     threads = threads_of(config.threads, config.workers)
     model = config.model if config.model == STAND_IN else resolved_model(config.model)
     config = config.model_copy(update={"threads": threads, "model": model, "task": config.task.resolved()})
-    return start_experiment(config, out, inputs=_inputs(config), run=_run)
+    return start_experiment(config, out, inputs=run_inputs(config), run=_run)
 
 
 def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
@@ -134,10 +134,10 @@ def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
     """
     config = saved_config(TextConfig, path)
     check_training(config)
-    return resume_experiment(config, path, inputs=_inputs(config), run=_run, accept_changes=accept_changes)
+    return resume_experiment(config, path, inputs=run_inputs(config), run=_run, accept_changes=accept_changes)
 
 
-def _inputs(config: TextConfig) -> dict[str, Path]:
+def run_inputs(config: TextConfig) -> dict[str, Path]:
     """The local files that a run is made from; the hub keeps the revisions of names."""
     folders = {} if config.model == STAND_IN else {"model": config.model}
     files = config.task.inputs()
@@ -158,7 +158,7 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
         for seed in config.seeds
         for arm in arms(config)
     ]
-    unfinished = [job for job in jobs if not _result_path(job.path).exists()]
+    unfinished = [job for job in jobs if not result_path(job.path).exists()]
     with progress_bar() as progress:
         base = folder.path / "base"
         model = _base(config, base, progress)
@@ -175,19 +175,20 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
             else:
                 progress.update(running[job], completed=seen.step, note=f"reward {seen.reward:.2f}")
 
-        run_jobs(partial(_run_job, config, model), unfinished, workers=config.workers, show=show)
+        run_jobs(partial(run_job, config, model), unfinished, workers=config.workers, show=show)
     return write_report(
         folder.path,
         config,
-        base=load_result(_result_path(base)),
+        base=load_result(result_path(base)),
         base_model=load_base_model(base),
-        results=[load_result(_result_path(job.path)) for job in jobs],
+        results=[load_result(result_path(job.path)) for job in jobs],
         metrics={(job.arm, job.seed): RunFolder(job.path).read_metrics() for job in jobs},
         prompts=json.loads((base / "prompts.json").read_text(encoding="utf-8")),
     )
 
 
-def _result_path(path: Path) -> Path:
+def result_path(path: Path) -> Path:
+    """The file that a finished job, and the measured base model, leave in their folder."""
     return path / "result.json"
 
 
@@ -221,9 +222,9 @@ def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
             on_step=lambda done: progress.update(row, completed=done),
         )
         progress.update(row, completed=config.warm_start.steps)
-    if not _result_path(path).exists():
+    if not result_path(path).exists():
         row = progress.add_task("base model", total=None, note="measured")
-        _measure_base(config, model, path, before)
+        measure_base_model(config, model, path, before)
         progress.update(row, total=1, completed=1, note="")
     return model
 
@@ -233,7 +234,7 @@ def _has_own_stand_in(task: Task) -> bool:
     return isinstance(task, WritesExamples) and not isinstance(task, OneTwo)
 
 
-def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatistics | None) -> None:
+def measure_base_model(config: TextConfig, model: str, path: Path, before: BaseStatistics | None) -> None:
     """Sample the base model; write prompts.json, statistics.json where answers are known, and the result.
 
     before: the shares of the model before its warm start, if it had one.
@@ -259,7 +260,7 @@ def _measure_base(config: TextConfig, model: str, path: Path, before: BaseStatis
     free_memory()
 
 
-def _run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
+def run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
     """Train, sample, write the result; TRL's checkpoints are deleted when nothing is left to resume."""
     torch.set_num_threads(config.threads or 1)
     task = config.task.make()
@@ -301,4 +302,4 @@ def _write_result(
     method = "base" if arm is None else arm.method
     lines = (json.dumps({**row, "method": method}, ensure_ascii=False) + "\n" for row in rows)
     write_text(path / "generations.jsonl", "".join(lines))
-    result.save(_result_path(path))
+    result.save(result_path(path))

@@ -190,11 +190,11 @@ def draw_recovery(results: Sequence[TextResult], *, base: TextResult) -> Any:
     figure = Figure(figsize=(1.2 + 4.2 * len(betas), 3.6))
     row = figure.subplots(1, len(betas), squeeze=False, sharex=True, sharey=True)[0]
     for axes, beta in zip(row, betas, strict=True):
-        _recovery(axes, [base.recovery], color=MUTED, label="base", linestyle=(0, (1, 1)))
+        plot_recovery(axes, [base.recovery], color=MUTED, label="base", linestyle=(0, (1, 1)))
         for arm in (arm for arm in arms if arm.beta == beta):
             group = (arm.trainer, arm.kl)
             name = label_of(arm.method)
-            _recovery(
+            plot_recovery(
                 axes,
                 [result.recovery for result in results if result.arm == arm],
                 color=colours[arm.method],
@@ -211,9 +211,10 @@ def draw_recovery(results: Sequence[TextResult], *, base: TextResult) -> Any:
     return figure
 
 
-def _recovery(
+def plot_recovery(
     axes: Any, curves: Sequence[Sequence[tuple[int, float, float]]], *, color: str, label: str, **style: Any
 ) -> None:
+    """The mean of the curves of all seeds, with the mean of their errors as its band."""
     samples = [k for k, _, _ in curves[0]]
     means, errors = np.array([[point[1:] for point in curve] for curve in curves]).mean(axis=0).T
     axes.plot(samples, means, color=color, linewidth=1.8, label=label, **style)
