@@ -57,3 +57,12 @@ def small_table1(monkeypatch: pytest.MonkeyPatch) -> None:
 
     small = replace(mara_table1.QUICK, prompts_per_step=2, group_size=3, generations=3, sampled_prompts=2)
     monkeypatch.setattr(mara_table1, "QUICK", small)
+
+
+@pytest.fixture
+def small_hypospace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HypoSpace in two domains, one of which the items about structures of blocks read."""
+    from allmodes.paper import hypospace_runs
+
+    two = {name: hypospace_runs.DOMAINS[name] for name in ("voxels", "boolean")}
+    monkeypatch.setattr(hypospace_runs, "DOMAINS", two)

@@ -34,7 +34,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.name)
 def test_an_item_writes_figure_numbers_and_verdicts(
-    item: Item, tmp_path: Path, small_study: None, small_table1: None
+    item: Item, tmp_path: Path, small_study: None, small_table1: None, small_hypospace: None
 ) -> None:
     document = run(item, tmp_path)
     assert document["source"] == item.source

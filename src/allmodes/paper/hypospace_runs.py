@@ -54,8 +54,8 @@ METHODS = {
 _COMMON: dict[str, Any] = {
     "kind": "text", "trainer": ["grpo", "flowrl"], "kl": ["reverse"],
     "method": ["vanilla", "ips", "mara", "outcome_matching"], "beta": [0.01], "seeds": [0],
-    "steps": 20, "prompts_per_step": 4, "group_size": 16, "learning_rate": 1e-3, "samples": 64,
-    "threads": 1, "log_samples": False, "flowrl": {"form": "paper", "method": ["vanilla"]},
+    "steps": 16, "prompts_per_step": 4, "group_size": 16, "samples": 64, "threads": 1,
+    "log_samples": False, "flowrl": {"form": "paper", "method": ["vanilla"]},
 }  # fmt: skip
 _REAL: dict[str, Any] = {
     "steps": 30, "group_size": 8, "learning_rate": 1e-4, "samples": 32, "sample_batch": 128, "threads": None,
@@ -66,7 +66,8 @@ _PAPER: dict[str, Any] = {
     "threads": None, "lora": {"r": 16, "alpha": 32.0, "dropout": 0.05}, "seeds": [0, 1, 2],
 }  # fmt: skip
 _PAPER_MODEL = "google/gemma-3-4b-it"
-_STAND_IN_STEPS = {"causal": 80, "voxels": 100, "boolean": 100}
+_STAND_IN_STEPS = {"causal": 70, "voxels": 150, "boolean": 100}
+_STAND_IN_RATES = {"causal": 1.5e-3, "voxels": 6e-4, "boolean": 1e-3}
 _LONGEST = {"causal": (16, 64), "voxels": (24, 160), "boolean": (16, 32)}
 """Tokens of a response, by the stand-in's tokenizer and by a real model's."""
 
@@ -108,7 +109,8 @@ def configuration(scale: Scale, domain: str, *, model: str) -> TextConfig:
     kind = scale.name if scale.name in ("real", "paper") else "quick"
     train, test, seed = _SPLITS[kind][domain]
     values = {
-        **_COMMON, **{"real": _REAL, "paper": _PAPER}.get(kind, {}), "model": model,
+        **_COMMON, "learning_rate": _STAND_IN_RATES[domain], "model": model,
+        **{"real": _REAL, "paper": _PAPER}.get(kind, {}),
         "task": {"kind": "hypospace", "domain": domain, "train": train, "test": test, "split_seed": seed},
         "max_tokens": _LONGEST[domain][kind != "quick"],
     }  # fmt: skip
@@ -128,8 +130,9 @@ def run(
 ) -> dict[str, Runs]:
     """Do the runs that the scale's folder does not have yet, and read all of them, by domain.
 
-    domains: None for all. progress: called with 1 after each training step. Raises ConfigError for a model, package or accelerator
-    that is missing; RunError where the folder holds runs of other settings or is in use.
+    domains: None for all. progress: called with 1 after each training step. Raises ConfigError for a model,
+    package or accelerator that is missing; RunError where the folder holds runs of other settings or is in
+    use.
     """
     quieten()
     folder = work_folder(scale)
@@ -266,9 +269,10 @@ def notes(scale: Scale, runs: Mapping[str, Runs]) -> list[str]:
     shown = [
         f"{first.steps} steps of {plural(first.prompts_per_step, 'prompt')} with {first.group_size} "
         f"responses each, rate {first.learning_rate:g}, β = {first.beta[0]:g}, "
-        f"{plural(len(first.seeds), 'seed')}; {first.samples} samples of each test prompt. Prompts to train and to test on: {splits}. The paper "
-        "gives its splits and LoRA's settings, but neither steps, rates, group sizes nor numbers of samples; "
-        "the numbers of its table could not be recovered.",
+        f"{plural(len(first.seeds), 'seed')}; {first.samples} samples of each test prompt. Prompts "
+        f"to train and to test on: {splits}. The paper gives its splits and LoRA's settings, but "
+        "neither steps, rates, group sizes nor numbers of samples; the numbers of its table could not be "
+        "recovered.",
         "FlowRL is in its paper's form, without β. MARA is uniform over answers "
         '(`level = "outcomes"`), with τ = 0.5; OMM is outcome marginal matching, ours.',
     ]

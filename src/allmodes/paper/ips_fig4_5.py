@@ -175,23 +175,23 @@ def _draw(here: Mapping[str, Seen], *, known: int) -> Any:
 
     from allmodes.paper.hypospace_runs import colours
 
-    figure: Any = Figure(figsize=(1.45 * _SHOWN, 2.1 * len(here)))
-    rows = figure.subplots(len(here), _SHOWN, subplot_kw={"projection": "3d"}, squeeze=False)
-    for axes_of_row, (method, seen) in zip(rows, here.items(), strict=True):
+    figure: Any = Figure(figsize=(1.4 * _SHOWN, 2.0 * len(here)))
+    rows = figure.subfigures(len(here), 1)
+    for row, (method, seen) in zip(rows, here.items(), strict=True):
         first = Counter(seen.counts[0])
         total, shown = first.total(), first.most_common(_SHOWN)
-        for axes in axes_of_row:
-            axes.set_axis_off()
-        for axes, (key, count) in zip(axes_of_row, shown, strict=False):
-            blocks = filled(key)
-            axes.voxels(blocks, facecolors=colours()[method], edgecolor=INK, linewidth=0.4)
-            _floor(axes, blocks)
-            axes.set_title(f"{count} of {total}", fontsize=8, loc="center", pad=0)
-        rest = f", {len(shown)} shown" if len(first) > len(shown) else ""
-        axes_of_row[0].text2D(
-            0.0, 1.28, f"{method}: {len(first)} of {known} structures in {seen.samples} samples{rest}",
-            transform=axes_of_row[0].transAxes, fontweight="bold",
+        rest = f"; the {_SHOWN} most frequent" if len(first) > len(shown) else ""
+        row.suptitle(
+            f"{method}: {len(first)} of {known} structures in {seen.samples} samples, {total} of them right"
+            + rest,
+            x=0.01, ha="left", fontsize=9.5,
         )  # fmt: skip
+        for place, (key, count) in enumerate(shown, start=1):
+            axes = row.add_subplot(1, _SHOWN, place, projection="3d")
+            blocks = filled(key)
+            _floor(axes, blocks)
+            axes.voxels(blocks, facecolors=colours()[method], edgecolor=INK, linewidth=0.4)
+            axes.set_title(f"{count} of {total}", fontsize=8, loc="center", pad=-4)
     return figure
 
 
@@ -199,9 +199,10 @@ def _floor(axes: Any, blocks: Any) -> None:
     """The grid that the blocks stand on, and one view for all panels."""
     width, depth, height = blocks.shape
     for x in range(width + 1):
-        axes.plot([x, x], [0, depth], [0, 0], color=FAINT, linewidth=0.6)
-    for y in range(depth + 1):
-        axes.plot([0, width], [y, y], [0, 0], color=FAINT, linewidth=0.6)
+        for y in range(depth + 1):  # cell by cell: what is farther away than a block is drawn behind it
+            for end in ((min(x + 1, width), y), (x, min(y + 1, depth))):
+                axes.plot([x, end[0]], [y, end[1]], [0, 0], color=FAINT, linewidth=0.6)
+    axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(0, depth), zlim=(0, height))
-    axes.set_box_aspect((width, depth, height), zoom=1.2)
+    axes.set_box_aspect((width, depth, height))
     axes.view_init(elev=28, azim=-62)
