@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from allmodes.paper.hypospace_runs import FLOWRL, GRPO, IPS, MARA, OMM
 from allmodes.paper.ips_fig4_5 import Seen
 from allmodes.paper.reproduction import PAPER, QUICK, REAL, Scale
 from allmodes.text.reporting.results import TextResult
+from allmodes.text.stand_ins.task_stand_in import make_task_stand_in
 
 TINY = Scale(name="test", seeds=1, steps=0.004, grid_steps=1)
 Figures = tuple[float, float]  # valid rate and recovery rate
@@ -247,6 +249,28 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
         with pytest.raises(ConfigError, match=rf"{name} at --scale real: .* needs `pip install x`"):
             module.reproduce(REAL, lambda _: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_real_scale_trains_adapters_on_a_warm_started_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = hypospace_runs.configuration(REAL, "boolean", model="m").task.make()
+    make_task_stand_in(task, tmp_path / "model", steps=1, least=0)
+    monkeypatch.setattr(hypospace_runs, "smollm2", lambda folder, *, item: str(tmp_path / "model"))
+    monkeypatch.setenv(hypospace_runs.WORK, str(tmp_path))
+    monkeypatch.setitem(hypospace_runs._REAL, "warm_start", {"steps": 2})
+    monkeypatch.setitem(hypospace_runs._COMMON, "method", ["ips"])
+    monkeypatch.setitem(hypospace_runs._COMMON, "trainer", ["grpo"])
+    monkeypatch.setitem(hypospace_runs._COMMON, "flowrl", {"form": "paper"})
+    scale = replace(REAL, steps=0.004)
+    found = hypospace_runs.run(scale, lambda _: None, item="x", domains=["boolean"])
+    assert (tmp_path / "real" / "boolean" / "warm-start" / "model.safetensors").exists()
+    [model] = [one.model for one in found.values()]
+    assert model is not None
+    assert model.before is not None
+    assert [one.seed for one in found["boolean"].results[IPS]] == [0]
+    assert any("Warm start, Boolean expressions: at most 2 steps" in note
+               for note in hypospace_runs.notes(scale, found))  # fmt: skip
 
 
 def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
