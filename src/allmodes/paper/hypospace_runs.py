@@ -22,7 +22,7 @@ from allmodes.methods import color_of
 from allmodes.metrics import summarise
 from allmodes.paper.real_models import SMOLLM2, smollm2
 from allmodes.paper.reproduction import Holds, Progress, Scale
-from allmodes.reports.formatting import plural
+from allmodes.reports.formatting import listing, plural
 from allmodes.reports.plotting import distinct_colors
 from allmodes.runs.experiment import (
     refuse_other_settings,
@@ -266,9 +266,10 @@ def notes(scale: Scale, runs: Mapping[str, Runs]) -> list[str]:
         f"{DOMAINS[domain]} {len(task.prompts)} and {len(task.test_prompts)}"
         for domain, task in ((domain, task_of(found.config)) for domain, found in runs.items())
     )
+    rates = dict.fromkeys(f"{found.config.learning_rate:g}" for found in runs.values())
     shown = [
         f"{first.steps} steps of {plural(first.prompts_per_step, 'prompt')} with {first.group_size} "
-        f"responses each, rate {first.learning_rate:g}, β = {first.beta[0]:g}, "
+        f"responses each, rate {listing(list(rates))}, β = {first.beta[0]:g}, "
         f"{plural(len(first.seeds), 'seed')}; {first.samples} samples of each test prompt. Prompts "
         f"to train and to test on: {splits}. The paper gives its splits and LoRA's settings, but "
         "neither steps, rates, group sizes nor numbers of samples; the numbers of its table could not be "
