@@ -113,7 +113,7 @@ def test_prompts_of_ones_own_need_no_hub(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.test_prompts == tmp_path / "mine.jsonl"
     with pytest.raises(ConfigError, match="expected all stand-ins or none"):
         table1(replace(QUICK, model="other"), tmp_path / "work")
-    monkeypatch.setattr(table1_inputs, "_from_hub", lambda name, **_: [{"prompt": "x"}, {"prompt": "x"}])
+    monkeypatch.setattr(table1_inputs, "_from_hub", lambda name, _, **__: [{"prompt": "x"}, {"prompt": "x"}])
     found = prepare(PAPER, tmp_path, share=1)
     assert found.test_prompts.read_text() == '{"prompt": "x"}\n'
 
@@ -384,6 +384,6 @@ def test_without_a_judge_stand_ins_have_their_own(monkeypatch: pytest.MonkeyPatc
     assert table1_inputs.sameness(PAPER, task)("Maybe fig.", "Maybe plum.")
     assert table1_inputs.sameness(replace(QUICK, judge=PAPER.judge), task)("Maybe fig.", "Maybe plum.")
     monkeypatch.setattr(table1_inputs, "load_embedder", lambda name: "not installed")
-    assert table1_inputs.find_embedder(PAPER) == (stand_in_embeddings, "stand-in")
+    assert table1_inputs.find_embedder(PAPER, PAPER.embedder) == (stand_in_embeddings, "stand-in")
     monkeypatch.setattr(table1_inputs, "load_embedder", lambda name: len)
-    assert table1_inputs.find_embedder(PAPER) == (len, PAPER.embedder)
+    assert table1_inputs.find_embedder(PAPER, PAPER.embedder) == (len, PAPER.embedder)

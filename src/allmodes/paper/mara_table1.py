@@ -1,10 +1,12 @@
 """MARA, Tables 1 and 5: quality and diversity on open questions, by nine methods.
 
-At quick scale with stand-ins built at run time, at paper scale with the paper's models and settings (Tables
-3 and 4), an accelerator and a model hub. The paper's scale keeps its work in the folder that the environment
-variable ALLMODES_TABLE1_WORK names, else in runs/table1-work: a killed run resumes there, and a
-training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken instead of WildChat and NoveltyBench.
-For your own models and prompts: `allmodes.paper.table1.table1`.
+At quick scale with stand-ins built at run time; at real scale with SmolLM2, NoveltyBench's prompts, MiniLM as
+the embedder, and stand-ins for both preference models; at paper scale with the paper's models and settings
+(Tables 3 and 4), an accelerator and a model hub. The real and the paper's scale keep their work in the folder
+that the environment variable ALLMODES_TABLE1_WORK names, else in runs/table1-real and runs/table1-work: a
+killed run resumes there, and a training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken instead
+of prompts from the hub. NoveltyBench's are data/wildchat-1k.jsonl and data/curated.jsonl of
+github.com/novelty-bench/novelty-bench. For your own models and prompts: `allmodes.paper.table1.table1`.
 """
 
 import math
@@ -17,8 +19,19 @@ from typing import Any
 
 from allmodes.extras import require
 from allmodes.methods import color_of
+from allmodes.paper.real_models import SMOLLM2
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, PAPER, QUICK, TRAINED, Settings
+from allmodes.paper.table1_settings import (
+    BASE,
+    ENSEMBLE,
+    MOST_WORDS,
+    NAMES,
+    PAPER,
+    QUICK,
+    REAL,
+    TRAINED,
+    Settings,
+)
 from allmodes.reports.plotting import INK, MUTED, distinct_colors
 
 WORK = "ALLMODES_TABLE1_WORK"
@@ -43,9 +56,14 @@ _MARKERS = {
 
 
 def settings_of(scale: Scale) -> Settings:
-    """The paper's settings, or the quick ones for as many steps as the scale wants."""
+    """The settings of a scale; those of quick and real for as many steps as the scale wants."""
     if scale.name == "paper":
         return PAPER
+    if scale.name == "real":
+        from allmodes.text.models import has_bfloat16
+
+        precision = "bfloat16" if has_bfloat16() else "float32"
+        return replace(REAL, steps=scale.own_steps(REAL.steps), precision=precision)
     return replace(
         QUICK, steps=scale.own_steps(QUICK.steps), seeds=tuple(range(min(len(QUICK.seeds), scale.seeds)))
     )
@@ -54,14 +72,16 @@ def settings_of(scale: Scale) -> Settings:
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     """Train, measure and judge.
 
-    Raises ConfigError at paper scale where models, prompts or an accelerator are missing, before training.
+    Raises ConfigError at real and paper scale where models, prompts or an accelerator are missing, before
+    training.
     """
     require("table1 needs", "transformers", "trl", extras="text")
     from allmodes.paper.table1 import table1
 
     settings = settings_of(scale)
-    if scale.name == "paper":
-        table = table1(settings, Path(os.environ.get(WORK, "runs/table1-work")), advance=progress)
+    work = {"real": "runs/table1-real", "paper": "runs/table1-work"}.get(scale.name)
+    if work is not None:
+        table = table1(settings, Path(os.environ.get(WORK, work)), advance=progress)
     else:
         with tempfile.TemporaryDirectory(prefix="allmodes-table1-") as folder:
             table = table1(settings, Path(folder), share=min(scale.steps, 1.0), advance=progress)
@@ -73,7 +93,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 def judge(table: Any, settings: Settings) -> list[Verdict]:
     """The paper's claims beside what was measured."""
-    said = "stand-ins: " if settings.is_stand_in else ""
+    said = _whose(settings)
 
     def mean(row: str, metric: str) -> float:
         return table.rows[row][metric].mean
@@ -165,6 +185,13 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
     ]
 
 
+def _whose(settings: Settings) -> str:
+    """What was measured, where it is not the paper's."""
+    if settings.has_made_up_rewards:
+        return f"{SMOLLM2}, stand-ins for preference models: "
+    return "stand-ins: " if settings.is_stand_in else ""
+
+
 def _all_or_part(count: int, all_of: int) -> Any:
     return "yes" if count >= all_of else "partly" if count else "no"
 
@@ -218,6 +245,7 @@ def _notes(table: Any, settings: Settings) -> list[str]:
             if own
             else []
         ),
+        *(_real_notes(settings) if settings.has_made_up_rewards else ()),
         f"{len(settings.seeds)} seeds; ± is the bootstrap's standard error over prompts, of each prompt's "
         "mean over seeds. Numbers have each seed.",
         "MARA (rev) is RLOO, whose reverse KL is inside the reward. RLOO has no forward KL: MARA (fwd) is "
@@ -228,15 +256,41 @@ def _notes(table: Any, settings: Settings) -> list[str]:
         "checkpoints. Unlikely needs rewards from 0 on: they are counted from the base model's lowest.",
         "In-distribution rewards are of new samples from training prompts, after training. A response that "
         "is empty has no reward, and is left out of rewards alone.",
-        "Classes: " + ("which thing is named, instead of a judge." if own else _judge_of(settings)),
+        "Classes: " + _judge_of(settings),
         f"Semantic diversity: embedder {table.embedder!r}"
         + (", which sees spellings, not meanings." if table.embedder == "stand-in" else "."),
         "The table, mean ± standard error:\n\n" + markdown(table),
     ]
 
 
+def _real_notes(settings: Settings) -> list[str]:
+    return [
+        "Stand-ins for preference models, of which none installs as a package. The reward of training "
+        f"(in-distribution) is max(cos, 0) · min(1, {MOST_WORDS}/n): the cosine of the embeddings of prompt "
+        "and response, and n words in the response. One that repeats its prompt has the highest. The "
+        "out-of-distribution reward is the mean log-likelihood of a response's tokens and its end under the "
+        "untouched base model, nats a token: what that model often says scores high, and a policy that "
+        "collapses onto such responses is not punished. Neither knows what people prefer, so these verdicts "
+        "say little about the paper's claims on preferences. Utility is left out: it is for scores from 0.",
+        "Short: the model has 135 million parameters, weights that were rounded to 4 bits, and an adapter "
+        f"(LoRA) that is trained for {settings.steps} steps; responses are cut off at "
+        f"{settings.max_test_tokens} tokens. NoveltyBench's WildChat prompts of at most "
+        f"{settings.max_prompt_tokens} tokens are for training, its curated ones for the test. "
+        "`--scale paper` runs the same code on the paper's models.",
+    ]
+
+
 def _judge_of(settings: Settings) -> str:
-    return "NoveltyBench's rule for short answers." if settings.judge is None else settings.judge.model + "."
+    if settings.is_stand_in:
+        return "which thing is named, instead of a judge."
+    if settings.judge is not None:
+        return settings.judge.model + "."
+    rule = "NoveltyBench's rule for short answers"
+    if settings.has_made_up_rewards:
+        return (
+            f"{rule}; for others a cosine of MiniLM's embeddings of at least 0.8, a stand-in for its judge."
+        )
+    return f"{rule}."
 
 
 def markdown(table: Any) -> str:
@@ -265,6 +319,7 @@ def draw(table: Any, settings: Settings) -> Any:
     figure: Any = Figure(figsize=(10.2, 3.6))
     panels = figure.subplots(1, len(DIVERSITY), sharey=True)
     colours = _colors()
+    has_stand_ins = settings.is_stand_in or settings.has_made_up_rewards
     for axes, (metric, label) in zip(panels, DIVERSITY.items(), strict=True):
         for row in NAMES:
             x, y = table.rows[row][metric], table.rows[row][OUT_DIST]
@@ -279,14 +334,16 @@ def draw(table: Any, settings: Settings) -> Any:
                 elinewidth=0.8,
                 label=row,
             )
-        is_stand_in = table.embedder == "stand-in" if metric == "semantic_diversity" else settings.is_stand_in
+        is_stand_in = table.embedder == "stand-in" if metric == "semantic_diversity" else has_stand_ins
         axes.set_xlabel(label + (" (stand-in)" if metric != "ead" and is_stand_in else ""))
         axes.margins(0.08)
-    panels[0].set_ylabel("out-of-distribution reward")
+    panels[0].set_ylabel("out-of-distribution reward" + (" (stand-in)" if has_stand_ins else ""))
     panels[0].set_title("better is up and to the right")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center")
-    if settings.is_stand_in:
+    if has_stand_ins:
         note = "stand-ins: tiny models and reward models built at run time"
+        if settings.has_made_up_rewards:
+            note = f"{SMOLLM2}; its base model's log-likelihood stands in for a preference model"
         figure.supxlabel(f"{note}; bars: standard error over prompts", fontsize=7.5, color=MUTED)
     return figure

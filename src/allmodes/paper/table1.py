@@ -27,6 +27,8 @@ from allmodes.paper.table1_inputs import (
     Inputs,
     check_settings,
     find_embedder,
+    find_judge,
+    find_scorer,
     prepare,
     sameness,
 )
@@ -34,16 +36,17 @@ from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, TRAINED, Row, 
 from allmodes.runs.experiment import refuse_other_settings
 from allmodes.runs.folder import RunFolder
 from allmodes.runs.seals import read_sealed_json, seal_json
-from allmodes.tasks import Creative, RewardModel
+from allmodes.tasks import Creative
 from allmodes.tasks.creative import Scorer
+from allmodes.text.adapters import merged
+from allmodes.text.config import TextConfig
 from allmodes.text.evaluation.ensemble import ensemble_weights
 from allmodes.text.evaluation.evaluate import Measures, measure_prompt
 from allmodes.text.evaluation.generations import Generation
 from allmodes.text.models import autocast, free_memory, load_model, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm
 from allmodes.text.sampling import sample_responses
-from allmodes.text.task_kinds import make_judge
-from allmodes.text.training import train
+from allmodes.text.training import train, usable_prompts
 
 IN_DIST, OUT_DIST = "in_dist_reward", "out_dist_reward"
 METRICS = (IN_DIST, OUT_DIST, "ead", "semantic_diversity", "distinct_classes", "utility")
@@ -149,23 +152,26 @@ class _Work:
         self, settings: Settings, folder: Path, inputs: Inputs, advance: Callable[[int], object]
     ) -> None:
         self._settings, self._folder, self._inputs, self._advance = settings, folder, inputs, advance
-        self._embed, self._embedder = find_embedder(settings)
+        self._embed, self._embedder = find_embedder(settings, inputs.embedder)
 
     @cached_property
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._inputs.model)
 
     @cached_property
-    def _reward_model(self) -> RewardModel:
-        return RewardModel(self._inputs.reward_model, batch_size=self._settings.reward_batch)
+    def _reward_model(self) -> Scorer:
+        return self._scorer(self._inputs.reward_model)
+
+    def _scorer(self, name: str) -> Scorer:
+        return find_scorer(name, self._settings, self._inputs, self._embed)
 
     @cached_property
     def _exam(self) -> Creative:
         """Test prompts, the second reward model and the judge."""
         return Creative(
             self._inputs.test_prompts,
-            reward_model=RewardModel(self._inputs.other_reward_model, batch_size=self._settings.reward_batch),
-            judge=make_judge(self._settings.judge),
+            reward_model=self._scorer(self._inputs.other_reward_model),
+            judge=find_judge(self._settings, self._embed),
         )
 
     def forget_models(self) -> None:
@@ -196,7 +202,9 @@ class _Work:
         model = self._model(name, seed)
         task = self._task(self._reward_model)
         prompts = {
-            "training": list(task.prompts[: settings.sampled_prompts]),
+            "training": usable_prompts(self._config(TRAINED[0]), task, self._tokenizer)[
+                : settings.sampled_prompts
+            ],
             "test": list(Creative(self._inputs.test_prompts, reward_model=self._reward_model).prompts),
         }
         with autocast(settings.precision):
@@ -246,14 +254,7 @@ class _Work:
             return self._train(row, seed, run)
 
     def _train(self, row: Row, seed: int, run: RunFolder) -> Any:
-        inputs = self._inputs
-        config = text_config(
-            self._settings,
-            row,
-            model=inputs.model,
-            prompts=inputs.training_prompts,
-            reward_model=inputs.reward_model,
-        )
+        config = self._config(row)
         scorer: Scorer = self._reward_model
         if not config.methods.make(row.method).takes_negative_rewards:
             scorer = _Floored(scorer, self._lowest_reward(seed))
@@ -263,12 +264,22 @@ class _Work:
             self._task(scorer),
             arm,
             seed=seed,
-            model=inputs.model,
+            model=self._inputs.model,
             folder=run,
             on_step=lambda _: self._advance(1),
             keep_checkpoints=row.name == _RLOO,  # for the ensemble
         )
-        return trainer.model
+        return merged(trainer.model, source=self._inputs.model)
+
+    def _config(self, row: Row) -> TextConfig:
+        inputs = self._inputs
+        return text_config(
+            self._settings,
+            row,
+            model=inputs.model,
+            prompts=inputs.training_prompts,
+            reward_model=inputs.reward_model,
+        )
 
     def _lowest_reward(self, seed: int) -> float:
         """Of the base model's samples."""
@@ -294,7 +305,8 @@ class _Work:
                 Generation(
                     response=response,
                     reward=reward,
-                    score=reward,
+                    # Utility is for scores from 0 on, which a log-likelihood never is.
+                    score=None if self._settings.has_made_up_rewards else reward,
                     has_answer=True,
                     answer=str(which),
                     correct=None,

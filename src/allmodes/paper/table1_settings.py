@@ -1,16 +1,21 @@
-"""What MARA's Table 1 is made with: the paper's models and numbers, and a small copy of it for stand-ins.
+"""What MARA's Table 1 is made with: the paper's numbers, and small copies for packaged models and stand-ins.
 
 Another model, other prompts, local folders: `dataclasses.replace(PAPER, model="models/mine", ...)`.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from allmodes.methods import EntropyBonus, Unlikeliness
 from allmodes.runs.config import build_config
-from allmodes.text.config import KL, STAND_IN, TextConfig, Trainer
+from allmodes.text.config import KL, STAND_IN, LoRA, TextConfig, Trainer
 from allmodes.text.task_kinds import JudgeConfig
+
+RELEVANCE, LIKELIHOOD = "relevance", "base-likelihood"
+"""In place of a reward model's name: the stand-ins of `table1_rewards`."""
+MOST_WORDS, ALIKE = 30, 0.8
+"""Words of a response from which on its relevance falls; the cosine from which on two responses are alike."""
 
 
 @final
@@ -53,10 +58,12 @@ class Settings:
     """One making of the table.
 
     model, reward_model, other_reward_model: Hugging Face names or folders; "stand-in" for all three makes
-    them at run time, with their prompts. judge: None takes NoveltyBench's rule for short answers, or for
-    stand-ins their own. embedder: a sentence-transformers name, or "stand-in". training_prompts,
-    test_prompts: JSON Lines with `prompt`; None takes them from the stand-ins, or from the hub (WildChat,
-    NoveltyBench).
+    them at run time, with their prompts. "smollm2" and the embedder "minilm" are prepared from their
+    packages. reward_model "relevance" and other_reward_model "base-likelihood" are the stand-ins of
+    `table1_rewards`. judge: None takes NoveltyBench's rule for short answers, or for stand-ins their own.
+    embedder: a sentence-transformers name, or "stand-in". training_prompts, test_prompts: JSON Lines with
+    `prompt`; None takes them from the stand-ins, or from the hub. training_source: "wildchat" or
+    "novelty-bench", whose 1,000 prompts are of WildChat, too.
 
     steps: of training, each of prompts_per_step × group_size responses. generations: to each prompt, when the
     trained models are measured. sampled_prompts: training prompts on which the reward of training is
@@ -70,6 +77,7 @@ class Settings:
     embedder: str
     training_prompts: Path | None = None
     test_prompts: Path | None = None
+    training_source: Literal["wildchat", "novelty-bench"] = "wildchat"
     max_training_prompts: int | None = None
     seeds: tuple[int, ...]
     steps: int
@@ -85,6 +93,8 @@ class Settings:
     max_tokens: int
     thinking: bool | None = None
     precision: str = "float32"
+    needs_accelerator: bool = False
+    lora: LoRA | None = None
     gradient_checkpointing: bool = False
     generations: int = 10
     sampled_prompts: int
@@ -97,6 +107,11 @@ class Settings:
     def is_stand_in(self) -> bool:
         """Whether the models are built at run time."""
         return self.model == STAND_IN
+
+    @property
+    def has_made_up_rewards(self) -> bool:
+        """Whether the model is real and its rewards are stand-ins for preference models."""
+        return self.reward_model == RELEVANCE
 
     @property
     def chat_template(self) -> dict[str, Any]:
@@ -128,11 +143,35 @@ PAPER = Settings(
     max_tokens=2048,
     thinking=False,
     precision="bfloat16",
+    needs_accelerator=True,
     gradient_checkpointing=True,
     sampled_prompts=100,
     max_test_tokens=4000,
     sampling_batch=64,
     reward_batch=8,
+)
+REAL = Settings(
+    model="smollm2",
+    reward_model=RELEVANCE,
+    other_reward_model=LIKELIHOOD,
+    judge=None,
+    embedder="minilm",
+    training_source="novelty-bench",
+    seeds=(0,),
+    steps=32,
+    prompts_per_step=4,
+    group_size=5,
+    updates_per_step=1,
+    learning_rate=2e-4,
+    beta=0.01,
+    entropy=0.01,
+    max_prompt_tokens=128,
+    max_tokens=48,
+    lora=LoRA(),
+    sampled_prompts=20,
+    max_test_tokens=48,
+    sampling_batch=40,
+    reward_batch=16,
 )
 QUICK = Settings(
     model=STAND_IN,
@@ -182,6 +221,7 @@ def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, rewa
         "max_prompt_tokens": settings.max_prompt_tokens,
         "chat_template": settings.chat_template,
         "precision": settings.precision,
+        "lora": settings.lora,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "methods": methods,
         "checkpoint_every": max(1, settings.steps // 4),
