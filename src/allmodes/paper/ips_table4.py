@@ -1,267 +1,173 @@
-"""IPS, Table 4: group size and clipping of the probabilities, on a stand-in for the language model."""
+"""IPS, Table 4: group size and clipping of the probabilities, by a language model on HypoSpace."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from allmodes.methods import IPS, Plain
-from allmodes.metrics import summarise
-from allmodes.paper.didactic import policies
-from allmodes.paper.ips_grids import in_all, mean_sd
+from allmodes.extras import require
+from allmodes.paper.ips_grids import in_all
+from allmodes.paper.ips_table4_world import draw_cells
 from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
-from allmodes.reports.plotting import INK
-from allmodes.targets import ips_target, total_variation
-from allmodes.targets.flows import integrate_flow, ips_flow
-from allmodes.worlds.categorical import Categorical
-from allmodes.worlds.sweep import Setting, replicas, train
-from allmodes.worlds.training import Training
+from allmodes.reports.formatting import plural
+from allmodes.reports.plotting import MUTED
+from allmodes.tasks import HasTestPrompts
 
-HYPOTHESES, ADMISSIBLE, DRAWS = 543, 16, 64
-GROUPS, CLIPS = (4, 8, 16, 32, 64), (0.0, 0.05, 0.1, 0.2, 0.5)
-BATCH_SIZE, STEPS, LEARNING_RATE, BETA = 64, 1000, 0.02, 0.01
-SPREAD, START_SEED = 1.5, 0
-FLOW_TIME = 100.0
-Cell = tuple[int, float | None]  # group size and p_min; None is GRPO
-UNEVEN = (1.0, 0.8, 0.6, 0.4, 0.2)
+if TYPE_CHECKING:
+    from allmodes.paper.ips_table4_runs import Cell, Runs
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train every group size with every clipping, and without inverse scaling, all at once."""
-    world = stand_in()
-    cells = {cell: _method(cell) for cell in itertools.product(GROUPS, (*CLIPS, None))}
-    sweep = train(
-        world,
-        [s for method in cells.values() for s in replicas(Setting(training=method, beta=BETA), scale.seeds)],
-        steps=scale.own_steps(STEPS),
-        batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
-        seed=0,
-        record=20,
-        progress=progress,
-    )
-    trained = {key: recovery(policies(sweep, method, BETA)) for key, method in cells.items()}
-    flow = flow_recovery(world)
-    adam = {group: adam_recovery(world, group, scale.own_steps(STEPS)) for group in GROUPS}
-    start = float(recovery(world.ref_outcome_logprobs.exp()))
-    distances = group_distances()
+    """Train every group size with every clipping, and without inverse scaling.
+
+    Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
+    """
+    require("ips-table4 needs", "transformers", "trl", extras="text")
+    from allmodes.paper import ips_table4_runs
+
+    runs = ips_table4_runs.run(scale, progress, item="ips-table4")
+    whose = ips_table4_runs.whose(scale)
     return Reproduction(
-        figure=_figure(trained, flow, distances),
-        numbers={
-            "start": start,
-            "trained": {_name(cell): values for cell, values in trained.items()},
-            "flow": {_name(cell): value for cell, value in flow.items()},
-            "adam_on_the_exact_update": adam,
-            "total_variation_of_uneven_rewards": distances,
-        },
-        verdicts=_verdicts(trained, flow),
-        notes=[
-            "A stand-in: the paper fine-tunes a language model of 4B parameters on HypoSpace's causal "
-            f"graphs. Here a categorical policy over the {HYPOTHESES} directed acyclic graphs of 4 nodes, "
-            f"{ADMISSIBLE} of them admissible (the largest instance) with reward 1, the others 0. Its "
-            f"start, the reference, prefers some: logits N(0, {SPREAD}²), seed {START_SEED}. Recovery rate: "
-            f"expected share of the admissible among {DRAWS} parallel samples of the final policy, mean of "
-            f"1 − (1 − p)^{DRAWS}; {start:.3f} at the start.",
-            f"{BATCH_SIZE} samples a step for every group size (so {BATCH_SIZE} / G groups), {STEPS} steps "
-            f"of Adam with rate {LEARNING_RATE}, advantages over the group's standard deviation, k3 in the "
-            f"loss with β = {BETA}; GRPO is the same without inverse scaling. The paper gives the group "
-            "sizes; its values of p_min were lost in extraction, and the rest it leaves open.",
-            "p_min ≤ 1/G changes nothing, for no frequency is below 1/G: such cells differ by noise alone.",
-            "Exact flow: the expected update without noise, baseline and standard deviation, from the same "
-            f"start, with the same KL, at time {FLOW_TIME:g}. It keeps one to four outcomes and would find "
-            "the rest only after very long times. Adam lifts rare outcomes: on the exact expected update "
-            "with p_min = 0 it recovers "
-            + ", ".join(f"{value:.2f} (G = {group})" for group, value in adam.items())
-            + " in as many steps.",
-        ],
+        figure=_draw(runs, whose),
+        numbers=_numbers(runs),
+        verdicts=judge(runs, whose=whose),
+        notes=_notes(scale, runs),
+        tables=[markdown(runs)],
     )
 
 
-def stand_in() -> Categorical:
-    """The categorical world that stands for the language model's hypotheses; the first 16 are admissible."""
-    generator = torch.Generator().manual_seed(START_SEED)
-    logits = SPREAD * torch.randn(HYPOTHESES, generator=generator, dtype=torch.float64)
-    rewards = torch.zeros(HYPOTHESES, dtype=torch.float64)
-    rewards[:ADMISSIBLE] = 1
-    start = torch.log_softmax(logits, 0)
-    return Categorical(start, rewards, start=start)
+def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
+    """The paper's claims against recovery on the test prompts, and against the steps' rewards."""
+    from allmodes.paper.ips_table4_runs import representative
 
-
-def recovery(probabilities: Tensor) -> Tensor:
-    """Expected share of the admissible outcomes among parallel draws, (...)."""
-    return (1 - (1 - probabilities[..., :ADMISSIBLE]) ** DRAWS).mean(-1)
-
-
-def _name(cell: Cell) -> str:
-    group, clip = cell
-    return f"groups of {group}, " + ("GRPO" if clip is None else f"p_min {clip:g}")
-
-
-def _method(cell: Cell) -> Training:
-    group, clip = cell
-    method = Plain() if clip is None else IPS(min_probability=clip)
-    return Training(name=_name(cell), kl="forward", method=method, advantages="group_std", group_size=group)
-
-
-def _update(world: Categorical, logprobs: Tensor, group: int, clip: float) -> Tensor:
-    return ips_flow(
-        logprobs,
-        world.rewards,
-        ref_logprobs=world.ref_outcome_logprobs,
-        beta=BETA,
-        regularizer="forward",
-        group_size=group,
-        min_probability=clip,
-    )
-
-
-def flow_recovery(world: Categorical) -> dict[Cell, float]:
-    """Recovery of the flow of the expected update; p_min = 1 is no inverse scaling at all."""
-    found: dict[Cell, float] = {}
-    for group, clip in itertools.product(GROUPS, (*CLIPS, None)):
-        used = 1.0 if clip is None else clip
-        if 0 < used <= 1 / group:  # no frequency is lower
-            found[group, clip] = found[group, 0.0]
-            continue
-        path = integrate_flow(
-            lambda logprobs, group=group, used=used: _update(world, logprobs, group, used),
-            world.ref_outcome_logprobs,
-            times=torch.tensor([FLOW_TIME], dtype=torch.float64),
-            max_step=0.5,
-        )
-        found[group, clip] = float(recovery(path[-1].exp()))
-    return found
-
-
-def adam_recovery(world: Categorical, group: int, steps: int) -> float:
-    """Recovery where Adam takes steps on the exact expected update without clipping."""
-    logits = world.ref_outcome_logprobs.clone().requires_grad_()
-    adam = torch.optim.Adam([logits], lr=LEARNING_RATE, maximize=True)
-    for _ in range(steps):
-        logits.grad = _update(world, torch.log_softmax(logits.detach(), -1), group, 0.0)
-        adam.step()
-    return float(recovery(torch.softmax(logits.detach(), -1)))
-
-
-def group_distances() -> list[tuple[int, float, int]]:
-    """Group size, exact total variation of its optimum to r/Σr, and outcomes extinct there."""
-    rewards = torch.tensor(UNEVEN, dtype=torch.float64)
-    optima = [(group, ips_target(rewards, group_size=group)) for group in GROUPS]
-    return [(g, float(total_variation(p, ips_target(rewards))), int(p.isneginf().sum())) for g, p in optima]
-
-
-def _verdicts(trained: dict[Cell, Tensor], flow: dict[Cell, float]) -> list[Verdict]:
-    mean = {key: float(values.mean()) for key, values in trained.items()}
-    spread = {key: summarise(values.tolist()).std for key, values in trained.items()}
-    plain = [mean[group, 0.0] for group in GROUPS]
-    lost = [mean[group, 0.0] - mean[group, 0.5] for group in GROUPS]
-    best = max((key for key in mean if key[1] is not None), key=lambda key: mean[key])
-    best_flow = max((key for key in flow if key[1] is not None), key=lambda key: flow[key])
-    is_moderate, is_mild = best[0] in (8, 16, 32), best[1] in (0.05, 0.1)
-    rising = [b > a for a, b in itertools.pairwise(plain)]
-    steadier = [spread[group, clip] < spread[group, 0.0] for group in (32, 64) for clip in (0.05, 0.1)]
+    groups, clips = runs.grid.groups, runs.grid.clips
+    mean = {cell: runs.mean(cell) for cell in runs.grid.cells()}
+    hardest, largest = max(clips), max(groups)
+    plain = [mean[group, 0.0] for group in groups]
+    lost = [mean[group, 0.0] - mean[group, hardest] for group in groups]
+    # A clipping that changes nothing is none.
+    distinct = [(g, clip) for g, clip in mean if clip is not None and representative((g, clip)) == (g, clip)]
+    best_group, best_clip = best = max(distinct, key=lambda cell: mean[cell])
+    steadiness = {clip: runs.unsteadiness((largest, clip)) for group, clip in distinct if group == largest}
+    clipped = [value for clip, value in steadiness.items() if clip and clip < hardest]
+    mild = clipped or [steadiness[hardest]]  # a grid without a mild clipping has its only one
 
     def by_group(clip: float | None) -> str:
-        return ", ".join(f"{mean_sd(trained[group, clip])} (G = {group})" for group in GROUPS)
+        return ", ".join(f"{_cell(runs, (group, clip))} (G = {group})" for group in groups)
 
     return [
         verdict(
             "Larger groups improve recovery (no clipping)",
             paper="larger groups improve estimation accuracy",
-            measured=by_group(0.0),
-            holds=in_all(rising),
+            measured=f"{whose}: {by_group(0.0)}; base {runs.base.metrics['recovery_rate']:.2f}",
+            holds=in_all([after > before for before, after in itertools.pairwise(plain)]),
         ),
         verdict(
             "Clipping stabilises large groups",
             paper="probability clipping stabilizes training: less variance where probabilities are small",
-            measured="sd over the seeds "
-            + "; ".join(
-                f"G = {group}: "
-                + ", ".join(f"{spread[group, clip]:.3f} (p_min {clip:g})" for clip in CLIPS[:3])
-                for group in (32, 64)
-            ),
-            holds=in_all(steadier),
+            measured=f"{whose}: sd of a step's mean reward, second half of training, G = {largest}: "
+            + ", ".join(f"{value:.3f} (p_min {clip:g})" for clip, value in steadiness.items()),
+            holds=in_all([value < steadiness[0.0] for value in mild]),
         ),
         verdict(
             "Aggressive clipping limits recovery",
             paper="aggressive clipping weakens the intended correction",
-            measured=f"p_min = 0.5: {by_group(0.5)}",
+            measured=f"{whose}: p_min = {hardest:g}: {by_group(hardest)}",
             holds=in_all([loss > 0 for loss in lost]),
         ),
         verdict(
             "Aggressive clipping costs most where groups are small",
             paper="can limit performance when group sizes are small",
-            measured="recovery lost from p_min = 0 to 0.5: "
-            + ", ".join(f"{loss:.2f} (G = {group})" for loss, group in zip(lost, GROUPS, strict=True)),
-            holds=lost[0] == max(lost),
+            measured=f"{whose}: recovery lost from p_min = 0 to {hardest:g}: "
+            + ", ".join(f"{loss:.2f} (G = {group})" for loss, group in zip(lost, groups, strict=True)),
+            holds=lost[0] == max(lost) > 0,
         ),
         verdict(
             "Moderate groups with mild clipping are best",
             paper="moderate group sizes combined with mild clipping provide the best balance",
-            measured=f"best: G = {best[0]}, p_min = {best[1]:g}, {mean_sd(trained[best])}; of the exact "
-            f"flow: G = {best_flow[0]}, p_min = {best_flow[1]:g}, {flow[best_flow]:.2f}",
-            holds=in_all([is_moderate, is_mild]),
+            measured=f"{whose}: best G = {best_group}, p_min = {best_clip:g}, {_cell(runs, best)}",
+            holds=in_all([min(groups) < best_group < largest, 0 < best_clip < hardest]),
         ),
         verdict(
             "IPS-GRPO recovers more than GRPO",
             paper="substantially higher recovery (Table 2)",
-            measured=f"GRPO: {by_group(None)}; worst cell of IPS-GRPO "
-            f"{min(value for key, value in mean.items() if key[1] is not None):.2f}",
-            holds=in_all([mean[group, clip] > mean[group, None] for group in GROUPS for clip in CLIPS]),
+            measured=f"{whose}: GRPO: {by_group(None)}; worst cell of IPS-GRPO "
+            f"{min(mean[cell] for cell in distinct):.2f}",
+            holds=in_all([mean[group, clip] > mean[group, None] for group, clip in distinct]),
         ),
+    ]  # fmt: skip
+
+
+def _cell(runs: "Runs", cell: "Cell") -> str:
+    return f"{runs.mean(cell):.2f} ± {runs.error(cell):.2f}"
+
+
+def _numbers(runs: "Runs") -> dict[str, Any]:
+    from allmodes.paper.ips_table4_runs import name_of
+
+    return {
+        "base": dict(runs.base.metrics),
+        "cells": {
+            name_of(cell): [
+                {
+                    "seed": result.seed,
+                    **result.metrics,
+                    "errors": dict(result.errors),
+                    "rewards": list(rewards),
+                }
+                for result, rewards in zip(results, runs.rewards[cell], strict=True)
+            ]
+            for cell, results in runs.results.items()
+        },
+    }
+
+
+def markdown(runs: "Runs") -> str:
+    """Recovery by group size and p_min as Markdown."""
+    names = [f"p_min = {clip:g}" for clip in runs.grid.clips] + ["GRPO"]
+    lines = [f"| Group size | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for group in runs.grid.groups:
+        cells = [_cell(runs, (group, clip)) for clip in (*runs.grid.clips, None)]
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _notes(scale: Scale, runs: "Runs") -> list[str]:
+    config, grid = runs.config, runs.grid
+    task = config.task.make()
+    tested = task.test_prompts if isinstance(task, HasTestPrompts) else ()
+    known = [len(task.known_answers(prompt) or ()) for prompt in tested]
+    shown = [
+        f"{task.name}: {len(task.prompts)} prompts to train on, {len(tested)} others to measure on, with "
+        f"{sum(known) / len(known):.1f} good answers on average. Recovery: share of these among "
+        f"{config.samples} samples; ± is the bootstrap's standard error over prompts, "
+        f"{plural(len(config.seeds), 'seed')}: what lies between seeds is not in it."
+        + ("" if scale.name == "paper" else " The paper has causal graphs of 4 nodes here."),
+        f"{grid.batch} responses a step for every group size (so {grid.batch} / G prompts), {config.steps} "
+        f"steps, rate {config.learning_rate:g}, advantages over the group's standard deviation, β = "
+        f"{config.beta[0]:g}; GRPO is the same without inverse scaling. The paper gives the group sizes; its "
+        "values of p_min were lost in extraction, and the rest it leaves open.",
+        "p_min ≤ 1/G changes nothing, for no frequency is below 1/G: such cells are one run.",
+        "Item ips-table4-world has the same comparison by a categorical policy, with several seeds and the "
+        "exact flow.",
     ]
+    if scale.name not in ("real", "paper"):
+        shown.append(
+            "The base model is a stand-in: tiny, built at run time, trained on examples of the task, test "
+            "prompts included. It is no evidence about language models."
+        )
+    if runs.before is not None and config.warm_start is not None:
+        shown.append(f"Warm start: {config.warm_start.describe()}. Before it: {runs.before.describe()}.")
+    return shown
 
 
-def _figure(
-    trained: dict[Cell, Tensor],
-    flow: dict[Cell, float],
-    distances: Sequence[tuple[int, float, int]],
-) -> Any:
+def _draw(runs: "Runs", whose: str) -> Any:
     from matplotlib.figure import Figure
 
-    figure: Any = Figure(figsize=(9.6, 3.3))
-    left, middle, right = figure.subplots(1, 3, width_ratios=(1.15, 1.15, 1))
-    _draw_cells(left, {key: float(values.mean()) for key, values in trained.items()})
-    left.set_title("recovery, trained (mean of the seeds)")
-    _draw_cells(middle, flow)
-    middle.set_title(f"recovery, exact flow at time {FLOW_TIME:g}")
-    _draw_distances(right, distances)
+    figure: Any = Figure(figsize=(7.2, 3.2))
+    panels = figure.subplots(1, 2)
+    titles = {"recovery_rate": "recovery on test prompts", "valid_rate": "valid responses"}
+    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+        values = {cell: runs.mean(cell, metric) for cell in runs.grid.cells()}
+        draw_cells(axes, values, runs.grid.groups, runs.grid.clips)
+        axes.set_title(title)
+    figure.supxlabel(f"{whose}; {plural(len(runs.config.seeds), 'seed')}", fontsize=7.5, color=MUTED)
     return figure
-
-
-def _draw_cells(axes: Any, values: dict[Cell, float]) -> None:
-    columns = (*CLIPS, None)
-    table = torch.tensor([[values[group, clip] for clip in columns] for group in GROUPS])
-    axes.imshow(table.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
-    for y, row in enumerate(table.tolist()):
-        for x, value in enumerate(row):
-            axes.text(x, y, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else INK)
-    axes.axvline(len(CLIPS) - 0.5, color="white", linewidth=4)
-    axes.set(
-        xticks=range(len(columns)),
-        xticklabels=[f"{clip:g}" for clip in CLIPS] + ["GRPO"],
-        yticks=range(len(GROUPS)),
-        yticklabels=GROUPS,
-        xlabel="p_min",
-        ylabel="group size",
-    )
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def _draw_distances(axes: Any, distances: Sequence[tuple[int, float, int]]) -> None:
-    axes.plot(GROUPS, [distance for _, distance, _ in distances], color=IPS.color, marker="o", markersize=4)
-    for group, distance, extinct in distances:
-        text = f"{distance:.2g}" + (f", {extinct} extinct" if extinct else "")
-        axes.annotate(text, (group, distance), (5, 3), textcoords="offset points", fontsize=8)
-    collapsed = 1 - max(UNEVEN) / sum(UNEVEN)
-    axes.axhline(collapsed, color=Plain.color, linewidth=1)
-    axes.text(
-        GROUPS[0], collapsed * 1.1, f"the best outcome alone, {collapsed:.3f}", color=Plain.color, fontsize=8
-    )
-    axes.set(xscale="log", yscale="log", xticks=GROUPS, xticklabels=GROUPS)
-    axes.set(xlim=(3.3, 220), ylim=(4e-4, 1.5), xlabel="group size", ylabel="total variation, exact")
-    axes.minorticks_off()
-    axes.set_title("distance to r/Σr, r = 1, 0.8, 0.6, 0.4, 0.2")
