@@ -13,7 +13,7 @@ from torch import Tensor
 pytest.importorskip("trl")
 pytest.importorskip("peft")
 
-from allmodes.errors import ConfigError, InputError
+from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.metrics import ead
 from allmodes.paper import mara_table1, table1_inputs
 from allmodes.paper import table1 as module
@@ -135,6 +135,16 @@ def test_the_real_scale_says_which_package_or_prompts_are_missing(
         mara_table1.reproduce(REAL_SCALE, lambda _: None)
 
 
+def test_prompts_that_cannot_be_read_are_named_before_training(tiny: Path, tmp_path: Path) -> None:
+    settings = replace(REAL, model=str(tiny), embedder="stand-in", test_prompts=tmp_path / "none.jsonl")
+    (tmp_path / "training.jsonl").write_text('{"prompt": "a"}\n{"question": "b"}\n')
+    with pytest.raises(ConfigError, match=r"training\.jsonl, line 2: expected the key `prompt`"):
+        table1(settings, tmp_path)
+    (tmp_path / "training.jsonl").write_text('{"prompt": "a"}\n')
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.jsonl"):
+        table1(settings, tmp_path)
+
+
 def test_two_prompts_and_two_steps_go_the_whole_way_and_resume(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +193,9 @@ def test_two_prompts_and_two_steps_go_the_whole_way_and_resume(
 
     monkeypatch.setattr(module, "train", never)
     assert repr(table1(settings, tmp_path)) == repr(table)
+    (tmp_path / "test.jsonl").write_text(rows + json.dumps({"prompt": "Another."}) + "\n")
+    with pytest.raises(RunError, match=r"other settings: `prompts\.test`: expected"):
+        table1(settings, tmp_path)
 
 
 def test_verdicts_and_notes_name_the_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,10 @@ from allmodes.paper.table1_inputs import (
 from allmodes.paper.table1_settings import BASE, ENSEMBLE, NAMES, TRAINED, Row, Settings, text_config
 from allmodes.runs.experiment import refuse_other_settings
 from allmodes.runs.folder import RunFolder
+from allmodes.runs.provenance import file_sha256
 from allmodes.runs.seals import read_sealed_json, seal_json
 from allmodes.tasks import Creative
-from allmodes.tasks.creative import Scorer
+from allmodes.tasks.creative import Scorer, read_prompts
 from allmodes.text.adapters import merged
 from allmodes.text.config import TextConfig
 from allmodes.text.evaluation.ensemble import ensemble_weights
@@ -100,13 +101,16 @@ def table1(
     called with 1 after each training step.
 
     Raises ConfigError where a model, prompts or an accelerator is missing, before anything is trained;
-    RunError where `folder` holds a table of other settings.
+    RunError where `folder` holds a table of other settings or prompts.
     """
     check_settings(settings)
     quieten()
     with RunFolder(folder):
-        _check_same(settings, share, folder / "settings.json")
-        work = _Work(settings, folder, prepare(settings, folder, share=share), advance)
+        inputs = prepare(settings, folder, share=share)
+        for prompts in (inputs.training_prompts, inputs.test_prompts):
+            read_prompts(prompts)  # what is wrong with a file is said before anything is trained
+        _check_same(settings, share, inputs, folder / "settings.json")
+        work = _Work(settings, folder, inputs, advance)
         cells = [(name, seed) for seed in settings.seeds for name in NAMES]
         for name, seed in cells:
             if not work.samples_path(name, seed).exists():
@@ -118,8 +122,10 @@ def table1(
         return work.table()
 
 
-def _check_same(settings: Settings, share: float, path: Path) -> None:
-    now = json.loads(json.dumps({**asdict(settings), "share": share}, default=_plain))
+def _check_same(settings: Settings, share: float, inputs: Inputs, path: Path) -> None:
+    prompts = {"training": file_sha256(inputs.training_prompts), "test": file_sha256(inputs.test_prompts)}
+    everything = {**asdict(settings), "share": share, "prompts": prompts}
+    now = json.loads(json.dumps(everything, default=_plain))
     if not path.exists():
         seal_json(path, now)
         return
