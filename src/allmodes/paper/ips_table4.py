@@ -77,7 +77,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             "Aggressive clipping costs most where groups are small",
             paper="can limit performance when group sizes are small",
             measured=f"{whose}: recovery lost from p_min = 0 to {hardest:g}: "
-            + ", ".join(f"{loss:.2f} (G = {group})" for loss, group in zip(lost, groups, strict=True)),
+            + ", ".join(f"{round(loss, 2) + 0.0:.2f} (G = {group})" for loss, group in zip(lost, groups, strict=True)),
             holds=lost[0] == max(lost) > 0,
         ),
         verdict(
