@@ -42,7 +42,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
     mean = {cell: runs.mean(cell) for cell in runs.grid.cells()}
     hardest, largest = max(clips), max(groups)
     plain = [mean[group, 0.0] for group in groups]
-    lost = [mean[group, 0.0] - mean[group, hardest] for group in groups]
+    lost = [round(mean[group, 0.0] - mean[group, hardest], 6) for group in groups]
     # A clipping that changes nothing is none.
     distinct = [(g, clip) for g, clip in mean if clip is not None and representative((g, clip)) == (g, clip)]
     best_group, best_clip = best = max(distinct, key=lambda cell: mean[cell])
@@ -77,7 +77,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             "Aggressive clipping costs most where groups are small",
             paper="can limit performance when group sizes are small",
             measured=f"{whose}: recovery lost from p_min = 0 to {hardest:g}: "
-            + ", ".join(f"{round(loss, 2) + 0.0:.2f} (G = {group})" for loss, group in zip(lost, groups, strict=True)),
+            + ", ".join(f"{loss:z.2f} (G = {group})" for loss, group in zip(lost, groups, strict=True)),
             holds=lost[0] == max(lost) > 0,
         ),
         verdict(
