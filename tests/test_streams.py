@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-OUTCOMES = Path(__file__).parent / "data" / "outcomes.csv"
+from allmodes.cli.samples import SAMPLES
+
+OUTCOMES = SAMPLES / "outcomes.csv"
 COMMANDS = {
     "help": ["audit", "--help"],
     "a report": ["target", str(OUTCOMES), "--beta", "0.1"],

@@ -166,8 +166,9 @@ def test_the_command_runs_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_command_explains_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from allmodes import cli
+    from allmodes.cli.samples import SAMPLES
 
-    sample = Path(__file__).parents[1] / "data" / "outcomes.csv"
+    sample = SAMPLES / "outcomes.csv"
     options = ["--beta", "0.01", "0.1", "--threshold", "0.8", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["allmodes", "target", str(sample), *options])
     with pytest.raises(SystemExit, match="0"):

@@ -12,6 +12,7 @@ from allmodes.cli.chem import chem
 from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, paper, target
 from allmodes.cli.run import Run, help_on, run, split_flags
+from allmodes.cli.samples import demo, samples
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
 from allmodes.cli.text import text
 from allmodes.errors import AllmodesError, AllmodesWarning, InputError, one_line
@@ -24,6 +25,8 @@ app.command(name="target")(target)
 app.command(name="paper")(paper)
 app.command(name="evaluate")(evaluate)
 app.command(name="audit")(audit)
+app.command(demo, name="demo", help="What RL does to good answers, in seconds: collapse.")
+app.command(name="samples")(samples)
 
 
 def main() -> None:

@@ -45,13 +45,14 @@ def distinct_colors(colors: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, color in colors.items():
         shown = color
-        while shown in found.values() and shown != _darker(shown):
-            shown = _darker(shown)
+        while shown in found.values() and shown != darker(shown):
+            shown = darker(shown)
         found[name] = shown
     return found
 
 
-def _darker(color: str) -> str:
+def darker(color: str) -> str:
+    """A colour #rrggbb at 0.6 of its brightness."""
     return "#" + "".join(f"{round(0.6 * int(color[at : at + 2], 16)):02x}" for at in (1, 3, 5))
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from allmodes.cli.samples import SAMPLES
 from allmodes.errors import InputError, RunError
 from allmodes.methods import IPS, MARA, METHODS, Plain
 from allmodes.reports.plotting import distinct_colors
@@ -30,7 +31,7 @@ from allmodes.worlds.own_outcomes.report import (
 from allmodes.worlds.own_outcomes.table import OutcomeTable, read_outcomes
 from allmodes.worlds.own_outcomes.warnings import warnings
 
-SAMPLE = Path(__file__).parents[2] / "data" / "outcomes.csv"
+SAMPLE = SAMPLES / "outcomes.csv"
 Q = (0.2, 0.05, 0.01, 0.44, 0.3)
 R = (1.0, 1.0, 0.9, 0.5, 0.0)
 NAMES = ("a", "b", "c", "d", "e")

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from allmodes.cli.samples import SAMPLES
 from allmodes.errors import InputError
 from allmodes.reports.formatting import shown_name
 from allmodes.worlds.own_outcomes.table import OutcomeTable, read_outcomes
 
-SAMPLE = Path(__file__).parents[2] / "data" / "outcomes.csv"
+SAMPLE = SAMPLES / "outcomes.csv"
 HINT = "; --normalise rescales probabilities that are known up to a factor, as those of samples are"
 
 
