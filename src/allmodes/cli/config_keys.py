@@ -89,7 +89,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
                 name=name,
                 type=_type(field.annotation, field.metadata),
                 default=_default(field),
-                text=field.description or "",
+                text=" ".join((field.description or "").split()),  # a table has a line for each key
             )
 
 

@@ -205,3 +205,28 @@ def test_aggregation_at_0_and_1() -> None:
     for how in ("product", "geometric_mean", "arithmetic_mean"):
         assert aggregate([1.0, 1.0, 1.0], [0.1, 0.2, 0.3], how) == 1
         assert aggregate([0.25], [1.0], how) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("good", "values"),
+    [("near", (1.0, math.exp(-0.5), math.exp(-2))), ("above", (1.0, math.exp(-0.5), 1.0)),
+     ("below", (1.0, 1.0, math.exp(-2)))],
+)  # fmt: skip
+def test_gaussian_by_its_formula_and_each_flank_alone(good: str, values: tuple[float, ...]) -> None:
+    """At the centre, one standard deviation below, and two above it."""
+    keys = {"kind": "gaussian", "center": -3.0, "width": 2.0, "good": good}
+    assert [shaped(value, **keys) for value in (-3.0, -5.0, 1.0)] == pytest.approx(values)
+    assert shaped(-1e30 if good != "below" else 1e30, **keys) == 0.0
+    assert ("above" in make(**keys).describe(), "below" in make(**keys).describe()) == (
+        good == "above",
+        good == "below",
+    )
+
+
+def test_linear_between_two_values_and_flat_beyond() -> None:
+    for value, score in ((-1.0, 0.0), (0.0, 0.0), (0.3, 0.4), (0.75, 1.0), (9.0, 1.0)):
+        assert shaped(value, kind="linear", high=0.75) == pytest.approx(score)
+        assert shaped(value, kind="reverse_linear", high=0.75) == pytest.approx(1 - score)
+    assert shaped(-2.5, kind="linear", low=-3, high=-1) == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="low < high"):
+        make(kind="linear", low=1, high=1)

@@ -5,7 +5,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Protocol, final
@@ -189,7 +189,7 @@ class ComponentOracle:
                     self._busy[_label(group)] += time.perf_counter() - started
                 self._keep(group, smiles, known)
             answers.update(zip((c.name for c in group), known, strict=True))
-        return _assemble(self._config, smiles, answers)
+        return assemble(self._config, smiles, answers)
 
     def _look_up(self, group: Sequence[ComponentConfig], smiles: str) -> list[Answer] | None:
         key = self._keys.get(group[0].name)  # a component that is stored is alone in its group
@@ -216,7 +216,8 @@ def _label(group: Sequence[ComponentConfig]) -> str:
     return group[0].name if group[0].own_process else "RDKit"
 
 
-def _assemble(config: OracleConfig, smiles: str, answers: dict[str, Answer]) -> Evaluation:
+def assemble(config: OracleConfig, smiles: str, answers: Mapping[str, Answer]) -> Evaluation:
+    """The evaluation of a molecule from the answers of its components, by name."""
     raw: dict[str, float] = {}
     shaped: dict[str, float] = {}
     details = {}

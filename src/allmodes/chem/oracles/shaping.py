@@ -174,8 +174,70 @@ class StepShaping(Config):
         return f"step: 1 up to {high}, else 0" if low is None else f"step: 1 from {low} to {high}, else 0"
 
 
+class LinearShaping(Config):
+    """0 up to `low`, 1 from `high` on, a straight line between; "reverse_linear" the other way round."""
+
+    kind: Literal["linear", "reverse_linear"]
+    """Rising, or falling."""
+    low: Number = 0.0
+    """Value up to which the score is 0 (falling: 1)."""
+    high: Number
+    """Value from which on the score is 1 (falling: 0)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LinearShaping":
+        if not self.low < self.high:
+            raise ValueError(f"low < high; low is {self.low}, high is {self.high}")
+        return self
+
+    def score(self, value: float) -> float:
+        """(x − low) / (high − low), cut off at 0 and 1; 1 minus that for "reverse_linear"."""
+        rising = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
+        return rising if self.kind == "linear" else 1.0 - rising
+
+    def describe(self) -> str:
+        """For reports."""
+        first, last = ("0", "1") if self.kind == "linear" else ("1", "0")
+        low, high = number(self.low), number(self.high)
+        return f"linear: {first} up to {low}, {last} from {high} up, a straight line between"
+
+
+class GaussianShaping(Config):
+    """A bell around `center`; or one flank of it, with 1 on the other side."""
+
+    kind: Literal["gaussian"]
+    """Good near a value."""
+    center: Number
+    """Value at which the score is 1."""
+    width: PositiveFloat
+    """Standard deviation: so far away the score is 0.607."""
+    good: Literal["near", "above", "below"] = "near"
+    """"above": 1 from `center` up, "below": 1 up to `center`; the bell's flank on the other side."""
+
+    def score(self, value: float) -> float:
+        """exp(−(x − center)² / (2 width²)), or 1 on the good side.
+
+        GuacaMol's GaussianModifier, MaxGaussianModifier ("above") and MinGaussianModifier ("below").
+        """
+        away = (value - self.center) / self.width
+        if (self.good == "above" and away > 0) or (self.good == "below" and away < 0):
+            return 1.0
+        return math.exp(-away * away / 2)
+
+    def describe(self) -> str:
+        """For reports."""
+        side = {"near": "", "above": " and above it", "below": " and below it"}[self.good]
+        return f"Gaussian: 1 at {number(self.center)}{side} (standard deviation {number(self.width)})"
+
+
 Shaping = Annotated[
-    NoShaping | SigmoidShaping | DoubleSigmoidShaping | StepShaping | ValueMappingShaping,
+    NoShaping
+    | SigmoidShaping
+    | DoubleSigmoidShaping
+    | StepShaping
+    | ValueMappingShaping
+    | LinearShaping
+    | GaussianShaping,
     Field(discriminator="kind"),
 ]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from allmodes.chem.oracles.components.component import ComponentConfig, InputPath, Program, Scorer
+from allmodes.chem.oracles.components.composition import ElementCountComponent, IsomerComponent
 from allmodes.chem.oracles.components.docking import (
     BoxConfig,
     DockingComponent,
@@ -18,7 +19,7 @@ from allmodes.chem.oracles.components.function import FunctionComponent
 from allmodes.chem.oracles.components.process import ProcessComponent
 from allmodes.chem.oracles.components.properties import PropertyComponent
 from allmodes.chem.oracles.components.retrosynthesis import RetrosynthesisComponent, SingleStepModelConfig
-from allmodes.chem.oracles.components.similarity import SimilarityComponent
+from allmodes.chem.oracles.components.similarity import LevenshteinComponent, SimilarityComponent
 from allmodes.chem.oracles.components.smarts import SmartsComponent
 from allmodes.chem.oracles.components.surrogate import SurrogateComponent
 from allmodes.runs.config_errors import kinds_of
@@ -30,9 +31,12 @@ __all__ = [
     "ComponentConfig",
     "DockingComponent",
     "DockingSettings",
+    "ElementCountComponent",
     "ExternalDockingComponent",
     "FunctionComponent",
     "InputPath",
+    "IsomerComponent",
+    "LevenshteinComponent",
     "ProcessComponent",
     "Program",
     "PropertyComponent",
@@ -48,7 +52,10 @@ __all__ = [
 Component = Annotated[
     PropertyComponent
     | SimilarityComponent
+    | LevenshteinComponent
     | SmartsComponent
+    | ElementCountComponent
+    | IsomerComponent
     | FunctionComponent
     | ProcessComponent
     | DockingComponent

@@ -19,6 +19,10 @@ _DESCRIPTIONS = {
     "tpsa": "topological polar surface area",
     "hbd": "hydrogen-bond donors",
     "rings": "rings",
+    "aromatic_rings": "aromatic rings",
+    "rotatable_bonds": "rotatable bonds",
+    "hba": "hydrogen-bond acceptors",
+    "bertz": "complexity after Bertz",
 }
 
 
@@ -26,8 +30,12 @@ _DESCRIPTIONS = {
 class PropertyComponent(ComponentConfig):
     """An RDKit property."""
 
-    kind: Literal["qed", "hbd", "sa_score", "logp", "weight", "tpsa", "rings"]
-    """Drug-likeness, H-bond donors, synthetic accessibility, Crippen logP, mass, polar surface, rings."""
+    kind: Literal[
+        "qed", "hbd", "sa_score", "logp", "weight", "tpsa", "rings",
+        "aromatic_rings", "rotatable_bonds", "hba", "bertz",
+    ]  # fmt: skip
+    """Drug-likeness, H-bond donors, synthetic accessibility, Crippen logP, mass, polar surface, rings;
+    aromatic rings, rotatable bonds, H-bond acceptors, Bertz's complexity."""
 
     def describe(self) -> str:
         """The property."""
@@ -51,7 +59,7 @@ def read_molecule(smiles: str) -> "Chem.Mol":
 
 def _properties() -> "dict[str, Callable[[Chem.Mol], float]]":
     from rdkit import RDConfig
-    from rdkit.Chem import QED, Descriptors, rdMolDescriptors
+    from rdkit.Chem import QED, Descriptors, GraphDescriptors, rdMolDescriptors
 
     # RDKit ships the SA score as a contributed script, outside its package.
     sys.path.append(str(Path(RDConfig.RDContribDir) / "SA_Score"))
@@ -64,4 +72,8 @@ def _properties() -> "dict[str, Callable[[Chem.Mol], float]]":
         "weight": Descriptors.MolWt,  # pyright: ignore[reportAttributeAccessIssue]
         "tpsa": rdMolDescriptors.CalcTPSA,
         "rings": rdMolDescriptors.CalcNumRings,
+        "aromatic_rings": rdMolDescriptors.CalcNumAromaticRings,
+        "rotatable_bonds": rdMolDescriptors.CalcNumRotatableBonds,
+        "hba": rdMolDescriptors.CalcNumHBA,
+        "bertz": GraphDescriptors.BertzCT,
     }

@@ -1,6 +1,7 @@
-"""Similarity to known molecules."""
+"""Similarity to known molecules: by fingerprint, or by the text of their SMILES."""
 
-from typing import Annotated, Literal, final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 from pydantic import Field
 
@@ -8,19 +9,43 @@ from allmodes.chem.oracles.components.component import ComponentConfig, Scorer
 from allmodes.chem.oracles.components.properties import read_molecule
 from allmodes.errors import ConfigError
 
+if TYPE_CHECKING:
+    from rdkit import Chem
+
+Fingerprint = Literal["morgan", "ECFP4", "ECFP6", "FCFP4", "FCFP6", "AP", "PHCO"]
+References = Annotated[tuple[str, ...], Field(min_length=1)]
+Among = Literal["nearest", "mean"]
+
+_DESCRIPTIONS = {
+    "morgan": "Morgan bits, radius 2, 2048",
+    "ECFP4": "ECFP4 counts",
+    "ECFP6": "ECFP6 counts",
+    "FCFP4": "FCFP4 counts",
+    "FCFP6": "FCFP6 counts",
+    "AP": "atom pairs up to 10 bonds apart, counts",
+    "PHCO": "Gobbi's pharmacophores in two dimensions",
+}
+
 
 @final
 class SimilarityComponent(ComponentConfig):
-    """Largest Tanimoto similarity (Morgan, radius 2, 2048 bits) to any of the references."""
+    """Tanimoto similarity to the nearest of the references, or its mean over them."""
 
     kind: Literal["similarity"]
     """Similarity to known molecules."""
-    references: Annotated[tuple[str, ...], Field(min_length=1)]
+    references: References
     """Their SMILES."""
+    fingerprint: Fingerprint = "morgan"
+    """"morgan": bits, radius 2, 2048 of them; the others are GuacaMol's: circular (ECFP, FCFP) and atom pairs
+    (AP) with counts, not folded, and Gobbi's pharmacophores (PHCO), which take 20 ms a molecule."""
+    among: Among = "nearest"
+    """Of several references the largest similarity, or the mean."""
 
     def describe(self) -> str:
         """The references."""
-        return "similarity to " + ", ".join(self.references)
+        mean = "mean " if self.among == "mean" and len(self.references) > 1 else ""
+        print_ = "" if self.fingerprint == "morgan" else f" ({_DESCRIPTIONS[self.fingerprint]})"
+        return f"{mean}similarity to {', '.join(self.references)}{print_}"
 
     def check_files(self) -> None:
         """Read the references as well."""
@@ -29,22 +54,119 @@ class SimilarityComponent(ComponentConfig):
 
     def make_scorer(self) -> Scorer:
         """The similarity. Raises `ConfigError` for a reference that is no molecule."""
-        from rdkit import DataStructs
-        from rdkit.Chem import rdFingerprintGenerator
+        similarities = nearness(self.references, fingerprint=self.fingerprint, where=self.name)
+        combine = _COMBINE[self.among]
+        return lambda smiles: combine(similarities(smiles))
 
-        from allmodes.chem.molecules import MoleculeError, parse_smiles
 
-        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-        references = []
-        for text in self.references:
-            try:
-                references.append(generator.GetFingerprint(parse_smiles(text)))
-            except MoleculeError as error:
-                where = f"component {self.name!r}: `references`:"
-                raise ConfigError(f"{where} expected SMILES; got {text[:100]!r}: {error}") from error
+@final
+class LevenshteinComponent(ComponentConfig):
+    """Similarity of the SMILES as text to the nearest of the references, or its mean over them."""
 
-        def score(smiles: str) -> float:
-            fingerprint = generator.GetFingerprint(read_molecule(smiles))
-            return max(DataStructs.BulkTanimotoSimilarity(fingerprint, references))
+    kind: Literal["levenshtein"]
+    """Similarity of texts: max(0, 1 − edits / length of the reference), both in RDKit's canonical SMILES."""
+    references: References
+    """Their SMILES."""
+    among: Among = "nearest"
+    """Of several references the largest similarity, or the mean."""
 
-        return score
+    def describe(self) -> str:
+        """The references."""
+        mean = "mean " if self.among == "mean" and len(self.references) > 1 else ""
+        return f"{mean}similarity of the canonical SMILES, by edits, to {', '.join(self.references)}"
+
+    def check_files(self) -> None:
+        """Read the references as well."""
+        super().check_files()
+        self.make_scorer()
+
+    def make_scorer(self) -> Scorer:
+        """The similarity. Raises `ConfigError` for a reference that is no molecule."""
+        similarities = text_nearness(self.references, where=self.name)
+        combine = _COMBINE[self.among]
+        return lambda smiles: combine(similarities(smiles))
+
+
+def nearness(
+    references: Sequence[str], *, fingerprint: Fingerprint, where: str
+) -> Callable[[str], list[float]]:
+    """The Tanimoto similarity of a molecule to each reference, in order.
+
+    With counts Σ min(aᵢ, bᵢ) / Σ max(aᵢ, bᵢ). where: the component's name, for messages. Raises ConfigError
+    for a reference that is no molecule.
+    """
+    from rdkit import DataStructs
+
+    compute = _fingerprints(fingerprint)
+    prints = [compute(molecule) for molecule in _parsed(references, where=where)]
+    return lambda smiles: list(DataStructs.BulkTanimotoSimilarity(compute(read_molecule(smiles)), prints))
+
+
+def text_nearness(references: Sequence[str], *, where: str) -> Callable[[str], list[float]]:
+    """max(0, 1 − edits / length of the reference) of a SMILES to each reference, in order.
+
+    edits: Levenshtein's distance of the canonical SMILES, so a value depends on RDKit's version. Raises
+    ConfigError for a reference that is no molecule. Source: MolExpL, arXiv 2501.19153.
+    """
+    from rdkit import Chem
+
+    texts = [Chem.MolToSmiles(molecule) for molecule in _parsed(references, where=where)]
+
+    def similarities(smiles: str) -> list[float]:
+        text = Chem.MolToSmiles(read_molecule(smiles))
+        return [max(0.0, 1.0 - edit_distance(text, reference) / len(reference)) for reference in texts]
+
+    return similarities
+
+
+def edit_distance(left: str, right: str) -> int:
+    """Levenshtein's distance: the fewest insertions, deletions and replacements of characters."""
+    row = list(range(len(right) + 1))
+    for count, char in enumerate(left, start=1):
+        diagonal, row[0] = row[0], count
+        for place, other in enumerate(right, start=1):
+            change = diagonal + (char != other)
+            diagonal = row[place]
+            row[place] = min(change, diagonal + 1, row[place - 1] + 1)
+    return row[-1]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+_COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"nearest": max, "mean": _mean}
+
+
+def _parsed(references: Sequence[str], *, where: str) -> "list[Chem.Mol]":
+    from allmodes.chem.molecules import MoleculeError, parse_smiles
+
+    molecules = []
+    for text in references:
+        try:
+            molecules.append(parse_smiles(text))
+        except MoleculeError as error:
+            raise ConfigError(
+                f"component {where!r}: `references`: expected SMILES; got {text[:100]!r}: {error}"
+            ) from error
+    return molecules
+
+
+def _fingerprints(kind: Fingerprint) -> "Callable[[Chem.Mol], Any]":
+    """The fingerprint of a molecule, of one kind."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    if kind == "PHCO":
+        from rdkit.Chem.Pharm2D import Generate, Gobbi_Pharm2D
+
+        return lambda molecule: Generate.Gen2DFingerprint(molecule, Gobbi_Pharm2D.factory)
+    if kind == "morgan":
+        return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetFingerprint
+    if kind == "AP":
+        return rdFingerprintGenerator.GetAtomPairGenerator(maxDistance=10).GetSparseCountFingerprint
+    features = rdFingerprintGenerator.GetMorganFeatureAtomInvGen() if kind.startswith("F") else None
+    diameter = int(kind[-1])
+    generator = rdFingerprintGenerator.GetMorganGenerator(
+        radius=diameter // 2, atomInvariantsGenerator=features
+    )
+    return generator.GetSparseCountFingerprint

@@ -11,16 +11,20 @@ from allmodes.errors import ConfigError
 
 @final
 class SmartsComponent(ComponentConfig):
-    """1 when the molecule matches any of the SMARTS patterns, else 0."""
+    """1 when the molecule matches any of the SMARTS patterns, all of them, or none; else 0."""
 
     kind: Literal["smarts"]
     """Substructures."""
     patterns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """SMARTS; a match of any of them counts 1."""
+    """SMARTS; a match of any of them counts 1, unless `match` says otherwise."""
+    match: Literal["any", "all", "none"] = "any"
+    """How many of the patterns a molecule must match for a 1; "none" is for what is not wanted."""
 
     def describe(self) -> str:
         """The patterns."""
-        return "matches " + " or ".join(self.patterns)
+        if self.match == "none":
+            return "does not match " + " or ".join(self.patterns)
+        return "matches " + (" and " if self.match == "all" else " or ").join(self.patterns)
 
     def check_files(self) -> None:
         """Read the patterns as well."""
@@ -28,7 +32,7 @@ class SmartsComponent(ComponentConfig):
         self.make_scorer()
 
     def make_scorer(self) -> Scorer:
-        """Whether any pattern matches. Raises `ConfigError` for one that is no SMARTS."""
+        """Whether the patterns match. Raises `ConfigError` for one that is no SMARTS."""
         from rdkit import Chem
 
         patterns = []
@@ -37,4 +41,7 @@ class SmartsComponent(ComponentConfig):
             if pattern is None:
                 raise ConfigError(f"component {self.name!r}: `patterns`: expected SMARTS; got {text!r}")
             patterns.append(pattern)
-        return lambda smiles: float(any(map(read_molecule(smiles).HasSubstructMatch, patterns)))
+        quantifier, wanted = (all if self.match == "all" else any), self.match != "none"
+        return lambda smiles: float(
+            quantifier(map(read_molecule(smiles).HasSubstructMatch, patterns)) == wanted
+        )
