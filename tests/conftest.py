@@ -1,5 +1,6 @@
 """No test uses the network: libraries that would ask a model hub, and wait for it, are told so."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Cases of bytes are numbered: bytes such as gzip's hold the time, and workers must agree on the ids."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have left stays: no collection looks at it again, of which trainers ask for many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
