@@ -23,9 +23,9 @@ from transformers import AutoModelForCausalLM
 import allmodes.integrations
 from allmodes.audit.config import AuditConfig
 from allmodes.errors import ConfigError, InputError
+from allmodes.integrations.batches import method_name, prompt_key
 from allmodes.integrations.trl_audit_settings import audit_settings
-from allmodes.integrations.trl_settings import check_grpo_settings, check_settings, method_name
-from allmodes.integrations.trl_state import prompt_key
+from allmodes.integrations.trl_settings import check_grpo_settings, check_settings
 from allmodes.methods import IPS, MARA, METHODS, Batch, EntropyBonus, Method, Result, Then, stable_ids
 from allmodes.objectives import BatchQuantile, GroupQuantile
 from method_cases import COMPOSITIONS, cases

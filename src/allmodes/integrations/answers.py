@@ -12,37 +12,39 @@ from allmodes.metrics import count_entropy
 from allmodes.runs.messages import answer_text
 
 
-def answers_of(key: OutcomeKey, completions: Sequence[Any]) -> list[Hashable | None]:
+def answers_of(
+    key: OutcomeKey, completions: Sequence[Any], *, name: str = "outcome_key"
+) -> list[Hashable | None]:
     """The answer of each completion, None where there is none.
 
     A completion of several messages answers in the model's last one, and not at all where that calls a tool.
-    Raises InputError where the key raises, or returns what cannot be counted: it has no hash, or is NaN,
-    which differs from itself.
+    name: of the user's option, for messages. Raises InputError where the key raises, or returns what cannot
+    be counted: it has no hash, or is NaN, which differs from itself.
     """
     texts = [answer_text(completion) for completion in completions]
-    return [None if text is None else _answer(key, text) for text in texts]
+    return [None if text is None else _answer(key, text, name) for text in texts]
 
 
-def _answer(key: OutcomeKey, text: str) -> Hashable | None:
+def _answer(key: OutcomeKey, text: str, name: str) -> Hashable | None:
     try:
         answer = key(text)
     except InputError:  # of a user's own task, which says whose code it is
         raise
     except Exception as error:
         raise InputError(
-            f"`outcome_key` raised {type(error).__name__}: {one_line(error)}, for the completion "
+            f"`{name}` raised {type(error).__name__}: {one_line(error)}, for the completion "
             f"{shortened(text)}; let it return None for an invalid one"
         ) from error
     try:
         hash(answer)
     except TypeError as error:
         raise InputError(
-            f"`outcome_key` must return something hashable, or None for an invalid completion; got "
+            f"`{name}` must return something hashable, or None for an invalid completion; got "
             f"{' '.join(shortened(answer).split())} of type {type(answer).__name__} for {shortened(text)}"
         ) from error
     if isinstance(answer, float) and math.isnan(answer):
         raise InputError(
-            f"`outcome_key` must return None for an invalid completion; got nan for {shortened(text)}"
+            f"`{name}` must return None for an invalid completion; got nan for {shortened(text)}"
         )
     return answer
 
@@ -56,11 +58,17 @@ def answer_figures(answers: Sequence[Hashable | None], *, group_size: int) -> di
 
     answers: of the whole batch, in groups of `group_size` consecutive ones.
     """
-    groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
+    return group_figures(
+        [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
+    )
+
+
+def group_figures(groups: Sequence[Sequence[Hashable | None]]) -> dict[str, float]:
+    """`answer_figures` of groups of any size."""
     counts = [Counter(answer for answer in group if answer is not None) for group in groups]
     entropies = [count_entropy(count.values()) for count in counts if count]
     return {
-        "valid": sum(count.total() for count in counts) / len(answers),
+        "valid": sum(count.total() for count in counts) / sum(map(len, groups)),
         "distinct": sum(len(count) for count in counts) / len(counts),
         "entropy": sum(entropies) / len(entropies) if entropies else math.nan,
     }

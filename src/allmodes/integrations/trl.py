@@ -35,8 +35,18 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl needs `{how_to_install('text')}`; {error}") from error
 
-from allmodes.errors import ConfigError, InputError, RunError
+from allmodes.errors import ConfigError, RunError
 from allmodes.integrations.answers import OutcomeKey, answer_figures, answers_of
+from allmodes.integrations.batches import (
+    check_finite_rewards,
+    check_result,
+    key_of,
+    known,
+    log_ratio,
+    prompt_key,
+    reference_change,
+    transform_figures,
+)
 from allmodes.integrations.shared_prompts import SharedPromptsMixin
 from allmodes.integrations.trl_passes import (
     MAX_ROUNDING,
@@ -52,11 +62,10 @@ from allmodes.integrations.trl_settings import (
     check_rloo_settings,
     check_settings,
     has_sequence_kl,
-    key_of,
     makes_policy_pass,
     samples_from_all_tokens,
 )
-from allmodes.integrations.trl_state import TransformState, order_by_epoch, prompt_key
+from allmodes.integrations.trl_state import TransformState, order_by_epoch
 from allmodes.methods import Batch, Method, Result, stable_ids
 from allmodes.runs.messages import completion_text
 
@@ -153,16 +162,13 @@ class _TransformMixin(SharedPromptsMixin):
         if self.transform is None:
             return rewards_per_func
         raw = raw_rewards(rewards_per_func, self.reward_weights[:-1])
-        if bool(raw.isinf().any()):
-            raise InputError(
-                "rewards must be finite, or None for a sample that cannot be scored; got infinity"
-            )
+        check_finite_rewards(raw, otherwise=", or None for a sample that cannot be scored")
         key = key_of(self.transform, self.outcome_key)
         if key != self._logged_key:  # the answers that were logged are not the method's
             answers = self._answers(key, completions)
         batch = self._batch(self.transform, raw, answers, completion_ids_list, prompts)
         result = self._transform(self.transform, batch)
-        self._check_result(result, raw)
+        check_result(self.transform, result, raw)
         self._raw, self._transformed = raw, result.rewards
         self._log_transform(batch, result)
         added = self._add_kl(result.rewards - raw, self.transform, batch, result)
@@ -186,8 +192,7 @@ class _TransformMixin(SharedPromptsMixin):
         """
         dtype = column.dtype
         if transform.changes_reference:
-            changed = _known(result.ref_logprobs) - _known(batch.ref_logprobs)
-            column = column + self.beta * changed.to(dtype)
+            column = column + self.beta * reference_change(batch, result).to(dtype)
         if self._adds_kl:
             column = column - self.beta * log_ratio(batch).to(dtype)
         elif transform.contains_kl and not self.has_kl_in_reward:  # TRL's RLOO subtracts it once more
@@ -282,17 +287,6 @@ class _TransformMixin(SharedPromptsMixin):
             )
         return self._trusts_generation
 
-    def _check_result(self, result: Result, raw: Tensor) -> None:
-        unscorable = raw.isnan()
-        wrong = result.rewards.isnan() != unscorable
-        wrong |= ~unscorable & ~result.rewards.isfinite()
-        if bool(wrong.any()):
-            at = int(wrong.nonzero()[0])
-            raise InputError(
-                f"{type(self.transform).__name__} made {float(result.rewards[at])} of a reward of "
-                f"{float(raw[at])}"
-            )
-
     def _log_answers(self, completions: Any) -> list[Hashable | None] | None:
         """Log the answers of the trainer's key, the method's own where there is no other."""
         answers = self._answers(self._logged_key, completions)
@@ -306,16 +300,10 @@ class _TransformMixin(SharedPromptsMixin):
             metrics[f"{room}/{name}"].append(value)
 
     def _log_transform(self, batch: Batch, result: Result) -> None:
-        lengths = _known(batch.lengths)
-        figures = {
-            **result.metrics,
-            "empty": float((lengths == 0).double().mean()),
-            "unscorable": float(batch.rewards.isnan().double().mean()),
-        }
-        self._log_figures("transform", figures)
+        self._log_figures("transform", transform_figures(batch, result))
         if self.has_kl_in_reward:  # its mean per token, as TRL's RLOO logs it
             metrics = self._metrics["train" if self.model.training else "eval"]
-            metrics["kl"].append(float(log_ratio(batch).sum() / lengths.sum().clamp(min=1)))
+            metrics["kl"].append(float(log_ratio(batch).sum() / known(batch.lengths).sum().clamp(min=1)))
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
         """Replace what TRL logged with a transform by what it would have logged without."""
@@ -346,17 +334,6 @@ class _TransformMixin(SharedPromptsMixin):
 
     def _baseline(self, grouped: Tensor) -> Tensor:
         raise NotImplementedError
-
-
-def _known(values: Tensor | None) -> Tensor:
-    if values is None:
-        raise RunError("the KL of whole responses needs log-probabilities of both policies; got none")
-    return values
-
-
-def log_ratio(batch: Batch) -> Tensor:
-    """Log-ratio of policy and reference of each whole response, (N,), nats; RunError where one is missing."""
-    return _known(batch.logprobs) - _known(batch.ref_logprobs)
 
 
 def refuse_fused_loss(config: Any, label: str, why: str) -> None:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from allmodes.integrations.trl_settings import method_name
+from allmodes.integrations.batches import method_name
 from allmodes.methods import METHODS, Method, Plain, recipe_fields
 from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantile
 

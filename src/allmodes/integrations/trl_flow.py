@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from allmodes.checks import check_choice, check_positive
 from allmodes.errors import ConfigError, InputError, RunError
-from allmodes.integrations.trl import KL, GRPOTrainer, log_ratio, refuse_fused_loss
+from allmodes.integrations.batches import log_ratio
+from allmodes.integrations.trl import KL, GRPOTrainer, refuse_fused_loss
 from allmodes.integrations.trl_settings import check_flow_settings, check_settings
 from allmodes.methods import Batch, Method, Plain, Result
 from allmodes.objectives import group_advantages, trajectory_balance_loss

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 from allmodes.checks import check_choice
 from allmodes.errors import ConfigError
-from allmodes.integrations.answers import OutcomeKey
-from allmodes.methods import Method
+from allmodes.integrations.batches import key_of
+from allmodes.methods import Method, OutcomeKey
 
 KL = Literal["reverse", "forward", "token-reverse", "token-forward"]
 KLS: tuple[KL, ...] = get_args(KL)
@@ -28,21 +28,6 @@ def _kl_of(config: Any, kl: KL | None) -> KL:
     if kl is not None:
         return kl
     return "reverse" if config.use_bias_correction_kl else "forward"
-
-
-def key_of(transform: Method | None, outcome_key: OutcomeKey | None) -> OutcomeKey | None:
-    """What the method counts: the outcomes of its own key, else where it needs any those of the trainer's."""
-    if transform is None:
-        return None
-    return outcome_key if transform.key is None and transform.needs_outcomes else transform.key
-
-
-def method_name(method: Method) -> str:
-    """As in recipes, such as "mara+entropy"; the name of the class for a user's own method without one."""
-    parts = getattr(method, "methods", None)
-    if isinstance(parts, tuple):
-        return "+".join(method_name(part) for part in parts)
-    return getattr(method, "name", type(method).__name__)
 
 
 def check_settings(
