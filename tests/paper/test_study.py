@@ -21,6 +21,7 @@ from scipy import stats
 
 import run_files
 from allmodes.chem.config import MoleculesConfig
+from allmodes.chem.design import grid
 from allmodes.chem.design.design import Job, run_inputs
 from allmodes.chem.design.ledger import Ledger, read_ledger
 from allmodes.chem.design.results import RunResult
@@ -103,13 +104,13 @@ def runs_of(folder: Path) -> list[str]:
 def spy_on_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The folders of the runs that are done from here on."""
     done: list[str] = []
-    real = module.run_job
+    real = grid.run_job
 
     def spy(config: MoleculesConfig, job: Job, on_step: Any) -> None:
         done.append(job.path.parent.name)
         real(config, job, on_step)
 
-    monkeypatch.setattr(module, "run_job", spy)
+    monkeypatch.setattr(grid, "run_job", spy)
     return done
 
 
@@ -136,7 +137,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
         (job.path / "timing.jsonl").touch()
         on_step(None)
 
-    monkeypatch.setattr(module, "run_job", run)
+    monkeypatch.setattr(grid, "run_job", run)
 
 
 def result(**values: Any) -> RunResult:
@@ -322,7 +323,7 @@ def test_a_new_screen_needs_no_new_run(tmp_path: Path, prior: Path, monkeypatch:
     by_hand(monkeypatch, lambda config, job: [0.3, 0.6, 0.7, None])
     settings = replace(small(tmp_path, prior), arms=(REINVENT,), tasks=("oxygen",), seeds=(0,))
     study(settings, tmp_path / "work")
-    monkeypatch.setattr(module, "run_job", lambda *_: pytest.fail("it has been run"))
+    monkeypatch.setattr(grid, "run_job", lambda *_: pytest.fail("it has been run"))
     found = study(replace(settings, screens=(0.25, 0.65)), tmp_path / "work")
     assert [at.runs[0].hits for at in found.rows] == [3, 1]
 

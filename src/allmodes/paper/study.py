@@ -14,25 +14,21 @@ Source: MARA, section 6.3, appendix C.5, Tables 2, 6 and 7; IPS, section 5.3, ap
 """
 
 import math
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.chem.config import MoleculesConfig
-from allmodes.chem.design.design import Job, check_design, read_result, run_inputs, run_job
+from allmodes.chem.design.design import check_design, read_result
+from allmodes.chem.design.grid import Cell, run_cells
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.results import RunResult, find_hits, result_of
 from allmodes.chem.oracles.components import SurrogateComponent
 from allmodes.chem.surrogate import SurrogateCard, load_surrogate, shipped_surrogate
 from allmodes.metrics import Summary, summarise, welch_test
 from allmodes.paper.study_settings import Arm, Settings, run_config
-from allmodes.runs.experiment import refuse_other_settings, resume_experiment, saved_config, start_experiment
-from allmodes.runs.folder import RunFolder
-from allmodes.runs.jobs import run_jobs
 from allmodes.runs.seals import read_sealed_json, seal_json
 
 METRICS = ("hits", "ob100", "intdiv1", "circles")  # of a RunResult
@@ -105,47 +101,35 @@ def study(settings: Settings, folder: Path, *, advance: Callable[[int], None] = 
     missing = [cell for cell in cells if not _is_measured(settings, cell)]
     for task in dict.fromkeys(cell.task for cell in missing):
         first = next(cell for cell in missing if cell.task == task)
-        check_design(_config(settings, first, store=None))
-    with RunFolder(folder):
-        for cell in cells:
-            if _has_begun(cell):
-                _enter(settings, cell, run=lambda _, folder: folder.path)
-        run_jobs(
-            partial(_run_cell, settings),
-            missing,
-            workers=min(settings.workers, os.cpu_count() or 1),
-            show=lambda *_: advance(1),
-        )
-        rows = tuple(_rows(settings, cells))
-    return Study(settings=settings, rows=rows, surrogate=_surrogate_card(settings, cells[0]))
+        oracle = first.run.config.oracle.model_copy(update={"store": None})  # nothing is written before
+        check_design(first.run.config.model_copy(update={"oracle": oracle}))
+    run_cells(
+        folder,
+        [cell.run for cell in cells],
+        [cell.run for cell in missing],
+        finish=partial(_measure, settings.screens),
+        workers=settings.workers,
+        show=lambda *_: advance(1),
+    )
+    rows = tuple(_rows(settings, cells))
+    return Study(settings=settings, rows=rows, surrogate=_surrogate_card(cells[0]))
 
 
 @final
 @dataclass(frozen=True)
 class _Cell:
-    """One run, in a folder as an experiment with one algorithm and one seed has it."""
+    """One run, and where it stands in the study."""
 
     task: str
     arm: Arm
     sigma: float
-    seed: int
-    path: Path
-
-    @property
-    def job(self) -> Job:
-        arm = self.arm.trained
-        return Job(arm, self.seed, self.path / f"{arm.name}-{self.seed}")
-
-    @property
-    def screens_path(self) -> Path:
-        """Its figures, by screen."""
-        return self.path / "screens.json"
+    run: Cell
 
 
 def _cells(settings: Settings, folder: Path) -> list[_Cell]:
     """All runs, seed by seed, so that an interrupted study has whole seeds."""
     return [
-        _Cell(task, arm, sigma, seed, folder / _slug(f"{task} {arm.name} sigma {sigma:g} seed {seed}"))
+        _Cell(task, arm, sigma, _cell(settings, folder, task=task, arm=arm, sigma=sigma, seed=seed))
         for seed in settings.seeds
         for task in settings.tasks
         for sigma in settings.sigmas
@@ -154,57 +138,24 @@ def _cells(settings: Settings, folder: Path) -> list[_Cell]:
     ]
 
 
+def _cell(settings: Settings, folder: Path, *, task: str, arm: Arm, sigma: float, seed: int) -> Cell:
+    store = str(folder / "evaluations.sqlite")
+    config = run_config(settings, task=task, arm=arm, sigma=sigma, seed=seed, store=store)
+    return Cell(folder / _slug(f"{task} {arm.name} sigma {sigma:g} seed {seed}"), config)
+
+
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("τ", "tau"))
 
 
-def _config(settings: Settings, cell: _Cell, *, store: Path | None) -> MoleculesConfig:
-    return run_config(
-        settings,
-        task=cell.task,
-        arm=cell.arm,
-        sigma=cell.sigma,
-        seed=cell.seed,
-        store=None if store is None else str(store),
-    )
-
-
-def _has_begun(cell: _Cell) -> bool:
-    return (cell.path / "config.json").exists()
-
-
-def _enter(settings: Settings, cell: _Cell, *, run: Callable[[MoleculesConfig, RunFolder], Path]) -> None:
-    """Begin a run's folder, or resume it. Raises RunError where it is a run of something else."""
-    config = _config(settings, cell, store=cell.path.parent / "evaluations.sqlite")
-    if not _has_begun(cell):
-        start_experiment(config, cell.path, inputs=run_inputs(config), run=run)
-        return
-    then = saved_config(MoleculesConfig, cell.path).model_dump(mode="json")
-    # The store's place may differ: the whole folder may have been moved.
-    refuse_other_settings(cell.path, then=then, now=config.model_dump(mode="json"), ignored=["oracle.store"])
-    resume_experiment(config, cell.path, inputs=run_inputs(config), run=run)
-
-
-def _run_cell(settings: Settings, cell: _Cell, on_step: Callable[[Any], None]) -> None:
-    """Do what is missing of one run: the run, or its figures at a new screen."""
-
-    def run(config: MoleculesConfig, _: RunFolder) -> Path:
-        if not (cell.job.path / "result.json").exists():
-            run_job(config, cell.job, on_step)
-        _measure(settings, config, cell)
-        return cell.screens_path
-
-    _enter(settings, cell, run=run)
-
-
-def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
+def _measure(screens: Sequence[float], cell: Cell) -> Path:
     """Write the figures at each screen, all from the same ledger."""
     finished = read_result(cell.job.path / "result.json")
     ledger = read_ledger(cell.job.path / "ledger.sqlite", calls=finished.calls)
     found = _measured(cell)
-    for screen in settings.screens:
+    for screen in screens:
         if _key(screen) not in found:
-            hits = find_hits(ledger, hit_threshold=screen, circle_distance=config.circle_distance)
+            hits = find_hits(ledger, hit_threshold=screen, circle_distance=cell.config.circle_distance)
             found[_key(screen)] = result_of(
                 ledger,
                 hits,
@@ -215,25 +166,33 @@ def _measure(settings: Settings, config: MoleculesConfig, cell: _Cell) -> None:
                 collapsed_at_step=finished.collapsed_at_step,
                 hit_threshold=screen,
             ).as_json()
-    seal_json(cell.screens_path, found)
+    path = _screens_path(cell)
+    seal_json(path, found)
+    return path
+
+
+def _screens_path(cell: Cell) -> Path:
+    """A run's figures, by screen."""
+    return cell.path / "screens.json"
 
 
 def _key(screen: float) -> str:
     return f"{screen:g}"
 
 
-def _measured(cell: _Cell) -> dict[str, Any]:
-    return read_sealed_json(cell.screens_path) if cell.screens_path.exists() else {}
+def _measured(cell: Cell) -> dict[str, Any]:
+    path = _screens_path(cell)
+    return read_sealed_json(path) if path.exists() else {}
 
 
 def _is_measured(settings: Settings, cell: _Cell) -> bool:
-    return {_key(screen) for screen in settings.screens} <= set(_measured(cell))
+    return {_key(screen) for screen in settings.screens} <= set(_measured(cell.run))
 
 
 def _rows(settings: Settings, cells: list[_Cell]) -> list[Row]:
     runs: dict[tuple[str, float, Arm], list[dict[str, Any]]] = {}
     for cell in cells:
-        runs.setdefault((cell.task, cell.sigma, cell.arm), []).append(_measured(cell))
+        runs.setdefault((cell.task, cell.sigma, cell.arm), []).append(_measured(cell.run))
     return [
         Row(
             task=task,
@@ -247,9 +206,8 @@ def _rows(settings: Settings, cells: list[_Cell]) -> list[Row]:
     ]
 
 
-def _surrogate_card(settings: Settings, cell: _Cell) -> SurrogateCard | None:
-    config = _config(settings, cell, store=None)
-    for component in config.oracle.components:
+def _surrogate_card(cell: _Cell) -> SurrogateCard | None:
+    for component in cell.run.config.oracle.components:
         if isinstance(component, SurrogateComponent):
             return load_surrogate(component.model or shipped_surrogate())[1]
     return None
