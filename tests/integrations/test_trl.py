@@ -489,29 +489,37 @@ def _check_mara(kind: str, trainer: Any, batch: dict[str, Any], reference: Any) 
 # --- Several processes, checkpoints ---
 
 
-@pytest.mark.parametrize("name", ["grpo", "rloo"])
 def test_two_processes_find_the_anchors_the_counts_the_memory_and_the_loss_of_one(
-    name: str, tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path
 ) -> None:
+    """GRPO's trainer and RLOO's, one after the other in the same processes."""
     script = Path(__file__).parent / "two_processes.py"
     path = os.pathsep.join([str(script.parents[1] / "helpers"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    found = []
-    for command in ([sys.executable], launch):
-        output = tmp_path / f"{len(command)}.json"
+    folders = tmp_path / "one", tmp_path / "two"
+    for command, folder in zip(([sys.executable], launch), folders, strict=True):
+        folder.mkdir()
         run = subprocess.run(
-            [*command, str(script), name, str(tiny_model), str(output)],
+            [*command, str(script), str(tiny_model), str(folder)],
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert run.returncode == 0, run.stderr[-3000:]
-        lines = (output.with_suffix("") / "samples.jsonl").read_text(encoding="utf-8").splitlines()
-        assert (output.with_suffix("") / "audit.json").exists()
-        found.append((json.loads(output.read_text()), [json.loads(line) for line in lines]))
+    for name in OURS:
+        _check_both(name, *folders)
+
+
+def _check_both(name: str, one_process: Path, two_processes: Path) -> None:
+    found = []
+    for folder in (one_process, two_processes):
+        lines = (folder / name / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+        assert (folder / name / "audit.json").exists()
+        results = json.loads((folder / f"{name}.json").read_text())
+        found.append((results, [json.loads(line) for line in lines]))
     (one, samples), (two, others) = found
     assert [row["step"] for row in samples] == [0] * 12 + [1] * 12 + [2] * 12
     assert "policy_logprob" in samples[0]

@@ -1,10 +1,12 @@
 """Three steps of a trainer on completions that do not depend on the number of processes; run by torchrun.
 
-Usage: two_processes.py grpo|rloo MODEL OUTPUT. MARA, IPS and each method that remembers something train one
-after the other, for GRPO the trajectory-balance loss too. The first process writes the results of each as
-JSON, and beside it MARA's log for an audit, in a folder named OUTPUT without its suffix.
+Usage: two_processes.py MODEL FOLDER. With GRPO and with RLOO, MARA, IPS and each method that remembers
+something train one after the other, for GRPO the trajectory-balance loss too. The first process writes the
+results of each trainer as FOLDER/grpo.json and FOLDER/rloo.json, and MARA's audit logs into FOLDER/grpo
+and FOLDER/rloo.
 """
 
+import gc
 import json
 import os
 import sys
@@ -46,7 +48,7 @@ def methods(name: str) -> dict[str, Method]:
     return {"mara": MARA(threshold=GroupQuantile(0.4), outcome_key=key), "ips": IPS(), **stateful}
 
 
-def train(name: str, model: str, output: Path, method: Method, *, with_flow: bool = False) -> dict[str, Any]:
+def train(name: str, model: str, folder: Path, method: Method, *, with_flow: bool = False) -> dict[str, Any]:
     """Figures of every step, the parameters at the end, and what each process remembers."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(2, 7, (STEPS, ROWS), generator=generator)
@@ -57,7 +59,7 @@ def train(name: str, model: str, output: Path, method: Method, *, with_flow: boo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         args = config(
-            output_dir=str(output.parent / "run"),
+            output_dir=str(folder / "run"),
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
@@ -105,7 +107,7 @@ def train(name: str, model: str, output: Path, method: Method, *, with_flow: boo
 
         trainer._generate_and_score_completions = keep
         if method.name == "mara":
-            trainer.add_callback(AuditLog(trainer, output.with_suffix("")))
+            trainer.add_callback(AuditLog(trainer, folder / name))
         trainer.train()
     kept = ("loss", "grad_norm", "reward", "reward_std", "frac_reward_zero_std", "kl")
     log = [
@@ -123,18 +125,20 @@ def train(name: str, model: str, output: Path, method: Method, *, with_flow: boo
     }
 
 
-def main(name: str, model: str, output: Path) -> None:
+def main(model: str, folder: Path) -> None:
     """Train with every method, and write what came of it."""
-    results = {label: train(name, model, output, method) for label, method in methods(name).items()}
-    if name == "grpo":
-        results["flowrl"] = train(name, model, output, IPS(), with_flow=True)
+    gc.freeze()  # each trainer collects garbage, and would look at all that the imports have left
     state = PartialState()
-    if state.is_main_process:
-        output.write_text(json.dumps(results))
+    for name in ("grpo", "rloo"):
+        results = {label: train(name, model, folder, method) for label, method in methods(name).items()}
+        if name == "grpo":
+            results["flowrl"] = train(name, model, folder, IPS(), with_flow=True)
+        if state.is_main_process:
+            (folder / f"{name}.json").write_text(json.dumps(results))
     state.wait_for_everyone()
     sys.stdout.flush()
     os._exit(0)  # all is written; gloo's threads now and then abort the interpreter's own way out
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]))
