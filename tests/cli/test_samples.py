@@ -41,5 +41,5 @@ def test_the_demo_prints_what_a_file_of_ones_own_would_give(command: Command) ->
     code, printed, error = command("demo", "collapse")
     assert (code, error) == (0, "")
     assert "\x1b" not in printed
-    for word in ("usual answer", "MARA", "4.0 of 4", "COLLAPSED BY CONSTRUCTION", "target FILE.csv"):
+    for word in ("usual answer", "MARA", "4.0 of 4", "COLLAPSED BY CONSTRUCTION", "explore FILE.csv"):
         assert word in printed

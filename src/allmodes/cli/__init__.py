@@ -10,7 +10,7 @@ import allmodes
 from allmodes.cli.audit import audit
 from allmodes.cli.chem import chem
 from allmodes.cli.flags import REGISTRY
-from allmodes.cli.reports import evaluate, paper, target
+from allmodes.cli.reports import evaluate, explore, paper, target
 from allmodes.cli.run import Run, help_on, run, split_flags
 from allmodes.cli.samples import demo, samples
 from allmodes.cli.streams import OutputError, give_up_output, prepare_streams
@@ -22,6 +22,7 @@ app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pret
 app.command(text, name="text", help="Language models: model.")
 app.command(name="run")(Run)
 app.command(name="target")(target)
+app.command(name="explore")(explore)
 app.command(name="paper")(paper)
 app.command(name="evaluate")(evaluate)
 app.command(name="audit")(audit)

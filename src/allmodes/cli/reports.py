@@ -1,4 +1,4 @@
-"""`allmodes target`, `paper` and `evaluate`: what needs no training of one's own."""
+"""`allmodes target`, `explore`, `paper` and `evaluate`: what needs no training of one's own."""
 
 import contextlib
 from collections.abc import Sequence
@@ -51,6 +51,36 @@ def target(
             out=out,
             console=Console(),
         )
+
+
+def explore(
+    file: tyro.conf.Positional[Path | None] = None,
+    *,
+    out: Path | None = None,
+    beta: float = 0.05,
+    threshold: float | None = None,
+    kl: Literal["reverse", "forward"] = "reverse",
+    normalise: bool = False,
+) -> None:
+    """Write a page that shows the optimum of each method while you drag β and τ, in a browser, offline.
+
+    Other files can be dropped on the page; they stay in the browser.
+
+    Args:
+        file: CSV or JSON of outcomes as for `allmodes target`; by default the sample of `allmodes samples`.
+        out: the page; by default the file's name with .html, in this folder.
+        beta: strength of the KL to begin with.
+        threshold: τ to begin with, the reward from which an outcome is good; by default that of the best few.
+        kl: the KL to begin with.
+        normalise: make probabilities that do not sum to 1 do so.
+    """
+    from allmodes.cli.samples import SAMPLES
+    from allmodes.worlds.own_outcomes.explorer.page import write_explorer
+
+    file = SAMPLES / "outcomes.csv" if file is None else file
+    page = Path(f"{file.stem}.html") if out is None else out
+    write_explorer(file, out=page, beta=beta, threshold=threshold, kl=kl, normalise=normalise)
+    print(f"written: {page}\nOpen it in a browser: {page.resolve().as_uri()}")
 
 
 def _claimed(

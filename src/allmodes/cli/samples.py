@@ -45,6 +45,6 @@ def demo_collapse() -> None:
 
     console = Console()
     show_collapse(SAMPLES / "outcomes.csv", console=console)
-    console.print("\nThe same for outcomes of your own, and files to begin with:")
-    for command in ("target FILE.csv --threshold 0.8 --method all", "samples"):
+    console.print("\nThe same for outcomes of your own, in a browser and here, and files to begin with:")
+    for command in ("explore FILE.csv", "target FILE.csv --threshold 0.8 --method all", "samples"):
         console.print(f"  {program()} {command}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""The explorer: one page that computes optima in the browser, behind `allmodes explore`."""
