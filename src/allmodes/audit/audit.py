@@ -1,10 +1,8 @@
 """All checks over one log: `allmodes.audit.run(records)`."""
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from typing import Any, final
 
 from allmodes.audit.checks import (
@@ -16,18 +14,19 @@ from allmodes.audit.checks import (
     setup_checks,
     training_checks,
 )
-from allmodes.audit.checks.findings import STATES, Answer, Finding, MissingError, NotApplicableError, State
+from allmodes.audit.checks.findings import Answer, finding_of
 from allmodes.audit.choices import Format
 from allmodes.audit.config import AuditConfig
+from allmodes.audit.diagnosis import Diagnosis, counted_rows
 from allmodes.audit.evidence import Evidence
 from allmodes.audit.logs.formats import Mapped
 from allmodes.audit.logs.log import Log
 from allmodes.audit.logs.reading import Reading, read_samples, used_sources
 from allmodes.audit.logs.sources import Advance, RecordSource, Source
-from allmodes.audit.prediction import Prediction, predict_within
-from allmodes.audit.reporting.overview import describe_counts, html_summary, lead, verdict
-from allmodes.audit.windows import SERIES, Course, Series
+from allmodes.audit.logs.vocabulary import COLUMNS
+from allmodes.audit.windows import Course, Series
 from allmodes.errors import InputError
+from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError
 
 
@@ -70,65 +69,69 @@ CHECKS = (
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Audit:
-    """What all checks found, in the order of their codes.
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Audit(Diagnosis):
+    """What all checks found of a log of samples.
 
     columns: the log's format and where each of our columns came from. evidence: what the checks looked at.
     """
 
-    findings: tuple[Finding, ...]
-    config: AuditConfig
     log: Log
     columns: Mapped
     evidence: Evidence
 
     @property
-    def counts(self) -> dict[State, int]:
-        """How many checks are in each state."""
-        return {state: sum(finding.state == state for finding in self.findings) for state in STATES}
+    def contents(self) -> str:
+        """Its samples, prompts and steps."""
+        log = self.log
+        parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
+        if log.steps is not None:
+            steps = log.steps[log.steps >= 0]
+            parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
+        return " ".join(parts)
 
-    @cached_property
-    def courses(self) -> dict[Series, Course]:
-        """The figures over training that the log has."""
-        found: dict[Series, Course] = {}
-        for name in SERIES:
-            with suppress(MissingError):  # its check says so
-                found[name] = self.evidence.curves.course(name)
-        return found
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Those of the log."""
+        return self.log.remarks
 
-    @cached_property
-    def prediction(self) -> Prediction | str:
-        """What the log's first samples said of its last, or why nothing can be said."""
-        try:
-            return predict_within(self.evidence)
-        except (MissingError, NotApplicableError) as why:
-            return str(why)
+    @property
+    def method(self) -> str:
+        """Optima are over the samples."""
+        return (
+            "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
+            "Errors are one standard error, by the bootstrap."
+        )
 
-    def __repr__(self) -> str:
-        answer, _ = verdict(self)
-        return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {describe_counts(self)}>"
+    @property
+    def averaged(self) -> str:
+        """Groups of samples."""
+        return "groups"
 
-    def summary(self) -> str:
-        """The terminal summary of `allmodes audit` as a text."""
-        from rich.console import Console
+    @property
+    def columns_read(self) -> list[tuple[str, str]]:
+        """Those of a log of samples."""
+        return [(column, self.columns.sources.get(column, "")) for column in COLUMNS]
 
-        from allmodes.audit.reporting.terminal_summary import print_summary  # which needs this module
+    def _course(self, name: Series) -> Course:
+        return self.evidence.curves.course(name)
 
-        console = Console(file=io.StringIO(), width=100, force_terminal=False)
-        with console.capture() as capture:
-            print_summary(self, console, name="Audit")
-        return capture.get()
+    def log_report(self) -> dict[str, Any]:
+        """Format, columns, and how many rows there were and were not used."""
+        log = self.log
+        return {
+            "format": self.columns.format,
+            "columns": dict(self.columns.sources),
+            "rows": log.rows,
+            "samples": len(log),
+            "left_out": counted_rows(log.bad, log.first_places),
+            "set_aside": counted_rows(log.set_aside, log.first_places),
+            "remarks": list(log.remarks),
+        }
 
-    def _repr_html_(self) -> str:
-        return html_summary(self)
-
-    def of(self, code: str) -> Finding:
-        """A check's finding. Raises InputError for a code that no check has."""
-        found = next((finding for finding in self.findings if finding.code == code), None)
-        if found is None:
-            raise InputError(f"expected one of {', '.join(check.code for check in CHECKS)}; got {code!r}")
-        return found
+    def samples_evidence(self) -> Evidence:
+        """What the checks looked at."""
+        return self.evidence
 
 
 def run(
@@ -186,28 +189,9 @@ def audit_source(
 
     evidence = Evidence(log, config, texts=texts, has_behavior_logprobs=has_behavior_logprobs)
     return Audit(
-        findings=tuple(_finding(check, evidence) for check in CHECKS),
+        findings=tuple(finding_of(check.code, check.title, partial(check.ask, evidence)) for check in CHECKS),
         config=config,
         log=log,
         columns=mapped,
         evidence=evidence,
-    )
-
-
-def _finding(check: Check, evidence: Evidence) -> Finding:
-    try:
-        answer = check.ask(evidence)
-    except MissingError as missing:
-        answer = Answer(state="skipped", summary=f"Not tested: {missing}.")
-    except NotApplicableError as why:
-        reason = str(why)
-        first = reason[:1].upper() if reason[:1].isascii() else reason[:1]  # β stays small
-        answer = Answer(state="not applicable", summary=f"{first}{reason[1:]}.")
-    return Finding(
-        code=check.code,
-        title=check.title,
-        state=answer.state,
-        summary=answer.summary,
-        remedy=answer.remedy if answer.state in ("issue", "tip") else "",
-        numbers=answer.numbers,
     )

@@ -1,6 +1,6 @@
 """What a check says: five states, so that "not tested" never looks like "fine"."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, final, get_args
 
@@ -43,3 +43,23 @@ class MissingError(Exception):
 
 class NotApplicableError(Exception):
     """A check has no meaning for this training: why."""
+
+
+def finding_of(code: str, title: str, ask: Callable[[], Answer]) -> Finding:
+    """A check's finding; where it cannot be made, or has no meaning here, that and the reason."""
+    try:
+        answer = ask()
+    except MissingError as missing:
+        answer = Answer(state="skipped", summary=f"Not tested: {missing}.")
+    except NotApplicableError as why:
+        reason = str(why)
+        first = reason[:1].upper() if reason[:1].isascii() else reason[:1]  # β stays small
+        answer = Answer(state="not applicable", summary=f"{first}{reason[1:]}.")
+    return Finding(
+        code=code,
+        title=title,
+        state=answer.state,
+        summary=answer.summary,
+        remedy=answer.remedy if answer.state in ("issue", "tip") else "",
+        numbers=answer.numbers,
+    )

@@ -107,6 +107,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
             *_remarks(comparison),
         ],
         names=comparison.names,
+        averaged=comparison.second.averaged,
         differences=[_cells(difference) for difference in comparison.differences.values()],
         checks=[
             _states(first, second)

@@ -5,34 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import allmodes
-from allmodes.audit.audit import Audit
+from allmodes.audit.diagnosis import Diagnosis
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.overview import verdict
 from allmodes.audit.windows import Course
 
 
-def json_report(audit: Audit, *, name: str) -> dict[str, Any]:
+def json_report(audit: Diagnosis, *, name: str) -> dict[str, Any]:
     """What report.json holds of one log."""
-    log = audit.log
     answer, reason = verdict(audit)
     return {
         "allmodes": allmodes.__version__,
-        "log": {
-            "name": name,
-            "format": audit.columns.format,
-            "columns": dict(audit.columns.sources),
-            "rows": log.rows,
-            "samples": len(log),
-            "left_out": {
-                kind: {"count": bad.count, "first": log.first_places[kind]} for kind, bad in log.bad.items()
-            },
-            "set_aside": {
-                kind: {"count": seen.count, "first": log.first_places[kind]}
-                for kind, seen in log.set_aside.items()
-            },
-            "remarks": list(log.remarks),
-        },
+        "log": {"name": name, **audit.log_report()},
         "settings": audit.config.model_dump(exclude_none=True),
         "verdict": {"answer": answer, "reason": reason},
         "counts": audit.counts,

@@ -8,7 +8,7 @@ from allmodes.audit.prediction import Prediction
 from allmodes.reports.formatting import NBSP, plural, shown_name
 
 if TYPE_CHECKING:
-    from allmodes.audit.audit import Audit
+    from allmodes.audit.diagnosis import Diagnosis
 
 STATE_NAMES: dict[State, str] = {
     "issue": "issue",
@@ -25,7 +25,7 @@ _FALLING = ("AM050", "AM051", "AM052", "AM053")
 Verdict = Literal["yes", "no", "not known"]
 
 
-def verdict(audit: "Audit") -> tuple[Verdict, str]:
+def verdict(audit: "Diagnosis") -> tuple[Verdict, str]:
     """Whether the objective collapses at its own optimum, and a sentence that says why.
 
     By AM010: yes where it raises an issue or a tip, no where it passes with a figure above its bar. Else it
@@ -38,11 +38,10 @@ def verdict(audit: "Audit") -> tuple[Verdict, str]:
     numbers = found.numbers
     if "effective" not in numbers:  # no KL acts
         return "yes", found.summary.split(" The optimum ")[0] + " Nothing brings back what the policy loses."
-    kind, count = audit.evidence.kind, numbers["good"]
+    evidence, count = audit.samples_evidence(), numbers["good"]
     reason = (
-        f"At the optimum an effective {numbers['effective']} of {count:.3g} good {kind}s of a prompt are "
-        f"left, and the likeliest has {numbers['top_share']} of their "
-        f"mass.{audit.evidence.assumption}"
+        f"At the optimum an effective {numbers['effective']} of {count:.3g} good {evidence.kind}s of a "
+        f"prompt are left, and the likeliest has {numbers['top_share']} of their mass.{evidence.assumption}"
     )
     if found.state != "passed":
         return "yes", reason
@@ -52,13 +51,13 @@ def verdict(audit: "Audit") -> tuple[Verdict, str]:
     return "no", reason
 
 
-def verdict_line(audit: "Audit") -> str:
+def verdict_line(audit: "Diagnosis") -> str:
     """The first line of the terminal summary and the page: the question, its answer, and the reason."""
     answer, reason = verdict(audit)
     return f"{QUESTION} {answer.capitalize()}. {reason}{_over_training(audit)}"
 
 
-def _over_training(audit: "Audit") -> str:
+def _over_training(audit: "Diagnosis") -> str:
     """Whether diversity has fallen, as a sentence with a space before it; empty where nothing is known."""
     found = [audit.of(code) for code in _FALLING]
     fallen = [finding.code for finding in found if finding.state in ("issue", "tip")]
@@ -68,36 +67,32 @@ def _over_training(audit: "Audit") -> str:
     return " Over training diversity has not fallen clearly." if is_known else ""
 
 
-def lead(audit: "Audit", *, name: str) -> str:
+def lead(audit: "Diagnosis", *, name: str) -> str:
     """What was audited, in a sentence."""
-    log, config = audit.log, audit.config
-    parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
-    if log.steps is not None:
-        steps = log.steps[log.steps >= 0]
-        parts.append(f"in steps {int(steps.min()):,} to {int(steps.max()):,}")
+    config = audit.config
     beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
     transform = "" if config.transform is None else f", {config.describe_transform()}"
-    return f"{name}: {' '.join(parts)}; {beta}{transform}."
+    return f"{name}: {audit.contents}; {beta}{transform}."
 
 
-def raised(audit: "Audit") -> list[Finding]:
+def raised(audit: "Diagnosis") -> list[Finding]:
     """Issues, then tips."""
     return [finding for state in ("issue", "tip") for finding in audit.findings if finding.state == state]
 
 
-def raised_counts(audit: "Audit") -> list[str]:
+def raised_counts(audit: "Diagnosis") -> list[str]:
     """`2 issues` and `1 tip`."""
     return [plural(audit.counts[state], state) for state in ("issue", "tip")]
 
 
-def other_counts(audit: "Audit") -> list[str]:
+def other_counts(audit: "Diagnosis") -> list[str]:
     """`12 passed`, `3 not applicable` and `4 not tested`."""
     return [
         f"{audit.counts[state]} {STATE_NAMES[state]}" for state in ("passed", "not applicable", "skipped")
     ]
 
 
-def describe_counts(audit: "Audit") -> str:
+def describe_counts(audit: "Diagnosis") -> str:
     """`2 issues, 1 tip; 12 passed, 3 not applicable, 4 not tested`."""
     return f"{', '.join(raised_counts(audit))}; {', '.join(other_counts(audit))}"
 
@@ -110,7 +105,7 @@ def prediction_sentence(prediction: Prediction) -> str:
     return f"{figures}. The prediction holds for {prediction.kl}.{prediction.assumption}"
 
 
-def not_tested(audit: "Audit") -> dict[str, list[Finding]]:
+def not_tested(audit: "Diagnosis") -> dict[str, list[Finding]]:
     """The checks that were not tested, by the reason."""
     found: dict[str, list[Finding]] = {}
     for finding in audit.findings:
@@ -119,7 +114,7 @@ def not_tested(audit: "Audit") -> dict[str, list[Finding]]:
     return found
 
 
-def html_summary(audit: "Audit") -> str:
+def html_summary(audit: "Diagnosis") -> str:
     """The verdict and what was raised, as a fragment of HTML with everything escaped."""
     rows = "".join(
         f"<tr><td>{STATE_NAMES[found.state]}</td><td>{found.code} {html.escape(found.title)}</td>"

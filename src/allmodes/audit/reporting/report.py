@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from allmodes.audit.audit import Audit
 from allmodes.audit.checks.findings import STATES, Finding, MissingError, NotApplicableError, State
-from allmodes.audit.logs.vocabulary import COLUMNS
+from allmodes.audit.diagnosis import Diagnosis
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.figures import draw_bonus, draw_optimum, draw_prediction, draw_training
 from allmodes.audit.reporting.json_report import json_report
@@ -59,7 +58,7 @@ _SETTINGS = {
 }
 
 
-def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
+def write_report(audit: Diagnosis, folder: Path, *, name: str) -> Path:
     """Write report.html and report.json into a folder; gives the page's path.
 
     Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
@@ -76,16 +75,16 @@ def write_report(audit: Audit, folder: Path, *, name: str) -> Path:
         remarks=[
             f"{lead(audit, name=name)} {len(audit.findings)} checks: "
             f"{listing([*raised_counts(audit), *other_counts(audit)])}.",
-            "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
-            "Errors are one standard error, by the bootstrap.",
-            *audit.log.remarks,
+            audit.method,
+            *audit.remarks,
         ],
         raised=[_row(finding) for finding in raised(audit)],
         sections=_sections(audit),
         pictures=pictures,
         why_not=why_not,
         prediction=prediction_rows(audit.prediction),
-        columns=[(column, audit.columns.sources.get(column, "")) for column in COLUMNS],
+        columns=audit.columns_read,
+        averaged=audit.averaged,
         settings=settings_rows(audit),
     )
 
@@ -124,7 +123,7 @@ def code_spans(text: str) -> str:
     )
 
 
-def settings_rows(audit: Audit) -> list[tuple[str, str]]:
+def settings_rows(audit: Diagnosis) -> list[tuple[str, str]]:
     """What was known of the training."""
     values = audit.config.model_dump(exclude_none=True)
     of_method = values.pop("settings", {})  # by the method's own names
@@ -132,7 +131,7 @@ def settings_rows(audit: Audit) -> list[tuple[str, str]]:
     rows += [(f"{audit.config.transform}: {key}", str(value)) for key, value in of_method.items()]
     if not {"good", "threshold", "threshold_quantile"} & values.keys():
         with suppress(MissingError):  # then nothing is better than another
-            rows.append((_SETTINGS["good"], f"{audit.evidence.good_from:g}, suggested"))
+            rows.append((_SETTINGS["good"], f"{audit.samples_evidence().good_from:g}, suggested"))
     unknown = [name for key, name in _SETTINGS.items() if key not in values]
     return [*rows, ("Not given", listing(unknown))] if unknown else rows
 
@@ -177,19 +176,19 @@ def _row(finding: Finding) -> dict[str, str]:
     }
 
 
-def _sections(audit: Audit) -> list[dict[str, Any]]:
+def _sections(audit: Diagnosis) -> list[dict[str, Any]]:
     return [
         {"name": name, "rows": [_row(f) for f in audit.findings if f.code.startswith(prefix)]}
         for prefix, name in _SECTIONS.items()
     ]
 
 
-def _pictures(audit: Audit) -> tuple[dict[str, str], dict[str, str]]:
+def _pictures(audit: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
     """The pictures that there are, and why others are not."""
     prediction = audit.prediction
     draw: dict[str, Callable[[], Any]] = {
-        "optimum": lambda: draw_optimum(audit.evidence),
-        "bonus": lambda: draw_bonus(audit.evidence),
+        "optimum": lambda: draw_optimum(audit.samples_evidence()),
+        "bonus": lambda: draw_bonus(audit.samples_evidence()),
         "training": lambda: draw_training([("", audit.courses)]),
     }
     if isinstance(prediction, Prediction):

@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from allmodes.audit.audit import Audit
 from allmodes.audit.checks.findings import State
+from allmodes.audit.diagnosis import Diagnosis
 from allmodes.audit.prediction import Prediction
 from allmodes.audit.reporting.overview import (
     OF_LOG,
@@ -29,11 +29,11 @@ STATE_STYLES: dict[State, str] = {
 _REMARKS = 2000  # characters of the remarks on how the log was read
 
 
-def print_summary(audit: Audit, console: Console, *, name: str) -> None:
+def print_summary(audit: Diagnosis, console: Console, *, name: str) -> None:
     """The answer, issues and tips in full, the prediction, and the names of all other checks."""
     console.print(Text(shown_name(verdict_line(audit), 2 * OF_LOG), style="bold"))
     console.print(Text(lead(audit, name=name)))
-    console.print(Text(shown_name(" ".join(audit.log.remarks), _REMARKS), style="dim"))
+    console.print(Text(shown_name(" ".join(audit.remarks), _REMARKS), style="dim"))
     for finding in raised(audit):
         console.print()
         state = Text(STATE_NAMES[finding.state], style=STATE_STYLES[finding.state])
