@@ -46,7 +46,7 @@ bench: $(STAMP)
 # The extras that every command here needs; constraints.txt pins what CI and newcomers get.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[chem,postgresql,ray,report,text,yaml,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[chem,postgresql,ray,report,tensorboard,text,yaml,dev]'
 	touch $(STAMP)
 
 clean:

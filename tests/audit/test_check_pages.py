@@ -165,6 +165,18 @@ def course(*different: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def drifting(*levels: tuple[float, float]) -> list[dict[str, Any]]:
+    """Steps with an entropy a token and a KL to the reference, both in nats; prompts differ a little."""
+    return [
+        {"step": step, "prompt": prompt, "response": f"{step} {i}", "reward": float(i), "num_tokens": 10,
+         "policy_logprob": -10 * (entropy + 0.01 * prompt),
+         "ref_logprob": -10 * (entropy + 0.01 * prompt) - kl - 0.01 * prompt}
+        for step, (entropy, kl) in enumerate(levels)
+        for prompt in range(10)
+        for i in range(2)
+    ]  # fmt: skip
+
+
 MARA = {"transform": "mara", "threshold": 0.5, "beta": 0.1}
 IPS = {"transform": "ips", "good": 0.3}
 DISTINCT = [{"reward": float(i)} for i in range(200)]
@@ -224,6 +236,9 @@ CASES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     (course(4, 4, 4, 4), {}),
     (course(4, 4, 3, 2), {}),
     (course(6, 6, 5, 4), {}),
+    (drifting((1.0, 0.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)), {}),
+    (drifting((1.0, 0.0), (0.9, 0.5), (0.75, 1.0), (0.7, 1.5)), {}),
+    (drifting((1.0, 0.0), (0.8, 1.0), (0.5, 1.0), (0.3, 1.0)), {"beta": 0.0}),
 ]
 
 

@@ -64,6 +64,8 @@ CHECKS = (
     Check("AM051", "Different outcomes over training", training_checks.falling_distinct),
     Check("AM052", "Distinct n-grams over training", training_checks.falling_ngrams),
     Check("AM053", "Repeated responses over training", training_checks.rising_repeats),
+    Check("AM054", "Entropy of tokens over training", training_checks.falling_token_entropy),
+    Check("AM055", "KL to the reference over training", training_checks.rising_kl),
     Check("AM060", "Quality and diversity at the end", quality_checks.quality_and_diversity),
 )
 

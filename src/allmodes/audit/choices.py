@@ -25,4 +25,5 @@ Format = Literal[
     "reinvent",
     "saturn",
     "ledger",
+    "means",
 ]

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, audit_source
 from allmodes.audit.config import AuditConfig
+from allmodes.audit.diagnosis import Diagnosis
 from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS
 from allmodes.audit.reporting.compare import (
@@ -20,6 +21,8 @@ from allmodes.audit.reporting.json_report import json_report
 from allmodes.audit.reporting.overview import STATE_NAMES
 from allmodes.audit.reporting.report import write_json, write_report
 from allmodes.audit.reporting.terminal_summary import print_summary
+from allmodes.audit.scalars.audit import ScalarAudit, audit_scalars
+from allmodes.audit.scalars.files import METRICS, ScalarFiles, find_scalars
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.reports.formatting import shown_name
 from allmodes.reports.pages import require_report_extra
@@ -29,7 +32,7 @@ from allmodes.runs.config import build_config, read_config_file
 
 def audit_path(
     path: Path, settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
-) -> Audit:
+) -> Diagnosis:
     """Audit a file or folder; print the terminal summary, and write report.html and report.json below `out`.
 
     Without the extra `report` there is no page, and a line says so.
@@ -37,7 +40,12 @@ def audit_path(
     settings: of AuditConfig; they win over those in the folder's audit.json. Raises InputError for a log or
     settings that cannot be read, and RunError where `out` cannot be written.
     """
-    audit = _audit(path, settings, reading, folder=out)
+    means = _find_means(path, reading)
+    audit = (
+        _audit(path, settings, reading, folder=out)
+        if means is None
+        else _audit_means(path, means, settings, reading)
+    )
     name = log_name(path)
     print_summary(audit, console, name=name)
     _write(
@@ -53,6 +61,11 @@ def compare_paths(
     paths: tuple[Path, Path], settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
 ) -> Audit:
     """Audit two logs side by side; gives the second's audit. Raises as `audit_path` does."""
+    for path in paths:
+        if _find_means(path, reading) is not None:
+            raise InputError(
+                f"--compare: expected two logs of samples; {path} holds means, which one audit alone reads"
+            )
     first, second = (
         _audit(path, settings, reading, folder=out / place)
         for path, place in zip(paths, ("first", "second"), strict=True)
@@ -68,7 +81,7 @@ def compare_paths(
     return second
 
 
-def fail_on_findings(audit: Audit, codes: Sequence[str]) -> None:
+def fail_on_findings(audit: Diagnosis, codes: Sequence[str]) -> None:
     """Raise RunError where one of these checks raised an issue or a tip, or was not tested.
 
     codes: of checks, or "issue" for any issue. Silence of a check that had nothing to look at is no answer,
@@ -122,6 +135,26 @@ def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
     return log_name(paths[0]), log_name(paths[1])
 
 
+def _find_means(path: Path, reading: Reading) -> ScalarFiles | None:
+    """The means at a path; None for a log of samples, which it is where the flags say how to read these."""
+    says_how = bool(reading.columns) or reading.rewards is not None or reading.outcome_pattern is not None
+    if reading.format == "means" and says_how:
+        raise InputError("--format means: expected no --columns, --rewards or --outcome-pattern beside it")
+    return None if says_how else find_scalars(path, reading.format)
+
+
+def _audit_means(
+    path: Path, means: ScalarFiles, settings: Mapping[str, Any], reading: Reading
+) -> ScalarAudit:
+    if reading.backfill is not None:
+        raise InputError(f"--model and --policy: expected a log of samples; {path} holds means")
+    config = _config(path, settings)
+    with progress_bar() as progress:
+        task = progress.add_task(f"reading {log_name(path)}", total=means.size, note="", unit="bytes")
+        log = means.read(advance=lambda read: progress.advance(task, read))
+    return audit_scalars(log, config)
+
+
 def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder: Path) -> Audit:
     source = reading.open(path)
     config = _config(path, settings)
@@ -145,7 +178,11 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
 
 def _config(path: Path, settings: Mapping[str, Any]) -> AuditConfig:
     file = path / SETTINGS if path.is_dir() else path.parent / SETTINGS
-    beside = read_config_file(file) if file.is_file() and (path.is_dir() or path.name == SAMPLES) else {}
+    beside = (
+        read_config_file(file)
+        if file.is_file() and (path.is_dir() or path.name in (SAMPLES, METRICS))
+        else {}
+    )
     if {"threshold", "threshold_quantile"} & settings.keys():  # one of them, and the flag's
         beside = {key: value for key, value in beside.items() if not key.startswith("threshold")}
     if settings.get("transform", beside.get("transform")) != beside.get("transform"):

@@ -1,6 +1,7 @@
 """Reward and diversity of a log's groups over training, window by window."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import final
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from allmodes.audit.checks.findings import MissingError
 from allmodes.audit.ngrams import Texts, ead_of_groups
-from allmodes.audit.samples import Samples
+from allmodes.audit.samples import Samples, present
 from allmodes.audit.windows import (
     Course,
     GroupFigures,
@@ -22,22 +23,32 @@ from allmodes.audit.windows import (
     group_figures,
     windows,
 )
-from allmodes.objectives.groups import Groups
+from allmodes.objectives.groups import Groups, group_common, group_size, group_sum
 
 
 @final
 class Curves:
     """Figures of every group of an update, and of windows. Raise MissingError for what the log lacks."""
 
-    def __init__(self, samples: Samples, texts: Texts | None) -> None:
-        """texts: reads responses again, for figures of their words."""
+    def __init__(self, samples: Samples, texts: Texts | None, *, has_behavior_logprobs: bool) -> None:
+        """texts: reads responses again, for figures of their words.
+
+        has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples.
+        """
         self._samples, self._texts = samples, texts
+        self._has_behavior_logprobs = has_behavior_logprobs
         self._courses: dict[Series, Course | None] = {}
 
     def series(self, name: Series) -> tuple[Tensor, Tensor]:
         """A figure of every group of an update, in the order of their steps: steps and values, (U,)."""
         if name == "ead":
             return self._ead_of_groups
+        if name == "different":
+            raise MissingError("the share of different outcomes stands for their number")
+        if name == "token_entropy":
+            return self._token_entropy_of_groups
+        if name == "kl":
+            return self._kl_of_groups
         if name == "reward":
             _ = self._samples.rewards  # which the log may lack
         elif name != "repeated":
@@ -87,6 +98,41 @@ class Curves:
         if self._texts is None or self._samples.log.responses is None:
             raise MissingError("the log has no column `response`")
         return ead_of_groups(self._samples.updates, self._samples.steps_or_one, self._texts)
+
+    @cached_property
+    def _token_entropy_of_groups(self) -> tuple[Tensor, Tensor]:
+        """−Σ log π over a group's samples, over the number of their tokens, nats: steps, values."""
+        logprobs = self._policy_logprobs
+        tokens = present(self._samples.log.num_tokens, "the log has no column `num_tokens`")
+        rows = ~logprobs.isnan() & (tokens > 0)
+        return self._by_step(rows, lambda at: -logprobs[at], lambda at: tokens[at].double())
+
+    @cached_property
+    def _kl_of_groups(self) -> tuple[Tensor, Tensor]:
+        """Mean of log π − log π_ref over a group's samples, k1 of the KL, nats: steps, values."""
+        logprobs = self._policy_logprobs
+        gaps = logprobs - present(self._samples.log.ref_logprobs, "the log has no column `ref_logprob`")
+        return self._by_step(~gaps.isnan(), lambda at: gaps[at], lambda at: torch.ones_like(gaps[at]))
+
+    @property
+    def _policy_logprobs(self) -> Tensor:
+        missing = "the log has no column `policy_logprob` of the policy that drew the samples"
+        if not self._has_behavior_logprobs:
+            raise MissingError(missing)
+        return present(self._samples.log.policy_logprobs, missing)
+
+    def _by_step(
+        self, rows: Tensor, values: Callable[[Tensor], Tensor], counts: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of values over sums of counts, of each group that has any, in the order of their steps."""
+        steps, updates = self._samples.steps_or_one, self._samples.updates
+        at = (rows & (steps >= 0)).nonzero().squeeze(1)
+        groups = Groups(index=updates.index[at], count=updates.count)
+        some = (group_size(groups) > 0).nonzero().squeeze(1)
+        means = group_sum(values(at), groups)[some] / group_sum(counts(at), groups)[some]
+        step = group_common(steps[at], groups)[some]
+        order = torch.argsort(step, stable=True)
+        return step[order], means[order]
 
     @cached_property
     def _group_figures(self) -> GroupFigures:

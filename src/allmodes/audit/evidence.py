@@ -51,14 +51,18 @@ class Evidence:
         self._texts, self._has_behavior_logprobs = texts, has_behavior_logprobs
         self._longest, self._group_size = longest, group_size
         self.samples = Samples(log)
-        self.curves = Curves(self.samples, texts)
+        self.curves = Curves(self.samples, texts, has_behavior_logprobs=has_behavior_logprobs)
         self.reference = Reference(
             self.samples, rows=reference_rows, has_behavior_logprobs=has_behavior_logprobs
         )
 
-    @cached_property
+    @property
     def objective(self) -> Objective:
         """What is trained, as far as the settings say."""
+        return self._objective
+
+    @cached_property
+    def _objective(self) -> Objective:
         try:
             size = self.group_size
         except MissingError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
@@ -219,6 +219,20 @@ class Objective:
         if self.regularizer == "forward":
             return forward_logprobs(support, beta=beta, good=good)
         return mara_logprobs(support, good, beta=beta)
+
+
+class Setup(Protocol):
+    """What is known of a training without its samples."""
+
+    @property
+    def config(self) -> AuditConfig:
+        """The settings as given."""
+        ...
+
+    @property
+    def objective(self) -> Objective:
+        """What follows from them."""
+        ...
 
 
 def objective_of(log: Log, config: AuditConfig, *, longest: int | None, group_size: int | None) -> Objective:

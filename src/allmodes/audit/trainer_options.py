@@ -4,7 +4,7 @@ from typing import Literal
 
 from allmodes.audit.choices import Trainer
 
-Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL"]
+Setting = Literal["beta", "mara", "group size", "length", "no scaling", "sequence KL", "samples"]
 
 _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "beta": {
@@ -54,6 +54,11 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "openrlhf": "`--algo.kl.estimator k1` without `--algo.kl.use_loss`",
         "allmodes": '`trainer = "rloo"`',
     },
+    "samples": {
+        "trl": "`log_completions=True`, or with the callback `allmodes.integrations.trl_audit.AuditLog`",
+        "verl": "`trainer.rollout_data_dir=FOLDER`",
+        "allmodes": "`samples.jsonl`, which each run keeps in its folder",
+    },
 }
 _PLAIN: dict[Setting, str] = {
     "beta": "β of the KL",
@@ -64,6 +69,7 @@ _PLAIN: dict[Setting, str] = {
     "length": "the limit of a response's length",
     "no scaling": "no division of advantages by their standard deviation",
     "sequence KL": "k1, summed over the response, in the reward",
+    "samples": "a row for each sample, with its step, prompt, response and reward",
 }
 
 

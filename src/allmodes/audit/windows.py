@@ -17,13 +17,16 @@ CLEAR = 0.01  # one-sided p-value from which on a change is more than noise
 _MOST_CHANGES = 3
 _PENALTY = 5.0  # of a change, in units of log n
 
-Series = Literal["reward", "entropy", "distinct", "repeated", "ead"]
+Series = Literal["reward", "entropy", "distinct", "different", "repeated", "ead", "token_entropy", "kl"]
 SERIES: dict[Series, str] = {
     "reward": "reward",
     "entropy": "entropy of a group's outcomes",
     "distinct": "share of different outcomes in a group",
+    "different": "number of different outcomes in a group",  # of a log of means, which has no shares
     "repeated": "share of repeated responses in a group",
     "ead": "EAD of a group's responses",
+    "token_entropy": "entropy of tokens",
+    "kl": "KL to the reference",
 }
 
 

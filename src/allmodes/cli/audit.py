@@ -67,11 +67,12 @@ def audit(
     policy: str | None = None,
     prompts: Literal["auto", "chat", "text"] = "auto",
 ) -> None:
-    """Diagnose an objective and its training from a log of samples: will it collapse, and has it?
+    """Diagnose an objective and its training from a log: will it collapse, and has it?
 
     A log is JSON Lines, JSON, CSV or Parquet with a row a sample or a prompt, a folder of such files, or a
     run's folder. Logs of TRL, verl, OpenRLHF, open-instruct, prime-rl, NoveltyBench, REINVENT, Saturn and
-    allmodes are recognised. What is not known of the training is not tested, and named.
+    allmodes are recognised. Means over each step are read as well, and say less: trainer_state.json, event
+    files of TensorBoard, W&B's exports, verl's file logger. What is not known is not tested, and named.
 
     Args:
         log: the file or folder.

@@ -9,7 +9,7 @@ from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableEr
 from allmodes.audit.choices import KLForm
 from allmodes.audit.estimates import Estimate
 from allmodes.audit.evidence import Evidence
-from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS
+from allmodes.audit.objective import OF_RESPONSES, OF_TOKENS, Setup
 from allmodes.audit.trainer_options import option
 from allmodes.objectives.groups import (
     Groups,
@@ -48,7 +48,7 @@ _KL: dict[KLForm, str] = {
 }
 
 
-def scaled_advantages(evidence: Evidence) -> Answer:
+def scaled_advantages(evidence: Setup) -> Answer:
     """Advantages over their standard deviation, with rewards that a transform has made."""
     config, method = evidence.config, evidence.objective.method()
     if evidence.objective.is_plain:
@@ -101,14 +101,14 @@ def scaled_advantages(evidence: Evidence) -> Answer:
     )
 
 
-def _where_rare_samples_win(evidence: Evidence) -> str:
+def _where_rare_samples_win(evidence: Setup) -> str:
     """What becomes of MARA's flat optimum, with a space before it; empty for other methods."""
     if not evidence.objective.uses_mara:
         return ""
     return " With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
 
 
-def which_kl(evidence: Evidence) -> Answer:
+def which_kl(evidence: Setup) -> Answer:
     """Which KL the estimator in use is a gradient of."""
     config = evidence.config
     if config.beta == 0:
@@ -156,18 +156,23 @@ def groups_without_difference(evidence: Evidence) -> Answer:
     if not bool(several.any()):
         raise MissingError("no prompt has two samples with a reward in one step")
     idle = float((extent[several] == 0).double().mean())
-    state = _graded(idle, tip=_IDLE, issue=_MOSTLY_IDLE)
+    return idle_groups(idle, plural(int(several.sum()), "group"), evidence, groups=int(several.sum()))
+
+
+def idle_groups(share: float, of_what: str, evidence: Setup, **numbers: int) -> Answer:
+    """What a share of groups without a difference in reward means. of_what: what it is a share of."""
+    state = _graded(share, tip=_IDLE, issue=_MOSTLY_IDLE)
     return Answer(
         state=state,
         summary=(
-            f"Rewards are equal in {idle:.1%} of {plural(int(several.sum()), 'group')}: without a KL in the "
-            "reward their advantages are 0."
+            f"Rewards are equal in {share:.1%} of {of_what}: without a KL in the reward their advantages are "
+            "0."
         ),
         remedy=(
             "" if state == "passed" else "Take prompts of middling difficulty, or raise "
             f"{option('group size', evidence.config.trainer)}."
         ),
-        numbers={"share": idle, "groups": int(several.sum())},
+        numbers={"share": share, **numbers},
     )  # fmt: skip
 
 
@@ -183,6 +188,11 @@ def truncated_responses(evidence: Evidence) -> Answer:
         raise MissingError("the log has no column `truncated`: give `--max-tokens`")
     else:
         share = float((log.num_tokens[log.num_tokens >= 0] >= limit).double().mean())
+    return cut_off_share(share, evidence)
+
+
+def cut_off_share(share: float, evidence: Setup) -> Answer:
+    """What a share of truncated responses means."""
     state = _graded(share, tip=_CUT, issue=_MOSTLY_CUT)
     why = ""
     if state != "passed":

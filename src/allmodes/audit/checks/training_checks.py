@@ -2,28 +2,34 @@
 
 import math
 
-from allmodes.audit.checks.findings import Answer, MissingError
+from allmodes.audit.checks.findings import Answer, MissingError, NotApplicableError
 from allmodes.audit.evidence import Evidence
+from allmodes.audit.objective import Setup
 from allmodes.audit.trainer_options import option
 from allmodes.audit.windows import CLEAR, SERIES, Course, Series
+from allmodes.metrics import welch_test
+from allmodes.reports.formatting import p_relation
 
 _LESS, _HALF = 0.8, 0.5  # of the first window
+_MORE = 1.1  # of an earlier window, from which on a KL rises
+_LEAST_WINDOWS = 3
+NO_KL = "no KL acts, so nothing holds the policy to the reference (AM010)"
 _MANY = 0.5  # share of repeated responses that is an issue wherever it comes from
 
 
 def falling_entropy(evidence: Evidence) -> Answer:
     """Entropy of the outcomes of a group."""
-    return _fallen(evidence, "entropy")
+    return fallen("entropy", evidence.curves.course("entropy"), evidence)
 
 
 def falling_distinct(evidence: Evidence) -> Answer:
     """Different outcomes of a group over its samples."""
-    return _fallen(evidence, "distinct")
+    return fallen("distinct", evidence.curves.course("distinct"), evidence)
 
 
 def falling_ngrams(evidence: Evidence) -> Answer:
     """Expectation-adjusted distinct n-grams of a group's responses."""
-    return _fallen(evidence, "ead")
+    return fallen("ead", evidence.curves.course("ead"), evidence)
 
 
 def rising_repeats(evidence: Evidence) -> Answer:
@@ -42,8 +48,20 @@ def rising_repeats(evidence: Evidence) -> Answer:
     )
 
 
-def _fallen(evidence: Evidence, name: Series) -> Answer:
-    course = evidence.curves.course(name)
+def falling_token_entropy(evidence: Evidence) -> Answer:
+    """Entropy of the policy over the next token, estimated by −log π of what it drew."""
+    return fallen("token_entropy", evidence.curves.course("token_entropy"), evidence)
+
+
+def rising_kl(evidence: Evidence) -> Answer:
+    """Whether the policy still moves away from the reference at the end."""
+    if evidence.objective.lacks_kl:
+        raise NotApplicableError(NO_KL)
+    return still_rising(evidence.curves.course("kl"))
+
+
+def fallen(name: Series, course: Course, setup: Setup) -> Answer:
+    """What it means that a figure of diversity has fallen, or has not."""
     is_clear = course.p_fallen < CLEAR
     state = "passed"
     if is_clear and course.last.mean < _HALF * course.first.mean:
@@ -53,8 +71,35 @@ def _fallen(evidence: Evidence, name: Series) -> Answer:
     return Answer(
         state=state,
         summary=_summary(name, course, course.p_fallen),
-        remedy=_remedy(evidence) if state != "passed" else "",
+        remedy=_remedy(setup) if state != "passed" else "",
         numbers=_numbers(course, course.p_fallen),
+    )
+
+
+def still_rising(course: Course) -> Answer:
+    """Whether the KL rises from the window that ends the first two thirds to the last.
+
+    A policy at the optimum of its objective has stopped moving away from the reference.
+    """
+    if len(course.windows) < _LEAST_WINDOWS:
+        raise MissingError("the log has too few groups or steps to compare its last third with those before")
+    before = course.windows[len(course.windows) * 2 // 3 - 1]
+    p = welch_test(course.last.values.tolist(), before.values.tolist())
+    is_rising = p < CLEAR and course.last.mean > _MORE * before.mean
+    test = "" if math.isnan(p) else f" (p {p_relation(p)})"
+    return Answer(
+        state="tip" if is_rising else "passed",
+        summary=(
+            f"The {SERIES['kl']} was {before.describe()} and is {course.last.describe()}{test}: "
+            + ("it still rises." if is_rising else "it does not rise clearly any more.")
+        ),
+        remedy=(
+            "What is seen over training is not the end: the policy is still on its way to the optimum. Train "
+            "on, or judge the objective by the optimum (AM010)."
+        )
+        if is_rising
+        else "",
+        numbers={"before": before.mean, **_numbers(course, p)},
     )
 
 
@@ -72,7 +117,7 @@ def _numbers(course: Course, p: float) -> dict[str, float | list[int] | None]:
     }
 
 
-def _remedy(evidence: Evidence) -> str:
+def _remedy(evidence: Setup) -> str:
     beta = option("beta", evidence.config.trainer)
     mara = option("mara", evidence.config.trainer)
     if evidence.objective.is_per_token and not evidence.objective.lacks_kl:

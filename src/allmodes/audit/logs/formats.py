@@ -95,6 +95,8 @@ def map_columns(
     ours, what is no regular expression, and with `needs_reward` where columns of numbers may be the reward
     and none is known to be.
     """
+    if format == "means":
+        raise InputError("`format`: expected one of a log of samples; got 'means'")
     given = dict(columns or {})
     for ours, theirs in given.items():
         if ours not in COLUMNS:

@@ -28,8 +28,11 @@ _TITLES: dict[Series, str] = {
     "reward": "Reward",
     "entropy": "Entropy of outcomes, nats",
     "distinct": "Different outcomes, share",
+    "different": "Different outcomes, number",
     "repeated": "Repeated responses, share",
     "ead": "EAD of responses",
+    "token_entropy": "Entropy of tokens, nats",
+    "kl": "KL to the reference, nats",
 }
 
 
@@ -145,7 +148,7 @@ def draw_training(courses: Sequence[tuple[str, dict[Series, Course]]]) -> Any:
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=":")
         axes.set(title=_TITLES[name], xlabel="step")
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
-        if name != "reward":
+        if name not in ("reward", "kl"):  # whose values may be below 0
             axes.set_ylim(bottom=0)
     if len(courses) > 1:
         figure.axes[0].legend()

@@ -20,7 +20,7 @@ STATE_NAMES: dict[State, str] = {
 QUESTION = "Will this objective collapse?"
 OF_LOG = 500  # characters of a summary, which may quote the log
 _NOT_TESTED = "Not tested: "
-_FALLING = ("AM050", "AM051", "AM052", "AM053")
+_FALLING, _TOKENS = ("AM050", "AM051", "AM052", "AM053"), "AM054"
 
 Verdict = Literal["yes", "no", "not known"]
 
@@ -60,11 +60,22 @@ def verdict_line(audit: "Diagnosis") -> str:
 def _over_training(audit: "Diagnosis") -> str:
     """Whether diversity has fallen, as a sentence with a space before it; empty where nothing is known."""
     found = [audit.of(code) for code in _FALLING]
+    tokens = audit.of(_TOKENS).state
     fallen = [finding.code for finding in found if finding.state in ("issue", "tip")]
-    if fallen:
-        return f" Over training diversity has fallen ({', '.join(fallen)})."
     is_known = any(finding.state == "passed" for finding in found)
-    return " Over training diversity has not fallen clearly." if is_known else ""
+    said = f" Over training diversity has fallen ({', '.join(fallen)})." if fallen else ""
+    if is_known and not fallen:
+        said = " Over training diversity has not fallen clearly."
+    if tokens in ("issue", "tip"):
+        return (
+            f"{said} {'Over training the' if not said else 'The'} entropy of tokens has fallen ({_TOKENS})."
+        )
+    if tokens == "passed" and not said:
+        return (
+            f" Over training the entropy of tokens has not fallen clearly ({_TOKENS}); of outcomes nothing "
+            "is known."
+        )
+    return said
 
 
 def lead(audit: "Diagnosis", *, name: str) -> str:
