@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ pytest.importorskip("trl")
 import numpy as np
 import torch
 
-from allmodes.errors import ConfigError, RunError
+from allmodes.errors import ConfigError
 from allmodes.metrics import cumulative_recovery
 from allmodes.paper import hypospace_runs, ips_fig2, ips_fig4_5, ips_table2
 from allmodes.paper.hypospace_runs import FLOWRL, GRPO, IPS, MARA, OMM
 from allmodes.paper.ips_fig4_5 import Seen
 from allmodes.paper.reproduction import PAPER, QUICK, REAL, Scale
 from allmodes.text.reporting.results import TextResult
-from allmodes.text.stand_ins.task_stand_in import make_task_stand_in
 
 TINY = Scale(name="test", seeds=1, steps=0.004, grid_steps=1)
 Figures = tuple[float, float]  # valid rate and recovery rate
@@ -41,7 +39,7 @@ def result(
 
 def runs(found: Mapping[str, Sequence[TextResult]], *, base: TextResult, domain: str = "boolean") -> Any:
     return hypospace_runs.Runs(
-        config=hypospace_runs.configuration(QUICK, domain, model="stand-in"), model=None, base=base,
+        config=hypospace_runs.configuration(QUICK, domain), before=None, base=base,
         results=found, folders={},
     )  # fmt: skip
 
@@ -185,7 +183,7 @@ def test_good_answers_are_read_by_seed_and_prompt(tmp_path: Path) -> None:
         ]
         (folder / "generations.jsonl").write_text("".join(f"{line}\n" for line in lines))
     runs_of = hypospace_runs.Runs(
-        config=hypospace_runs.configuration(QUICK, "voxels", model="stand-in"), model=None,
+        config=hypospace_runs.configuration(QUICK, "voxels"), before=None,
         base=result(1, 1), results={}, folders={IPS: folders},
     )  # fmt: skip
     seen = ips_fig4_5.samples_of(runs_of, IPS, prompts=["p", "q"])
@@ -195,42 +193,9 @@ def test_good_answers_are_read_by_seed_and_prompt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", [QUICK, REAL, PAPER], ids=lambda scale: scale.name)
 def test_the_papers_top_view_is_a_test_prompt_at_every_scale(scale: Scale) -> None:
-    task = hypospace_runs.task_of(hypospace_runs.configuration(scale, "voxels", model="m"))
+    task = hypospace_runs.task_of(hypospace_runs.configuration(scale, "voxels"))
     found = [prompt for prompt in task.test_prompts if f"empty):\n{ips_fig4_5.VIEW}\n" in prompt]
     assert [len(task.known_answers(prompt)) for prompt in found] == [27]
-
-
-def test_runs_are_shared_and_resumed_and_other_settings_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(hypospace_runs.WORK, str(tmp_path))
-    monkeypatch.setitem(hypospace_runs._COMMON, "method", ["vanilla", "ips"])
-    monkeypatch.setitem(hypospace_runs._COMMON, "trainer", ["grpo"])
-    trained = []
-    real = hypospace_runs.run_job
-
-    def counted(config: Any, model: str, job: Any, on_step: Any) -> None:
-        trained.append(job.arm.method)
-        real(config, model, job, on_step)
-
-    monkeypatch.setattr(hypospace_runs, "run_job", counted)
-    threads = torch.get_num_threads()
-
-    def run() -> Any:
-        return hypospace_runs.run(TINY, lambda _: None, item="x", domains=["boolean"])["boolean"]
-
-    first = run()
-    assert trained == ["vanilla", "ips"]
-    assert torch.get_num_threads() == threads
-    (first.folders[IPS][0] / "result.json").unlink()  # as of a run that was killed
-    second = run()
-    assert trained == ["vanilla", "ips", "ips"]
-    assert second.results[IPS] == first.results[IPS]
-    assert run().base == first.base
-    assert len(trained) == 3
-    monkeypatch.setitem(hypospace_runs._COMMON, "beta", [0.02])
-    with pytest.raises(RunError, match=r"boolean holds results of other settings: `beta.0`: expected 0.01"):
-        run()
 
 
 def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
@@ -241,7 +206,7 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
 
     monkeypatch.setattr("allmodes.text.packaged_models.prepare_model", missing)
     monkeypatch.chdir(tmp_path)
-    config = hypospace_runs.configuration(REAL, "causal", model="m")
+    config = hypospace_runs.configuration(REAL, "causal")
     assert config.warm_start is not None
     assert config.lora is not None
     assert (config.max_tokens, config.learning_rate) == (64, 1e-4)
@@ -251,33 +216,11 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_real_scale_trains_adapters_on_a_warm_started_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = hypospace_runs.configuration(REAL, "boolean", model="m").task.make()
-    make_task_stand_in(task, tmp_path / "model", steps=1, least=0)
-    monkeypatch.setattr(hypospace_runs, "smollm2", lambda folder, *, item: str(tmp_path / "model"))
-    monkeypatch.setenv(hypospace_runs.WORK, str(tmp_path))
-    monkeypatch.setitem(hypospace_runs._REAL, "warm_start", {"steps": 2})
-    monkeypatch.setitem(hypospace_runs._COMMON, "method", ["ips"])
-    monkeypatch.setitem(hypospace_runs._COMMON, "trainer", ["grpo"])
-    monkeypatch.setitem(hypospace_runs._COMMON, "flowrl", {"form": "paper"})
-    scale = replace(REAL, steps=0.004)
-    found = hypospace_runs.run(scale, lambda _: None, item="x", domains=["boolean"])
-    assert (tmp_path / "real" / "boolean" / "warm-start" / "model.safetensors").exists()
-    [model] = [one.model for one in found.values()]
-    assert model is not None
-    assert model.before is not None
-    assert [one.seed for one in found["boolean"].results[IPS]] == [0]
-    assert any("Warm start, Boolean expressions: at most 2 steps" in note
-               for note in hypospace_runs.notes(scale, found))  # fmt: skip
-
-
 def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for module in (ips_table2, ips_fig2, ips_fig4_5):
         with pytest.raises(ConfigError, match=r"expected google/gemma-3-4b-it .*; got no accelerator"):
             module.reproduce(PAPER, lambda _: None)
-    config = hypospace_runs.configuration(PAPER, "boolean", model="m")
+    config = hypospace_runs.configuration(PAPER, "boolean")
     assert config.lora is not None
     assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (16, 32.0, 0.05)

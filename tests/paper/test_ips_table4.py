@@ -1,6 +1,5 @@
 """Group size and clipping on a language model: which cells are one run, made-up verdicts, resuming."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ pytest.importorskip("trl")
 
 import torch
 
-from allmodes.errors import ConfigError, RunError
-from allmodes.paper import ips_table4, ips_table4_runs
+from allmodes.errors import ConfigError
+from allmodes.paper import hypospace_runs, ips_table4, ips_table4_runs, text_runs
 from allmodes.paper.ips_table4_runs import Cell, Grid, Runs, configuration, grid_of, representative
 from allmodes.paper.reproduction import PAPER, QUICK, REAL, Scale
-from allmodes.text.reporting.results import TextResult
+from allmodes.text.reporting.results import Arm, TextResult
+from allmodes.text.training import arms
 
 TINY = Scale(name="test", seeds=1, steps=0.004, grid_steps=1)
 GRID = Grid(groups=(4, 16, 32), clips=(0.0, 0.1, 0.5), batch=32)
@@ -97,7 +97,7 @@ def test_a_clipping_below_the_lowest_frequency_is_the_same_run_and_no_clipping()
 
 
 def test_all_cells_have_equal_samples_and_each_its_method() -> None:
-    for scale, groups in ((QUICK, (4, 16, 32)), (REAL, (4, 8, 16, 32)), (PAPER, (4, 8, 16, 32, 64))):
+    for scale, groups in ((QUICK, (4, 16, 64)), (REAL, (4, 8, 16, 32)), (PAPER, (4, 8, 16, 32, 64))):
         grid = grid_of(scale)
         assert grid.groups == groups
         for group, clip in grid.cells():
@@ -106,7 +106,7 @@ def test_all_cells_have_equal_samples_and_each_its_method() -> None:
             assert config.prompts_per_step * group == grid.batch
             assert config.method == (("vanilla",) if clip is None else ("ips",))
             assert clip is None or config.methods.make("ips").min_probability == clip  # pyright: ignore
-            assert config.scale_rewards
+            assert not config.scale_rewards
             assert (config.lora is not None) == (scale is not QUICK)
             assert (config.warm_start is not None) == (scale is REAL)
     assert configuration(PAPER, (4, 0.0)).task.domain == "causal"  # pyright: ignore
@@ -124,53 +124,57 @@ def test_a_mean_over_seeds_and_its_error_by_hand() -> None:
     assert runs.unsteadiness(cell) == pytest.approx(2**0.5 / 2)  # √2 and 0
 
 
-def test_the_real_scale_is_warm_started_once_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = tmp_path / "made"
-    ips_table4_runs.make_task_stand_in(configuration(TINY, (4, 0.0)).task.make(), made, steps=1, least=0.0)
-    monkeypatch.setattr(ips_table4_runs, "packaged_file", lambda name: made)
-    monkeypatch.setattr(ips_table4_runs, "smollm2", lambda folder, item: str(made))
-    monkeypatch.setattr(ips_table4_runs, "_SMALLEST", Grid(groups=(4,), clips=(0.0, 0.1), batch=4))
-    monkeypatch.setenv("ALLMODES_HYPOSPACE_WORK", str(tmp_path / "work"))
-    small = {**ips_table4_runs._REAL, "warm_start": {"steps": 1}}
-    monkeypatch.setattr(ips_table4_runs, "_REAL", small)
-    scale = Scale(name="real", seeds=1, steps=0.004, grid_steps=1)
-    steps: list[int] = []
-    runs = ips_table4_runs.run(scale, steps.append, item="ips-table4")
-    assert steps == [1, 1]  # p_min = 0.1 is the run without it
-    assert runs.before is not None
+def test_cells_that_are_one_run_are_one_and_each_has_its_own_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Cell] = []
+
+    def fake(subject: Any, configs: Sequence[Any], *_: Any, **__: Any) -> text_runs.Runs:
+        done = []
+        for config in configs:
+            clip = config.methods.make("ips").min_probability if config.method == ("ips",) else None
+            trained.append((config.group_size, clip))
+            arm = Arm(trainer="grpo", kl="reverse", method=config.method[0], beta=0.01)
+            own = result(config.group_size / 100 + (clip or 0) / 1000)
+            done.append(text_runs.Run(config=config, arm=arm, seed=0, path=tmp, result=own))
+        return text_runs.Runs(base=result(0.4), before=None, done=done)
+
+    tmp = Path("nowhere")
+    monkeypatch.setattr(text_runs, "run", fake)
+    monkeypatch.setattr(text_runs.Run, "rows", lambda _: [{"reward": 0.5}, {"reward": None}])
+    runs = ips_table4_runs.run(QUICK, lambda _: None, item="x")
+    assert trained == [(4, 0.0), (4, 0.5), (4, None)] + [
+        (group, clip) for group in (16, 64) for clip in (0.0, 0.1, 0.5, None)
+    ]
     assert runs.results[4, 0.1] is runs.results[4, 0.0]
-    assert runs.rewards[4, 0.0] == [[pytest.approx(0, abs=1)]]
-    folder = tmp_path / "work" / "real" / "ips-table4"
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {
-        "warm-start", "groups-of-4-p-min-0-0", "groups-of-4-grpo-0"
-    }  # fmt: skip
-    assert not list(folder.rglob("checkpoint-*"))
-    metrics = json.loads((folder / "groups-of-4-grpo-0" / "metrics.jsonl").read_text().splitlines()[0])
-    assert metrics["step"] == 1
+    assert runs.mean((64, 0.1)) == pytest.approx(0.6401)
+    assert runs.rewards[16, None] == [[0.5]]
 
-    def never(*_: Any, **__: Any) -> None:
-        raise AssertionError("trained again")
 
-    monkeypatch.setattr(ips_table4_runs, "train", never)
-    assert ips_table4_runs.run(scale, steps.append, item="ips-table4") == runs
-    monkeypatch.setattr(ips_table4_runs, "_REAL", {**small, "learning_rate": 1e-3})
-    with pytest.raises(RunError, match=r"`groups-of-4-p-min-0\.learning_rate`: expected 0\.0001; got 0\.001"):
-        ips_table4_runs.run(scale, steps.append, item="ips-table4")
+def test_table_2_and_table_4_share_the_runs_of_one_group_size() -> None:
+    for scale, group in ((QUICK, 16), (REAL, 8)):
+        table2 = hypospace_runs.configuration(scale, "boolean")
+        for clip in (0.0, None):
+            config = configuration(scale, (group, clip))
+            (arm,) = arms(config)
+            assert arm in arms(table2)
+            one, two = (text_runs._narrowed(found, arm, 0) for found in (table2, config))
+            assert one.model_copy(update={"flowrl": two.flowrl}) == two  # which GRPO does not read
+            assert text_runs._name(one, arm, 0) == text_runs._name(two, arm, 0)
+        (clipped,) = arms(configuration(scale, (group, 0.5)))
+        names = {text_runs._name(configuration(scale, (group, clip)), clipped, 0) for clip in (0.0, 0.5)}
+        assert len(names) == 2
 
 
 def test_scales_say_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALLMODES_HYPOSPACE_WORK", str(tmp_path))
+    monkeypatch.setenv(text_runs.WORK, str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"expected google/gemma-3-4b-it .*; got no accelerator"):
         ips_table4.reproduce(PAPER, lambda _: None)
 
-    def missing(name: str) -> Path:
+    def missing(name: str, out: Path) -> bool:
         raise ConfigError(f"{name} needs `pip install x`; x is not installed")
 
-    monkeypatch.setattr(ips_table4_runs, "packaged_file", missing)
-    with pytest.raises(ConfigError, match=r"smollm2 needs `pip install x`"):
+    monkeypatch.setattr("allmodes.text.packaged_models.prepare_model", missing)
+    with pytest.raises(ConfigError, match=r"ips-table4 at --scale real: smollm2 needs `pip install x`"):
         ips_table4.reproduce(REAL, lambda _: None)
     assert not list(tmp_path.iterdir())
 

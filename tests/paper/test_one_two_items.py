@@ -17,7 +17,6 @@ from allmodes.paper import mara_fig6, mara_fig9_11, mara_fig10, one_two_runs, re
 from allmodes.paper.reproduction import PAPER, REAL, Scale
 from allmodes.text.reporting.curves import Bin
 from allmodes.text.reporting.results import Arm, TextResult
-from allmodes.text.stand_ins.stand_in import make_stand_in
 
 TINY = Scale(name="test", seeds=1, steps=0.004, grid_steps=1)
 
@@ -155,18 +154,7 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
     assert (config.lora is not None, config.method, config.seeds) == (True, ("vanilla", "mara"), (0,))
     with pytest.raises(ConfigError, match=r"mara-fig6 at --scale real: .* needs `pip install x`"):
         mara_fig6.reproduce(REAL, lambda _: None)
-    assert real_models.SMOLLM2 in one_two_runs.whose(REAL)
-
-
-def test_the_real_scale_warm_starts_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_stand_in(tmp_path / "model", steps=1)
-    monkeypatch.setattr(one_two_runs, "smollm2", lambda folder, *, item: str(tmp_path / "model"))
-    monkeypatch.setitem(one_two_runs._REAL, "warm_start", {"steps": 1})
-    config = one_two_runs.configuration(REAL)
-    model, before = one_two_runs.base_model(config, REAL, tmp_path, item="x")
-    assert model == str(tmp_path / "warm-start")
-    assert before is not None
-    assert before.samples == 256
+    assert real_models.SMOLLM2 in one_two_runs.SUBJECT.whose(REAL)
 
 
 def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,18 +162,3 @@ def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     for item in (mara_fig6, mara_fig10, mara_fig9_11):
         with pytest.raises(ConfigError, match=r"expected Qwen/Qwen2.5-3B .*; got no accelerator"):
             item.reproduce(PAPER, lambda _: None)
-
-
-def test_at_real_scale_runs_begin_with_a_warm_started_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a small model in place of SmolLM2: the shares before are those of the untouched one."""
-    untouched = one_two_runs._stand_in(TINY)
-    monkeypatch.setattr(one_two_runs, "smollm2", lambda *_, **__: untouched)
-    real = Scale(name="real", seeds=1, steps=0.004, grid_steps=1)
-    config = one_two_runs.configuration(real)
-    assert config.warm_start is not None
-    model, before = one_two_runs.base_model(config, real, tmp_path, item="mara-fig6")
-    assert model == str(tmp_path / "warm-start")
-    assert before is not None
-    assert before.samples > 0

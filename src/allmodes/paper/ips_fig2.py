@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allmodes.extras import require
-from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, number, some, verdict
 from allmodes.reports.plotting import FAINT, MUTED
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 def judge(runs: "Mapping[str, Runs]", *, whose: str) -> list[Verdict]:
     """The paper's claims about the curves."""
-    from allmodes.paper.hypospace_runs import FLOWRL, GRPO, IPS, number, some
+    from allmodes.paper.hypospace_runs import FLOWRL, GRPO, IPS
 
     curves = {
         domain: {method: _mean_curve(found.results[method]) for method in (GRPO, FLOWRL, IPS)}
@@ -131,7 +131,7 @@ def _draw(runs: "Mapping[str, Runs]") -> Any:
     panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
     for axes, (domain, found) in zip(panels, runs.items(), strict=True):
         plot_recovery(axes, [found.base.recovery], color=MUTED, label="base model", linestyle=(0, (1, 1)))
-        for method, colour in colours().items():
+        for method, colour in colours(found).items():
             curves = [result.recovery for result in found.results[method]]
             plot_recovery(axes, curves, color=colour, label=method)
         ticks = [2**power for power in range(found.base.recovery[-1][0].bit_length())]

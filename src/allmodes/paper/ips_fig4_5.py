@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from allmodes.extras import require
-from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.paper.ips_grids import in_all
+from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, number, verdict
 from allmodes.reports.plotting import FAINT, INK
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     seen = {method: samples_of(found, method, prompts=task.test_prompts) for method in methods}
     here = {method: by_prompt[prompt] for method, by_prompt in seen.items()}
     return Reproduction(
-        figure=_draw(here, known=sizes[prompt]),
+        figure=_draw(here, known=sizes[prompt], colours=hypospace_runs.colours(found)),
         numbers={
             "prompt": prompt, "structures": sizes[prompt],
             "counts": {method: [dict(c) for c in one.counts] for method, one in here.items()},
@@ -114,7 +115,7 @@ def judge(seen: Mapping[str, Mapping[str, Seen]], *, prompt: str, known: int, wh
 
     seen: by method and prompt. known: structures of the prompt.
     """
-    from allmodes.paper.hypospace_runs import GRPO, IPS, number
+    from allmodes.paper.hypospace_runs import GRPO, IPS
 
     plain, ours = seen[GRPO][prompt], seen[IPS][prompt]
     pairs = [(seen[GRPO][one].different(), seen[IPS][one].different()) for one in seen[GRPO]]
@@ -146,17 +147,13 @@ def judge(seen: Mapping[str, Mapping[str, Seen]], *, prompt: str, known: int, wh
             paper="one prompt",
             measured=f"{whose}: {ours.different():.3g} and {plain.different():.3g} on this prompt; on all "
             f"{len(pairs)} test prompts, more on {more} and fewer on {fewer}",
-            holds=_both(ours.different() > plain.different(), 2 * more > len(pairs)),
+            holds=in_all([ours.different() > plain.different(), 2 * more > len(pairs)]),
         ),
     ]
 
 
 def _diverse(share: float) -> Holds:
     return "yes" if share >= WIDE else "partly" if share > NARROW else "no"
-
-
-def _both(*held: bool) -> Holds:
-    return "yes" if all(held) else "partly" if any(held) else "no"
 
 
 def filled(key: str) -> Any:
@@ -169,11 +166,9 @@ def filled(key: str) -> Any:
     return columns[:, :, None] > np.arange(3)
 
 
-def _draw(here: Mapping[str, Seen], *, known: int) -> Any:
+def _draw(here: Mapping[str, Seen], *, known: int, colours: Mapping[str, str]) -> Any:
     """A row for each method, a structure a panel, the most frequent first."""
     from matplotlib.figure import Figure
-
-    from allmodes.paper.hypospace_runs import colours
 
     figure: Any = Figure(figsize=(1.4 * _SHOWN, 2.0 * len(here)))
     rows = figure.subfigures(len(here), 1)
@@ -190,7 +185,7 @@ def _draw(here: Mapping[str, Seen], *, known: int) -> Any:
             axes = row.add_subplot(1, _SHOWN, place, projection="3d")
             blocks = filled(key)
             _floor(axes, blocks)
-            axes.voxels(blocks, facecolors=colours()[method], edgecolor=INK, linewidth=0.4)
+            axes.voxels(blocks, facecolors=colours[method], edgecolor=INK, linewidth=0.4)
             axes.set_title(f"{count} of {total}", fontsize=8, loc="center", pad=-4)
     return figure
 

@@ -21,10 +21,10 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
     require("ips-table4 needs", "transformers", "trl", extras="text")
-    from allmodes.paper import ips_table4_runs
+    from allmodes.paper import hypospace_runs, ips_table4_runs
 
     runs = ips_table4_runs.run(scale, progress, item="ips-table4")
-    whose = ips_table4_runs.whose(scale)
+    whose = hypospace_runs.whose(scale)
     return Reproduction(
         figure=_draw(runs, whose),
         numbers=_numbers(runs),
@@ -131,6 +131,8 @@ def markdown(runs: "Runs") -> str:
 
 
 def _notes(scale: Scale, runs: "Runs") -> list[str]:
+    from allmodes.paper import hypospace_runs, text_runs
+
     config, grid = runs.config, runs.grid
     task = config.task.make()
     tested = task.test_prompts if isinstance(task, HasTestPrompts) else ()
@@ -140,23 +142,18 @@ def _notes(scale: Scale, runs: "Runs") -> list[str]:
         f"{sum(known) / len(known):.1f} good answers on average. Recovery: share of these among "
         f"{config.samples} samples; ± is the bootstrap's standard error over prompts, "
         f"{plural(len(config.seeds), 'seed')}: what lies between seeds is not in it."
-        + ("" if scale.name == "paper" else " The paper has causal graphs of 4 nodes here."),
+        + ("" if scale.kind == "paper" else " The paper has causal graphs of 4 nodes here."),
         f"{grid.batch} responses a step for every group size (so {grid.batch} / G prompts), {config.steps} "
-        f"steps, rate {config.learning_rate:g}, advantages over the group's standard deviation, β = "
-        f"{config.beta[0]:g}; GRPO is the same without inverse scaling. The paper gives the group sizes; its "
-        "values of p_min were lost in extraction, and the rest it leaves open.",
+        f"steps, rate {config.learning_rate:g}, rewards not scaled, β = {config.beta[0]:g}; GRPO is the same "
+        "without inverse scaling. The paper gives the group sizes; its values of p_min were lost in "
+        "extraction, and the rest it leaves open.",
         "p_min ≤ 1/G changes nothing, for no frequency is below 1/G: such cells are one run.",
         "Item ips-table4-world has the same comparison by a categorical policy, with several seeds and the "
         "exact flow.",
     ]
-    if scale.name not in ("real", "paper"):
-        shown.append(
-            "The base model is a stand-in: tiny, built at run time, trained on examples of the task, test "
-            "prompts included. It is no evidence about language models."
-        )
-    if runs.before is not None and config.warm_start is not None:
-        shown.append(f"Warm start: {config.warm_start.describe()}. Before it: {runs.before.describe()}.")
-    return shown
+    if scale.kind == "quick":
+        shown += hypospace_runs.quick_notes()
+    return [*shown, *text_runs.warm_start_note(config, runs.before)]
 
 
 def _draw(runs: "Runs", whose: str) -> Any:

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from allmodes.extras import require
-from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, number, verdict
 from allmodes.reports.plotting import FAINT, INK, MUTED
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     return Reproduction(
         figure=_draw(runs),
         numbers=one_two_runs.numbers(runs),
-        verdicts=judge(runs, whose=one_two_runs.whose(scale)),
+        verdicts=judge(runs, whose=one_two_runs.SUBJECT.whose(scale)),
         notes=[
             *one_two_runs.notes(scale, runs),
             "All rewards of right answers are equal, so that the optimum of the KL-regularised objective has "
@@ -38,7 +38,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
     """The paper's claims, and what theory says of the end."""
-    from allmodes.paper.one_two_runs import HIGH_REWARD, has_one_answer, mean, number, share_of_one
+    from allmodes.paper.one_two_runs import HIGH_REWARD, has_one_answer, mean, share_of_one
 
     good = {key: found[-1] for key, found in runs.bins.items() if found[-1].reward >= HIGH_REWARD}
     shares = {key: share_of_one(found.counts) for key, found in good.items()}

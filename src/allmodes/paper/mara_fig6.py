@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from allmodes.extras import require
-from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Verdict, verdict
+from allmodes.paper.reproduction import Progress, Reproduction, Scale, Verdict, number, some, verdict
 
 if TYPE_CHECKING:
     from allmodes.paper.one_two_runs import Runs
@@ -31,7 +31,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     return Reproduction(
         figure=_draw(runs),
         numbers=one_two_runs.numbers(runs),
-        verdicts=judge(runs, whose=one_two_runs.whose(scale)),
+        verdicts=judge(runs, whose=one_two_runs.SUBJECT.whose(scale)),
         notes=[
             *one_two_runs.notes(scale, runs),
             'MARA is uniform over answers (`level = "outcomes"`), with τ = 0.5; the paper\'s is uniform over '
@@ -43,7 +43,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
     """The paper's claims against the last steps of each run, and against every step for the Pareto front."""
-    from allmodes.paper.one_two_runs import HIGH_REWARD, has_one_answer, mean, number, share_of_one
+    from allmodes.paper.one_two_runs import HIGH_REWARD, has_one_answer, mean, share_of_one
 
     last = [found[-1] for found in runs.bins.values()]
     plain, ours = runs.of("vanilla"), runs.of("mara")
@@ -68,7 +68,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             measured=f"{whose}: {len(collapsed)} of {len(plain)} runs, {ones} of them to 1; shares of 1 "
             f"{_listed([share_of_one(found.counts) for found in plain])}, base "
             f"{number(share_of_one(runs.base.answers))}",
-            holds=_some(len(collapsed), len(plain), enough=max(len(plain) - 1, len(plain) // 2 + 1)),
+            holds=some(len(collapsed), len(plain), enough=max(len(plain) - 1, len(plain) // 2 + 1)),
         ),
         verdict(
             "MARA keeps both answers, many runs nearly uniform",
@@ -76,7 +76,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             measured=f"{whose}: {even} of {len(ours)} runs between {EVEN[0]} and {EVEN[1]}; shares of 1 "
             f"{_listed(shares)}; entropy {number(mean([found.diversity for found in ours]))} nats, plain "
             f"{number(mean([found.diversity for found in plain]))}, even 0.69",
-            holds=_some(even, len(ours), enough=math.ceil(len(ours) / 2)),
+            holds=some(even, len(ours), enough=math.ceil(len(ours) / 2)),
         ),
         verdict(
             "MARA matches plain RL in correctness and exceeds it in diversity, under both KLs",
@@ -85,7 +85,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             + "; ".join(
                 f"{name}: {number(pair[1])}, plain {number(pair[0])}" for name, pair in fronts.items()
             ),
-            holds=_some(ahead, len(fronts), enough=len(fronts)),
+            holds=some(ahead, len(fronts), enough=len(fronts)),
         ),
     ]
 
@@ -109,16 +109,7 @@ def _is_ahead(pair: tuple[float, float]) -> bool:
     return not math.isnan(mara) and (math.isnan(plain) or mara > plain)
 
 
-def _some(found: int, total: int, *, enough: int) -> Holds:
-    """Yes for `enough` of them, and at least one; partly for some."""
-    if found >= max(enough, 1):
-        return "yes"
-    return "partly" if 0 < found < total else "no"
-
-
 def _listed(shares: Sequence[float]) -> str:
-    from allmodes.paper.one_two_runs import number
-
     return " ".join(map(number, shares))
 
 

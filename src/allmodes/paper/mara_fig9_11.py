@@ -5,10 +5,8 @@ models.
 """
 
 import math
-import tempfile
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -52,17 +50,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
     require("mara-fig9-11 needs", "transformers", "trl", extras="text")
-    from allmodes.paper import one_two_runs
-    from allmodes.text.models import quieten
+    from allmodes.paper import one_two_runs, text_runs
 
-    quieten()
-    config = one_two_runs.configuration(scale, samples=1024)
-    with tempfile.TemporaryDirectory(prefix="allmodes-fig9-11-") as folder:
-        model, before = one_two_runs.base_model(config, scale, Path(folder), item="mara-fig9-11")
+    config, subject = one_two_runs.configuration(scale), one_two_runs.SUBJECT
+    with text_runs.base_model(subject, config, scale, progress, item="mara-fig9-11") as (model, before, _):
         progress(1)
         seen = _sample(config, model)
         progress(1)
-    whose = one_two_runs.whose(scale)
+    whose = subject.whose(scale)
     notes = [
         "Right responses all have a reward of 1, so that any difference between them at the optimum is the "
         "reference's. log π_ref is of the tokens that were drawn, end of text included, at temperature 1; of "
@@ -70,13 +65,11 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         "Figure 11b and c of the paper are of an open question with a preference model's rewards: item "
         "fig11, whose three models are stand-ins or the paper's. No preference model installs as a package.",
     ]
-    if scale.name not in ("real", "paper"):
+    if scale.kind == "quick":
         notes.append(
             "The base model is a stand-in, made with the paper's share of right answers: that 1 is likelier "
             "is what it was made with, and no evidence about language models."
         )
-    if before is not None and config.warm_start is not None:
-        notes.append(f"Warm start: {config.warm_start.describe()}. Before it: {before.describe()}.")
     return Reproduction(
         figure=_draw(seen, whose),
         numbers={
@@ -88,7 +81,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             ],
         },
         verdicts=judge(seen, whose=whose),
-        notes=notes,
+        notes=[*notes, *text_runs.warm_start_note(config, before)],
     )  # fmt: skip
 
 

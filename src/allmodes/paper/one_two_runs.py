@@ -4,25 +4,20 @@ At quick scale on the stand-in, at real scale on SmolLM2 after a warm start, at 
 model.
 """
 
-import itertools
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, final
 
-from allmodes.paper.real_models import SMOLLM2, smollm2
+from allmodes.paper import text_runs
 from allmodes.paper.reproduction import Progress, Scale
-from allmodes.runs.folder import RunFolder
+from allmodes.paper.text_runs import Subject
 from allmodes.text.base_statistics import BaseStatistics
-from allmodes.text.config import STAND_IN, TextConfig
-from allmodes.text.models import free_memory, load_model, load_tokenizer, quieten
+from allmodes.text.config import TextConfig
 from allmodes.text.reporting.curves import Bin, bins
-from allmodes.text.reporting.results import Arm, TextResult, result_of
-from allmodes.text.sampling import sample_responses
-from allmodes.text.training import arms, train
+from allmodes.text.reporting.results import Arm, TextResult
+from allmodes.text.stand_ins.stand_in import make_stand_in
 
 HIGH_REWARD, ONE_ANSWER = 0.9, 0.95
 """Mean reward of the last bin from which a run counts as having learned the task; the share of an answer
@@ -35,13 +30,19 @@ _COMMON: dict[str, Any] = {
 }  # fmt: skip
 _REAL: dict[str, Any] = {
     "steps": 80, "learning_rate": 2e-4, "lora": {}, "max_tokens": 32, "samples": 512,
-    "warm_start": {"steps": 12, "learning_rate": 8e-5}, "seeds": [0],
+    "warm_start": {"steps": 12, "learning_rate": 8e-5}, "seeds": [0], "checkpoint_every": 10,
 }  # fmt: skip
 _PAPER: dict[str, Any] = {
     "steps": 300, "learning_rate": 1e-6, "max_tokens": 256, "samples": 8192, "precision": "bfloat16",
     "micro_batch": 8, "gradient_checkpointing": True, "threads": None, "seeds": [0, 1, 2],
 }  # fmt: skip
-_PAPER_MODEL = "Qwen/Qwen2.5-3B"
+
+
+def _make_stand_in(folder: Path, scale: Scale) -> None:
+    make_stand_in(folder, steps=None if scale.steps >= 1 else scale.own_steps(300))
+
+
+SUBJECT = Subject(name="one-two", paper_model="Qwen/Qwen2.5-3B", make_stand_in=_make_stand_in)
 
 
 @final
@@ -64,7 +65,7 @@ class Runs:
 
 def configuration(scale: Scale, **changes: Any) -> TextConfig:
     """The runs of a scale; `changes` are of the quick scale's settings, `real` and `paper` of those."""
-    own = {"real": _REAL, "paper": _PAPER}.get(scale.name, {})
+    own = {"real": _REAL, "paper": _PAPER}.get(scale.kind, {})
     values = {**_COMMON, **changes, **own}
     if scale.steps < 1:
         values |= {"steps": 2 * scale.own_steps(values["steps"]), "samples": 16, "bin": 1, "group_size": 4}
@@ -72,70 +73,20 @@ def configuration(scale: Scale, **changes: Any) -> TextConfig:
 
 
 def run(configs: Sequence[TextConfig], scale: Scale, progress: Progress, *, item: str) -> Runs:
-    """Prepare the base model, measure it, and train every combination of each configuration; no file stays.
+    """Train every combination of each configuration, where a run of another item has not.
 
-    configs: which differ in what is compared alone. Raises ConfigError for a model, package or accelerator
-    that is missing.
+    configs: which differ in what is compared alone. Raises as `text_runs.run` does.
     """
-    quieten()
-    config = configs[0]
-    with tempfile.TemporaryDirectory(prefix=f"allmodes-{item}-") as name:
-        folder = Path(name)
-        task = config.task.make()
-        model, before = base_model(config, scale, folder, item=item)
-        progress(1)
-        tokenizer, policy = load_tokenizer(model), load_model(model)
-        responses = sample_responses(
-            policy, tokenizer, task.prompts, count=config.samples, max_tokens=config.max_tokens,
-            temperature=config.temperature, seed=0, batch_size=config.sample_batch,
-        )  # fmt: skip
-        base, _ = result_of(task, task.prompts, responses, arm=None, seed=0)
-        del policy
-        found = {}
-        for part in configs:
-            for arm, seed in itertools.product(arms(part), part.seeds):
-                with RunFolder(folder / f"{arm.folder_name}-{seed}") as runs:
-                    train(
-                        part, task, arm, seed=seed, model=model, folder=runs,
-                        on_step=lambda _: progress(1),
-                    )  # fmt: skip
-                    found[arm, seed] = bins(runs.read_metrics(), size=config.bin, knows_answers=True)
-                free_memory()
-    return Runs(config=config, base=base, before=before, bins=found)
-
-
-def base_model(
-    config: TextConfig, scale: Scale, folder: Path, *, item: str
-) -> tuple[str, BaseStatistics | None]:
-    """Folder or name of the model that runs begin with, and the shares of answers before its warm start."""
-    from allmodes.paper.table1_inputs import check_models
-    from allmodes.text.warm_start import warm_started
-
-    if scale.name == "paper":
-        check_models((_PAPER_MODEL,), item=item, on_accelerator=True)
-        return _PAPER_MODEL, None
-    model = smollm2(folder, item=item) if scale.name == "real" else _stand_in(scale)
-    if config.warm_start is None:
-        return model, None
-    task = config.task.make()
-    return warm_started(
-        config, config.warm_start, task, task.prompts, measured=task.prompts, model=model,
-        out=folder / "warm-start", on_step=lambda _: None,
-    )  # fmt: skip
-
-
-def _stand_in(scale: Scale) -> str:
-    return _made_stand_in(None if scale.steps >= 1 else scale.own_steps(300)).name
-
-
-@cache
-def _made_stand_in(steps: int | None) -> "tempfile.TemporaryDirectory[str]":
-    """Built once for all items of a command; it goes with the process."""
-    from allmodes.text.stand_ins.stand_in import make_stand_in
-
-    folder = tempfile.TemporaryDirectory(prefix="allmodes-one-two-")
-    make_stand_in(Path(folder.name), steps=steps)
-    return folder
+    runs = text_runs.run(SUBJECT, configs, scale, progress, item=item, is_measured=False)
+    return Runs(
+        config=configs[0],
+        base=runs.base,
+        before=runs.before,
+        bins={
+            (one.arm, one.seed): bins(one.rows(), size=one.config.bin, knows_answers=True)
+            for one in runs.done
+        },
+    )
 
 
 def numbers(runs: Runs) -> dict[str, Any]:
@@ -166,20 +117,10 @@ def has_one_answer(counts: Mapping[str, int]) -> bool:
     return not math.isnan(share) and max(share, 1 - share) >= ONE_ANSWER
 
 
-def number(value: float) -> str:
-    """Two digits, or a dash for what there is none of."""
-    return "–" if math.isnan(value) else f"{value:.2f}"
-
-
 def mean(values: Sequence[float]) -> float:
     """Of those that are no NaN; NaN where there are none."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
-
-
-def whose(scale: Scale) -> str:
-    """The model of a scale, as verdicts name it."""
-    return {"real": f"{SMOLLM2}, warm-started", "paper": _PAPER_MODEL}.get(scale.name, STAND_IN)
 
 
 def notes(scale: Scale, runs: Runs) -> list[str]:
@@ -191,14 +132,6 @@ def notes(scale: Scale, runs: Runs) -> list[str]:
         f"names neither its βs nor its seeds; a run has learned the task from a reward of {HIGH_REWARD} on, "
         f"and has one answer from a share of {ONE_ANSWER:.0%} on, in its last {config.bin} steps.",
     ]
-    if scale.name not in ("real", "paper"):
-        shown.append(
-            "The base model is a stand-in: tiny, built at run time, trained on made-up responses with the "
-            "paper's share of right answers. It is no evidence about language models."
-        )
-    if runs.before is not None and config.warm_start is not None:
-        shown.append(
-            f"Warm start: {config.warm_start.describe()}. Before it: {runs.before.describe()}. The paper's "
-            "base model needs none."
-        )
-    return shown
+    if scale.kind == "quick":
+        shown.append(text_runs.stand_in_note("made-up responses with the paper's share of right answers"))
+    return [*shown, *text_runs.warm_start_note(config, runs.before)]

@@ -1,5 +1,6 @@
 """What an item of a paper comes to: a figure, numbers, and a verdict on each claim."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
@@ -21,6 +22,11 @@ class Scale:
     seeds: int
     steps: float = 1.0  # share of a figure's own steps; below 1 in tests alone
     grid_steps: int
+
+    @property
+    def kind(self) -> Literal["quick", "real", "paper"]:
+        """Whose settings it has: "real" and "paper" their own, any other scale those of "quick"."""
+        return self.name if self.name in ("real", "paper") else "quick"
 
     def own_steps(self, steps: int) -> int:
         """The steps to train where the paper takes `steps`."""
@@ -48,6 +54,21 @@ def verdict(claim: str, *, paper: str, measured: str, holds: bool | Holds) -> Ve
     """A verdict; `holds` comes from the measured numbers, never from a hand."""
     word: Holds = ("yes" if holds else "no") if isinstance(holds, bool) else holds
     return Verdict(claim=claim, paper=paper, measured=measured, holds=word)
+
+
+def some(found: int, total: int, *, enough: int | None = None) -> Holds:
+    """How a claim holds in `found` of `total` cases: yes from `enough` of them on, and at least one.
+
+    enough: all of them if left out. Partly for some.
+    """
+    if found >= max(total if enough is None else enough, 1):
+        return "yes"
+    return "partly" if found else "no"
+
+
+def number(value: float) -> str:
+    """Two digits, or a dash for what there is none of."""
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 @final

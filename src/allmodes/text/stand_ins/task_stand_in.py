@@ -32,11 +32,17 @@ _PIECE = re.compile(r"\s*\S+")
 
 
 def make_task_stand_in(
-    task: Task, out: Path, *, seed: int = 0, steps: int | None = None, least: float = LEAST
+    task: Task,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    batch: int = _BATCH,
+    least: float = LEAST,
 ) -> BaseStatistics:
     """Train the model, save it with its tokenizer into `out`, and give the shares of its answers.
 
-    steps: None is as many as HypoSpace needs; another number is for tests.
+    steps: None is as many as HypoSpace needs, with `batch` examples each; fewer of either for a weaker model.
     Raises RunError where less than `least` of its responses are valid: the task is too large for it.
     ConfigError for examples as `Examples` does.
     """
@@ -48,8 +54,8 @@ def make_task_stand_in(
     draws = random.Random(seed)  # noqa: S311  # no secret
 
     def loss() -> torch.Tensor:
-        batch = [examples.draw(draws, valid=VALID, skew=SKEW) for _ in range(_BATCH)]
-        return response_loss(model, batch, pad=tokenizer.pad_token_id)
+        drawn = [examples.draw(draws, valid=VALID, skew=SKEW) for _ in range(batch)]
+        return response_loss(model, drawn, pad=tokenizer.pad_token_id)
 
     minimise(model, loss, steps=_STEPS if steps is None else steps, rate=_RATE)
     count = max(1, _SAMPLES // len(prompts))
