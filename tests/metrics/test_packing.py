@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from allmodes.errors import InputError
-from allmodes.metrics import internal_diversity, num_circles
+from allmodes.metrics import internal_diversity, mean_pair_distance, num_circles
 from allmodes.metrics.packing import tanimoto
 
 PROPERTY = settings(deadline=None, max_examples=100)
@@ -161,3 +161,15 @@ def test_errors() -> None:
     for distance in (-0.1, 1.1, math.nan):
         with pytest.raises(InputError, match="`distance` must lie between 0 and 1"):
             num_circles(torch.ones(2, 2), distance=distance)
+
+
+@PROPERTY
+@given(rows=PRINTS)
+def test_mean_distance_of_pairs_is_over_different_rows(rows: list[list[bool]]) -> None:
+    bits = bit_strings(torch.tensor(rows).to(torch.uint8))
+    pairs = [1 - similarity(a, b) for i, a in enumerate(bits) for b in bits[i + 1 :]]
+    found = mean_pair_distance(torch.tensor(rows).to(torch.uint8))
+    if pairs:
+        assert found == pytest.approx(float(sum(pairs) / len(pairs)), abs=1e-6)
+    else:
+        assert math.isnan(found)

@@ -1,7 +1,7 @@
 """How good and how diverse results are."""
 
-from allmodes.metrics.coverage import count_hits, oracle_burden
-from allmodes.metrics.packing import internal_diversity, num_circles
+from allmodes.metrics.coverage import count_hits, oracle_burden, top_k_auc, top_mean
+from allmodes.metrics.packing import internal_diversity, mean_pair_distance, num_circles
 from allmodes.metrics.recovery import cumulative_recovery, recovery_rate, uniqueness, valid_rate
 from allmodes.metrics.text import (
     answer_entropy,
@@ -29,6 +29,7 @@ __all__ = [
     "ead",
     "internal_diversity",
     "max_at_k",
+    "mean_pair_distance",
     "novelty_utility",
     "num_circles",
     "oracle_burden",
@@ -38,6 +39,8 @@ __all__ = [
     "same_short_answer",
     "semantic_diversity",
     "summarise",
+    "top_k_auc",
+    "top_mean",
     "uniqueness",
     "valid_rate",
     "vendi_score",

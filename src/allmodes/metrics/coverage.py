@@ -1,5 +1,6 @@
 """How many good outcomes were found, and how soon."""
 
+import torch
 from torch import Tensor
 
 from allmodes.checks import check_vector
@@ -26,3 +27,45 @@ def oracle_burden(rewards: Tensor, *, threshold: float, hits: int) -> int | None
         raise InputError(f"`hits` must be at least 1; got {hits}")
     calls = (rewards >= threshold).nonzero().squeeze(1)
     return int(calls[hits - 1]) + 1 if len(calls) >= hits else None
+
+
+def top_mean(rewards: Tensor, *, k: int) -> float:
+    """Mean of the `k` largest rewards, or of all where there are fewer; NaN without any.
+
+    rewards: (N,); NaN (a failed evaluation) is left out. Raises InputError for k < 1.
+    """
+    check_vector("rewards", rewards)
+    if k < 1:
+        raise InputError(f"`k` must be at least 1; got {k}")
+    known = rewards[~rewards.isnan()]
+    return float(known.topk(min(k, len(known))).values.mean()) if len(known) else float("nan")
+
+
+def top_k_auc(rewards: Tensor, *, k: int, budget: int, every: int = 100) -> float:
+    """Area under the mean of the `k` best rewards so far against oracle calls, as a share of `budget`.
+
+    1/B [Σ_j every (t_j + t_{j−1})/2 + (N − c)(t_N + t_c)/2 + (B − N) t_N],   t_0 = 0
+
+    t_j: `top_mean` after j·every calls; c: the last multiple of `every` below N. A run that ended before its
+    budget keeps its last value. rewards: (N,) in the order of the calls, one of each distinct outcome; NaN is
+    a call without a reward, and a mean over none counts 0. Raises InputError for k, every or budget below 1,
+    and for more rewards than the budget. Source: PMO, Gao et al. 2022.
+    """
+    check_vector("rewards", rewards)
+    for name, value in (("k", k), ("budget", budget), ("every", every)):
+        if value < 1:
+            raise InputError(f"`{name}` must be at least 1; got {value}")
+    count = len(rewards)
+    if count > budget:
+        raise InputError(f"`rewards` must have at most `budget` = {budget} entries; got {count}")
+    ends = [*range(every, count, every), count] if count else []
+    area, last, start = 0.0, 0.0, 0
+    best = rewards[:0]
+    for end in ends:
+        new = rewards[start:end]
+        best = torch.cat([best, new[~new.isnan()]])
+        best = best.topk(min(k, len(best))).values
+        now = float(best.mean()) if len(best) else 0.0
+        area += (end - start) * (now + last) / 2
+        last, start = now, end
+    return (area + (budget - count) * last) / budget

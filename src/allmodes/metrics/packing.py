@@ -49,6 +49,15 @@ def internal_diversity(fingerprints: Tensor) -> float:
     return total / count**2
 
 
+def mean_pair_distance(fingerprints: Tensor) -> float:
+    """Mean Tanimoto distance over all pairs of two different rows: IntDiv1 · N/(N − 1).
+
+    fingerprints: (N, B) zeros and ones. NaN for fewer than two rows. Source: PMO, Gao et al. 2022.
+    """
+    count = len(fingerprints)
+    return internal_diversity(fingerprints) * count / (count - 1) if count > 1 else math.nan
+
+
 def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Generator | None = None) -> Tensor:
     """#Circles: indices of rows whose pairwise Tanimoto distances all exceed `distance`, chosen greedily.
 
