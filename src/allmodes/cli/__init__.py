@@ -8,6 +8,7 @@ import tyro
 
 import allmodes
 from allmodes.cli.audit import audit
+from allmodes.cli.benchmark import benchmark
 from allmodes.cli.chem import chem
 from allmodes.cli.flags import REGISTRY
 from allmodes.cli.reports import evaluate, explore, paper, target
@@ -20,6 +21,7 @@ from allmodes.errors import AllmodesError, AllmodesWarning, InputError, one_line
 app = tyro.extras.SubcommandApp()
 app.command(chem, name="chem", help="Molecules: receptor, score, surrogate, pretrain.")
 app.command(text, name="text", help="Language models: model.")
+app.command(benchmark, name="benchmark", help="Benchmarks of molecular design: pmo, molexp.")
 app.command(name="run")(Run)
 app.command(name="target")(target)
 app.command(name="explore")(explore)

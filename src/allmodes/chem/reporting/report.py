@@ -67,7 +67,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         failures=_failures(groups, ledgers),
         components=[describe_component(component) for component in config.oracle.components],
         aggregation=describe_aggregation(config.oracle),
-        settings=_settings(config),
+        settings=design_settings(config),
         config=config,
     )
     write_text(path, page)
@@ -221,7 +221,8 @@ def _failures(groups: Groups, ledgers: Ledgers) -> list[dict[str, Any]]:
     ]
 
 
-def _settings(config: MoleculesConfig) -> list[tuple[str, str]]:
+def design_settings(config: MoleculesConfig) -> list[tuple[str, str]]:
+    """Settings of a run as a page shows them."""
     settings = [
         ("Prior", "shipped with allmodes" if config.prior is None else config.prior.name),
         ("σ (1/β)", f"{config.sigma:g}"),
