@@ -352,6 +352,18 @@ def test_a_file_is_read_as_the_command_reads_it(kind: str, reader: Any, tmp_path
     assert ("rescaled" in page.inner_text("#size")) is not is_whole
 
 
+def test_a_file_that_is_dropped_anywhere_is_opened(page: Any) -> None:
+    page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["reward,probability\\n1,0.5\\n0,0.5\\n"], "dropped.csv"));
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+        }"""
+    )
+    page.locator("#file", has_text="dropped.csv").wait_for()
+    assert page.inner_text("#size") == "2 outcomes"
+
+
 BAD = {
     "empty": (b"", "got an empty file"),
     "no rows": (b"reward,probability\n", "expected at least one outcome; got none"),

@@ -1,8 +1,11 @@
 """The explorer's file: what is written, what is refused, and what it offers to paste."""
 
 import ast
+import contextlib
 import json
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from allmodes.cli.samples import SAMPLES
 from allmodes.integrations.trl_settings import check_grpo_settings, check_rloo_settings, check_settings
+from allmodes.integrations.verl.settings import make_plan
 from allmodes.methods import MARA, METHODS, Method, make_method, recipe_fields
 from allmodes.worlds.own_outcomes.explorer.page import explorer_page, method_records
 from allmodes.worlds.own_outcomes.explorer.snippets import trl_snippet, verl_snippet
@@ -51,6 +56,17 @@ def test_the_command_writes_a_page_and_replaces_no_other_file(command: Command, 
         "allmodes: mine.html: expected a new file, or a page of `allmodes explore`; choose another --out\n"
     )
     assert (tmp_path / "mine.html").read_text() == "<p>mine</p>"
+
+
+def test_the_guide_s_commands_run(command: Command, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs/guide/explorer.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
+    shutil.copy(SAMPLES / "outcomes.csv", tmp_path)
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "allmodes"
+        assert command(*arguments)[0] == 0
+    assert (tmp_path / "outcomes.html").is_file()
 
 
 @pytest.mark.parametrize(
@@ -136,15 +152,35 @@ def test_what_is_offered_for_trl_keeps_the_method_s_meaning(name: str, kl: Any) 
     (check_rloo_settings if kl == "reverse" else check_grpo_settings)(config, transform=given, kl=asked)
 
 
-def test_what_is_offered_for_verl_names_method_and_kl() -> None:
-    mara = verl_snippet(instance("mara"), "reverse")
-    for option in (
-        "trainer.v1.trainer_mode=allmodes_sync +allmodes.method=mara +allmodes.mara.threshold={tau}",
-        "algorithm.use_kl_in_reward=True",
-        "algorithm.kl_ctrl.kl_coef={beta}",
-        "actor_rollout_ref.rollout.n={group}",
-    ):
-        assert option in mara
-    assert "choose the reverse KL" in verl_snippet(instance("mara"), "forward")
-    assert "allmodes" not in verl_snippet(instance("vanilla"), "reverse")
-    assert "+allmodes.outcome.field=answer" in verl_snippet(instance("ips"), "forward")
+@pytest.mark.parametrize("kl", ["reverse", "forward"])
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_offered_for_verl_keeps_the_method_s_meaning(name: str, kl: Any) -> None:
+    method = instance(name)
+    text = verl_snippet(method, kl).format(beta=0.05, tau=0.8, group=16)
+    words = shlex.split(text, comments=True)
+    if not words:
+        assert kl == "forward"
+        assert method.needs_sequence_kl or method.contains_kl
+        assert "choose the reverse KL" in text
+        return
+    config: dict[str, Any] = {}
+    for word in words[3:]:  # behind python -m verl.trainer.main_ppo
+        key, _, value = word.removeprefix("+").partition("=")
+        *path, last = key.split(".")
+        table = config
+        for part in path:
+            table = table.setdefault(part, {})
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
+        table[last] = value
+    if name == "vanilla":
+        assert "allmodes" not in text
+        return
+    plan = make_plan(config)
+    assert plan.method == method
+    assert plan.kl_in_reward is (kl == "reverse")
+    assert plan.kl_in_loss is (kl == "forward")
+    assert (
+        plan.beta({"actor/reward_kl_penalty_coeff": config["algorithm"].get("kl_ctrl", {}).get("kl_coef")})
+        == 0.05
+    )

@@ -63,6 +63,7 @@ const solver = (() => {
     worker.onmessage = (event) => settle(event.data);
     worker.onerror = () => {
       worker = null; // from now on here, beginning with what is still waiting
+      [workerMethods, workerTable] = [data.methods, view.table];
       for (const { request } of [...waiting.values()]) settle(answer(request));
     };
   } catch {
