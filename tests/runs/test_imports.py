@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,20 @@ def test_runs_need_no_extras() -> None:
 def test_the_command_line_imports_nothing_heavy_before_it_must() -> None:
     found = modules_after("import allmodes.cli")
     assert not found & {*EXTRAS, "torch", "numpy"}
+
+
+def test_the_demo_and_the_explorer_need_no_extras(tmp_path: Path) -> None:
+    code = f"""
+from allmodes.cli import main
+for arguments in (["demo", "collapse"], ["explore", "--out", {str(tmp_path / "page.html")!r}]):
+    sys.argv = ["allmodes", *arguments]
+    try:
+        main()
+    except SystemExit as left:
+        assert left.code == 0
+"""
+    assert not modules_after(code, blocked=EXTRAS) & {*EXTRAS}
+    assert (tmp_path / "page.html").is_file()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chem", "pretrain", "--help"]])

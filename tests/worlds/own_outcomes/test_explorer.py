@@ -135,6 +135,9 @@ def tables() -> dict[str, OutcomeTable]:
         "one": made(torch.tensor([0.5]), torch.zeros(1)),
         "right or wrong": made((normal(30) > 0.5).float(), 3 * normal(30)),
         "outside the support": made((normal(12) * 5).round() / 5 + 2, holes),
+        "far apart": made(  # where our own method's limit and its guard both act
+            torch.tensor([1, 1, 0.9, 0.8, 0, 0.2]), torch.tensor([0, -5, -6, -7, 1, 2])
+        ),
         "negative": made(normal(40), 4 * normal(40)),
     }
 
@@ -146,10 +149,9 @@ def test_all_numbers_are_those_of_the_command(name: str, reader: Any) -> None:
     reached = table.rewards[~table.ref_logprobs.isneginf()]
     logs = [value if value > -torch.inf else None for value in table.ref_logprobs.tolist()]
     given = {"rewards": table.rewards.tolist(), "logRef": logs}
-    for beta, tau, kl in [
-        (beta, tau, kl) for beta in (2e-3, 0.3) for tau in (reached.max(), reached.median()) for kl in KLS
-    ]:
-        tau = float(tau)
+    best, middle = float(reached.max()), float(reached.median())
+    cases = [(2e-3, best, 0), (2e-3, middle, 1), (0.05, best, 0), (2.0, middle, 0), (2.0, middle, 1)]
+    for beta, tau, kl in [(beta, tau, KLS[which]) for beta, tau, which in cases]:
         arguments: Any = {"betas": [beta], "kl": kl, "threshold": tau, "methods": ["all"]}
         found = reader.evaluate(CALL, [given, {"beta": beta, "tau": tau, "kl": kl}])
         wanted = {
