@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from allmodes.audit.choices import Format
+from allmodes.audit.choices import Format, Summary
 from allmodes.audit.config import AuditConfig
 from allmodes.cli.audit import audit
 
@@ -113,6 +113,24 @@ def test_what_is_demanded_and_raised_or_not_tested_fails(command: Command, log: 
     assert "got 'AM1'" in err
 
 
+def test_the_demo_finds_that_its_objective_collapses(command: Command) -> None:
+    code, out, _ = command("audit", "--demo", "--fail-on", "AM001")
+    assert code == 0
+    assert out.startswith("Will this objective collapse? Yes.")
+    assert "audit LOG --beta BETA" in out
+    assert Path("runs/audit/demo/report.html").exists()
+    settings = json.loads(Path("runs/audit/demo/report.json").read_text())["settings"]
+    assert settings == {"beta": 0.05, "kl": "k1-in-reward"}
+
+
+def test_a_summary_in_markdown_stands_alone_on_standard_output(command: Command, log: Path) -> None:
+    code, out, err = command("audit", log, *NAMES, *PATTERN, "--beta", 0, "--summary", "markdown")
+    assert code == 0
+    assert out.startswith("## Will this objective collapse? Yes.\n")
+    assert "report: " not in out
+    assert "report: runs/audit/log/report.html" in err
+
+
 def test_two_logs(command: Command, log: Path) -> None:
     code, out, _ = command("audit", "--compare", log, log, *NAMES, *PATTERN, "--beta", 0.1, "--out", "both")
     assert code == 0
@@ -153,6 +171,7 @@ def test_the_flags_choices_are_those_of_the_settings() -> None:
     for name in ("trainer", "kl", "scale_rewards", "transform"):
         assert choices(flags[name]) == choices(AuditConfig.model_fields[name].annotation), name
     assert choices(flags["format"]) == set(get_args(Format))
+    assert flags["summary"] == Summary
     assert set(AuditConfig.model_fields) <= flags.keys()
 
 
@@ -164,6 +183,8 @@ BAD = [
     (["missing.jsonl"], "expected a log of samples; missing.jsonl is not there"),
     ([], "expected a log or --compare FIRST SECOND; got neither"),
     (["log.jsonl", "--compare", "log.jsonl", "log.jsonl"], "got both"),
+    (["log.jsonl", "--demo"], "--demo: expected no log beside it"),
+    (["--compare", "log.jsonl", "log.jsonl", "--summary", "markdown"], "expected one log; got two"),
     (["log.jsonl", "--beta", "-1"], "`beta`: expected greater than or equal to 0; got -1"),
     (["log.jsonl", "--entropy", "0.1"], "`entropy`: expected it with `transform` 'entropy' alone; got None"),
     (["log.jsonl", "--threshold", "1", "--threshold-quantile", "0.9"], "got both"),

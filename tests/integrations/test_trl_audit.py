@@ -542,6 +542,28 @@ def test_a_collapse_is_warned_of_once(
     assert not any("\n" in message for message in said)
 
 
+def test_the_first_samples_predict_and_later_ones_say_how_far_it_has_come(
+    build: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"max_steps": 4, "logging_strategy": "no", "beta": 0.0}
+    made = build(trl.GRPOTrainer, settings, {"warn_every": 4, "outcome_key": lambda text: text})
+    set_completions(made, lambda step: [[6 + row * (step < 2), 1] for row in range(4)] * 3)
+    with caplog.at_level(logging.INFO, logger="allmodes.audit"):
+        made.train()
+    said = [record for record in caplog.records if record.name == "allmodes.audit"]
+    assert said[0].getMessage().startswith("step 0: Will this objective collapse? ")
+    assert not any(record.getMessage().startswith("step 0: ") for record in said[1:])
+    with_kl = build(trl.RLOOTrainer, {**settings, "beta": 0.1}, {"warn_every": 4, "overwrite": True})
+    set_completions(with_kl, lambda step: [[6 + row * (step < 2), 1] for row in range(4)] * 3)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="allmodes.audit"):
+        with_kl.train()
+    later = [record.getMessage() for record in caplog.records if record.getMessage().startswith("step 4: ")]
+    assert len(later) == 1
+    assert " at the reference, " in later[0]
+    assert "Total variation distance to the optimum " in later[0]
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -27,3 +27,4 @@ Format = Literal[
     "ledger",
     "means",
 ]
+Summary = Literal["terminal", "markdown"]

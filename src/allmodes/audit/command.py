@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from allmodes.audit.audit import CHECKS, Audit, audit_source
+from allmodes.audit.choices import Summary
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.diagnosis import Diagnosis
 from allmodes.audit.logs.reading import Reading
@@ -18,6 +19,7 @@ from allmodes.audit.reporting.compare import (
     write_comparison,
 )
 from allmodes.audit.reporting.json_report import json_report
+from allmodes.audit.reporting.markdown_summary import markdown_summary
 from allmodes.audit.reporting.overview import STATE_NAMES
 from allmodes.audit.reporting.report import write_json, write_report
 from allmodes.audit.reporting.terminal_summary import print_summary
@@ -28,14 +30,22 @@ from allmodes.reports.formatting import shown_name
 from allmodes.reports.pages import require_report_extra
 from allmodes.reports.progress import progress_bar
 from allmodes.runs.config import build_config, read_config_file
+from allmodes.runs.terminal import console as errors
 
 
 def audit_path(
-    path: Path, settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
+    path: Path,
+    settings: Mapping[str, Any],
+    reading: Reading,
+    *,
+    out: Path,
+    console: Console,
+    summary: Summary = "terminal",
 ) -> Diagnosis:
-    """Audit a file or folder; print the terminal summary, and write report.html and report.json below `out`.
+    """Audit a file or folder; print its summary, and write report.html and report.json below `out`.
 
-    Without the extra `report` there is no page, and a line says so.
+    Without the extra `report` there is no page, and a line says so. A summary in Markdown stands alone on
+    standard output.
 
     settings: of AuditConfig; they win over those in the folder's audit.json. Raises InputError for a log or
     settings that cannot be read, and RunError where `out` cannot be written.
@@ -47,12 +57,15 @@ def audit_path(
         else _audit_means(path, means, settings, reading)
     )
     name = log_name(path)
-    print_summary(audit, console, name=name)
+    if summary == "markdown":
+        print(markdown_summary(audit, name=name), end="")
+    else:
+        print_summary(audit, console, name=name)
     _write(
         out,
         page=lambda: write_report(audit, out, name=name),
         report=lambda: json_report(audit, name=name),
-        console=console,
+        console=errors if summary == "markdown" else console,
     )
     return audit
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, final
 
 import tyro
 
-from allmodes.audit.choices import Format, KLForm, Scaling, Trainer
-from allmodes.cli.program import same_command, say_how_to_continue
+from allmodes.audit.choices import Format, KLForm, Scaling, Summary, Trainer
+from allmodes.cli.program import program, same_command, say_how_to_continue
+from allmodes.cli.samples import SAMPLES
 
 Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
 
@@ -34,6 +35,8 @@ class Columns:
 
 
 BY_NAME = Columns()
+_DEMO = SAMPLES / "samples.jsonl"
+_OF_DEMO = {"beta": 0.05, "kl": "k1-in-reward"}
 
 
 def given_columns(columns: Columns) -> dict[str, str]:
@@ -45,6 +48,8 @@ def audit(
     log: tyro.conf.Positional[Path | None] = None,
     *,
     compare: tuple[Path, Path] | None = None,
+    demo: bool = False,
+    summary: Summary = "terminal",
     out: Path | None = None,
     fail_on: tuple[str, ...] = (),
     trainer: Trainer | None = None,
@@ -77,6 +82,8 @@ def audit(
     Args:
         log: the file or folder.
         compare: two logs instead of one, such as of the base model and of what training made of it.
+        demo: audit a small log that comes with allmodes, of a training that collapses.
+        summary: what to print: text for a terminal, or Markdown for the page of a CI job.
         out: folder for report.html and report.json; runs/audit/NAME by default, or NAME-2 where that is of
             another log.
         fail_on: codes of checks, or "issue" for all issues: exit with 1 where one is raised, or a code was
@@ -112,9 +119,13 @@ def audit(
 
     if log is not None and compare is not None:
         raise InputError("expected a log or --compare FIRST SECOND; got both")
-    paths = compare or log
+    if demo and (log is not None or compare is not None):
+        raise InputError("--demo: expected no log beside it")
+    if compare is not None and summary == "markdown":
+        raise InputError("--summary markdown: expected one log; got two")
+    paths = compare or (_DEMO if demo else log)
     if paths is None:
-        raise InputError("expected a log or --compare FIRST SECOND; got neither")
+        raise InputError("expected a log or --compare FIRST SECOND; got neither; --demo shows an audit")
     check_codes(fail_on)
     given: dict[str, Any] = {
         "trainer": trainer,
@@ -131,6 +142,8 @@ def audit(
         "max_tokens": max_tokens,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    if demo:
+        settings = {**_OF_DEMO, **settings}
     reading = Reading(
         format=format,
         columns=given_columns(columns),
@@ -142,14 +155,16 @@ def audit(
     )
     console = Console()
     several = isinstance(paths, tuple)
-    default = Path("runs/audit") / ("comparison" if several else _folder_name(paths))
+    default = Path("runs/audit") / ("demo" if demo else "comparison" if several else _folder_name(paths))
     inputs = paths if several else (paths,)
     files = ("report.html", "report.json")
     with claimed_folder(out, default, command="audit", inputs=inputs, files=files) as folder:
         if several:
             found = compare_paths(paths, settings, reading, out=folder, console=console)
         else:
-            found = audit_path(paths, settings, reading, out=folder, console=console)
+            found = audit_path(paths, settings, reading, out=folder, console=console, summary=summary)
+    if demo and summary == "terminal":
+        print(f"\nThe same for a log of your own: {program()} audit LOG --beta BETA --kl k1-in-reward")
     fail_on_findings(found, fail_on)
 
 
@@ -165,9 +180,9 @@ def _number(text: str) -> int | float | str:
 
 def _folder_name(log: Path) -> str:
     """That of a run's samples is its folder's: all such files have one name."""
-    from allmodes.audit.logs.sources import SAMPLES
+    from allmodes.audit.logs.sources import SAMPLES as OF_RUN
 
-    run = log.resolve().parent if log.name == SAMPLES else log
+    run = log.resolve().parent if log.name == OF_RUN else log
     return run.resolve().name if run.is_dir() else log.stem
 
 

@@ -26,10 +26,12 @@ try:
 except ImportError as error:
     raise ImportError(f"allmodes.integrations.trl_audit needs `{how_to_install('text')}`; {error}") from error
 
-from allmodes.audit.audit import audit_source
+from allmodes.audit.audit import Audit, audit_source
 from allmodes.audit.config import AuditConfig
 from allmodes.audit.logs.reading import Reading
 from allmodes.audit.logs.sources import SAMPLES, SETTINGS, open_source
+from allmodes.audit.prediction import Prediction
+from allmodes.audit.reporting.overview import progress_sentence, verdict, verdict_line
 from allmodes.errors import ConfigError, InputError, RunError, one_line
 from allmodes.integrations.answers import OutcomeKey, answer_name, answers_of
 from allmodes.integrations.trl_audit_settings import audit_settings, transform_of
@@ -54,8 +56,11 @@ class AuditLog(TrainerCallback):
     end of text; `outcome`, where there is a key, null where it gives None or the model gave no answer.
 
     outcome_key: the text of a completion → its outcome; by default the transform's, else the trainer's.
-    warn_every: after every so many updates all of the log is audited, and what a check finds an issue goes to
-    the logger "allmodes.audit" as a warning, once for each check. overwrite: a training that begins at step 0
+    warn_every: after the first update, and after every so many, all of the log is audited, and what it says
+    goes to the logger "allmodes.audit". What a check finds an issue is a warning, once for each check. After
+    the first update, when all samples are the reference's, the answer to "will this objective collapse?" is a
+    warning where it is yes, and else at level INFO. Later on that level says how far the policy has come from
+    the reference to the optimum. overwrite: a training that begins at step 0
     replaces a log that is there; by default it is refused. A resumed training continues it.
 
     Raises ConfigError for another trainer, a key that is no function, or a `warn_every` below 1; in training
@@ -102,22 +107,35 @@ class AuditLog(TrainerCallback):
             write_text(self._settings_path, json.dumps(audit_settings(self._trainer), indent=1) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Warn of what the log says by now, where it is time to."""
-        is_due = self._warn_every is not None and state.global_step % self._warn_every == 0
-        if is_due and self._trainer.accelerator.is_main_process:
-            self._audit()
+        """Say what the log says by now, where it is time to: after the first update, and every so many."""
+        if self._warn_every is None or not self._trainer.accelerator.is_main_process:
+            return
+        step = state.global_step
+        if step == 1 or step % self._warn_every == 0:
+            self._audit(step)
 
-    def _audit(self) -> None:
+    def _audit(self, step: int) -> None:
         try:
             config = build_config(AuditConfig, audit_settings(self._trainer), source="the trainer's settings")
             source = open_source(self._log.path)
             audit = audit_source(source, Reading(format="allmodes").mapped(source), config)
+            self._say(audit, step)
         except InputError as error:  # as of a log that has nothing to say yet: no reason to stop training
             _LOGGER.debug("no audit at this step: %s", error)
-            return
         except Exception as error:  # noqa: BLE001 - a fault of a check's own is not worth a training
             self._warn("audit", f"the audit failed: {type(error).__name__}: {one_line(error)}")
-            return
+
+    def _say(self, audit: Audit, step: int) -> None:
+        """The prediction from the reference's samples first, then how far the policy has come; and issues."""
+        if step == 1:  # all samples so far are the reference's
+            answer, _ = verdict(audit)
+            if answer == "yes":
+                self._warned.add("AM010")  # which is what the answer says
+            _LOGGER.log(
+                logging.WARNING if answer == "yes" else logging.INFO, "step 0: %s", verdict_line(audit)
+            )
+        elif isinstance(audit.prediction, Prediction):
+            _LOGGER.info("step %d: %s", step, progress_sentence(audit.prediction))
         for found in audit.findings:
             if found.state == "issue":
                 message = f"{found.code} {found.title}: {found.summary} {found.remedy}"

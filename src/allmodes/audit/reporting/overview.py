@@ -116,6 +116,19 @@ def prediction_sentence(prediction: Prediction) -> str:
     return f"{figures}. The prediction holds for {prediction.kl}.{prediction.assumption}"
 
 
+def progress_sentence(prediction: Prediction) -> str:
+    """How far a policy has come from the reference to the optimum that the first samples predict."""
+    figures = "; ".join(
+        f"{pair.name} {pair.before} at the reference, {pair.predicted} at the optimum, {pair.observed} now"
+        for pair in prediction.figures
+    )
+    to_optimum, to_reference = prediction.distances
+    return (
+        f"{prediction.after}: {figures}. Total variation distance to the optimum {to_optimum:.3f}, to the "
+        f"reference {to_reference:.3f}. The optimum holds for {prediction.kl}.{prediction.assumption}"
+    )
+
+
 def not_tested(audit: "Diagnosis") -> dict[str, list[Finding]]:
     """The checks that were not tested, by the reason."""
     found: dict[str, list[Finding]] = {}
