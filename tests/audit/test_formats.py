@@ -126,6 +126,16 @@ def test_verl_knows_prompts_apart_by_uid_and_prefers_the_reward_of_validation() 
     assert numbers(log.rewards) == [1.0] * 3
 
 
+def test_rows_with_which_verl_fills_a_batch_are_no_responses() -> None:
+    row = {"input": "p", "output": "2", "gts": "2", "score": 1.0, "step": 1}
+    padding = {**row, "output": "", "score": 0.0, "uid": f"pad{'0af3' * 8}_1_0"}
+    _, log = read([{**row, "uid": "3f0c-ab_0_0"}, padding, {**row, "uid": "3f0c-ab_1_0"}])
+    assert numbers(log.rewards) == [1.0, 1.0]
+    assert {kind: bad.count for kind, bad in log.bad.items()} == {"verl has made it up to fill a batch": 1}
+    _, log = read([{**row, "uid": "padding_0_0"}])
+    assert len(log) == 1
+
+
 def test_openrlhf() -> None:
     mapped, log = read([{"input": "p", "output": "r", "reward": 0.25}])
     assert mapped.format == "openrlhf"

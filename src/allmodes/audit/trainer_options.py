@@ -19,8 +19,8 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "mara": {
         "trl": "`allmodes.integrations.trl.RLOOTrainer(..., transform=MARA(...))`, or its GRPOTrainer with "
         '`kl="reverse"`, which then has the KL of whole responses',
-        "verl": "`allmodes.objectives.mara_rewards`, its `bonus` added to the last of "
-        "`token_level_rewards`, with `algorithm.use_kl_in_reward=True` and without `use_kl_loss`",
+        "verl": "`trainer.v1.trainer_mode=allmodes_sync +allmodes.method=mara +allmodes.mara.threshold=...`, "
+        "with `algorithm.use_kl_in_reward=True` and without `use_kl_loss`",
         "openrlhf": "`allmodes.objectives.mara_rewards` before the advantages, with `--algo.kl.estimator "
         "k1` and without `--algo.kl.use_loss`",
         "reinvent": '`algorithm = "mara"` in `allmodes run`',

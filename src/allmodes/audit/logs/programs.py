@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 _REINVENT_INPUTS = ("Input_Scaffold", "Warheads", "Input_SMILES", "Masked_input_peptide")
 _REINVENT_OWN = ("Agent", "Prior", "Target", "Score", "SMILES", "SMILES_state", "Scaffold", "step")
 _VERL_SAMPLE = re.compile(r"(.+)_\d+_\d+", re.DOTALL)
+_VERL_PADDING = re.compile(r"pad[0-9a-f]{32}_\d+_\d+")
 _INVALID, _VALID, _REPEATED = "0", "1", "2"  # REINVENT's SMILES_state
 FILTERED = "REINVENT's diversity filter set a valid molecule's score to 0"
 REPEATED = "a molecule that comes twice in a batch has no score of its own"
@@ -25,15 +26,21 @@ def _verl(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
 
     The uid keeps prompts of one text with different pictures apart. Where each row has its own, it is a
     sample's: either all are prompt_sample_part, and prompts are told by the first part together with the
-    text, or by the text alone.
+    text, or by the text alone. Rows that verl has made up to fill a batch have a uid of their own kind.
     """
-    fields = {"prompt": plain("input"), "response": plain("output")}
+    fields = {"prompt": plain("input"), "response": Field("output", _verl_response, "output")}
     uids = [str(row["uid"]) for row in rows if row.get("uid") is not None]
     if len(set(uids)) < len(uids):
         fields["prompt"] = plain("uid")
     elif len(uids) > 1 and all(map(_VERL_SAMPLE.fullmatch, uids)):
         fields["prompt"] = Field("uid and input", _verl_prompt)
     return fields
+
+
+def _verl_response(row: Row) -> Any:
+    if _VERL_PADDING.fullmatch(str(row.get("uid"))):
+        raise BadLineError("verl has made it up to fill a batch")
+    return row.get("output")
 
 
 def _verl_prompt(row: Row) -> list[Any]:

@@ -185,13 +185,18 @@ def own_fields(batch: Any, plan: Plan) -> dict[str, Any]:
     mask = data["response_mask"]
     fields: dict[str, Any] = {"mask": mask.to_padded_tensor(padding=0) if mask.is_nested else mask}
     if "extra_fields" in names:
-        fields["extra"] = list(data["extra_fields"])  # of whatever kind of sequence the queue makes it
+        fields["extra"] = _items(data["extra_fields"])
     if "responses" in names:
         rows = zip(data["responses"].unbind(), mask.unbind(), strict=True)
         fields["written"] = [ids[own.bool()] for ids, own in rows]
     if "raw_prompt" in names:
-        fields["prompts"] = [list(prompt) for prompt in data["raw_prompt"]]
+        fields["prompts"] = [list(prompt) for prompt in _items(data["raw_prompt"])]
     return fields
+
+
+def _items(values: Any) -> list[Any]:
+    """A field without tensors: the queue gives a list, an array, or a stack of its own."""
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def answers_of_rewards(extra: list[Any], field: str, is_real: list[bool]) -> list[Hashable | None]:
