@@ -127,15 +127,18 @@ def test_flowrl_from_configuration_to_report(make_text_config: Make, tmp_path: P
     assert contents(killed / flow) == contents(tmp_path / "run" / flow)
 
 
-def test_a_killed_run_ends_as_if_nothing_had_happened(make_text_config: Make, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    make_text_config: Make, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    """Killed in a process of its own; this one runs it whole, and resumes."""
     config = make_text_config(method=["vanilla", "mara"], steps=12, checkpoint_every=3)
     (tmp_path / "recipe.json").write_text(config.model_dump_json())
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "allmodes.cli", "run", str(tmp_path / "recipe.json"), "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
-        [*command, str(killed)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-m", "allmodes.cli", "run", str(tmp_path / "recipe.json"), "--out", str(killed)],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     metrics = killed / "rloo-reverse-mara-0.1-0" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 7):
@@ -145,12 +148,10 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(make_text_config: Make, tm
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "report.html").exists()
-    subprocess.run([*command, str(whole)], env=environment, check=True, capture_output=True)
-    resumed = subprocess.run(
-        [sys.executable, "-m", "allmodes.cli", "run", "--resume", str(killed)],
-        env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert resumed.stdout.endswith(f"\nreport: {killed / 'report.html'}\n")  # below the main figures
+    assert command("run", tmp_path / "recipe.json", "--out", whole)[0] == 0
+    code, printed, _ = command("run", "--resume", killed)
+    assert code == 0
+    assert printed.endswith(f"\nreport: {killed / 'report.html'}\n")  # below the main figures
     assert contents(killed) == contents(whole)
     assert len(contents(whole)) == 2 * 5 + 2 + 1
 

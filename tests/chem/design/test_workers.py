@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from allmodes.chem.config import MoleculesConfig
-from allmodes.chem.design.design import new_design
+from allmodes.chem.design.design import new_design, resume_design
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.oracles.oracle import ComponentOracle
 from allmodes.chem.oracles.results import Failure, Scored
@@ -261,7 +261,7 @@ def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
     process.kill()
     process.wait()
     time.sleep(1.5)  # worker processes notice that their parent is gone
-    subprocess.run([*RUN, "--resume", str(out)], check=True, capture_output=True)
+    resume_design(out)
     assert outcome(out, algorithm) == outcome(tmp_path / "whole", algorithm)
     molecules = [smiles for _, smiles in asked(log) if smiles != "CCO"]
     repeated = len(molecules) - len(set(molecules))
