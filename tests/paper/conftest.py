@@ -1,6 +1,8 @@
 """Studies that take seconds: a tiny prior and rewards by a program, and few answers to few prompts."""
 
+import gc
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,15 @@ import sys
 for line in sys.stdin:
     print(min(1.0, 0.7 + 0.05 * line.count("O")), flush=True)
 """
+
+
+@pytest.fixture(autouse=True)
+def frozen_again() -> Iterator[None]:
+    """Items that train unfreeze at their end what imports have left, which tests/conftest.py has frozen."""
+    yield
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("trl")
 
 from allmodes.errors import ConfigError, InputError
-from allmodes.paper import mara_fig11
+from allmodes.paper import mara_fig11, text_runs
 from allmodes.paper.reproduction import PAPER, Scale
 from allmodes.text.likelihood import (
     ids_logprobs,
@@ -161,11 +161,16 @@ def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     assert (mara_fig11.PAPER.one_two_samples, mara_fig11.PAPER.samples) == (8192, 1024)
 
 
-def test_the_item_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_item_leaves_no_files_but_the_model_that_it_shares(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
+    shared = tmp_path_factory.mktemp("shared")
+    monkeypatch.setenv(text_runs.WORK, str(shared))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     result = mara_fig11.reproduce(Scale(name="test", seeds=1, steps=0.004, grid_steps=1), lambda _: None)
     assert list(tmp_path.iterdir()) == []
+    assert [path.parent.name for path in shared.rglob("model.safetensors")] == ["stand-in"]
     assert len(result.verdicts) == 5
     assert any("Stand-ins" in note for note in result.notes)
     assert result.numbers["top"][-1]["powers_of_ten"] == 0

@@ -200,15 +200,21 @@ def _sample(settings: Settings, folder: Path, scale: Scale, progress: Progress) 
 
 def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, str, str, dict[str, Any]]:
     """Model, reward model, model of the 1-2 task, prompt, and arguments of its chat template."""
-    from allmodes.paper import table1_inputs, table1_settings
+    from allmodes.paper import one_two_runs, table1_inputs, table1_settings, text_runs
     from allmodes.text.stand_ins.creative_stand_in import make_creative_stand_ins
     from allmodes.text.stand_ins.made_up_answers import TRAINING
-    from allmodes.text.stand_ins.stand_in import make_stand_in
 
     if settings.model == STAND_IN:
-        make_stand_in(folder / "one-two", steps=None if scale.steps >= 1 else scale.own_steps(300))
+        threads = torch.get_num_threads()
+        one_two = one_two_runs.configuration(scale)  # the other items of the 1-2 task have the same model
+        with text_runs.base_model(one_two_runs.SUBJECT, one_two, scale, lambda _: None, item="fig11") as (
+            one_two_name,
+            _,
+            _,
+        ):
+            torch.set_num_threads(threads)
         made = make_creative_stand_ins(folder / "creative", share=min(scale.steps, 1.0))
-        return str(made.base), str(made.reward_model), str(folder / "one-two"), TRAINING[0], {}
+        return str(made.base), str(made.reward_model), one_two_name, TRAINING[0], {}
     names = (settings.model, settings.reward_model, settings.one_two_model)
     table1_inputs.check_models(names, item="fig11", on_accelerator=True)
     table = replace(table1_settings.PAPER, model=settings.model, max_training_prompts=1)
