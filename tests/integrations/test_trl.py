@@ -249,8 +249,8 @@ def test_training_ends_at_the_exact_optimum(
         "max_completion_length": 1,
         "per_device_train_batch_size": 96,
         "num_generations": 96,
-        "max_steps": 250,
-        "learning_rate": 3e-3,
+        "max_steps": 125,
+        "learning_rate": 6e-3,
         "beta": 0.25,
         "logging_strategy": "no",
     }
