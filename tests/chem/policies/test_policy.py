@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from allmodes.chem.policies.autoregressive import BUCKET, Policy
+from allmodes.chem.policies.autoregressive import BFLOAT16_BUCKET, BUCKET, Policy
 from allmodes.chem.policies.policy import (
     Cell,
     MambaPolicy,
@@ -181,9 +181,10 @@ def test_batch_mates_and_padding_change_nothing(cell: Cell, make_any: MakeAny) -
     torch.testing.assert_close(policy.logprobs(tokens[shuffled]), expected[shuffled], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, BUCKET - 1, BUCKET, BUCKET + 1, 5 * BUCKET + 3])
-def test_order_is_kept_over_buckets(count: int, make_policy: MakePolicy) -> None:
-    policy = make_policy(VOCABULARY, cell="gru", seed=7)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("count", [1, BUCKET - 1, BUCKET, BUCKET + 1, 2 * BFLOAT16_BUCKET, 5 * BUCKET + 3])
+def test_order_is_kept_over_buckets(count: int, precision: Precision, make_policy: MakePolicy) -> None:
+    policy = make_policy(VOCABULARY, cell="gru", seed=7, precision=precision)
     tokens = pad_tokens(random_sequences(count, seed=count))
     direct = policy.token_logprobs(tokens).sum(1)
     torch.testing.assert_close(policy.logprobs(tokens), direct, rtol=0, atol=1e-5)
