@@ -26,7 +26,7 @@ from allmodes.tasks import RewardModel
 from allmodes.text.evaluation.measures import stand_in_embeddings
 from allmodes.text.models import load_tokenizer
 from allmodes.text.stand_ins.made_up_answers import HELD_OUT, TRAINING, named
-from allmodes.text.task_kinds import make_judge
+from allmodes.text.task_kinds.open_questions import make_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

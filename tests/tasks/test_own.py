@@ -167,10 +167,13 @@ def test_what_goes_wrong_later_is_said_then() -> None:
         task.parse("x" * 1_000_000)
 
 
-def reward_function(function: Any, outcome: Any = None, path: Path = PROMPTS) -> RewardFunction:
+def reward_function(
+    function: Any, outcome: Any = None, path: Path = PROMPTS, *, answer_key: str | None = None
+) -> RewardFunction:
     return RewardFunction(
-        path, function=function, function_name="mine:reward", outcome=outcome, outcome_name="mine:answer"
-    )
+        path, function=function, function_name="mine:reward", outcome=outcome, outcome_name="mine:answer",
+        answer_key=answer_key,
+    )  # fmt: skip
 
 
 def by_length(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
@@ -208,3 +211,45 @@ def test_any_list_of_numbers_is_one_of_rewards(given: Any) -> None:
 def test_a_function_that_cannot_be_used_is_refused(function: Any, outcome: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         reward_function(function, outcome)
+
+
+def by_object(prompts: Sequence[str], responses: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"reward": float(len(text)), "answer": text[:1] or None, "more": 1} for text in responses]
+
+
+def test_an_outcome_may_be_a_key_of_what_the_function_gives() -> None:
+    calls = []
+
+    def counted(prompts: Sequence[str], responses: Sequence[str]) -> Any:
+        calls.append(len(responses))
+        return by_object(prompts, responses)
+
+    task = reward_function(counted, answer_key="answer")
+    calls.clear()
+    assert task.rewards(["a", "b", "a"], ["xy", "", "xy"]) == [2.0, 0.0, 2.0]
+    assert [task.parse(text) for text in ("xy", "")] == ["x", None]
+    assert calls == [3]  # what was scored is not scored again
+    assert task.parse("zz") == "z"
+    assert calls == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([1.0, 0.0], "expected an object with `reward` and `answer` for each response, .*; got 1.0$"),
+        ([{"reward": 1.0}] * 2, r"expected an object with `reward` and `answer` .*; got {'reward': 1.0}$"),
+        ([{"reward": 1, "answer": 7}] * 2, "`answer`: expected a text or None; got 7 of type int$"),
+        ([{"reward": "x", "answer": None}] * 2, "expected finite numbers or None; got 'x' of type str at 0"),
+        ([{"reward": 1, "answer": "a"}], "expected 2 rewards, one for each response; got 1$"),
+        ({"reward": 1, "answer": "a"}, "expected a list of 2 rewards; got {"),
+        (
+            [{"reward": 1, "answer": "a"}, {"reward": 1, "answer": "b"}],
+            "expected one `answer` of a response, whatever its prompt; got 'a' and 'b' for ''$",
+        ),
+    ],
+)
+def test_objects_without_reward_or_answer_are_refused(given: Any, message: str) -> None:
+    task = reward_function(by_object, answer_key="answer")
+    task._function = always(given)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(InputError, match=f"^`mine:reward`: {message}"):
+        task.rewards(["a", "b"], ["", ""])

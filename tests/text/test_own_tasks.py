@@ -77,6 +77,30 @@ def test_the_examples_run_from_another_folder(
     assert f"{name}:" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_reward_function_may_give_the_answer_with_the_reward(
+    make_text_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "scored_by_object.py").write_text(
+        "def score(prompts, responses):\n"
+        "    return [{'reward': 0.5, 'first': text[:1] or None} for text in responses]\n"
+    )
+    task = {
+        "kind": "reward", "prompts": "p.jsonl", "function": "scored_by_object:score", "outcome": "first"
+    }  # fmt: skip
+    new_training(make_text_config(task=task, steps=1), tmp_path / "run")
+    inputs = json.loads((tmp_path / "run" / "provenance.json").read_text())["inputs"]
+    assert {key for key in inputs if key.startswith("task")} == {
+        "task.function/scored_by_object.py", "task.prompts"
+    }  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run/base/generations.jsonl").read_text().splitlines()]
+    assert all(row["answer"] == (row["response"][:1] or None) for row in rows)
+    task["outcome"] = "second"
+    with pytest.raises(InputError, match="expected an object with `reward` and `second`"):
+        new_training(make_text_config(task=task, steps=1), tmp_path / "other")
+
+
 def test_code_that_has_changed_is_another_run(
     make_text_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,8 +232,8 @@ def test_puzzles_are_trained_on_and_their_answers_recovered(
         asked.append((dataset, settings))
         return made
 
-    monkeypatch.setattr("allmodes.text.task_kinds.reasoning_gym_task", make)
-    monkeypatch.setattr("allmodes.text.task_kinds.require_reasoning_gym", lambda: None)
+    monkeypatch.setattr("allmodes.text.task_kinds.puzzles.reasoning_gym_task", make)
+    monkeypatch.setattr("allmodes.text.task_kinds.puzzles.require_reasoning_gym", lambda: None)
     task = {"kind": "reasoning_gym", "dataset": "countdown", "size": 2, "test": 2, "seed": 3}
     config = make_text_config(task={**task, "settings": {"max_numbers": 5}}, steps=1)
     page = new_training(config, tmp_path / "run").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from allmodes.text.packaged_models import PACKAGED, packaged_file
 from allmodes.text.sampling import chat_prompt
 from allmodes.text.stand_ins.creative_stand_in import load_creative_stand_ins, make_creative_stand_ins
 from allmodes.text.stand_ins.made_up_answers import SameItem
-from allmodes.text.task_kinds import make_judge
+from allmodes.text.task_kinds.open_questions import make_judge
 
 WILDCHAT, NOVELTY_BENCH = "allenai/WildChat-1M", "yimingzhang/novelty-bench"
 

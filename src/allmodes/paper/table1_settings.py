@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 from allmodes.methods import EntropyBonus, Unlikeliness
 from allmodes.runs.config import build_config
 from allmodes.text.config import KL, STAND_IN, LoRA, TextConfig, Trainer
-from allmodes.text.task_kinds import JudgeConfig
+from allmodes.text.task_kinds.open_questions import JudgeConfig
 
 RELEVANCE, LIKELIHOOD = "relevance", "base-likelihood"
 """In place of a reward model's name: the stand-ins of `table1_rewards`."""

@@ -90,9 +90,11 @@ class RewardFunction:
     """Prompts from a file, and a user's function that says what responses are worth.
 
     path: JSON Lines in UTF-8, one object with `prompt` a line; other keys are not read. function: (prompts,
-    responses) → a number or None for each. outcome: text → its answer or None; without one a response is its
-    own answer, without white space around it. function_name, outcome_name: `module:object`, for messages. A
-    prompt that comes again is left out and counted in `duplicates`. Both functions are tried once.
+    responses) → a number or None for each. outcome: text → its answer or None. answer_key: instead of it,
+    `function` gives for each response an object with `reward` and this key, whose value is the answer. With
+    neither a response is its own answer, without white space around it. function_name, outcome_name:
+    `module:object`, for messages. A prompt that comes again is left out and counted in `duplicates`. Both
+    functions are tried once.
 
     Raises ConfigError for the file and for what cannot be called, and InputError for a function that raises
     or gives something else.
@@ -108,12 +110,15 @@ class RewardFunction:
         function_name: str,
         outcome: Callable[..., Any] | None = None,
         outcome_name: str = "",
+        answer_key: str | None = None,
     ) -> None:
         everything = read_prompts(path)
         self.prompts = tuple(dict.fromkeys(everything))
         self.duplicates = len(everything) - len(self.prompts)
         self._function, self._where = function, f"`{function_name}`"
         self._outcome, self._outcome_where = outcome, f"`{outcome_name}`"
+        self._key = answer_key
+        self._answers: dict[str, str | None] = {}  # by response, of the last rewards
         for where, given in ((self._where, function), (self._outcome_where, outcome)):
             if given is not None and not callable(given):
                 raise ConfigError(f"{where}: expected a function; got {shown(given)}")
@@ -121,16 +126,43 @@ class RewardFunction:
 
     def parse(self, response: str) -> str | None:
         """What `outcome` gives, or the response without white space around it; None where nothing is left."""
+        if self._key is not None:
+            if response not in self._answers:  # mostly it has just been scored
+                self.rewards(self.prompts[:1], [response])
+            return self._answers[response]
         if self._outcome is None:
             return response.strip() or None
         return _parsed(self._outcome_where, self._outcome, response)
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
         """What the function gives."""
-        return _rewarded(self._where, self._function, prompts, responses)
+        key = self._key
+        if key is None:
+            return _rewarded(self._where, self._function, prompts, responses)
+        given = _given(self._where, self._function, prompts, responses)
+        answers = [_answer(self._where, one, key) for one in given]
+        found = _rewards(self._where, [one["reward"] for one in given])
+        self._answers = dict(zip(responses, answers, strict=True))
+        for response, answer in zip(responses, answers, strict=True):
+            if self._answers[response] != answer:
+                raise InputError(
+                    f"{self._where}: expected one `{key}` of a response, whatever its prompt; got "
+                    f"{shown(answer)} and {shown(self._answers[response])} for {shown(response)}"
+                )
+        return found
 
     def known_answers(self, prompt: str) -> None:
         """None: a function does not say."""
+
+
+def _answer(where: str, given: Any, key: str) -> str | None:
+    """The answer in what a function gives for a response."""
+    if not isinstance(given, Mapping) or not {"reward", key} <= set(given):
+        raise InputError(
+            f"{where}: expected an object with `reward` and `{key}` for each response, as `task.outcome` = "
+            f"{key!r} says; got {shown(given)}"
+        )
+    return None if given[key] is None else _text(f"{where}: `{key}`", given[key], also=" or None")
 
 
 def _try_once(task: Task) -> None:
@@ -157,6 +189,13 @@ def _rewarded(
     where: str, function: Callable[..., Any], prompts: Sequence[str], responses: Sequence[str]
 ) -> list[float | None]:
     """A finite number or None for each response; an array or tensor is as good as a list."""
+    return _rewards(where, _given(where, function, prompts, responses))
+
+
+def _given(
+    where: str, function: Callable[..., Any], prompts: Sequence[str], responses: Sequence[str]
+) -> Sequence[Any]:
+    """What a function gives, one for each response."""
     check_same_length(prompts, responses)
     given = call(where, function, list(prompts), list(responses))
     given = given.tolist() if hasattr(given, "tolist") else given
@@ -166,6 +205,10 @@ def _rewarded(
         raise InputError(
             f"{where}: expected {len(responses)} rewards, one for each response; got {len(given)}"
         )
+    return given
+
+
+def _rewards(where: str, given: Sequence[Any]) -> list[float | None]:
     return [None if value is None else _reward(where, place, value) for place, value in enumerate(given)]
 
 

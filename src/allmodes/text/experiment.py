@@ -37,7 +37,7 @@ from allmodes.text.reporting.report import arm_name, write_report
 from allmodes.text.reporting.results import Arm, load_result, result_of
 from allmodes.text.stand_ins.stand_in import make_stand_in
 from allmodes.text.stand_ins.task_stand_in import check_task_stand_in, make_task_stand_in
-from allmodes.text.task_kinds import resolved_model
+from allmodes.text.task_kinds.kind import resolved_model
 from allmodes.text.training import (
     Progress,
     arms,

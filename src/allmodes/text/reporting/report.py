@@ -24,7 +24,7 @@ from allmodes.text.reporting.figures import (
 )
 from allmodes.text.reporting.results import Arm, TextResult
 from allmodes.text.reporting.views import COLLAPSED, View, view_of
-from allmodes.text.task_kinds import shown_model
+from allmodes.text.task_kinds.kind import shown_model
 
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
 _MOST_ANSWERS = 8  # known answers of the base model in a table

@@ -1,0 +1,14 @@
+"""The kinds of task that a recipe can name: of each its keys, its files, and the task made of them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from allmodes.text.task_kinds.open_questions import CreativeTask
+from allmodes.text.task_kinds.own import PythonTask, RewardTask
+from allmodes.text.task_kinds.puzzles import HypoSpaceTask, OneTwoTask, ReasoningGymTask
+
+TaskKind = Annotated[
+    OneTwoTask | CreativeTask | HypoSpaceTask | ReasoningGymTask | PythonTask | RewardTask,
+    Field(discriminator="kind"),
+]
