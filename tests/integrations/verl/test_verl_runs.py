@@ -196,10 +196,6 @@ def test_our_own_method_with_grpo_and_a_kl_in_the_loss(task: Path) -> None:
             "`algorithm.use_kl_in_reward=True`",
         ),
         (("+allmodes.method=vanilla",), "`trainer.v1.trainer_mode` must be one of allmodes_sync, "),
-        (
-            ("trainer.v1.trainer_mode=allmodes_sync", "+allmodes.method=vanilla", "trainer.use_v1=False"),
-            "`trainer.use_v1` must be True for `allmodes`",
-        ),
     ],
 )  # fmt: skip
 def test_a_refused_configuration_starts_nothing(task: Path, options: tuple[str, ...], wanted: str) -> None:
