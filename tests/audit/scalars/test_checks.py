@@ -108,7 +108,9 @@ def test_what_means_do_not_tell_is_not_tested_and_never_fine() -> None:
         (falling("reward", 1.0), {"beta": 0.0}, True, "yes"),
         (falling("reward", 1.0), {"beta": 0.0, "transform": "ips"}, True, "not known"),
         (falling("reward", 1.0), {}, False, "not known"),  # a chart may have left it out
-        (falling("reward", 1.0, kl=0.0), {}, True, "not known"),
+        (falling("reward", 1.0, kl=0.0), {}, False, "yes"),  # never computed: a trained policy moves
+        (falling("reward", 1.0, kl=0.0)[:9], {}, True, "not known"),
+        (falling("reward", 1.0, kl=0.1), {}, True, "not known"),
         (falling("critic/score/mean", 1.0), {}, True, "yes"),
         (falling("critic/score/mean", 1.0, **{"actor/kl_loss": 0.1}), {}, True, "not known"),
     ],

@@ -17,6 +17,7 @@ from allmodes.reports.formatting import plural
 
 # Programs that log a KL exactly where one acts.
 _LOG_EVERY_KL: tuple[Program, ...] = ("trl", "verl")
+_ENOUGH = 10  # steps with a KL of exactly 0
 
 
 @final
@@ -123,13 +124,23 @@ def _told(log: ScalarLog, config: AuditConfig) -> dict[str, Any]:
 
 
 def _has_no_kl(log: ScalarLog) -> bool:
-    """Whether a log in which a KL would stand has none: then none acts."""
-    return log.is_whole and log.program in _LOG_EVERY_KL and "kl" not in log.series and "reward" in log.series
+    """Whether no KL acts: a log in which it would stand has none, or one that is exactly 0 at every step.
+
+    A policy that is trained leaves its reference: some versions write the 0 that they have not computed.
+    """
+    kl = log.series.get("kl")
+    if log.program not in _LOG_EVERY_KL or "reward" not in log.series:
+        return False
+    if kl is None:
+        return log.is_whole
+    return len(kl.values) >= _ENOUGH and not bool(kl.values.any())
 
 
 def _source_of_beta(log: ScalarLog) -> str:
     """Where β was read from, as a sentence."""
     if "beta" in log.series:
         return f"β is the last value of `{log.series['beta'].column}`."
+    if "kl" in log.series:
+        return f"β is taken as 0: `{log.series['kl'].column}` is exactly 0 at every step."
     names = " or ".join(f"`{name}`" for name in NAMES[log.program]["kl"]) if log.program else ""
     return f"β is taken as 0: the log has no {names}, which {log.program} logs where a KL acts."
