@@ -44,8 +44,8 @@ options+=(
   actor_rollout_ref.model.path="$folder/model"
   actor_rollout_ref.rollout.name=transformers actor_rollout_ref.rollout.tensor_model_parallel_size=1
   actor_rollout_ref.rollout.n=8
-  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=32
-  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=32
+  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8
+  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8
   actor_rollout_ref.actor.ppo_mini_batch_size=4 actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32
   actor_rollout_ref.actor.optim.lr=1e-3
   # The objective: the KL of whole responses in the reward, a baseline alone.
