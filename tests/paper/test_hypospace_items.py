@@ -209,7 +209,7 @@ def test_the_real_scale_is_smollm2_after_a_warm_start_and_says_what_it_needs(
     config = hypospace_runs.configuration(REAL, "causal")
     assert config.warm_start is not None
     assert config.lora is not None
-    assert (config.max_tokens, config.learning_rate) == (64, 1e-4)
+    assert (config.max_tokens, config.learning_rate) == (64, 2e-4)
     for name, module in (("ips-table2", ips_table2), ("ips-fig2", ips_fig2), ("ips-fig4-5", ips_fig4_5)):
         with pytest.raises(ConfigError, match=rf"{name} at --scale real: .* needs `pip install x`"):
             module.reproduce(REAL, lambda _: None)

@@ -215,7 +215,8 @@ def test_verdicts_and_notes_name_the_stand_ins(monkeypatch: pytest.MonkeyPatch) 
         "cosine",
         "mean log-likelihood",
         "a stand-in for its judge",
-        "trained for 32 steps",
+        "trained for 10 steps of 2 × 5 responses",
+        "the first 12 of its curated ones",
         "'minilm'",
     ):
         assert part in notes

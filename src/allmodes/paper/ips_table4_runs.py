@@ -32,7 +32,7 @@ class Grid:
 
 _GRIDS = {
     "quick": Grid(groups=(4, 16, 64), clips=(0.0, 0.1, 0.5), batch=64),
-    "real": Grid(groups=(4, 8, 16, 32), clips=(0.0, 0.1, 0.5), batch=32),
+    "real": Grid(groups=(4, 8, 16), clips=(0.0, 0.1, 0.5), batch=16),
     "paper": Grid(groups=(4, 8, 16, 32, 64), clips=(0.0, 0.05, 0.1, 0.2, 0.5), batch=64),
 }
 _SMALLEST = Grid(groups=(4, 8), clips=(0.0, 0.5), batch=8)  # in tests alone

@@ -273,10 +273,12 @@ def _real_notes(settings: Settings) -> list[str]:
         "collapses onto such responses is not punished. Neither knows what people prefer, so these verdicts "
         "say little about the paper's claims on preferences. Utility is left out: it is for scores from 0.",
         "Short: the model has 135 million parameters, weights that were rounded to 4 bits, and an adapter "
-        f"(LoRA) that is trained for {settings.steps} steps; responses are cut off at "
-        f"{settings.max_test_tokens} tokens. NoveltyBench's WildChat prompts of at most "
-        f"{settings.max_prompt_tokens} tokens are for training, its curated ones for the test. "
-        "`--scale paper` runs the same code on the paper's models.",
+        f"(LoRA) that is trained for {settings.steps} steps of {settings.prompts_per_step} × "
+        f"{settings.group_size} responses; responses are cut off at {settings.max_test_tokens} tokens. "
+        f"NoveltyBench's WildChat prompts of at most {settings.max_prompt_tokens} tokens are for training, "
+        f"the first {settings.max_test_prompts} of its curated ones for the test, {settings.generations} "
+        "responses each. So few steps, prompts and responses show that the way works on a real model, and "
+        "rank no methods. `--scale paper` runs the same code on the paper's models.",
     ]
 
 

@@ -29,8 +29,8 @@ _COMMON: dict[str, Any] = {
     "bin": 8, "threads": 1, "log_samples": False, "checkpoint_every": 10_000,
 }  # fmt: skip
 _REAL: dict[str, Any] = {
-    "steps": 80, "learning_rate": 2e-4, "lora": {}, "max_tokens": 32, "samples": 512,
-    "warm_start": {"steps": 12, "learning_rate": 8e-5}, "seeds": [0], "checkpoint_every": 10,
+    "steps": 24, "learning_rate": 2e-4, "lora": {}, "max_tokens": 24, "samples": 512, "bin": 6,
+    "warm_start": {"steps": 12, "learning_rate": 8e-5}, "seeds": [0], "checkpoint_every": 5,
 }  # fmt: skip
 _PAPER: dict[str, Any] = {
     "steps": 300, "learning_rate": 1e-6, "max_tokens": 256, "samples": 8192, "precision": "bfloat16",
@@ -132,6 +132,8 @@ def notes(scale: Scale, runs: Runs) -> list[str]:
         f"names neither its βs nor its seeds; a run has learned the task from a reward of {HIGH_REWARD} on, "
         f"and has one answer from a share of {ONE_ANSWER:.0%} on, in its last {config.bin} steps.",
     ]
+    if scale.kind == "real":
+        shown.append("Short, for a processor: one seed, and fewer steps than the quick scale's 104.")
     if scale.kind == "quick":
         shown.append(text_runs.stand_in_note("made-up responses with the paper's share of right answers"))
     return [*shown, *text_runs.warm_start_note(config, runs.before)]

@@ -211,7 +211,13 @@ class _Work:
             "training": usable_prompts(self._config(TRAINED[0]), task, self._tokenizer)[
                 : settings.sampled_prompts
             ],
-            "test": list(Creative(self._inputs.test_prompts, reward_model=self._reward_model).prompts),
+            "test": list(
+                Creative(
+                    self._inputs.test_prompts,
+                    reward_model=self._reward_model,
+                    max_prompts=settings.max_test_prompts,
+                ).prompts
+            ),
         }
         with autocast(settings.precision):
             responses = {

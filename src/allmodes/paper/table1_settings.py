@@ -68,7 +68,7 @@ class Settings:
 
     steps: of training, each of prompts_per_step × group_size responses. generations: to each prompt, when the
     trained models are measured. sampled_prompts: training prompts on which the reward of training is
-    measured.
+    measured. max_test_prompts: only the first so many test prompts; None for all.
     """
 
     model: str
@@ -99,6 +99,7 @@ class Settings:
     gradient_checkpointing: bool = False
     generations: int = 10
     sampled_prompts: int
+    max_test_prompts: int | None = None
     max_test_tokens: int
     sampling_batch: int = 256
     reward_batch: int = 64
@@ -159,18 +160,20 @@ REAL = Settings(
     embedder="minilm",
     training_source="novelty-bench",
     seeds=(0,),
-    steps=32,
-    prompts_per_step=4,
+    steps=10,
+    prompts_per_step=2,
     group_size=5,
     updates_per_step=1,
     learning_rate=2e-4,
     beta=0.01,
     entropy=0.01,
     max_prompt_tokens=128,
-    max_tokens=48,
+    max_tokens=32,
     lora=LoRA(),
-    sampled_prompts=20,
-    max_test_tokens=48,
+    generations=6,
+    sampled_prompts=6,
+    max_test_prompts=12,
+    max_test_tokens=32,
     sampling_batch=40,
     reward_batch=16,
 )
