@@ -55,9 +55,10 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "allmodes": '`trainer = "rloo"`',
     },
     "samples": {
-        "trl": "`log_completions=True`, or with the callback `allmodes.integrations.trl_audit.AuditLog`",
-        "verl": "`trainer.rollout_data_dir=FOLDER`",
-        "allmodes": "`samples.jsonl`, which each run keeps in its folder",
+        "trl": "log samples with `log_completions=True`, or with the callback "
+        "`allmodes.integrations.trl_audit.AuditLog`",
+        "verl": "log samples with `trainer.rollout_data_dir=FOLDER`",
+        "allmodes": "audit the run's folder, which has `samples.jsonl`",
     },
 }
 _PLAIN: dict[Setting, str] = {
@@ -69,7 +70,7 @@ _PLAIN: dict[Setting, str] = {
     "length": "the limit of a response's length",
     "no scaling": "no division of advantages by their standard deviation",
     "sequence KL": "k1, summed over the response, in the reward",
-    "samples": "a row for each sample, with its step, prompt, response and reward",
+    "samples": "log a row for each sample, with its step, prompt, response and reward",
 }
 
 

@@ -42,7 +42,7 @@ class ScalarEvidence:
     @property
     def needs_samples(self) -> str:
         """Why a check is not tested, and what would help."""
-        return f"the log holds means, not samples; log samples with {option('samples', self.config.trainer)}"
+        return f"the log holds means, not samples; {option('samples', self.config.trainer)}"
 
     def mean(self, scalar: Scalar) -> float:
         """The mean of a figure over all of its rows."""
