@@ -62,12 +62,18 @@ def _run_in_processes(work: Work[JobT], jobs: Sequence[JobT], *, workers: int, s
                 if process.exitcode != 0:
                     raise RunError(
                         f"the process of {job.path.name} ended with exit code {process.exitcode}; "
-                        f"continue with `allmodes run --resume {job.path.parent}`"
+                        f"{_how_to_continue(job.path.parent)}"
                     )
     finally:
         for process in running.values():
             process.kill()
             process.join()
+
+
+def _how_to_continue(folder: Path) -> str:
+    """A run resumes by its folder; the jobs of a study or a benchmark lie in a folder that is no run."""
+    is_run = (folder / "config.json").exists()
+    return f"continue with `allmodes run --resume {folder}`" if is_run else "the same command continues"
 
 
 class _Failure(str):

@@ -157,6 +157,7 @@ def test_two_tasks_with_two_methods_and_a_page(tmp_path: Path, tiny_prior: Path)
     with (tmp_path / "terminal").open("w") as file:
         print_benchmark(benchmark, results, Console(file=file, width=200))
     printed = (tmp_path / "terminal").read_text()
+    assert "AUC of the top 10, by task" in printed
     assert "REINVENT, published" in printed
     assert "1.208" in printed
 
@@ -249,7 +250,7 @@ def test_killed_and_called_again_equals_uninterrupted(tmp_path: Path, tiny_prior
     again = start(out, tmp_path / "recipe.json")
     printed, progress = again.communicate()
     assert again.returncode == 0, progress
-    assert "MolExp score" in printed
+    assert "MolExp score, by task" in printed
     assert "oracle calls: 96/96 (100 %)" in progress
     assert run_benchmark(benchmark, out) == whole
     name = "molexp_ap-mara-0/mara-0/ledger.sqlite"

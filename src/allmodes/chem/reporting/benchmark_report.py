@@ -112,7 +112,7 @@ def write_benchmark(folder: Path, benchmark: Benchmark, results: Results) -> Pat
         colours=colours,
         comparison=comparison,
         verdicts=verdicts(comparison),
-        areas=_areas(benchmark, results),
+        by_task=_by_task(benchmark, results),
         has_published=benchmark.name == "pmo",
         sources=[f"{one.label}: {one.source}" for one in PUBLISHED],
         published=_published(benchmark),
@@ -148,11 +148,13 @@ def write_benchmark(folder: Path, benchmark: Benchmark, results: Results) -> Pat
 
 
 def print_benchmark(benchmark: Benchmark, results: Results, console: Console) -> None:
-    """The AUC of the top 10 of each task and method, the figures over all tasks, and what their tests say."""
-    areas = _areas(benchmark, results)
-    headings = ["task", *areas["headings"], *areas["published"]]
-    rows = [[row["name"], *(cell.text for cell in row["cells"]), *row["published"]] for row in areas["rows"]]
-    print_table(console, headings, rows, texts=("task",))
+    """What the benchmark ranks by, by task and method; then the figures over all tasks, and their tests."""
+    by_task = _by_task(benchmark, results)
+    headings = [f"{by_task['metric']}, by task", *by_task["headings"], *by_task["published"]]
+    rows = [
+        [row["name"], *(cell.text for cell in row["cells"]), *row["published"]] for row in by_task["rows"]
+    ]
+    print_table(console, headings, rows, texts=headings[:1])
     console.print()
     comparison = _comparison(benchmark, results)
     labels = list(comparison[0].values)
@@ -182,27 +184,32 @@ def _comparison(benchmark: Benchmark, results: Results) -> list[Row]:
     return compare((*_OF_TARGETS, *_METRICS) if _has_targets(benchmark) else _METRICS, groups)
 
 
-def _areas(benchmark: Benchmark, results: Results) -> dict[str, Any]:
-    """AUC of the top 10 by task: of each method, then published ones; and the sums."""
+def _by_task(benchmark: Benchmark, results: Results) -> dict[str, Any]:
+    """The figure that a benchmark ranks by, by task: of each method, then published ones; and the sums."""
     arms = benchmark.config.arms
+    metric = _OF_TARGETS[0] if _has_targets(benchmark) else _METRICS[1]
     published = [one for one in PUBLISHED if one.tasks] if benchmark.name == "pmo" else []
     rows = [
         {
             "name": task.name,
-            "cells": [_cell(results[task.name, arm.name], lambda one: one.auc_top10, 3) for arm in arms],
+            "cells": [
+                mean_cell([metric.value([run]) for run in results[task.name, arm.name]], digits=metric.digits)
+                for arm in arms
+            ],
             "published": [_shown(one.tasks.get(task.name)) for one in published],
         }
         for task in benchmark.tasks
     ]
     if len(benchmark.tasks) > 1:
-        (areas,) = compare([_METRICS[1]], _by_seed(benchmark, results))
+        (total,) = compare([metric], _by_seed(benchmark, results))
         names = [task.name for task in benchmark.tasks]
         totals = [
             _shown(sum(one.tasks[name] for name in names) if set(names) <= set(one.tasks) else None)
             for one in published
         ]
-        rows.append({"name": "sum", "cells": list(areas.cells.values()), "published": totals})
+        rows.append({"name": "sum", "cells": list(total.cells.values()), "published": totals})
     return {
+        "metric": metric.name,
         "headings": [label_of_arm(arm.name) for arm in arms],
         "published": [f"{one.label}, published" for one in published],
         "rows": rows,
