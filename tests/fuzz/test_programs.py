@@ -12,7 +12,7 @@ pytest.importorskip("rdkit")
 
 from allmodes.chem.design.ledger import Ledger, read_ledger
 from allmodes.chem.oracles.config import OracleConfig
-from allmodes.chem.oracles.oracle import _assemble
+from allmodes.chem.oracles.oracle import assemble
 from allmodes.chem.oracles.process import ScorerProcess
 from allmodes.chem.oracles.results import Failure, Scored, StrayLineError
 from allmodes.chem.reporting.export import evaluation_columns, write_csv
@@ -77,7 +77,7 @@ def test_lines_of_a_program(protocol: Any, tmp_path: Path, monkeypatch: pytest.M
         else:
             assert isinstance(answer, Failure)
             assert len(answer.message) < 1000
-        evaluation = _assemble(oracle, "CCO", {"process": answer})
+        evaluation = assemble(oracle, "CCO", {"process": answer})
         path = tmp_path / f"{rng.random()}"
         path.mkdir()
         with Ledger(path / "ledger.sqlite") as ledger:
