@@ -391,17 +391,40 @@ def test_adapters_are_trained_and_the_base_is_the_reference(make: Make, tiny: Pa
     )
 
 
-def test_prompts_may_be_shared_but_where_log_z_is_read(make: Make) -> None:
-    losses = {}
+def test_prompts_are_shared_with_log_z_learned(make: Make) -> None:
+    """Loss and gradients, of policy and head, are those of whole sequences."""
+    losses, gradients, widths = {}, {}, {}
     for share in (False, True):
         trainer = make(share_prompts=share)
         batch = batch_of(trainer, drift=0.1)
         set_value(trainer, 0.7)
         with torch.no_grad():
             trainer.head.layers[-1].weight.fill_(0.1)  # so that the states count
-        losses[share] = trainer._compute_loss(trainer.model, batch)
-    assert trainer._cache_is_exact
+        found: list[tuple[int, int]] = []
+        for _ in range(2):
+            found.clear()
+            hook = trainer.model.base_model.register_forward_hook(
+                lambda _model, _inputs, output, found=found: found.append(output.last_hidden_state.shape[:2])
+            )
+            loss = trainer._compute_loss(trainer.model, batch)
+            hook.remove()
+        widths[share] = list(found)
+        loss.backward()
+        losses[share] = loss.detach()
+        parts = [*trainer.model.parameters(), *trainer.head.parameters()]
+        gradients[share] = torch.cat([p.grad.flatten() for p in parts if p.grad is not None])
+        if share:
+            assert trainer._cache_is_exact
+    count, width, kept = (
+        len(batch["prompt_ids"]),
+        batch["prompt_ids"].shape[1],
+        batch["completion_ids"].shape[1],
+    )
+    assert widths[False] == [(count, width + kept)]
+    assert widths[True] == [(len(QUESTIONS), width - 1), (count, kept + 1)]
     torch.testing.assert_close(losses[True], losses[False], rtol=1e-4, atol=0)
+    assert float(gradients[False].norm()) > 0
+    torch.testing.assert_close(gradients[True], gradients[False], rtol=1e-3, atol=1e-5)
 
 
 def test_an_evaluation_has_a_loss(make: Make) -> None:

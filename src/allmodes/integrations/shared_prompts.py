@@ -52,10 +52,8 @@ def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> 
 
     settings: of the model's pass; tensors (N, P) among them are taken for each prompt as `ids` are.
     """
-    if ids.shape[1] < 1:
-        return None
-    _, rows = torch.unique_consecutive(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
-    if int(rows[-1]) + 1 == len(rows):
+    rows = prompt_rows(ids, mask)
+    if rows is None:
         return None
     first = torch.searchsorted(rows, torch.arange(int(rows[-1]) + 1, device=rows.device))
     own = {name: value[first] if isinstance(value, Tensor) else value for name, value in settings.items()}
@@ -64,6 +62,14 @@ def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> 
     if cache is not None:
         cache.reorder_cache(rows)  # which has a gradient, as indexing has
     return cache
+
+
+def prompt_rows(ids: Tensor, mask: Tensor) -> Tensor | None:
+    """Which of the different prompts each of (N, P) is, (N,); None where no neighbours are equal."""
+    if ids.shape[1] < 1:
+        return None
+    _, rows = torch.unique_consecutive(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
+    return None if int(rows[-1]) + 1 == len(rows) else rows
 
 
 @contextmanager

@@ -8,7 +8,7 @@ is π_ref exp(R/β)/Z. R is what the method makes of the rewards.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from allmodes.checks import check_choice, check_positive
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.integrations.batches import log_ratio
+from allmodes.integrations.shared_prompts import prompt_rows
 from allmodes.integrations.trl import KL, GRPOTrainer, refuse_fused_loss
 from allmodes.integrations.trl_settings import check_flow_settings, check_settings
 from allmodes.methods import Batch, Method, Plain, Result
@@ -98,9 +99,8 @@ class FlowRLTrainer(GRPOTrainer):
     with w = clip(π_θ/π_old, 1 − ε_low, 1 + ε_high), detached, R̂ = (R − mean)/std of the group and c = 15.
     The first is 0 everywhere at π_ref exp(R/β)/Z alone, whoever drew the samples. flow: which of the two, and
     how log Z is had. transform, outcome_key: as for GRPOTrainer; a method changes R, and with it the target.
-    share_prompts: as for GRPOTrainer, but not in the pass of the loss where log Z is learned.
-    kl: "reverse" or None, the same here. Samples without a reward, and those without a token that counts,
-    have no loss.
+    share_prompts: as for GRPOTrainer. kl: "reverse" or None, the same here. Samples without a reward, and
+    those without a token that counts, have no loss.
 
     The hidden states are those of the policy's own pass over the samples, and no gradient goes through them.
     The head's parameters are a group of the optimizer with a learning rate of their own; checkpoints have
@@ -124,7 +124,6 @@ class FlowRLTrainer(GRPOTrainer):
         self.head: LogPartitionHead | None = None
         self._of_batch: dict[str, Tensor] = {}
         self._is_new_update = True
-        self._reads_states = False
         super().__init__(*args, transform=Plain() if transform is None else transform, kl=kl, **kwargs)
         if self.accelerator.distributed_type.name in ("DEEPSPEED", "FSDP", "MEGATRON_LM"):
             raise ConfigError(
@@ -190,7 +189,7 @@ class FlowRLTrainer(GRPOTrainer):
         counted = inputs["completion_mask"].bool()
         if "tool_mask" in inputs:
             counted = counted & inputs["tool_mask"].bool()
-        with self._prompt_states(model, inputs["prompt_ids"].shape[1]) as states:
+        with self._passes(model) as passes:
             output = self._get_per_token_logps_and_entropies(
                 model,
                 torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
@@ -209,7 +208,8 @@ class FlowRLTrainer(GRPOTrainer):
         factor = self.flow.factor(self.beta)
         log_partition = inputs.get("flow_log_partition")
         if self.head is not None:
-            log_partition = factor * self.head(states[0], inputs["prompt_mask"]).double()
+            states = self._prompt_states(passes, inputs)
+            log_partition = factor * self.head(states, inputs["prompt_mask"]).double()
         assert log_partition is not None  # noqa: S101  # one of the two is there
         losses = trajectory_balance_loss(
             logprobs,
@@ -234,32 +234,44 @@ class FlowRLTrainer(GRPOTrainer):
         ratio = torch.where(counted, drift, 0).double().sum(1).exp()
         return ratio.clamp(1 - self.epsilon_low, 1 + self.epsilon_high)
 
-    def _may_share(self, model: Any) -> bool:
-        return not self._reads_states and super()._may_share(model)
-
     @contextmanager
-    def _prompt_states(self, model: Any, length: int) -> Iterator[list[Tensor]]:
-        """Within it, a list that gets the last hidden states of the prompts' tokens in a pass, (N, T, H)."""
+    def _passes(self, model: Any) -> Iterator[list[Tensor]]:
+        """Within it, a list that gets the last hidden states of each pass, (rows, tokens, H)."""
         found: list[Tensor] = []
 
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
             states = output[0] if isinstance(output, tuple) else output.last_hidden_state
-            found.append(states[:, :length].detach())
+            found.append(states.detach())
 
-        inner = self.accelerator.unwrap_model(model)
-        inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-        hook = inner.base_model.register_forward_hook(keep)
-        self._reads_states = self.head is not None  # of each sample's prompt, in a pass of its own
+        hook = self._inner(model).base_model.register_forward_hook(keep)
         try:
             yield found
         finally:
             hook.remove()
-            self._reads_states = False
-        if self.head is not None and len(found) != 1:
+
+    def _prompt_states(self, passes: Sequence[Tensor], inputs: Any) -> Tensor:
+        """Those of the prompts' tokens, (N, P, H), of the last pass over the samples.
+
+        Where it shares prompts, all but the last token of each prompt are in the pass before it.
+        """
+        ids, mask = inputs["prompt_ids"], inputs["prompt_mask"]
+        width, kept = ids.shape[1], inputs["completion_ids"].shape[1]
+        rows = prompt_rows(ids[:, :-1], mask[:, :-1])
+        last = passes[-1].shape[:2] if passes else None
+        if last == (len(ids), width + kept):
+            return passes[-1][:, :width]
+        is_shared = rows is not None and last == (len(ids), kept + 1) and len(passes) > 1
+        if rows is None or not is_shared or passes[-2].shape[:2] != (int(rows[-1]) + 1, width - 1):
             raise RunError(
-                f"FlowRLTrainer: expected one pass of {type(inner.base_model).__name__} for its hidden "
-                f"states; got {len(found)}"
+                f"FlowRLTrainer: expected hidden states of {len(ids)} samples of {width} and {kept} tokens; "
+                f"got passes of {[tuple(states.shape[:2]) for states in passes]}"
             )
+        return torch.cat([passes[-2][rows], passes[-1][:, :1]], 1)
+
+    def _inner(self, model: Any) -> Any:
+        """The model without what distributes it and without adapters around it."""
+        inner = self.accelerator.unwrap_model(model)
+        return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
     def _log_flow(
         self,
