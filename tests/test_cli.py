@@ -229,7 +229,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 RECIPES = (
     *("all-amide", "creative", "hypospace-boolean", "hypospace-causal", "hypospace-voxels", "molecules"),
-    *("one-two", "pmo", "synth"),
+    *("one-two", "one-two-smollm2", "pmo", "synth"),
 )
 
 
