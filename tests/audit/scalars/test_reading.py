@@ -1,6 +1,7 @@
 """Logs of means: how they are recognised among logs of samples, what is read of each, and what is counted."""
 
 import json
+import re
 from array import array
 from pathlib import Path
 from random import Random
@@ -46,6 +47,17 @@ def test_a_name_belongs_to_one_figure_of_a_program_and_a_sign_to_one_program() -
     assert sum(map(len, SIGNS.values())) == len(frozenset.union(*SIGNS.values()))
     assert names_of("kl", "verl") == ["actor/kl_loss", "actor/reward_kl_penalty"]
     assert {name for name in KNOWN if plain_name(name) != name} == set()
+
+
+def test_the_guide_names_what_is_read_of_each_program() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "audit.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| figure \|.*\n\| -.*\n((?:\|.*\n)+)", guide, re.MULTILINE)
+    columns = list(zip(*(line.strip("| \n").split(" | ") for line in table.splitlines()), strict=True))
+    for program, cells in zip(("trl", "verl", "openrlhf"), columns[1:4], strict=True):
+        documented = set(re.findall(r"`([^`]+)`", " ".join(cells)))
+        names = [own for figure, own in NAMES[program].items() if figure not in ("beta", "longest")]
+        assert documented <= {name for own in names for name in own}
+        assert {own[0] for own in names} <= documented, program
 
 
 @pytest.mark.parametrize("name", ["eval/reward", "eval_reward", "val/reward", "val-core/x/reward", "test/kl"])
@@ -131,6 +143,19 @@ def test_the_history_of_weights_and_biases(tmp_path: Path) -> None:
     log = read(write(tmp_path / "history.jsonl", rows))
     assert (log.program, log.is_whole) == ("openrlhf", False)
     assert points(log, "reward") == [(1, 1.0), (2, 1.0)]
+
+
+def test_the_history_of_weights_and_biases_as_a_table(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "0000.parquet"
+    columns = {"_step": [0, 1, 2], "train/global_step": [1, 2, None], "train/reward": [0.5, None, 1.0]}
+    pq.write_table(pa.table(columns), path)
+    log = read(path)
+    assert points(log, "reward") == [(1, 0.5)]
+    assert {kind: bad.count for kind, bad in log.bad.items()} == {"it has no step": 1}
 
 
 def test_a_chart_of_weights_and_biases(tmp_path: Path) -> None:
