@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("trl")
 
 from allmodes.errors import ConfigError, InputError
-from allmodes.paper import mara_fig11, text_runs
+from allmodes.paper import mara_fig11, mara_table1, table1_inputs, text_runs
 from allmodes.paper.reproduction import PAPER, Scale
 from allmodes.text.likelihood import (
     ids_logprobs,
@@ -159,6 +159,20 @@ def test_the_papers_scale_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match=r"fig11: expected .*Qwen/Qwen2.5-3B .*; got no accelerator"):
         mara_fig11.reproduce(PAPER, lambda _: None)
     assert (mara_fig11.PAPER.one_two_samples, mara_fig11.PAPER.samples) == (8192, 1024)
+
+
+def test_the_papers_prompt_is_table_1s_first(
+    model_and_tokenizer: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the hub, or of the file that Table 1 takes in its place."""
+    chat = {"language": "English", "conversation": [{"role": "user", "content": "hello"}]}
+    monkeypatch.setenv(mara_table1.WORK, str(tmp_path))
+    monkeypatch.setattr(table1_inputs, "check_models", lambda *_, **__: None)
+    monkeypatch.setattr(table1_inputs, "load_tokenizer", lambda _: model_and_tokenizer[1])
+    monkeypatch.setattr(table1_inputs, "_from_hub", lambda *_, **__: [chat])
+    assert mara_fig11._models(mara_fig11.PAPER, tmp_path, PAPER)[3] == "hello"
+    (tmp_path / "training.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n', encoding="utf-8")
+    assert mara_fig11._models(mara_fig11.PAPER, tmp_path, PAPER)[3] == "a"
 
 
 def test_the_item_leaves_no_files_but_the_model_that_it_shares(

@@ -5,6 +5,7 @@ own: `allmodes.text.likelihood.skew_of_samples`.
 """
 
 import math
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,7 +201,8 @@ def _sample(settings: Settings, folder: Path, scale: Scale, progress: Progress) 
 
 def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, str, str, dict[str, Any]]:
     """Model, reward model, model of the 1-2 task, prompt, and arguments of its chat template."""
-    from allmodes.paper import one_two_runs, table1_inputs, table1_settings, text_runs
+    from allmodes.paper import mara_table1, one_two_runs, table1_inputs, table1_settings, text_runs
+    from allmodes.tasks.creative import read_prompts
     from allmodes.text.stand_ins.creative_stand_in import make_creative_stand_ins
     from allmodes.text.stand_ins.made_up_answers import TRAINING
 
@@ -218,7 +220,9 @@ def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, s
     names = (settings.model, settings.reward_model, settings.one_two_model)
     table1_inputs.check_models(names, item="fig11", on_accelerator=True)
     table = replace(table1_settings.PAPER, model=settings.model, max_training_prompts=1)
-    return *names, table1_inputs.wildchat_prompts(table)[0], table.chat_template
+    own = Path(os.environ.get(mara_table1.WORK, "runs/table1-work")) / "training.jsonl"  # as Table 1 has them
+    prompts = read_prompts(own) if own.exists() else table1_inputs.wildchat_prompts(table, own)
+    return *names, prompts[0], table.chat_template
 
 
 def _measured(seen: Seen, skew: Any, *, stand_in: bool) -> list[Verdict]:
