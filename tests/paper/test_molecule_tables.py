@@ -12,11 +12,11 @@ from scipy import stats
 pytest.importorskip("rdkit")
 pytest.importorskip("matplotlib")
 
+from allmodes.chem.design import grid
 from allmodes.chem.design.results import RunResult
 from allmodes.chem.surrogate import SurrogateCard
 from allmodes.errors import ConfigError
 from allmodes.paper import ips_table3, mara_table2, molecule_tables
-from allmodes.paper import study as module
 from allmodes.paper.reproduction import PAPER as PAPER_SCALE
 from allmodes.paper.reproduction import QUICK as QUICK_SCALE
 from allmodes.paper.reproduction import Scale
@@ -308,13 +308,13 @@ def test_both_items_share_the_runs_of_reinvent(
     small_study: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    real = module.run_job
+    real = grid.run_job
 
     def spy(config: Any, job: Any, on_step: Any) -> None:
         done.append(job.path.parent.name)
         real(config, job, on_step)
 
-    monkeypatch.setattr(module, "run_job", spy)
+    monkeypatch.setattr(grid, "run_job", spy)
     monkeypatch.setenv("ALLMODES_TABLE2_WORK", str(tmp_path / "work"))
     steps: list[int] = []
     with figure_style():
