@@ -36,6 +36,7 @@ def test_two_steps_with_mara(tmp_path: Path, make_config: Callable[..., Any]) ->
     config = make_config(
         GRPOTrainer,
         max_steps=2,
+        learning_rate=0.1,
         use_vllm=True,
         vllm_mode="colocate",
         vllm_max_model_length=64,
@@ -58,6 +59,6 @@ def test_two_steps_with_mara(tmp_path: Path, make_config: Callable[..., Any]) ->
     for line in steps:
         assert 0 < line["transform/augmented"] <= 1
         assert math.isfinite(line["answers/entropy"])
-        ratios = [value for name, value in line.items() if "importance_sampling_ratio" in name]
-        assert ratios, "TRL logs no ratio of its and vLLM's log-probabilities"
-        assert all(0.8 < ratio < 1.25 for ratio in ratios)  # bfloat16 in vLLM
+        # bfloat16 in vLLM. The rate above moves each weight by a third of their spread.
+        assert line["sampling/sampling_logp_difference/mean"] < 0.1
+        assert 0.9 < line["sampling/importance_sampling_ratio/mean"] < 1.1
