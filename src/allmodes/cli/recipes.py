@@ -19,7 +19,7 @@ def shipped_recipes() -> dict[str, Path]:
     package = Path(__file__).resolve().parents[1]
     clone = package.parents[1]
     folder = clone / "recipes" if (clone / "pyproject.toml").is_file() else package / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find_recipe(recipe: Path) -> Path:
