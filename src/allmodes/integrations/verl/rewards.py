@@ -1,4 +1,4 @@
-"""From verl's rows to the rewards and advantages that it goes on with. Tensors and lists alone."""
+"""From verl's rows to the rewards and advantages that it trains on. Tensors and lists alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
