@@ -5,7 +5,7 @@ RECIPE := recipes/molecules.toml
 STAMP := $(VENV)/.installed
 ACTIVATE = echo "To use allmodes in your shell: source $(BIN)/activate   (or call $(BIN)/allmodes)"
 
-.PHONY: demo test fuzz check bench clean
+.PHONY: demo test docs fuzz check bench clean
 
 demo: $(STAMP)
 	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
@@ -14,6 +14,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 25 tests
 	@$(ACTIVATE)
+
+# The documentation as a site that opens from the disk. A page that cannot be read as it is meant is an error.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -E -q -W --keep-going -b html -d build/doctrees docs build/site
+	@echo "$(CURDIR)/build/site/index.html"
 
 # Random damage to files and flags: CASES of each kind, with SEED.
 fuzz: $(STAMP)

@@ -1,0 +1,60 @@
+"""The documentation as a site: `make docs` writes build/site/index.html.
+
+The pages are plain Markdown, which GitHub shows as it is. What only the site needs is in Python files here.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from site_contents import CONTENTS
+
+import allmodes
+
+project = "allmodes"
+author = "the authors of allmodes"
+release = version = allmodes.__version__
+extensions = ["myst_parser"]
+exclude_patterns = ["_static"]
+root_doc = "index"
+
+myst_heading_anchors = 4  # links to headings, by the same rule as GitHub's
+myst_links_external_new_tab = False
+
+html_theme = "furo"
+html_title = "allmodes"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+# The site is read from a disk: no search engine, no address, nothing loaded from a network.
+html_use_opensearch = ""
+html_theme_options = {"top_of_page_buttons": []}
+
+
+# Pages at the top of the repository, and where the site has them.
+TOP_PAGES = {"CONTRIBUTING": "/contributing", "README": "/index"}
+
+
+def _for_site(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Lead links to the top of the repository to their pages, and append a page's part of the contents.
+
+    The contents are out of sight: a page's own links say to a reader what follows.
+    """
+    for name, page in TOP_PAGES.items():
+        source[0] = re.sub(rf"\]\((\.\./)+{name}\.md", f"]({page}.md", source[0])
+    for caption, pages in CONTENTS.get(docname, {}).items():
+        options = f":caption: {caption}\n" if caption else ""
+        listed = "\n".join(pages)
+        source[0] += f"\n\n```{{toctree}}\n:hidden:\n{options}\n{listed}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """Register what Sphinx calls while it reads."""
+    app.connect("source-read", _for_site)
+    app.add_lexer("csv", TextLexer)
