@@ -1,13 +1,20 @@
-# make demo and make test are all a newcomer needs: each makes .venv when it is missing.
+# make demo and make test are all a newcomer needs: each makes .venv when it is missing, and installs what it needs.
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RECIPE := recipes/molecules.toml
+DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
+# PyTorch's own index of builds without CUDA: nothing here needs a GPU, and CUDA's libraries are several GB.
+# TORCH_INDEX= takes torch from wherever pip does; on Linux that is the build with CUDA.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Most of what is installed is never imported: Python compiles the rest at its first import.
+INSTALL := $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 ACTIVATE = echo "To use allmodes in your shell: source $(BIN)/activate   (or call $(BIN)/allmodes)"
 
 .PHONY: demo test docs fuzz check bench clean
 
-demo: $(STAMP)
+demo: $(DEMO_STAMP)
 	$(BIN)/allmodes run $(RECIPE) $(FLAGS)
 	@$(ACTIVATE)
 
@@ -49,11 +56,18 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real_model_step.py
 	$(BIN)/python benchmarks/startup.py
 
-# The extras that every command here needs; constraints.txt pins what CI and newcomers get.
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[chem,postgresql,ray,report,tensorboard,text,yaml,dev]'
-	touch $(STAMP)
+# What the demo needs: torch, RDKit, matplotlib. constraints.txt pins what CI and newcomers get.
+$(DEMO_STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --retries 1 --index-url $(TORCH_INDEX) torch \
+		|| echo "make: $(TORCH_INDEX) has no torch for this machine, or cannot be reached: pip's own index is taken")
+	$(INSTALL) --editable '.[chem,report]'
+	touch $@
+
+# The extras that every command here needs.
+$(STAMP): $(DEMO_STAMP)
+	$(INSTALL) --editable '.[docking,postgresql,ray,report,retrosynthesis,tensorboard,text,yaml,dev]'
+	touch $@
 
 clean:
 	rm -rf $(VENV)

@@ -101,7 +101,7 @@ def chem_receptor(
         chains: chains to keep, '' for a blank one; all by default. Ions and ligand follow by their distance.
         ph: hydrogens are added as at this pH, unless a residue's name says its state (HID, ASH).
     """
-    require("molecules need", "rdkit", extras="chem,report")
+    require("receptors need", "rdkit", "gemmi", "meeko", "scipy", "openmm", "pdbfixer", extras="docking")
     from allmodes.chem.docking.receptor import prepare_receptor
     from allmodes.runs.claims import claimed_folder
 

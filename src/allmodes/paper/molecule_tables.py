@@ -40,7 +40,7 @@ def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
 
 def run_study(item: str, settings: Settings, scale: Scale, progress: Progress) -> Any:
     """The study, in the folder that both items share at paper scale, so that what both need is run once."""
-    require(f"{item} needs", "rdkit", "sqlalchemy", "syntheseus", extras="chem")
+    require(f"{item} needs", "rdkit", "sqlalchemy", "syntheseus", extras="retrosynthesis,report")
     from allmodes.paper.study import study
 
     if scale.name == "paper":

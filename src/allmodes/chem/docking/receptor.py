@@ -22,7 +22,6 @@ from allmodes.chem.docking.polymers import Monomer
 from allmodes.chem.docking.receptor_file import check_receptor
 from allmodes.chem.docking.receptor_parts import Parts, split_structure
 from allmodes.errors import InputError, one_line
-from allmodes.extras import require
 from allmodes.runs.files import write_text
 
 BOX_SIDE = 20.0
@@ -109,7 +108,6 @@ def prepare_receptor(
     """
     if not 0 <= ph <= 14:
         raise InputError(f"`ph`: expected a pH from 0 to 14; got {ph:g}")
-    require("receptors need", "pdbfixer", "meeko", extras="chem")
     parts = split_structure(file, ligand=ligand, chains=chains)
     try:
         fixed, completed, replaced, unknown = _fix(parts, ph)

@@ -55,7 +55,7 @@ def make_external_docking_scorer(component: dict[str, Any]) -> Callable[[str], S
 def _place(component: dict[str, Any], *packages: str) -> tuple[Path, Box]:
     """Where to dock, checked, and that what docking needs is installed."""
     where = f"component {component['name']!r}:"
-    require(f"{where} docking needs", "meeko", *packages, extras="chem")
+    require(f"{where} docking needs", "meeko", "gemmi", "scipy", *packages, extras="docking")
     for key in ("seed", "exhaustiveness"):
         if component[key] >= 2**31:
             raise ConfigError(f"{where} `{key}`: expected a number below 2³¹; got {component[key]}")

@@ -259,7 +259,7 @@ def component_key(component: dict[str, Any]) -> str:
         versions = {package: version(package) for package in record.engines}
     except PackageNotFoundError as error:
         raise ConfigError(
-            f"{where} `kind`: expected the package {error.name}, `{how_to_install('chem')}`; got none"
+            f"{where} `kind`: expected the package {error.name}, `{how_to_install(record.extra)}`; got none"
         ) from error
     return _hash_json({"settings": settings, "versions": versions, "revision": _REVISION})
 

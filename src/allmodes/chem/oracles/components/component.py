@@ -40,6 +40,8 @@ class ComponentConfig(Config, ABC):
     """Whether a process of its own computes it, whose end costs it alone; RDKit's quick ones share one."""
     engines: ClassVar[tuple[str, ...]] = ()
     """Packages whose versions are part of a result that is stored; without any, none is stored."""
+    extra: ClassVar[str] = "chem"
+    """The extra of allmodes that brings what it computes with."""
     files: ClassVar[tuple[str, ...]] = ()
     """The dotted keys of the files and folders that it reads."""
     makers: ClassVar[Mapping[str, str]] = {}

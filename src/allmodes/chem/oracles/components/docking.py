@@ -105,6 +105,7 @@ class DockingComponent(DockingSettings):
     """AutoDock Vina, in a process of its own on one core."""
 
     engines: ClassVar[tuple[str, ...]] = ("meeko", "rdkit", "vina")
+    extra: ClassVar[str] = "docking"
 
     kind: Literal["docking"]
     """AutoDock Vina."""
@@ -126,6 +127,7 @@ class ExternalDockingComponent(DockingSettings):
     """A docking program: `{receptor}`, `{ligand}`, `{out}`, `{center_x}` ... in `command` are filled in."""
 
     engines: ClassVar[tuple[str, ...]] = ("meeko", "rdkit")
+    extra: ClassVar[str] = "docking"
 
     kind: Literal["external_docking"]
     """A docking program."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, final
 
 from allmodes.chem.oracles.components.component import ComponentConfig, InputPath, Scorer
+from allmodes.extras import require
 from allmodes.reports.formatting import plural
 from allmodes.runs.config import Config, PositiveInt
 
@@ -24,6 +25,7 @@ class RetrosynthesisComponent(ComponentConfig):
 
     own_process: ClassVar[bool] = True
     engines: ClassVar[tuple[str, ...]] = ("rdkit", "syntheseus")
+    extra: ClassVar[str] = "retrosynthesis"
     files: ClassVar[tuple[str, ...]] = ("stock", "templates", "model.checkpoint")
 
     kind: Literal["retrosynthesis"]
@@ -84,6 +86,7 @@ class RetrosynthesisComponent(ComponentConfig):
 
     def make_scorer(self) -> Scorer:
         """See `make_retrosynthesis_scorer`."""
+        require(f"component {self.name!r}: routes need", "syntheseus", extras=self.extra)
         from allmodes.chem.retrosynthesis.scorer import make_retrosynthesis_scorer
 
         return make_retrosynthesis_scorer(self.model_dump(mode="json"))
