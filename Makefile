@@ -59,8 +59,8 @@ bench: $(STAMP)
 # What the demo needs: torch, RDKit, matplotlib. constraints.txt pins what CI and newcomers get.
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(INSTALL) --no-deps --retries 1 --index-url $(TORCH_INDEX) torch \
-		|| echo "make: $(TORCH_INDEX) has no torch for this machine, or cannot be reached: pip's own index is taken")
+	test -z "$(TORCH_INDEX)" || $(INSTALL) --no-deps --retries 1 --index-url "$(TORCH_INDEX)" torch \
+		|| echo "make: no torch for this machine from $(TORCH_INDEX); it comes from where pip takes packages by default"
 	$(INSTALL) --editable '.[chem,report]'
 	touch $@
 

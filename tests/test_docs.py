@@ -148,3 +148,16 @@ def test_every_claim_that_does_not_hold_is_in_the_index() -> None:
 
     for item in ITEMS:
         assert f"`{item.name}`" in index, item.name
+
+
+def test_the_citation_is_of_this_version_and_of_the_papers_that_the_project_names() -> None:
+    yaml = pytest.importorskip("yaml")
+    import tomllib
+
+    from allmodes import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (__version__, project["license"])
+    papers = {paper["url"] for paper in citation["references"]}
+    assert papers == set(project["urls"].values())
