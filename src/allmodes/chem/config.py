@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from allmodes.chem.arms import Arm, Loss, parse_arm, refusal
 from allmodes.chem.oracles.config import OracleConfig
-from allmodes.errors import InputError
+from allmodes.errors import InputError, shown
 from allmodes.methods import Plain
 from allmodes.runs.config import (
     Config,
@@ -52,12 +52,23 @@ class OutcomesConfig(Config):
     Samples are counted as drawn, before duplicates are merged.
     """
 
-    outcome: Literal["molecule", "scaffold", "cluster"] = "scaffold"
-    """What is the same outcome: a molecule, a Murcko scaffold, or a cluster of similar molecules."""
+    outcome: Literal["molecule", "scaffold", "cluster", "region"] = "scaffold"
+    """What is the same outcome: a molecule, a Murcko scaffold, a cluster of similar molecules, or a region:
+    the first pattern that a molecule matches, or the reference that it is nearest to."""
     frequency: Literal["batch", "history"] = "batch"
     """Whether the share of an outcome that IPS divides by is that in the batch or in the whole run."""
     cluster_distance: Probability = 0.65
     """Tanimoto distance up to which molecules are in one cluster."""
+    regions: str | None = None
+    """The component of the oracle, by name, whose patterns or references are the regions."""
+    kept_from: PositiveInt = 50
+    """Hits of a region from which on a report says that a run has kept it."""
+
+    @model_validator(mode="after")
+    def _has_regions(self) -> "OutcomesConfig":
+        if self.outcome == "region" and self.regions is None:
+            raise ValueError('`regions`, the name of a component, with `outcome` "region"')
+        return self
 
 
 class CollapseConfig(Config):
@@ -187,6 +198,22 @@ class MoleculesConfig(Config):
             for loss in self.loss or ("reinvent",)
             for method in self.method or (Plain.name,)
         )
+
+    @model_validator(mode="after")
+    def _known_regions(self) -> "MoleculesConfig":
+        name = self.outcomes.regions
+        if name is None:
+            return self
+        component = next((one for one in self.oracle.components if one.name == name), None)
+        if component is None:
+            names = ", ".join(shown(one.name) for one in self.oracle.components)
+            raise ValueError(f"`outcomes.regions`, a component's name: one of {names}; got {shown(name)}")
+        if not component.has_regions:
+            raise ValueError(
+                "`outcomes.regions`, a component with several patterns of which any will do, or several "
+                f"references of which the nearest counts; {shown(name)} has none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _trainable(self) -> "MoleculesConfig":

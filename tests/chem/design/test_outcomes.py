@@ -8,7 +8,8 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from allmodes.chem.config import OutcomesConfig
-from allmodes.chem.design.outcomes import OutcomeFrequencies
+from allmodes.chem.design.outcomes import OutcomeFrequencies, regions_of
+from molecule_settings import molecule_config
 
 # Two phenyls that share a scaffold, the first twice; an invalid sample; an acyclic molecule; a pyridine.
 BATCH: Sequence[str | None] = ("Cc1ccccc1", "CCc1ccccc1", "Cc1ccccc1", None, "CCO", "Cc1ccncc1")
@@ -83,3 +84,19 @@ def test_a_restored_history_goes_on_as_if_nothing_had_happened() -> None:
         outcomes.observe(batches[1])
     assert second.state() == whole.state()
     assert second.frequencies(batches[1]).tolist() == whole.frequencies(batches[1]).tolist()
+
+
+def test_regions_are_counted_by_name_and_nothing_counts_outside_of_them() -> None:
+    component = {"kind": "smarts", "patterns": ["c", "n", "N"], "names": ["benzene", "pyridine", "amine"]}
+    config = molecule_config(
+        oracle={"components": [component]}, outcomes={"outcome": "region", "regions": "smarts"}
+    )
+    outcomes = OutcomeFrequencies(config.outcomes, regions_of(config))
+    batch = ["Cc1ccccc1", "c1ccncc1", "CN", None, "CCO", "CCN", "Nc1ccccc1"]  # two of benzene's hold more
+    assert [None if line is None else outcomes.outcome(line) for line in batch] == [
+        "benzene", "benzene", "amine", None, None, "amine", "benzene",
+    ]  # fmt: skip
+    outcomes.observe(batch)
+    expected = [3 / 7, 3 / 7, 2 / 7, 1, 1, 2 / 7, 3 / 7]
+    assert outcomes.frequencies(batch).tolist() == pytest.approx(expected)
+    assert regions_of(molecule_config()) is None

@@ -15,6 +15,7 @@ from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.audit_settings import audit_settings
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.loop import DesignLoop, Progress
+from allmodes.chem.design.outcomes import regions_of
 from allmodes.chem.design.results import RunResult, find_hits, result_of
 from allmodes.chem.oracles.config import has_stored, oracle_inputs
 from allmodes.chem.oracles.inputs import check_oracle_files
@@ -187,6 +188,7 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
             steps=len(metrics),
             collapsed_at_step=next((row["step"] for row in metrics if row["collapsed"]), None),
             hit_threshold=config.hit_threshold,
+            regions=regions_of(config),
         )
         files = [
             job.path / name for name in ("metrics.jsonl", "samples.jsonl", "agent.safetensors", "audit.json")

@@ -14,7 +14,7 @@ from allmodes.chem.design.calls import OracleCalls
 from allmodes.chem.design.collapse import CollapseMonitor
 from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.ledger import Ledger
-from allmodes.chem.design.outcomes import OutcomeFrequencies
+from allmodes.chem.design.outcomes import OutcomeFrequencies, regions_of
 from allmodes.chem.design.records import metrics_row, new_share, sample_rows
 from allmodes.chem.design.replay import ReplayBuffer
 from allmodes.chem.design.rounds import Round, Rounds, Scoring
@@ -65,7 +65,7 @@ class DesignLoop:
         self, config: MoleculesConfig, *, arm: Arm, seed: int, folder: RunFolder, oracle: Oracle
     ) -> None:
         self._config, self._folder, self._oracle = config, folder, oracle
-        self._outcomes = OutcomeFrequencies(config.outcomes)
+        self._outcomes = OutcomeFrequencies(config.outcomes, regions_of(config))
         self._learner = Learner(config, arm, self._outcomes)
         self._generator = torch.Generator().manual_seed(seed)
         self._replay = ReplayBuffer(config.replay.size)

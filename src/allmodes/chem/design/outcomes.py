@@ -9,26 +9,34 @@ from rdkit import DataStructs
 from rdkit.Chem import MolFromSmiles, rdFingerprintGenerator
 from torch import Tensor
 
-from allmodes.chem.config import OutcomesConfig
+from allmodes.chem.config import MoleculesConfig, OutcomesConfig
 from allmodes.chem.design.scaffold_filter import scaffold_key
+from allmodes.chem.oracles.components import Regions
+
+
+def regions_of(config: MoleculesConfig) -> Regions | None:
+    """The regions that a recipe names; None where it names none."""
+    name = config.outcomes.regions
+    return next((one.make_regions() for one in config.oracle.components if one.name == name), None)
 
 
 @final
 class OutcomeFrequencies:
-    """The empirical probability p̂ of each sample's outcome: molecule, Murcko scaffold or cluster.
+    """The empirical probability p̂ of each sample's outcome: molecule, Murcko scaffold, cluster or region.
 
     Samples are counted as they are drawn, duplicates included: in a batch without duplicates every molecule
     would have the same frequency, and IPS would do nothing. With frequency "batch", p̂ = n/N among the N
     samples of the last batch, where an outcome that only a replayed molecule has counts as drawn once; with
     "history" among all samples of the run so far. Clusters are those of the
     sphere exclusion algorithm: a molecule joins the first cluster whose centre is within
-    `cluster_distance` (1 − Tanimoto of Morgan fingerprints, radius 2, 1024 bits), or else begins one.
+    `cluster_distance` (1 − Tanimoto of Morgan fingerprints, radius 2, 1024 bits), or else begins one. A
+    molecule outside of all `regions` has no outcome.
 
     Source: IPS, section 4.
     """
 
-    def __init__(self, config: OutcomesConfig) -> None:
-        self._config = config
+    def __init__(self, config: OutcomesConfig, regions: Regions | None = None) -> None:
+        self._config, self._regions = config, regions
         self._counts: Counter[str] = Counter()
         self._total = 0
         self._batch: Counter[str] = Counter()
@@ -40,27 +48,37 @@ class OutcomeFrequencies:
 
     def observe(self, smiles: Sequence[str | None]) -> None:
         """Count one sampled batch; None for an invalid sample, which counts as drawn."""
-        self._batch = Counter(self.outcome(line) for line in smiles if line is not None)
+        outcomes = (None if line is None else self.outcome(line) for line in smiles)
+        self._batch = Counter(outcome for outcome in outcomes if outcome is not None)
         self._batch_total = len(smiles)
         self._counts += self._batch
         self._total += self._batch_total
 
     def frequencies(self, smiles: Sequence[str | None]) -> Tensor:
-        """p̂ of the outcome of each molecule, (N,), float32; 1 for an invalid sample, which has none."""
+        """p̂ of the outcome of each molecule, (N,), float32; 1 for one without, as an invalid sample is."""
         is_history = self._config.frequency == "history"
         counts, total = (self._counts, self._total) if is_history else (self._batch, self._batch_total)
-        values = [1.0 if line is None else max(counts[self.outcome(line)], 1) / total for line in smiles]
+        outcomes = [None if line is None else self.outcome(line) for line in smiles]
+        values = [1.0 if outcome is None else max(counts[outcome], 1) / total for outcome in outcomes]
         return torch.tensor(values, dtype=torch.float32)
 
-    def outcome(self, smiles: str) -> str:
-        """The outcome of a molecule in canonical SMILES."""
+    def outcome(self, smiles: str) -> str | None:
+        """The outcome of a molecule in canonical SMILES; None outside of all regions."""
         if self._config.outcome == "molecule":
             return smiles
         if self._config.outcome == "scaffold":
             return scaffold_key(smiles)
+        if self._config.outcome == "region":
+            return self._region(smiles)
         if smiles not in self._known:
             self._known[smiles] = self._cluster(smiles)
         return self._known[smiles]
+
+    def _region(self, smiles: str) -> str | None:
+        if self._regions is None:
+            raise AssertionError("the configuration has regions")
+        number = self._regions.find(smiles)
+        return None if number is None else self._regions.names[number]
 
     def _cluster(self, smiles: str) -> str:
         fingerprint = self._generator.GetFingerprint(MolFromSmiles(smiles))

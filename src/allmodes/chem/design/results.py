@@ -9,6 +9,7 @@ import torch
 
 from allmodes.chem.design.ledger import LedgerRow, reward_tensor
 from allmodes.chem.fingerprints import fingerprints
+from allmodes.chem.oracles.components import Regions
 from allmodes.metrics import count_hits, internal_diversity, num_circles, oracle_burden
 
 
@@ -19,7 +20,8 @@ class RunResult:
 
     hits: Yield, the distinct molecules with a raw reward of at least the hit threshold. ob100: calls until
     the 100th of them, None below 100. intdiv1 and circles are those of the hits; intdiv1 is None without
-    hits. failures: oracle calls without a score, by "component: kind".
+    hits. failures: oracle calls without a score, by "component: kind". regions: hits of each region by its
+    name, of all that the recipe names in their order; None where it names none.
     """
 
     algorithm: str
@@ -33,6 +35,11 @@ class RunResult:
     circles: int
     failures: dict[str, int]
     collapsed_at_step: int | None
+    regions: dict[str, int] | None = None
+
+    def regions_kept(self, *, kept_from: int) -> int | None:
+        """Regions with at least so many hits; None without regions."""
+        return None if self.regions is None else sum(hits >= kept_from for hits in self.regions.values())
 
     def as_json(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -72,6 +79,7 @@ def result_of(
     steps: int,
     collapsed_at_step: int | None,
     hit_threshold: float,
+    regions: Regions | None = None,
 ) -> RunResult:
     """The figures of a run from its ledger rows, in the order of the calls, and its hits."""
     rewards = reward_tensor(rows)
@@ -89,4 +97,11 @@ def result_of(
         circles=sum(1 for hit in hits if hit.circle is not None),
         failures=dict(Counter(": ".join(text.split(": ")[:2]) for text in failed)),
         collapsed_at_step=collapsed_at_step,
+        regions=None if regions is None else hits_by_region(hits, regions),
     )
+
+
+def hits_by_region(hits: Sequence[Hit], regions: Regions) -> dict[str, int]:
+    """How many hits each region has, in their order; a hit outside of all counts for none."""
+    found = Counter(regions.find(hit.row.evaluation.smiles) for hit in hits)
+    return {name: found[number] for number, name in enumerate(regions.names)}

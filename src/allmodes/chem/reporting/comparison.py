@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from allmodes.chem.arms import label_of_arm, parse_arm
+from allmodes.chem.config import OutcomesConfig
 from allmodes.chem.design.results import RunResult
 from allmodes.methods import color_of
 from allmodes.reports.comparison import Metric, Row, compare, ran_alone, verdict
@@ -37,9 +38,22 @@ def colors_of(names: Sequence[str]) -> dict[str, str]:
     return distinct_colors({name: color_of(parse_arm(name).method) for name in names})
 
 
-def compare_arms(groups: Groups) -> list[Row]:
-    """Yield, OB100, IntDiv1 and #Circles of each arm by its label."""
-    return compare(_METRICS, {label_of_arm(name): group for name, group in groups.items()})
+def compare_arms(groups: Groups, outcomes: OutcomesConfig) -> list[Row]:
+    """Yield, OB100, IntDiv1 and #Circles of each arm by its label; before them regions, where there are any.
+
+    outcomes: what the recipe says of regions. Without their counts, as in old results, they are left out.
+    """
+    known = all(run.regions is not None for group in groups.values() for run in group)
+    metrics = (_regions_metric(outcomes.kept_from), *_METRICS) if known else _METRICS
+    return compare(metrics, {label_of_arm(name): group for name, group in groups.items()})
+
+
+def _regions_metric(kept_from: int) -> Metric[RunResult]:
+    return Metric[RunResult](
+        name="Regions", hint=f"with {kept_from} hits or more; more is better",
+        value=lambda run: run.regions_kept(kept_from=kept_from), digits=1,
+        better="kept more regions", worse="kept fewer regions",
+    )  # fmt: skip
 
 
 def verdicts(rows: Sequence[Row]) -> list[str]:

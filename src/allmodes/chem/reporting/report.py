@@ -20,6 +20,7 @@ from allmodes.chem.reporting.oracle_description import (
     raw_values,
     without_folders,
 )
+from allmodes.chem.reporting.regions import regions_picture
 from allmodes.methods import Plain, method_names
 from allmodes.reports.comparison import DASH
 from allmodes.reports.formatting import listing, plural
@@ -46,7 +47,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     runs = {label_of_arm(name): [ledgers[name, run.seed] for run in group] for name, group in groups.items()}
     galleries = [_gallery(config, name, group, ledgers) for name, group in groups.items()]
     pages = [page for gallery in galleries for page in gallery["pages"]]
-    comparison = compare_arms(groups)
+    comparison = compare_arms(groups, config.outcomes)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
         title=listing([label_of_arm(name) for name in algorithms]),
@@ -55,6 +56,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
         colours=colours,
         comparison=comparison,
         verdicts=verdicts(comparison),
+        picture=regions_picture(config, groups, ledgers, colours),
         window=WINDOW,
         several_seeds=any(len(group) > 1 for group in groups.values()),
         figure=learning_curves(
@@ -274,6 +276,7 @@ def _outcomes(outcomes: OutcomesConfig) -> str:
         "molecule": "molecules",
         "scaffold": "Murcko scaffolds",
         "cluster": f"clusters of radius {outcomes.cluster_distance:g} in Tanimoto distance",
+        "region": f"regions of “{outcomes.regions}”",
     }[outcomes.outcome]
     counted = "in each batch" if outcomes.frequency == "batch" else "over the whole run"
     return f"{outcome}; their frequency is counted {counted} as sampled"

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,10 @@ from allmodes.runs.experiment import saved_config
 
 
 def print_design(folder: Path, console: Console) -> None:
-    """Each algorithm's figures as mean ± standard deviation over its seeds, and what their tests say."""
+    """Each algorithm's figures as mean ± standard deviation over its seeds, and what their tests say.
+
+    Where the recipe names regions, also the mean hits of each.
+    """
     config = saved_config(MoleculesConfig, folder)
     rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     results = [RunResult(**row) for row in rows]
@@ -26,7 +30,7 @@ def print_design(folder: Path, console: Console) -> None:
         name: [run for run in results if run.algorithm == name]
         for name in dict.fromkeys(run.algorithm for run in results)
     }
-    comparison = compare_arms(groups)
+    comparison = compare_arms(groups, config.outcomes)
     labels = [label_of_arm(name) for name in groups]
     headings = ("algorithm", *(row.metric.name for row in comparison))
     cells = [(label, *(row.cells[label].text for row in comparison)) for label in labels]
@@ -41,8 +45,24 @@ def print_design(folder: Path, console: Console) -> None:
         f"± is the standard deviation over {plural(len(config.seeds), 'seed')}; a hit has a reward of at "
         f"least {config.hit_threshold:g}."
     )
+    regions = results[0].regions
+    if regions is not None:
+        notes.append(
+            f"Regions: of {len(regions)}, those with at least {plural(config.outcomes.kept_from, 'hit')}. "
+            "Mean hits of each:"
+        )
+        for line in ("", *notes, ""):
+            console.print(line, markup=False, highlight=False)
+        means = [[f"{_mean_hits(groups[name], region):,.0f}" for name in groups] for region in regions]
+        rows_by_region = [(region, *cells) for region, cells in zip(regions, means, strict=True)]
+        print_table(console, ("region", *labels), rows_by_region, texts=("region",))
+        notes = []
     for line in ("", *notes, *verdicts(comparison)):
         console.print(line, markup=False, highlight=False)
+
+
+def _mean_hits(runs: Sequence[RunResult], region: str) -> float:
+    return statistics.fmean((run.regions or {}).get(region, 0) for run in runs)
 
 
 def print_scores(folder: Path, console: Console) -> None:

@@ -7,7 +7,13 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
-from allmodes.chem.oracles.components.component import ComponentConfig, InputPath, Program, Scorer
+from allmodes.chem.oracles.components.component import (
+    ComponentConfig,
+    InputPath,
+    Program,
+    Regions,
+    Scorer,
+)
 from allmodes.chem.oracles.components.composition import ElementCountComponent, IsomerComponent
 from allmodes.chem.oracles.components.docking import (
     BoxConfig,
@@ -40,6 +46,7 @@ __all__ = [
     "ProcessComponent",
     "Program",
     "PropertyComponent",
+    "Regions",
     "RetrosynthesisComponent",
     "Scorer",
     "SimilarityComponent",

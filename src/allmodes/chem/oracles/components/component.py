@@ -21,6 +21,22 @@ Scorer = Callable[[str], float | Scored]
 
 @final
 @dataclass(frozen=True)
+class Regions:
+    """The regions of chemical space that a component distinguishes, such as a target or a reaction each.
+
+    names: one of each, distinct. find: the number of a molecule's region by its canonical SMILES, None
+    outside of all. pictures: what to draw of each, the SMILES of a target, or the SMARTS to be marked in one
+    of the region's molecules; is_smarts: which of the two.
+    """
+
+    names: tuple[str, ...]
+    find: Callable[[str], int | None]
+    pictures: tuple[str, ...]
+    is_smarts: bool
+
+
+@final
+@dataclass(frozen=True)
 class Program:
     """A user's program that answers for a component; protocol "plain": its answers have no ids."""
 
@@ -76,6 +92,15 @@ class ComponentConfig(Config, ABC):
         """What the raw value is, for reports; files without folders."""
 
     @property
+    def has_regions(self) -> bool:
+        """Whether it distinguishes several regions."""
+        return False
+
+    def make_regions(self) -> Regions:
+        """The regions that it distinguishes, of a component that has them."""
+        raise NotImplementedError
+
+    @property
     def program(self) -> Program | None:
         """The user's program that answers instead of a scorer, if any."""
         return None
@@ -122,6 +147,15 @@ class ComponentConfig(Config, ABC):
                 raise ConfigError(
                     f"{where}: `{key}`: expected a file; got {path}, which does not exist{hint}"
                 )
+
+
+def region_names(names: Sequence[str], texts: Sequence[str], *, key: str) -> tuple[str, ...]:
+    """The names of regions, or the texts that define them. Raises ValueError for names that do not fit."""
+    if names and len(names) != len(texts):
+        raise ValueError(f"as many `names` as `{key}`; got {len(names)} and {len(texts)}")
+    if len(set(names)) < len(names):
+        raise ValueError("a different name for each of `names`")
+    return tuple(names or texts)
 
 
 def command_files(command: Sequence[str]) -> dict[str, Path]:

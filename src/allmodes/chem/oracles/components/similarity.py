@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from allmodes.chem.oracles.components.component import ComponentConfig, Scorer
+from allmodes.chem.oracles.components.component import ComponentConfig, Regions, Scorer, region_names
 from allmodes.chem.oracles.components.properties import read_molecule
 from allmodes.errors import ConfigError
 
@@ -40,6 +40,13 @@ class SimilarityComponent(ComponentConfig):
     (AP) with counts, not folded, and Gobbi's pharmacophores (PHCO), the slowest with 2 ms a molecule."""
     among: Among = "nearest"
     """Of several references the largest similarity, or the mean."""
+    names: tuple[str, ...] = ()
+    """What the references are called in reports, in their order; the SMILES themselves if left out."""
+
+    @model_validator(mode="after")
+    def _named_references(self) -> "SimilarityComponent":
+        region_names(self.names, self.references, key="references")
+        return self
 
     def describe(self) -> str:
         """The references."""
@@ -54,9 +61,21 @@ class SimilarityComponent(ComponentConfig):
 
     def make_scorer(self) -> Scorer:
         """The similarity. Raises `ConfigError` for a reference that is no molecule."""
-        similarities = nearness(self.references, fingerprint=self.fingerprint, where=self.name)
+        similarities = self._similarities()
         combine = _COMBINE[self.among]
         return lambda smiles: combine(similarities(smiles))
+
+    @property
+    def has_regions(self) -> bool:
+        """Where the nearest of several references counts."""
+        return self.among == "nearest" and len(self.references) > 1
+
+    def make_regions(self) -> Regions:
+        """The references: a molecule's region is that of the nearest, the first of ties."""
+        return _nearest_regions(self, self._similarities())
+
+    def _similarities(self) -> Callable[[str], list[float]]:
+        return nearness(self.references, fingerprint=self.fingerprint, where=self.name)
 
 
 @final
@@ -69,6 +88,13 @@ class LevenshteinComponent(ComponentConfig):
     """Their SMILES."""
     among: Among = "nearest"
     """Of several references the largest similarity, or the mean."""
+    names: tuple[str, ...] = ()
+    """What the references are called in reports, in their order; the SMILES themselves if left out."""
+
+    @model_validator(mode="after")
+    def _named_references(self) -> "LevenshteinComponent":
+        region_names(self.names, self.references, key="references")
+        return self
 
     def describe(self) -> str:
         """The references."""
@@ -82,9 +108,21 @@ class LevenshteinComponent(ComponentConfig):
 
     def make_scorer(self) -> Scorer:
         """The similarity. Raises `ConfigError` for a reference that is no molecule."""
-        similarities = text_nearness(self.references, where=self.name)
+        similarities = self._similarities()
         combine = _COMBINE[self.among]
         return lambda smiles: combine(similarities(smiles))
+
+    @property
+    def has_regions(self) -> bool:
+        """Where the nearest of several references counts."""
+        return self.among == "nearest" and len(self.references) > 1
+
+    def make_regions(self) -> Regions:
+        """The references: a molecule's region is that of the nearest, the first of ties."""
+        return _nearest_regions(self, self._similarities())
+
+    def _similarities(self) -> Callable[[str], list[float]]:
+        return text_nearness(self.references, where=self.name)
 
 
 def nearness(
@@ -136,6 +174,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 _COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"nearest": max, "mean": _mean}
+
+
+def _nearest_regions(
+    component: SimilarityComponent | LevenshteinComponent, similarities: Callable[[str], list[float]]
+) -> Regions:
+    def find(smiles: str) -> int:
+        values = similarities(smiles)
+        return values.index(max(values))
+
+    names = region_names(component.names, component.references, key="references")
+    return Regions(names, find, pictures=component.references, is_smarts=False)
 
 
 def _parsed(references: Sequence[str], *, where: str) -> "list[Chem.Mol]":

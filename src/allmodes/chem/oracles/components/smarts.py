@@ -1,12 +1,15 @@
 """Substructures."""
 
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from allmodes.chem.oracles.components.component import ComponentConfig, Scorer
+from allmodes.chem.oracles.components.component import ComponentConfig, Regions, Scorer, region_names
 from allmodes.chem.oracles.components.properties import read_molecule
 from allmodes.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rdkit import Chem
 
 
 @final
@@ -19,6 +22,14 @@ class SmartsComponent(ComponentConfig):
     """SMARTS; a match of any of them counts 1, unless `match` says otherwise."""
     match: Literal["any", "all", "none"] = "any"
     """How many of the patterns a molecule must match for a 1; "none" is for what is not wanted."""
+
+    names: tuple[str, ...] = ()
+    """What the patterns are called in reports, in their order; the patterns themselves if left out."""
+
+    @model_validator(mode="after")
+    def _named_patterns(self) -> "SmartsComponent":
+        region_names(self.names, self.patterns, key="patterns")
+        return self
 
     def describe(self) -> str:
         """The patterns."""
@@ -33,6 +44,31 @@ class SmartsComponent(ComponentConfig):
 
     def make_scorer(self) -> Scorer:
         """Whether the patterns match. Raises `ConfigError` for one that is no SMARTS."""
+        patterns = self._read_patterns()
+        quantifier, wanted = (all if self.match == "all" else any), self.match != "none"
+        return lambda smiles: float(
+            quantifier(map(read_molecule(smiles).HasSubstructMatch, patterns)) == wanted
+        )
+
+    @property
+    def has_regions(self) -> bool:
+        """Where any of several patterns will do."""
+        return self.match == "any" and len(self.patterns) > 1
+
+    def make_regions(self) -> Regions:
+        """The patterns: a molecule's region is the first that it matches."""
+        patterns = self._read_patterns()
+
+        def find(smiles: str) -> int | None:
+            molecule = read_molecule(smiles)
+            return next(
+                (place for place, pattern in enumerate(patterns) if molecule.HasSubstructMatch(pattern)), None
+            )
+
+        names = region_names(self.names, self.patterns, key="patterns")
+        return Regions(names, find, pictures=self.patterns, is_smarts=True)
+
+    def _read_patterns(self) -> "list[Chem.Mol]":
         from rdkit import Chem
 
         patterns = []
@@ -41,7 +77,4 @@ class SmartsComponent(ComponentConfig):
             if pattern is None:
                 raise ConfigError(f"component {self.name!r}: `patterns`: expected SMARTS; got {text!r}")
             patterns.append(pattern)
-        quantifier, wanted = (all if self.match == "all" else any), self.match != "none"
-        return lambda smiles: float(
-            quantifier(map(read_molecule(smiles).HasSubstructMatch, patterns)) == wanted
-        )
+        return patterns
