@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import docstrings
 from site_contents import CONTENTS
 
 import allmodes
@@ -19,12 +20,17 @@ import allmodes
 project = "allmodes"
 author = "the authors of allmodes"
 release = version = allmodes.__version__
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_static"]
 root_doc = "index"
 
 myst_heading_anchors = 4  # links to headings, by the same rule as GitHub's
 myst_links_external_new_tab = False
+
+autodoc_member_order = "bysource"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "allmodes"
@@ -57,4 +63,6 @@ def _for_site(app: Sphinx, docname: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     """Register what Sphinx calls while it reads."""
     app.connect("source-read", _for_site)
+    app.connect("autodoc-process-docstring", docstrings.read_docstring)
+    app.connect("autodoc-process-signature", docstrings.read_signature)
     app.add_lexer("csv", TextLexer)

@@ -34,12 +34,16 @@ CONTENTS: dict[str, dict[str, list[str]]] = {
             "guide/benchmarks",
         ],
         "Reference": [
+            "api/README",
             "guide/configuration",
             "checks/README",
             "paper_index",
         ],
         "Results": ["demo", "one-two", "audit", "synth", "methods-compared"],
         "Background": ["architecture", "decisions/README", "contributing"],
+    },
+    "api/README": {
+        "": ["targets", "objectives", "metrics", "methods", "integrations", "tasks", "audit", "chem"],
     },
     "checks/README": {"": _others("checks")},
     "decisions/README": {"": _others("decisions")},

@@ -145,13 +145,15 @@ def run(
     rewards: Mapping[str, float] | None = None,
     outcome_pattern: str | None = None,
 ) -> Audit:
-    """Audit samples that are in memory.
-
-        from allmodes.audit import run
-        run(rows, AuditConfig(beta=0.01)).of("AM010")
+    """Audit samples that are in memory, one mapping each, as a line of a log would be.
 
     format, columns, rewards, outcome_pattern: as `map_columns` has them. Raises InputError for no usable
     sample.
+
+    >>> samples = [{"outcome": "12"[i % 8 == 0], "reward": 1.0, "step": 0} for i in range(200)]
+    >>> audit = run(samples, AuditConfig(beta=0.01, kl="k1-in-reward", good=1.0))
+    >>> audit.of("AM011").state
+    'tip'
     """
     reading = Reading(format=format, columns=columns or {}, rewards=rewards, outcome_pattern=outcome_pattern)
     source = reading.split(RecordSource(list(records)))

@@ -21,6 +21,9 @@ class AuditConfig(Config):
     threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is. group_size:
     samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of a response.
     good: the reward from which on a sample is good; MARA's τ by default, else suggested.
+
+    >>> AuditConfig(beta=0.01, kl="k1-in-reward").beta
+    0.01
     """
 
     trainer: Trainer | None = None

@@ -87,7 +87,11 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_names(name: str) -> list[str]:
-    """The parts of a name such as "mara+entropy". Raises InputError for one that is not in `METHODS`."""
+    """The parts of a name such as "mara+entropy". Raises InputError for one that is not in `METHODS`.
+
+    >>> method_names("mara+entropy")
+    ['mara', 'entropy']
+    """
     parts = name.split("+")
     for part in parts:
         if part not in METHODS:
@@ -96,12 +100,20 @@ def method_names(name: str) -> list[str]:
 
 
 def label_of(name: str) -> str:
-    """What reports call a name such as "mara" or "mara+entropy"."""
+    """What reports call a name such as "mara" or "mara+entropy".
+
+    >>> label_of("mara+entropy")
+    'MARA + entropy bonus'
+    """
     return " + ".join(METHODS[part].label for part in method_names(name))
 
 
 def color_of(name: str) -> str:
-    """The colour of a name in figures, that of its first part; `METHODS` has one a method."""
+    """The colour of a name in figures, that of its first part; `METHODS` has one a method.
+
+    >>> color_of("mara+entropy") == color_of("mara")
+    True
+    """
     return METHODS[method_names(name)[0]].color
 
 
@@ -109,6 +121,9 @@ def make_method(name: str, settings: Mapping[str, Mapping[str, Any]] | None = No
     """The method of a name such as "mara" or "mara+entropy", with the settings of each of its parts.
 
     Raises InputError for an unknown name, an unknown or missing setting, or a wrong value.
+
+    >>> make_method("entropy", {"entropy": {"entropy": 0.01}})
+    EntropyBonus(entropy=0.01)
     """
     made: list[Method] = []
     for part in method_names(name):

@@ -32,6 +32,9 @@ class AlphaDPG(Method):
     The pull to the reference is inside. With a threshold β plays no part. These are advantages: no baseline
     may be subtracted, and dividing by σ is not part of the method. Source: Kruszewski et al. 2025, arXiv
     2512.05962; Go et al. 2023.
+
+    >>> AlphaDPG(threshold=1.0)(batch, beta=0.1).rewards
+    tensor([ 0.7698,  0.7698,  0.7698, -2.3094])
     """
 
     name: ClassVar[str] = "alpha_dpg"

@@ -23,6 +23,9 @@ class BatchExploration(Method):
     Wrong outcomes pay as well; responses without an outcome count as one of their own. A sample without a
     reward still counts in n and G, for it was drawn. With many samples an outcome's gain is R − c p, and the
     optimum is sparsemax(R/c). Source: Song et al. 2025, arXiv 2509.06941, the batch form.
+
+    >>> BatchExploration()(batch, beta=0.1).rewards
+    tensor([0.7500, 0.7500, 1.0000, 0.0000])
     """
 
     name: ClassVar[str] = "batch_exploration"

@@ -20,6 +20,9 @@ class BestOfN(Method):
     advantages already, and the trainer's baseline is taken back. k None is the whole group. Unscorable
     samples are left out; a group with fewer than k others teaches nothing, all its rewards are 0, and
     `groups_too_small` counts it. Source: Tang et al. 2025.
+
+    >>> BestOfN(2)(batch, beta=0.1).rewards
+    tensor([0.6667, 0.6667, 0.6667, 0.0000])
     """
 
     name: ClassVar[str] = "best_of_n"

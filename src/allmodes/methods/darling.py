@@ -26,6 +26,9 @@ class Darling(Method):
 
     With many samples an outcome's gain is R (1 − p), so that the optimum is water-filling: the best outcomes
     fill up until the next best is as good. Source: Li et al. 2025, arXiv 2509.02534.
+
+    >>> Darling()(batch, beta=0.1).rewards
+    tensor([0.5000, 0.5000, 0.7500, 0.0000])
     """
 
     name: ClassVar[str] = "darling"

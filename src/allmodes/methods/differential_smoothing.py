@@ -25,6 +25,9 @@ class DifferentialSmoothing(Method):
     no bonus, and a sample without a reward is left out of the mean. The bonus grows with length, and its
     mean over a group is not subtracted. It makes all correct strings equally likely (strings, not outcomes)
     and needs no reference. Source: Gai et al. 2025, arXiv 2511.19942.
+
+    >>> DifferentialSmoothing(threshold=1.0)(batch, beta=0.1).rewards
+    tensor([ 0.2600,  0.2800,  0.2800, -0.7700])
     """
 
     name: ClassVar[str] = "differential_smoothing"

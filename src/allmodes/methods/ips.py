@@ -36,6 +36,9 @@ class IPS(Method):
     would punish rare outcomes most, until none is left. exponent: α; 1 is IPS, others are UA-RL's (on
     rewards). outcome_key: the outcome of a response's text, for trainers that have no other. kl_first: R − β
     log(π/π_ref) is divided, not R alone. Source: IPS, equation 9; UA-RL, arXiv 2601.08763.
+
+    >>> IPS()(batch, beta=0.1).rewards
+    tensor([2., 2., 4., 0.])
     """
 
     name: ClassVar[str] = "ips"

@@ -24,12 +24,20 @@ def stable_ids(keys: Sequence[Hashable | None]) -> Tensor:
     Ids are the first 63 bits of a hash of the key's value, never of its place in memory. Python's own `hash`
     of a text differs from process to process. Raises InputError for NaN, and for an object that has no value
     to tell it by.
+
+    >>> ids = stable_ids(["C1CC1", None, "C1CC1"])
+    >>> bool(ids[0] == ids[2]), int(ids[1])
+    (True, -1)
     """
     return torch.tensor([-1 if key is None else stable_id(key) for key in keys], dtype=torch.long)
 
 
 def stable_id(key: Hashable) -> int:
-    """The id of one key, from 0 to 2⁶³ − 1."""
+    """The id of one key, from 0 to 2⁶³ − 1.
+
+    >>> stable_id("C1CC1") == stable_id("C1CC1")
+    True
+    """
     return _hashed(_name(key))
 
 

@@ -58,6 +58,9 @@ class MARA(Method):
     stay, and `groups_without_anchor` counts it; `groups_without_threshold` counts those for which a quantile
     names no τ yet, all rewards so far being equal, and one warning says when that left all samples alone.
     Source: MARA, Algorithms 1 and 2.
+
+    >>> MARA(threshold=1.0)(batch, beta=0.1).rewards
+    tensor([1.0000, 1.2000, 1.2000, 0.0000])
     """
 
     name: ClassVar[str] = "mara"

@@ -28,6 +28,9 @@ class MaxRL(Method):
     the one that was ahead at the start wins: three tied winners end at (1, 0, 0). Rewards must not be
     negative. A sample without a reward is left out of m. These are advantages: no baseline may be
     subtracted, and nothing is left to divide by σ. Source: arXiv 2602.02710.
+
+    >>> MaxRL()(batch, beta=0.1).rewards
+    tensor([ 0.3333,  0.3333,  0.3333, -1.0000])
     """
 
     name: ClassVar[str] = "max_rl"

@@ -35,6 +35,21 @@ class Batch:
     where nobody logs figures, as in small worlds that take thousands of steps.
 
     What a method does not ask for may be None.
+
+    >>> ids = torch.tensor([0, 0, 1, 2])  # the first two say the same
+    >>> logprobs = torch.tensor([-1.0, -3.0, -3.0, -2.0])
+    >>> rewards, group_ids = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.zeros(4, dtype=torch.long)
+    >>> batch = Batch(
+    ...     rewards=rewards,
+    ...     group_ids=group_ids,
+    ...     prompt_ids=group_ids,
+    ...     outcome_ids=ids,
+    ...     logprobs=logprobs,
+    ...     ref_logprobs=logprobs,
+    ...     lengths=torch.full((4,), 10),
+    ... )
+    >>> batch.is_scored
+    tensor([True, True, True, True])
     """
 
     rewards: Tensor
@@ -250,7 +265,12 @@ def setting(
     at_most: float | None = None,
     in_recipes: bool = True,
 ) -> Any:
-    """A field of a method: what it means and its bounds, for Python, recipes and the docs at once."""
+    """A field of a method: what it means and its bounds, for Python, recipes and the docs at once.
+
+    >>> field = setting("From which reward on a sample is good.", default=1.0, at_least=0)
+    >>> field.metadata["doc"]
+    'From which reward on a sample is good.'
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most}
     return dataclasses.field(
         default=default, metadata={"doc": doc, "bounds": bounds, "in_recipes": in_recipes}
@@ -258,7 +278,11 @@ def setting(
 
 
 def recipe_fields(method: type[Method]) -> dict[str, "dataclasses.Field[Any]"]:
-    """The settings of a method that a recipe can give, by name; those that are functions are left out."""
+    """The settings of a method that a recipe can give, by name; those that are functions are left out.
+
+    >>> list(recipe_fields(EntropyBonus))
+    ['entropy']
+    """
     assert dataclasses.is_dataclass(method)  # noqa: S101  # for type checkers: a Method is one
     return {f.name: f for f in dataclasses.fields(method) if f.metadata.get("in_recipes", False)}
 

@@ -53,6 +53,9 @@ class OutcomeMatching(Method):
     state: a table of pairs of prompt and outcome, sorted by both, on the CPU: samples remembered (`counts`),
     sightings judged good (`good`) and all (`seen`), sums of good rewards, λ. One row for each pair ever seen.
     Source: ours; see docs/guide/outcome-matching.md, which says where it loses.
+
+    >>> OutcomeMatching(threshold=1.0)(batch, beta=0.1).rewards
+    tensor([1.0000, 1.0000, 2.0986, 0.0000])
     """
 
     name: ClassVar[str] = "outcome_matching"

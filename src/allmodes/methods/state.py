@@ -12,12 +12,21 @@ _TENSOR = "tensor of"
 
 
 def state_to_json(state: State | None) -> Any:
-    """The state as dicts, lists, numbers, strings and None; floats keep every bit."""
+    """The state as dicts, lists, numbers, strings and None; floats keep every bit.
+
+    >>> saved = state_to_json({"counts": torch.tensor([1, 2])})
+    >>> state_from_json(saved)
+    {'counts': tensor([1, 2])}
+    """
     return None if state is None else _to_json(state)
 
 
 def state_from_json(saved: Any) -> State | None:
-    """What `state_to_json` was given."""
+    """What `state_to_json` was given.
+
+    >>> state_from_json(state_to_json({"step": 3}))
+    {'step': 3}
+    """
     return None if saved is None else _from_json(saved)
 
 

@@ -20,6 +20,9 @@ class Tempered(Method):
     R̄ = β (log g − log π_ref),   log g = (1 − λ) (log π_ref + R/β) + λ (log π_ref(z) + R(z)/β)  where R ≥ τ
 
     λ = 0 is plain RL, λ = 1 is MARA. Source: `target_rewards`, ours.
+
+    >>> Tempered(threshold=1.0, flattening=0.5)(batch, beta=0.1).rewards
+    tensor([1.0000, 1.1000, 1.1000, 0.0000])
     """
 
     name: ClassVar[str] = "tempered"

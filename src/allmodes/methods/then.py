@@ -15,11 +15,12 @@ from allmodes.methods.method import KL, Batch, Method, OutcomeKey, Result, State
 class Then(Method):
     """Methods in their order: each sees what the one before made of the rewards.
 
-        Then(MARA(threshold=1.0), EntropyBonus(0.01))
-
     In recipes it is written "mara+entropy". What any of them needs or refuses, all of them do. Raises
     InputError for fewer than two, and where one that is not the last makes advantages, which no other can
     take for rewards.
+
+    >>> Then(MARA(threshold=1.0), EntropyBonus(0.1))(batch, beta=0.1).rewards
+    tensor([1.1000, 1.5000, 1.5000, 0.2000])
     """
 
     name: ClassVar[str] = "then"

@@ -31,6 +31,9 @@ class UCPO(Method):
     not: where all are correct A is 0, and the shares it ends with depend on the start. Per token it hardly
     acts: answers of 500 tokens at −100, −120 and −150 nats have weights 0.991, 0.999 and 1.011 at τ = 0.2.
     Source: Lochab et al. 2026, arXiv 2605.00365.
+
+    >>> UCPO(threshold=1.0)(batch, beta=0.1).rewards
+    tensor([ 0.1648,  0.5648,  0.5648, -0.7500])
     """
 
     name: ClassVar[str] = "ucpo"

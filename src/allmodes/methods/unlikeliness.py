@@ -16,6 +16,9 @@ class Unlikeliness(Method):
 
     R̄ = R (1 − b · rank/G), rank 0 the least likely by mean log-probability of a token. Rewards must not be
     negative. Source: He et al. 2025, equation 6.
+
+    >>> Unlikeliness()(batch, beta=0.1).rewards
+    tensor([0.8125, 0.9688, 0.9688, 0.0000])
     """
 
     name: ClassVar[str] = "unlikeliness"

@@ -11,6 +11,9 @@ def count_hits(rewards: Tensor, *, threshold: float) -> int:
     """Yield: number of distinct outcomes whose raw reward reaches the threshold.
 
     rewards: (N,), one of each distinct outcome; NaN (a failed evaluation) is no hit. Source: MARA, C.5.
+
+    >>> count_hits(torch.tensor([0.9, 0.2, 0.8]), threshold=0.8)
+    2
     """
     check_vector("rewards", rewards)
     return int((rewards >= threshold).sum())
@@ -21,6 +24,9 @@ def oracle_burden(rewards: Tensor, *, threshold: float, hits: int) -> int | None
 
     rewards: (N,) in the order of the calls, one of each distinct outcome; NaN is no hit. None when there are
     fewer hits: the figure is undefined then. Raises InputError for hits < 1. Source: MARA, C.5.
+
+    >>> oracle_burden(torch.tensor([0.1, 0.9, 0.2, 0.8]), threshold=0.8, hits=2)
+    4
     """
     check_vector("rewards", rewards)
     if hits < 1:
@@ -33,6 +39,9 @@ def top_mean(rewards: Tensor, *, k: int) -> float:
     """Mean of the `k` largest rewards, or of all where there are fewer; NaN without any.
 
     rewards: (N,); NaN (a failed evaluation) is left out. Raises InputError for k < 1.
+
+    >>> top_mean(torch.tensor([0.5, 1.0, 0.0]), k=2)
+    0.75
     """
     check_vector("rewards", rewards)
     if k < 1:
@@ -50,6 +59,9 @@ def top_k_auc(rewards: Tensor, *, k: int, budget: int, every: int = 100) -> floa
     budget keeps its last value. rewards: (N,) in the order of the calls, one of each distinct outcome; NaN is
     a call without a reward, and a mean over none counts 0. Raises InputError for k, every or budget below 1,
     and for more rewards than the budget. Source: PMO, Gao et al. 2022.
+
+    >>> top_k_auc(torch.tensor([0.5, 0.5, 1.0, 1.0]), k=1, budget=4, every=1)
+    0.625
     """
     check_vector("rewards", rewards)
     for name, value in (("k", k), ("budget", budget), ("every", every)):

@@ -35,6 +35,10 @@ def internal_diversity(fingerprints: Tensor) -> float:
     """IntDiv1: 1 − mean Tanimoto similarity over all ordered pairs, each with itself included.
 
     fingerprints: (N, B) zeros and ones. NaN for no rows. Source: Polykovskiy et al. 2020 (MOSES), p = 1.
+
+    >>> fingerprints = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 1]])
+    >>> round(internal_diversity(fingerprints), 4)
+    0.463
     """
     _check_fingerprints(fingerprints)
     count = len(fingerprints)
@@ -53,6 +57,10 @@ def mean_pair_distance(fingerprints: Tensor) -> float:
     """Mean Tanimoto distance over all pairs of two different rows: IntDiv1 · N/(N − 1).
 
     fingerprints: (N, B) zeros and ones. NaN for fewer than two rows. Source: PMO, Gao et al. 2022.
+
+    >>> fingerprints = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 1]])
+    >>> round(mean_pair_distance(fingerprints), 4)
+    0.6944
     """
     count = len(fingerprints)
     return internal_diversity(fingerprints) * count / (count - 1) if count > 1 else math.nan
@@ -66,6 +74,10 @@ def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Gener
     fingerprints: (N, B) zeros and ones. Returns (C,) indices in the order they were kept; #Circles is C.
 
     Raises InputError for a shape that is not (N, B) or a distance outside [0, 1]. Source: Xie et al. 2023.
+
+    >>> fingerprints = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 1, 1]])
+    >>> num_circles(fingerprints, distance=0.75)  # the first two are alike
+    tensor([0, 2])
     """
     _check_fingerprints(fingerprints)
     check_fraction("distance", distance)

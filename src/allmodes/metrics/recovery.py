@@ -11,7 +11,11 @@ from allmodes.errors import InputError
 
 
 def valid_rate(answers: Sequence[Hashable], admissible: Collection[Hashable]) -> float:
-    """Share of the samples whose answer is admissible. Raises InputError for no samples or an empty set."""
+    """Share of the samples whose answer is admissible. Raises InputError for no samples or an empty set.
+
+    >>> valid_rate(["a", "a", "b", "x"], {"a", "b", "c", "d"})
+    0.75
+    """
     return _counts(answers, admissible).total() / len(answers)
 
 
@@ -20,13 +24,20 @@ def uniqueness(answers: Sequence[Hashable], admissible: Collection[Hashable]) ->
 
     At most |admissible| / valid samples: compare it at equal numbers of samples. Raises InputError as
     `valid_rate` does.
+
+    >>> round(uniqueness(["a", "a", "b", "x"], {"a", "b", "c", "d"}), 4)
+    0.6667
     """
     counts = _counts(answers, admissible)
     return len(counts) / counts.total() if counts else math.nan
 
 
 def recovery_rate(answers: Sequence[Hashable], admissible: Collection[Hashable]) -> float:
-    """Share of the admissible answers that the samples hold. Raises InputError as `valid_rate` does."""
+    """Share of the admissible answers that the samples hold. Raises InputError as `valid_rate` does.
+
+    >>> recovery_rate(["a", "a", "b", "x"], {"a", "b", "c", "d"})
+    0.5
+    """
     return len(_counts(answers, admissible)) / len(set(admissible))
 
 
@@ -37,6 +48,9 @@ def cumulative_recovery(answers: Sequence[Hashable], admissible: Collection[Hash
 
     The mean over all orders of the samples; R_1 is the valid rate / |S|, R_n the recovery rate. Raises
     InputError as `valid_rate` does.
+
+    >>> [round(rate, 4) for rate in cumulative_recovery(["a", "a", "b"], {"a", "b"})]
+    [0.5, 0.8333, 1.0]
     """
     n, size = len(answers), len(set(admissible))
     times = Counter(_counts(answers, admissible).values())

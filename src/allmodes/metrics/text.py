@@ -28,6 +28,9 @@ def ead(responses: Sequence[Sequence[Hashable]], *, vocabulary_size: int, max_n:
     responses: the tokens of each response; their n-grams are pooled. N: distinct n-grams, C: all of them, V:
     the vocabulary's size for every n (Kirk et al. 2023 take 50257). An n that no response is long enough for
     is left out; NaN where none is left. Raises InputError for V < 2 or max_n < 1. Source: Liu et al. 2022.
+
+    >>> round(ead([["a", "b"], ["a", "c"]], vocabulary_size=100, max_n=1), 4)
+    0.7613
     """
     if vocabulary_size < 2 or max_n < 1:
         raise InputError(
@@ -51,6 +54,9 @@ def semantic_diversity(embeddings: Tensor) -> float:
 
     embeddings: (N, D), from any embedder. NaN for fewer than two. Raises InputError for another shape, values
     that are not finite, or an embedding of length 0. Source: MARA, appendix C.3.
+
+    >>> semantic_diversity(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    1.0
     """
     if embeddings.ndim != 2:
         raise InputError(f"`embeddings` must have shape (N, D); got {tuple(embeddings.shape)}")
@@ -75,6 +81,9 @@ def same_short_answer(one: str, other: str) -> bool:
     A repeated word counts once among the shared ones, and each time in the length, as in the benchmark's own
     program: "ha ha ha" and "ha no" are two classes. Equal texts are the same here, also where that program
     would count "ha ha ha" twice. Words are lower-cased and split at white space. Source: Zhang et al. 2025.
+
+    >>> same_short_answer("a red fox", "red fox")
+    True
     """
     words, others = one.lower().split(), other.lower().split()
     return words == others or 2 * len({*words} & {*others}) >= max(len(words), len(others))
@@ -84,6 +93,9 @@ def partition(responses: Sequence[str], same: Callable[[str, str], bool]) -> lis
     """Class of each response, from 0: the first class whose *first* member is the same, or a new one.
 
     Greedy, in the order of the responses, as NoveltyBench does it. Source: Zhang et al. 2025.
+
+    >>> partition(["yes", "no", "Yes"], lambda one, other: one.lower() == other.lower())
+    [0, 1, 0]
     """
     firsts: list[str] = []
     classes: list[int] = []
@@ -96,7 +108,11 @@ def partition(responses: Sequence[str], same: Callable[[str, str], bool]) -> lis
 
 
 def distinct_k(classes: Sequence[Hashable]) -> int:
-    """Number of different classes among k responses. Source: NoveltyBench, Zhang et al. 2025."""
+    """Number of different classes among k responses. Source: NoveltyBench, Zhang et al. 2025.
+
+    >>> distinct_k(["a", "b", "a"])
+    2
+    """
     return len(set(classes))
 
 
@@ -107,6 +123,9 @@ def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, pat
 
     Raises InputError for lengths that disagree, no responses, or a patience outside (0, 1].
     Source: NoveltyBench, Zhang et al. 2025, p = 0.8.
+
+    >>> round(novelty_utility(["a", "b", "a"], [1.0, 1.0, 1.0]), 4)
+    0.7377
     """
     if len(classes) != len(scores) or not classes:
         raise InputError(
@@ -127,12 +146,19 @@ def answer_entropy(answers: Sequence[Hashable | None]) -> float:
     """Entropy of the valid answers' empirical distribution, nats; None is an invalid answer and left out.
 
     NaN where no answer is valid. Source: MARA, Figure 10 (of 1s and 2s).
+
+    >>> round(answer_entropy(["1", "2", "2", "1", None]), 4)
+    0.6931
     """
     return count_entropy(Counter(answer for answer in answers if answer is not None).values())
 
 
 def count_entropy(counts: Iterable[int]) -> float:
-    """Shannon entropy of the distribution that counts give, nats; NaN where all are 0."""
+    """Shannon entropy of the distribution that counts give, nats; NaN where all are 0.
+
+    >>> round(count_entropy([3, 1]), 4)
+    0.5623
+    """
     numbers = [count for count in counts if count > 0]
     total = sum(numbers)
     if total == 0:
@@ -146,6 +172,9 @@ def vendi_score(similarities: Tensor) -> float:
     similarities: (n, n), symmetric, positive semi-definite, 1 on the diagonal. Raises InputError for another
     shape, a matrix that is not symmetric, a diagonal that is not 1, or a negative eigenvalue.
     Source: Friedman & Dieng 2023.
+
+    >>> round(vendi_score(torch.eye(3)), 4)
+    3.0
     """
     if similarities.ndim != 2 or similarities.shape[0] != similarities.shape[1] or len(similarities) == 0:
         raise InputError(f"`similarities` must have shape (n, n); got {tuple(similarities.shape)}")
@@ -166,6 +195,9 @@ def pass_at_k(samples: int, correct: int, *, k: int) -> float:
     1 − C(n − c, k) / C(n, k)
 
     Raises InputError unless 0 ≤ c ≤ n and 1 ≤ k ≤ n. Source: Chen et al. 2021.
+
+    >>> round(pass_at_k(10, 2, k=5), 4)
+    0.7778
     """
     if not (0 <= correct <= samples and 1 <= k <= samples):
         raise InputError(
@@ -179,6 +211,9 @@ def max_at_k(rewards: Sequence[float], *, k: int) -> float:
 
     r_(i): the i-th smallest. Raises InputError unless 1 ≤ k ≤ n, or for rewards that are not finite.
     Source: Tang et al. 2025.
+
+    >>> round(max_at_k([0.0, 0.5, 1.0], k=2), 4)
+    0.8333
     """
     n = len(rewards)
     if not 1 <= k <= n:

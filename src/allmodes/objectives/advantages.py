@@ -23,6 +23,10 @@ def group_advantages(
     optimum that MARA aims at; see docs/architecture.md.
 
     Raises InputError for shapes that disagree or an unknown scale. Source: GRPO, Shao et al. 2024.
+
+    >>> group_ids = torch.tensor([0, 0, 1, 1])
+    >>> group_advantages(torch.tensor([1.0, 0.0, 1.0, 1.0]), group_ids, scale="none")
+    tensor([ 0.5000, -0.5000,  0.0000,  0.0000])
     """
     check_vector("rewards", rewards)
     check_choice("scale", scale, ("none", "group", "batch"))
@@ -43,6 +47,9 @@ def leave_one_out_advantages(rewards: Tensor, group_ids: Tensor | None) -> Tenso
     is NaN; a sample with no other scored sample in its group has advantage 0.
 
     Raises InputError for shapes that disagree. Source: RLOO, Kool et al. 2019, Ahmadian et al. 2024.
+
+    >>> leave_one_out_advantages(torch.tensor([1.0, 0.0, 0.0]), None)
+    tensor([ 1.0000, -0.5000, -0.5000])
     """
     check_vector("rewards", rewards)
     groups = make_groups(group_ids, rewards)

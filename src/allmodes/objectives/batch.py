@@ -18,6 +18,10 @@ class SampledBatch:
     prompt (None: one group). outcome_ids: samples with one id are the same outcome (None: unknown).
 
     Raises InputError when shapes or dtypes disagree.
+
+    >>> batch = SampledBatch(rewards=torch.ones(2), ref_logprobs=torch.zeros(2), logprobs=torch.zeros(2))
+    >>> batch.group_ids is None
+    True
     """
 
     rewards: Tensor

@@ -20,6 +20,9 @@ def best_of_n_rewards(rewards: Tensor, *, k: int | None = None, group_ids: Tenso
 
     Raises InputError for rewards that are not finite, or k below 1 or above the size of a group.
     Source: Tang et al. 2025, with the average over subsets in closed form.
+
+    >>> best_of_n_rewards(torch.tensor([0.0, 0.5, 1.0]), k=2)
+    tensor([0.0000, 0.2500, 0.7500])
     """
     check_vector("rewards", rewards)
     check_finite("rewards", rewards)

@@ -44,6 +44,10 @@ def ips_rewards(
 
     Raises InputError for shapes that disagree, p_min outside [0, 1] or α < 0. Source: IPS, equation 9; other
     exponents: UA-RL, arXiv 2601.08763, there on advantages.
+
+    >>> outcome_ids = torch.tensor([0, 0, 0, 1])
+    >>> ips_rewards(torch.ones(4), outcome_ids).rewards
+    tensor([1.3333, 1.3333, 1.3333, 4.0000])
     """
     check_vector("rewards", rewards)
     check_ids("outcome_ids", outcome_ids, "rewards", rewards)

@@ -16,6 +16,9 @@ def k1_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """k1 = log π_θ − log π_ref, nats. Unbiased, may be negative. Any shape.
 
     Raises InputError for shapes that disagree. Source: Schulman 2020.
+
+    >>> k1_value(torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -1.5]))
+    tensor([ 1.0000, -0.5000])
     """
     return _log_ratio(logprobs, ref_logprobs).detach()
 
@@ -24,6 +27,9 @@ def k2_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """k2 = ½ (log π_θ − log π_ref)², nats. Biased, never negative. Any shape.
 
     Raises InputError for shapes that disagree. Source: Schulman 2020.
+
+    >>> k2_value(torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -1.5]))
+    tensor([0.5000, 0.1250])
     """
     return 0.5 * _log_ratio(logprobs, ref_logprobs).detach().square()
 
@@ -32,6 +38,9 @@ def k3_value(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     """k3 = π_ref/π_θ − 1 − log(π_ref/π_θ), nats. Unbiased, never negative. Any shape.
 
     Raises InputError for shapes that disagree. Source: Schulman 2020.
+
+    >>> k3_value(torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -1.5]))
+    tensor([0.3679, 0.1487])
     """
     return _k3(_log_ratio(logprobs, ref_logprobs).detach())
 
@@ -42,6 +51,11 @@ def reverse_kl_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     ∇ ½ (log π_θ − log π_ref)² = (log π_θ − log π_ref) ∇ log π_θ
 
     Raises InputError for shapes that disagree. Source: Tang & Munos 2025.
+
+    >>> logprobs = torch.tensor([-1.0], requires_grad=True)
+    >>> reverse_kl_loss(logprobs, torch.tensor([-2.0])).sum().backward()
+    >>> logprobs.grad
+    tensor([1.])
     """
     return 0.5 * _log_ratio(logprobs, ref_logprobs).square()
 
@@ -52,6 +66,11 @@ def forward_kl_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     ∇ k3 = (1 − π_ref/π_θ) ∇ log π_θ, whose mean is −Σ π_ref ∇ log π_θ
 
     Raises InputError for shapes that disagree. Source: Tang & Munos 2025.
+
+    >>> logprobs = torch.tensor([-1.0], requires_grad=True)
+    >>> forward_kl_loss(logprobs, torch.tensor([-2.0])).sum().backward()
+    >>> logprobs.grad
+    tensor([0.6321])
     """
     return _k3(_log_ratio(logprobs, ref_logprobs))
 
@@ -62,6 +81,11 @@ def reverse_kl_weighted_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     ρ k3 with ρ = π_θ / stop_gradient(π_θ), of value 1. This is TRL's k3 with `use_bias_correction_kl`.
 
     Raises InputError for shapes that disagree. Source: Tang & Munos 2025.
+
+    >>> logprobs = torch.tensor([-1.0], requires_grad=True)
+    >>> reverse_kl_weighted_loss(logprobs, torch.tensor([-2.0])).sum().backward()
+    >>> logprobs.grad
+    tensor([1.])
     """
     ratio = torch.exp(logprobs - logprobs.detach())
     return ratio * _k3(_log_ratio(logprobs, ref_logprobs))
@@ -75,6 +99,9 @@ def kl_in_rewards(rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, *, be
 
     Raises InputError for shapes that disagree, or a β that is not finite. Source: MARA, equation 1 and
     appendix B.2.
+
+    >>> kl_in_rewards(torch.ones(2), torch.tensor([-1.0, -2.0]), torch.tensor([-2.0, -2.0]), beta=0.1)
+    tensor([0.9000, 1.0000])
     """
     check_same_shape("logprobs", logprobs, "rewards", rewards)
     check_broadcasts("beta", beta, "rewards", rewards)

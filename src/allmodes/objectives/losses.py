@@ -19,6 +19,13 @@ def policy_gradient_loss(
 
     Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7;
     two-sided ε as in DAPO, Yu et al. 2025.
+
+    >>> logprobs = torch.tensor([-1.0, -2.0], requires_grad=True)
+    >>> advantages = torch.tensor([1.0, -1.0])
+    >>> loss = policy_gradient_loss(logprobs, logprobs.detach(), advantages, clip_low=0.2, clip_high=0.2)
+    >>> loss.sum().backward()
+    >>> logprobs.grad
+    tensor([-1.,  1.])
     """
     check_same_shape("old_logprobs", old_logprobs, "logprobs", logprobs)
     check_same_shape("advantages", advantages, "logprobs", logprobs)
@@ -38,6 +45,9 @@ def reinvent_loss(logprobs: Tensor, ref_logprobs: Tensor, rewards: Tensor, *, si
     on-policy is −2σ ∇(E[R] − β KL(π_θ ‖ π_ref)) with β = 1/σ. Gradients flow through `logprobs` alone.
 
     Raises InputError for shapes that disagree or σ ≤ 0. Source: MARA, equation 12; Olivecrona et al. 2017.
+
+    >>> reinvent_loss(torch.tensor([-20.0]), torch.tensor([-22.0]), torch.tensor([0.5]), sigma=10.0)
+    tensor([9.])
     """
     check_vector("logprobs", logprobs)
     check_same_shape("ref_logprobs", ref_logprobs, "logprobs", logprobs)
@@ -66,6 +76,12 @@ def trajectory_balance_loss(
 
     Raises InputError for shapes that disagree or β ≤ 0. Source: Malkin et al. 2022, equation 14, with a tree
     of states; FlowRL, Zhu et al. 2025, equation 6.
+
+    >>> ref_logprobs, rewards = torch.tensor([0.5, 0.5]).log(), torch.tensor([1.0, 0.0])
+    >>> logprobs = torch.log_softmax(ref_logprobs + rewards / 0.5, -1)  # the optimum at β = 0.5
+    >>> log_partition = torch.logsumexp(ref_logprobs + rewards / 0.5, -1).expand(2)
+    >>> trajectory_balance_loss(logprobs, ref_logprobs, rewards, log_partition, beta=0.5).round(decimals=4)
+    tensor([0., 0.])
     """
     check_vector("logprobs", logprobs)
     for name, tensor in (
@@ -91,6 +107,9 @@ def filtered_likelihood_loss(logprobs: Tensor, rewards: Tensor, *, threshold: fl
     the current policy: it sharpens π_θ on the good set and keeps ratios within it.
 
     Raises InputError for shapes that disagree. Source: Dong et al. 2023; MARA, section 3.2.
+
+    >>> filtered_likelihood_loss(torch.tensor([-2.0, -3.0]), torch.tensor([1.0, 0.0]), threshold=0.9)
+    tensor([2., 0.])
     """
     check_vector("logprobs", logprobs)
     check_same_shape("rewards", rewards, "logprobs", logprobs)

@@ -75,6 +75,11 @@ def mara_rewards(
 
     Raises InputError for shapes that disagree, β ≤ 0, a NaN threshold, or a reward or log π_ref that is not
     finite at a good sample. Source: MARA, equation 11, Algorithms 1 and 2.
+
+    >>> rewards = torch.tensor([1.0, 1.0, 0.0])
+    >>> ref_logprobs = torch.tensor([-2.0, -7.0, -3.0])
+    >>> mara_rewards(rewards, ref_logprobs, beta=0.1, threshold=0.9).rewards
+    tensor([1.0000, 1.5000, 0.0000])
     """
     check_vector("rewards", rewards)
     check_vector("ref_logprobs", ref_logprobs)

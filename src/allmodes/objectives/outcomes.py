@@ -21,6 +21,10 @@ def outcome_ref_logprobs(
     ref_logprobs, logprobs: (N,), of whole sequences, nats. outcome_ids, group_ids: (N,) integers. Returns
     (N,), no gradient. Raises InputError for shapes that disagree or values that are not finite. Source: MARA,
     equation 11, with the outcome instead of the sample.
+
+    >>> ref_logprobs, logprobs = torch.tensor([-2.0, -3.0, -1.0]), torch.tensor([-1.0, -1.0, -1.0])
+    >>> outcome_ref_logprobs(ref_logprobs, logprobs, torch.tensor([0, 0, 1])).exp()
+    tensor([0.1677, 0.1677, 0.3333])
     """
     check_vector("ref_logprobs", ref_logprobs)
     check_same_shape("logprobs", logprobs, "ref_logprobs", ref_logprobs)

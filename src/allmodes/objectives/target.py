@@ -16,6 +16,10 @@ def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float | T
 
     Raises InputError for shapes that disagree, β ≤ 0, or values that are not finite (give an unwanted sample
     a low density, not zero). Source: MARA, equation 2 solved for R.
+
+    >>> ref_logprobs = torch.tensor([0.9, 0.1]).log()
+    >>> target_rewards(torch.tensor([0.5, 0.5]).log(), ref_logprobs, beta=0.1)  # uniform is wanted
+    tensor([-0.0588,  0.1609])
     """
     check_same_shape("ref_logprobs", ref_logprobs, "log_density", log_density)
     check_positive("beta", beta)

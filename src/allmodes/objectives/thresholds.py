@@ -39,7 +39,11 @@ class Threshold(Protocol):
 @final
 @dataclass(frozen=True)
 class Constant:
-    """The same τ for every sample: for rewards whose range is known."""
+    """The same τ for every sample: for rewards whose range is known.
+
+    >>> Constant(0.9)(torch.tensor([1.0, 0.0]))
+    tensor([0.9000, 0.9000])
+    """
 
     value: float
 
@@ -58,6 +62,9 @@ class GroupQuantile:
     successes a 90th percentile is the reward of a failure, which all samples reach, and with successes alone
     it is the smallest reward, too. Then the τ that held before stays. Where none did, τ is the smallest
     reward of the group above the smallest that was ever seen; where there is none, nothing counts as good.
+
+    >>> GroupQuantile(0.5)(torch.tensor([0.0, 0.4, 0.8, 1.0]), torch.tensor([0, 0, 1, 1]))
+    tensor([0.2000, 0.2000, 0.9000, 0.9000])
     """
 
     q: float
@@ -96,6 +103,12 @@ class BatchQuantile:
     """The q-quantile of all rewards of the batch (MARA, section 6.2: q = 0.9).
 
     Where the quantile is not above the batch's smallest reward, what GroupQuantile says holds for the batch.
+
+    >>> tau = BatchQuantile(0.5)(torch.tensor([0.1, 0.2, 0.9]))
+    >>> tau
+    tensor([0.2000, 0.2000, 0.2000])
+    >>> BatchQuantile(0.5)(torch.tensor([1.0, 1.0]), last=tau)  # equal rewards tell nothing: τ stays
+    tensor([0.2000, 0.2000])
     """
 
     q: float
@@ -143,6 +156,11 @@ def remembered_threshold(
     remembers nothing, for the ids of its groups may mean other prompts in another batch. state: what the
     last call gave, None before the first: for each prompt, or "" for the whole batch, the last finite τ and
     the smallest reward; plain data, for a checkpoint. Raises InputError for keys of another number.
+
+    >>> tau, state = remembered_threshold(BatchQuantile(0.5), torch.tensor([0.1, 0.2, 0.9]))
+    >>> tau, state = remembered_threshold(BatchQuantile(0.5), torch.tensor([1.0, 1.0]), state=state)
+    >>> tau
+    tensor([0.2000, 0.2000])
     """
     before: ThresholdState = {} if state is None else state
     if isinstance(threshold, BatchQuantile):

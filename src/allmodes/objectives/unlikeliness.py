@@ -21,6 +21,9 @@ def unlikeliness_rewards(
 
     Raises InputError for shapes that disagree, a negative reward, log-probabilities that are not finite, or b
     outside [0, 1]. Source: He et al. 2025, equation 6.
+
+    >>> unlikeliness_rewards(torch.ones(4), torch.tensor([-0.1, -0.2, -0.3, -0.4]), strength=0.25)
+    tensor([0.8125, 0.8750, 0.9375, 1.0000])
     """
     check_vector("rewards", rewards)
     check_vector("mean_logprobs", mean_logprobs)

@@ -30,7 +30,11 @@ def answer_text(value: Any) -> str | None:
 
 
 def completion_text(value: Any) -> str:
-    """`answer_text`, empty where there is no answer."""
+    """`answer_text`, empty where there is no answer.
+
+    >>> completion_text([{"role": "assistant", "content": "2"}])
+    '2'
+    """
     return answer_text(value) or ""
 
 

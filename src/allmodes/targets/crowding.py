@@ -34,6 +34,10 @@ def crowding_target(
     Σ p falls and is convex in Λ, so Newton's method from the Λ at which one outcome alone would have p = 1
     climbs to the root. Raises InputError for shapes that disagree, values that are not finite, c < 0, β < 0,
     β > 0 without a reference, or, without a KL, c = 0 at the best reward, where the optimum is not unique.
+
+    >>> rewards = torch.tensor([1.0, 1.0, 0.8])
+    >>> crowding_target(rewards, penalty=rewards).exp()
+    tensor([0.3846, 0.3846, 0.2308])
     """
     check_choice("kl", kl, ("reverse", "forward"))
     check_outcome_dimension("rewards", rewards)

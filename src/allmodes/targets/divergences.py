@@ -11,6 +11,9 @@ def kl_divergence(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
 
     +inf where p has mass that q lacks. Reverse KL is KL(π ‖ π_ref), forward KL is KL(π_ref ‖ π).
     Raises InputError for shapes that disagree or what does not sum to 1.
+
+    >>> kl_divergence(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log())
+    tensor(0.3681)
     """
     check_same_shape("other_logprobs", other_logprobs, "logprobs", logprobs)
     check_log_distribution("logprobs", logprobs)
@@ -24,6 +27,9 @@ def total_variation(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     """½ Σ |p − q|, between 0 and 1, (...), of log-probabilities (..., K).
 
     Raises InputError for shapes that disagree or what does not sum to 1.
+
+    >>> total_variation(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log())
+    tensor(0.4000)
     """
     check_same_shape("other_logprobs", other_logprobs, "logprobs", logprobs)
     check_log_distribution("logprobs", logprobs)
@@ -35,6 +41,9 @@ def entropy(logprobs: Tensor) -> Tensor:
     """−Σ p log p, nats, (...), of log-probabilities (..., K).
 
     Raises InputError for what does not sum to 1.
+
+    >>> entropy(torch.tensor([0.5, 0.5]).log())
+    tensor(0.6931)
     """
     check_log_distribution("logprobs", logprobs)
     finite = torch.where(logprobs.isneginf(), 0, logprobs)
@@ -45,5 +54,10 @@ def effective_modes(logprobs: Tensor) -> Tensor:
     """Effective number of outcomes, exp(H(p)), (...): K for a uniform distribution over K outcomes.
 
     logprobs: (..., K). Raises InputError for what does not sum to 1. Source: Hill number of order 1.
+
+    >>> effective_modes(torch.tensor([0.25, 0.25, 0.25, 0.25]).log())
+    tensor(4.)
+    >>> effective_modes(torch.tensor([0.97, 0.01, 0.01, 0.01]).log())
+    tensor(1.1826)
     """
     return entropy(logprobs).exp()

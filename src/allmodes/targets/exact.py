@@ -47,6 +47,10 @@ def reverse_kl_target(
 
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, β < 0, η < 0 or β + η = 0. Source: MARA, Remark 3.1.
+
+    >>> ref = torch.tensor([0.8, 0.2]).log()
+    >>> reverse_kl_target(ref, torch.tensor([1.0, 1.0]), beta=0.1).exp()  # equal rewards: the reference stays
+    tensor([0.8000, 0.2000])
     """
     check_outcomes(ref_logprobs, rewards)
     kl, bonus = per_outcome("beta", beta, rewards), per_outcome("entropy", entropy, rewards)
@@ -68,6 +72,13 @@ def mara_target(
     A row without a good outcome in its support is plain reverse KL. Returns log G, (..., K).
 
     Raises InputError as `reverse_kl_target` does, and for β = 0 or a NaN threshold. Source: MARA, Remark B.3.
+
+    >>> ref = torch.tensor([0.08, 0.01, 0.91]).log()
+    >>> rewards = torch.tensor([1.0, 1.0, 0.0])
+    >>> reverse_kl_target(ref, rewards, beta=0.1).exp()
+    tensor([8.8848e-01, 1.1106e-01, 4.5883e-04])
+    >>> mara_target(ref, rewards, beta=0.1, threshold=0.9).exp()
+    tensor([4.9987e-01, 4.9987e-01, 2.5815e-04])
     """
     check_outcomes(ref_logprobs, rewards)
     kl, tau = (
@@ -97,6 +108,10 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
 
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, or β ≤ 0. Source: MARA, Remark 3.3, and for the off-support part its appendix B.3.
+
+    >>> ref = torch.tensor([0.8, 0.2]).log()
+    >>> forward_kl_target(ref, torch.tensor([1.0, 1.0]), beta=0.1).logprobs.exp()
+    tensor([0.8000, 0.2000])
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_outcome_dimension("ref_logprobs", ref_logprobs)
@@ -185,6 +200,12 @@ def forward_kl_mara_rewards(
 
     Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: MARA's Remark 3.3 solved
     for the rewards of a uniform optimum; the papers do not have it.
+
+    >>> ref = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64).log()
+    >>> rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    >>> new = forward_kl_mara_rewards(ref, rewards, beta=0.1, threshold=0.9)
+    >>> forward_kl_target(ref, new, beta=0.1).logprobs.exp()
+    tensor([0.4955, 0.4955, 0.0089], dtype=torch.float64)
     """
     check_outcomes(ref_logprobs, rewards)
     kl = per_outcome("beta", beta, rewards)

@@ -44,6 +44,10 @@ def expected_return_flow(
 
     Raises InputError for shapes that disagree, rewards that are not finite, or β > 0 without a reference.
     Source: IPS, Theorem 3.1.
+
+    >>> logprobs = torch.tensor([0.5, 0.25, 0.25]).log()
+    >>> expected_return_flow(logprobs, torch.tensor([1.0, 1.0, 0.0]))  # the likelier of two equals gains more
+    tensor([ 0.1250,  0.0625, -0.1875])
     """
     gain = _advantage(logprobs, rewards, ref_logprobs, beta)
     p = logprobs.exp()
@@ -61,6 +65,10 @@ def natural_gradient_flow(
     Log-ratios then grow linearly with the difference of rewards, p(t) ∝ p(0) exp(t r); with a KL they relax
     to those of `reverse_kl_target` at the rate β. Shapes and errors as `expected_return_flow`; where p_i = 0
     the velocity is 0. Source: Kakade 2001; IPS claims this linear growth for the plain gradient.
+
+    >>> logprobs = torch.tensor([0.5, 0.25, 0.25]).log()
+    >>> natural_gradient_flow(logprobs, torch.tensor([1.0, 1.0, 0.0]))
+    tensor([1., 1., 0.])
     """
     gain = _advantage(logprobs, rewards, ref_logprobs, beta)
     return torch.where(logprobs.isneginf(), 0, gain)
@@ -89,6 +97,10 @@ def ips_flow(
     Where `ips_target` knows the fixed point (no p_min, no group together with a KL), the flow ends there.
     Shapes as `expected_return_flow`. Raises InputError as it does, for a group of fewer than 1, and for
     "in_reward" with a group size. Source: IPS, Theorem 4.1 and equation 9.
+
+    >>> logprobs = torch.tensor([0.5, 0.25, 0.25]).log()
+    >>> ips_flow(logprobs, torch.tensor([1.0, 1.0, 0.0]))
+    tensor([ 0.0000,  0.5000, -0.5000])
     """
     check_choice("regularizer", regularizer, ("reverse", "forward", "in_reward"))
     check_same_shape("rewards", rewards, "logprobs", logprobs)
@@ -122,6 +134,12 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
     which has to be well below the flow's shortest time scale (1 over the sum of rewards is one).
 
     Raises InputError for times that do not rise from at least 0, or a step that is not positive.
+
+    >>> rewards = torch.tensor([1.0, 1.0, 0.5])
+    >>> start = torch.tensor([0.9, 0.05, 0.05]).log()
+    >>> times = torch.tensor([0.0, 20.0])
+    >>> integrate_flow(lambda p: ips_flow(p, rewards), start, times=times, max_step=0.1)[-1].exp()
+    tensor([0.4000, 0.4000, 0.2000])
     """
     if times.ndim != 1 or len(times) == 0 or float(times[0]) < 0 or bool((times.diff() <= 0).any()):
         raise InputError("`times` must be a vector that rises from 0 or later")

@@ -45,6 +45,12 @@ def ips_target(
     changes the target. Raises InputError for shapes that disagree, rewards that are negative (their outcomes
     go extinct, and the rest is no longer proportional to reward) or sum to 0, β < 0, β > 0 without a
     reference or with a group size, or a group of fewer than 2. Source: IPS, Corollary 4.2, equations 8 and 9.
+
+    >>> rewards = torch.tensor([1.0, 0.8, 0.2])
+    >>> ips_target(rewards).exp()
+    tensor([0.5000, 0.4000, 0.1000])
+    >>> ips_target(rewards, group_size=4).exp()
+    tensor([0.5762, 0.4238, 0.0000])
     """
     check_choice("regularizer", regularizer, ("reverse", "forward", "in_reward"))
     _check_rewards(rewards)

@@ -55,6 +55,11 @@ def outcome_matching_target(
     would exceed their limit; without a KL where a limit of the bonus is reached; and under a forward KL where
     that is so, with the dual, without a bonus, or where strings of an outcome differ in reward. Raises
     InputError as `reverse_kl_target` does.
+
+    >>> ref = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64).log()
+    >>> rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    >>> outcome_matching_target(ref, rewards, good=rewards > 0.9, beta=0.0).exp()
+    tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
     check_outcomes(ref_logprobs, rewards)
     check_same_shape("good", good, "rewards", rewards)

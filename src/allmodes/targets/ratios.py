@@ -22,6 +22,11 @@ def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor) ->
 
     Raises InputError for shapes that disagree, values that are not finite, or β ≤ 0.
     Source: MARA, equation 7.
+
+    >>> ref = torch.tensor([0.8, 0.2]).log()
+    >>> log_ratio(ref, torch.tensor([0.0, 1.0]), beta=0.5)
+    tensor([[ 0.0000, -0.6137],
+            [ 0.6137,  0.0000]])
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_finite("ref_logprobs", ref_logprobs)
@@ -57,6 +62,10 @@ def predicted_ratios(
 
     Raises InputError for shapes that disagree, values that are not finite, β ≤ 0, or top outside 1 .. N.
     Source: MARA, Proposition 4.1, appendix C.4 and Figure 11c (β = 0.01, the top 16 of 1024).
+
+    >>> ref = torch.tensor([0.6, 0.3, 0.1]).log()
+    >>> predicted_ratios(ref, torch.tensor([1.0, 1.0, 0.0]), beta=0.1, top=2)
+    PredictedRatios(log_ratios=tensor([0.6931, 0.0000]), indices=tensor([0, 1]))
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_outcome_dimension("ref_logprobs", ref_logprobs)
@@ -84,6 +93,10 @@ def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_log
     the same probability, and a negative value or 0 where no positive β makes them equal; NaN for NaN.
 
     Source: MARA, Remark 4.4.
+
+    >>> rewards, ref = torch.tensor([0.8, 1.0]), torch.tensor([0.9, 0.1]).log()
+    >>> flip_beta(rewards[0], rewards[1], ref[0], ref[1])  # above it the worse answer is likelier
+    tensor(0.0910)
     """
     gap = ref_logprob_1 - ref_logprob_2
     ratio = (reward_2 - reward_1) / torch.where(gap == 0, 1, gap)
@@ -99,6 +112,10 @@ def is_reward_multimodal(
     R ≥ τ differ by at most `tolerance` nats. logprobs, rewards: (..., K). False without an outcome at τ.
 
     Raises InputError for shapes that disagree, NaN, or a negative tolerance. Source: MARA, Definition 3.5.
+
+    >>> rewards = torch.tensor([1.0, 1.0, 0.0])
+    >>> is_reward_multimodal(torch.tensor([0.5, 0.4, 0.1]).log(), rewards, threshold=0.9, tolerance=0.5)
+    tensor(True)
     """
     check_same_shape("logprobs", logprobs, "rewards", rewards)
     check_finite("rewards", rewards)
@@ -125,6 +142,10 @@ def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float |
 
     Raises InputError for shapes that disagree or rewards that are not finite. Source: MARA, Remark B.3; the
     bound is what Definition 3.5 demands of it.
+
+    >>> ref = torch.tensor([0.1, 0.9]).log()
+    >>> mara_beta_bound(ref, torch.tensor([1.0, 0.8]), threshold=0.9)
+    tensor(0.0910)
     """
     check_same_shape("ref_logprobs", ref_logprobs, "rewards", rewards)
     check_finite("rewards", rewards)

@@ -22,6 +22,11 @@ class OneTwo:
 
     Text before the thought is allowed, as in the paper's example; after the answer nothing may follow, and
     there is one thought and one answer.
+
+    >>> task = OneTwo()
+    >>> response = task.write(task.prompts[0], "2")
+    >>> task.parse(response), task.rewards(task.prompts, [response])
+    ('2', [1.0])
     """
 
     name = "one_two"

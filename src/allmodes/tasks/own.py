@@ -23,6 +23,19 @@ def own_task(make: Any, *, name: str, settings: Mapping[str, Any]) -> Task:
 
     name: `module:object`, for messages. Raises InputError, which names the object, what was expected and what
     was got: here for what makes no task, later for a method that raises or gives something else than it must.
+
+    >>> class Colours:
+    ...     name, prompts = "colours", ("Name a colour.",)
+    ...     def parse(self, response):
+    ...         return response.strip() or None
+    ...     def rewards(self, prompts, responses):
+    ...         return [float(self.parse(response) in self.known_answers("")) for response in responses]
+    ...     def known_answers(self, prompt):
+    ...         return ("red", "blue")
+    ...
+    >>> task = own_task(Colours, name="colours:Colours", settings={})
+    >>> task.rewards(task.prompts, [" blue"])
+    [1.0]
     """
     where = f"`{name}`"
     if not callable(make):

@@ -15,6 +15,9 @@ def score(task: str, smiles: Iterable[str]) -> list[float]:
     "molscore:FILE", a MolScore configuration. NaN for a text that is no molecule, or one that is too large
     for RDKit. Raises InputError for a task that does not exist, ConfigError for a configuration with
     functions that do not exist here.
+
+    >>> score("celecoxib_rediscovery", ["Cc1ccc(cc1)-c1cc(nn1-c1ccc(cc1)S(N)(=O)=O)C(F)(F)F", "no molecule"])
+    [1.0, nan]
     """
     scorer = make_scorer(find_task(task))
     return [scorer(text) for text in smiles]

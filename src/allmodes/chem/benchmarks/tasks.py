@@ -227,7 +227,11 @@ _MODELS = ("drd2", "gsk3b", "jnk3")
 
 
 def tasks_of(suite: Suite) -> tuple[str, ...]:
-    """The names of a suite's tasks, in order; PMO's are the 20 that RDKit alone computes."""
+    """The names of a suite's tasks, in order; PMO's are the 20 that RDKit alone computes.
+
+    >>> tasks_of("molexp")[:2]
+    ('molexp_ap', 'molexpl_ap')
+    """
     return tuple(task.name for task in TASKS.values() if task.suite == suite)
 
 
@@ -235,6 +239,9 @@ def find_task(name: str) -> Task:
     """The task of a name, or of a MolScore configuration, "molscore:FILE".
 
     Raises InputError for a name that no task has, ConfigError for a configuration that cannot be read.
+
+    >>> find_task("celecoxib_rediscovery").suite
+    'pmo'
     """
     kind, colon, file = name.partition(":")
     if kind == "molscore" and colon:

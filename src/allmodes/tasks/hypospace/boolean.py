@@ -37,6 +37,10 @@ class Boolean(Hypotheses):
 
     Raises InputError for variables that are not 1 to 3 different names (ignoring case) apart from the
     operators, for no or unknown operators, max_depth outside 0 to 3, or too many expressions.
+
+    >>> task = Boolean(max_depth=1)
+    >>> task.parse("Expression: y and x"), len(task.known_answers(task.prompts[0]))
+    ('x AND y', 4)
     """
 
     name = "hypospace-boolean"

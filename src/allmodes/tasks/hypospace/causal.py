@@ -24,6 +24,10 @@ class Causal(Hypotheses):
     sorted, without the label. Cycles, unknown nodes and more than `max_edges` edges are no hypothesis.
 
     Raises InputError for nodes outside 2 to 5, max_edges below 0, or perturbations outside 1 to `nodes`.
+
+    >>> task = Causal(nodes=3, max_edges=2, perturbations=1)
+    >>> task.parse("I think it is this. Graph: B->C, A->B")
+    'A->B, B->C'
     """
 
     name = "hypospace-causal"

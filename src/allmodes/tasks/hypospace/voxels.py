@@ -28,6 +28,10 @@ class Voxels(Hypotheses):
 
     Raises InputError for a size outside 1 to 9, max_blocks outside 1 to size², max_height outside 1 to 9, or
     more than a million structures.
+
+    >>> task = Voxels(size=2, max_blocks=2, max_height=2)
+    >>> len(task.prompts), task.known_answers(task.prompts[0])
+    (10, ('10/00', '20/00'))
     """
 
     name = "hypospace-voxels"

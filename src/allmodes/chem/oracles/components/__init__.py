@@ -79,5 +79,10 @@ KINDS: dict[str, type[ComponentConfig]] = {
 
 
 def read_component(values: dict[str, Any]) -> ComponentConfig:
-    """The component that `model_dump(mode="json")` gave."""
+    """The component that `model_dump(mode="json")` gave.
+
+    >>> component = read_component({"kind": "qed", "name": "drug-likeness"})
+    >>> component.model_dump()["weight"]
+    1.0
+    """
     return KINDS[values["kind"]].model_validate(values)
