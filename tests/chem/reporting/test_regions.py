@@ -147,8 +147,9 @@ def test_the_report_shows_the_picture_escaped_and_tests_the_regions(tmp_path: Pa
     assert "<thiazole>" not in page
     assert table[0].count("<b>2</b> of 2") == 2
     assert table[0].count("<b>1</b> of 2") == 2
-    first = page[page.index("<tbody>") :]
-    assert first.index("Regions") < first.index("Yield")
+    rest = page[page.index("<h2>Results</h2>") :]
+    assert page.index(table[0]) < page.index(rest)
+    assert rest.index(">Regions<") < rest.index(">Yield<")
     assert "regions of “ring”; their frequency" in page
 
 

@@ -27,8 +27,8 @@ _METRICS = (
         better="had more diverse hits by IntDiv1", worse="had less diverse hits by IntDiv1",
     ),
     Metric[RunResult](
-        name="#Circles", hint="distinct regions with a hit; more is better", value=lambda run: run.circles,
-        digits=1, better="covered more circles", worse="covered fewer circles",
+        name="#Circles", hint="hits that are pairwise far apart; more is better",
+        value=lambda run: run.circles, digits=1, better="covered more circles", worse="covered fewer circles",
     ),
 )  # fmt: skip
 
