@@ -24,6 +24,7 @@ from allmodes.runs.config import (
     one_or_several,
 )
 from allmodes.runs.method_settings import MethodName, MethodTables, method_tables, move_old_tables
+from allmodes.runs.tracking import TrackerName
 
 
 class ReplayConfig(Config):
@@ -162,13 +163,18 @@ class MoleculesConfig(Config):
     """Tanimoto distance of #Circles: hits that are so far apart count as different."""
     checkpoint_every: PositiveInt = 20
     """Updates between two checkpoints."""
+    track: tuple[TrackerName, ...] = ()
+    """Programs that show curves, settings and the best molecules while it runs: "tensorboard", "trackio",
+    "wandb"."""
     workers: Workers = 1
     """Runs that are done at the same time."""
     threads: Workers | None = None
     """Threads of each run; a share of all cores if left out."""
 
-    _one_or_several = field_validator("loss", "method", "algorithm", "seeds", mode="before")(one_or_several)
-    _distinct = field_validator("loss", "method", "algorithm", "seeds")(distinct)
+    _one_or_several = field_validator("loss", "method", "algorithm", "seeds", "track", mode="before")(
+        one_or_several
+    )
+    _distinct = field_validator("loss", "method", "algorithm", "seeds", "track")(distinct)
 
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.design.loop import DesignLoop, Progress
 from allmodes.chem.design.outcomes import regions_of
 from allmodes.chem.design.results import RunResult, find_hits, result_of
+from allmodes.chem.design.tracking import RunTracking
 from allmodes.chem.oracles.config import has_stored, oracle_inputs
 from allmodes.chem.oracles.inputs import check_oracle_files
 from allmodes.chem.oracles.oracle import ComponentOracle
@@ -46,6 +47,7 @@ from allmodes.runs.seals import (
     seal_json,
     seal_last_line,
 )
+from allmodes.runs.tracking import Trackers, check_trackers
 
 
 @final
@@ -64,6 +66,7 @@ def check_design_files(config: MoleculesConfig) -> None:
     Raises `ConfigError` for what would fail later.
     """
     require_report_extra()
+    check_trackers(config.track)
     try:
         load_policy(prior_path(config.prior))
     except RunError as error:
@@ -171,7 +174,13 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         settings = json.dumps(audit_settings(config, job.arm), indent=1)
         write_text(job.path / "audit.json", settings + "\n")
         loop = DesignLoop(config, arm=job.arm, seed=job.seed, folder=folder, oracle=oracle)
-        reason = loop.run(lambda seen: on_step(replace(seen, busy=oracle.busy_share())))
+        tracking = stack.enter_context(_tracking(config, job, first_step=loop.step + 1))
+        reason = loop.run(
+            lambda seen: on_step(replace(seen, busy=oracle.busy_share())),
+            None if tracking is None else tracking.log,
+        )
+        if tracking is not None:
+            tracking.show_best(step=loop.step)
         folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
         seal_last_line(
             job.path / "timing.jsonl"
@@ -195,6 +204,17 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         ]
         seal_json(job.path / "result.json", result.as_json(), files=files)
         folder.checkpoint_path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _tracking(config: MoleculesConfig, job: Job, *, first_step: int) -> Iterator[RunTracking | None]:
+    """What shows the job in `config.track`, if anything does."""
+    if not config.track:
+        yield None
+        return
+    settings = {**config.model_dump(mode="json"), "run": job.arm.name, "seed": job.seed}
+    with Trackers(config.track, job.path, settings=settings, first_step=first_step) as trackers:
+        yield RunTracking(trackers, job.path / "ledger.sqlite", every=config.checkpoint_every)
 
 
 def _store_url(config: MoleculesConfig, job: Job) -> str | None:

@@ -101,8 +101,17 @@ class DesignLoop:
         """Oracle calls so far."""
         return self._ledger.calls
 
-    def run(self, on_step: Callable[[Progress], None]) -> StopReason:
+    @property
+    def step(self) -> int:
+        """Updates so far."""
+        return self._step
+
+    def run(
+        self, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, Any]], None] | None = None
+    ) -> StopReason:
         """Train until the budget is spent or a stop rule holds; returns which.
+
+        on_row: gets each row of metrics.jsonl, when the ledger has its step.
 
         Raises `StrayLineError` where answers may belong to other molecules, and then keeps no result that is
         younger than the last checkpoint; at the very end, where a program without ids has turned out to have
@@ -110,7 +119,7 @@ class DesignLoop:
         """
         with self._ledger:
             try:
-                reason = self._train(on_step)
+                reason = self._train(on_step, on_row)
             except StrayLineError:
                 self._calls.give_up(after=self._saved_calls)
                 raise
@@ -126,7 +135,9 @@ class DesignLoop:
             save_policy(agent, self._learner.agent, self._learner.tokenizer, half=True)
             return reason
 
-    def _train(self, on_step: Callable[[Progress], None]) -> StopReason:
+    def _train(
+        self, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, Any]], None] | None
+    ) -> StopReason:
         """Every step up to the last; returns why it is the last."""
         while (reason := self._fill()) is None or self._rounds:
             self._step += 1
@@ -135,6 +146,8 @@ class DesignLoop:
             self._folder.append_timing({"step": self._step, **times})
             if self._step % self._config.checkpoint_every == 0:
                 self._save()
+            if on_row is not None:
+                on_row(row)
             on_step(
                 Progress(
                     step=self._step,
