@@ -11,43 +11,51 @@ from allmodes.extras import require
 
 chem = tyro.extras.SubcommandApp()
 
+_FROM_NOTHING = {"epochs": 5.0, "batch_size": 128, "learning_rate": 1e-3, "validation_fraction": 0.02}
+_FURTHER = {"epochs": 20.0, "batch_size": 32, "learning_rate": 1e-4, "validation_fraction": 0.1}
+
 
 @chem.command(name="pretrain")
 def chem_pretrain(
     file: tyro.conf.Positional[Path],
     *,
     out: Path,
-    cell: Literal["lstm", "gru", "mamba"] = "lstm",
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    cell: Literal["lstm", "gru", "mamba"] | None = None,
     hidden_size: int | None = None,
     num_layers: int | None = None,
     embedding_size: int | None = None,
     state_size: int | None = None,
-    epochs: float = 5,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    validation_fraction: float = 0.02,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    validation_fraction: float | None = None,
     max_tokens: int = 128,
     seed: int = 0,
     precision: Literal["float32", "bfloat16"] = "float32",
     checkpoint_every: int = 200,
     num_samples: int = 10000,
 ) -> None:
-    """Train a prior on a file of SMILES (.smi or .smi.gz, one molecule a line).
+    """Train a prior on a file of SMILES (.smi or .smi.gz, one molecule a line), or another one further on it.
 
     The folder of an interrupted run is resumed by the same command.
 
     Args:
         file: SMILES one a line, a table with a column of SMILES (.csv, .tsv), or an SDF; may be packed.
-        out: run folder; holds prior.safetensors and model_card.md at the end.
-        cell: kind of policy; mamba needs transformers.
+        out: run folder; holds prior.safetensors, model_card.md and the curve nll.png at the end.
+        start: transfer learning: a policy to train further, a file, a folder or zinc250k-lstm. Its kind and
+            sizes are kept, and molecules with tokens that it does not know are left out.
+        cell: kind of policy, lstm by default; mamba needs transformers.
         hidden_size: units a layer; 512, and 256 for mamba.
         num_layers: layers; 3, and 12 for mamba.
         embedding_size: size of a token's embedding; 256. mamba has hidden_size.
         state_size: numbers that each of mamba's channels remembers; 16. For mamba alone.
-        epochs: passes over the data; may be a fraction.
-        batch_size: molecules an update.
-        learning_rate: Adam's peak rate, after a warm-up and before a cosine to zero.
-        validation_fraction: share of the molecules held out.
+        epochs: passes over the data, may be a fraction; 5, and 20 with --from.
+        batch_size: molecules an update; 128, and 32 with --from.
+        learning_rate: Adam's peak rate, after a warm-up and before a cosine to zero; 0.001, and 0.0001 with
+            --from.
+        validation_fraction: share of the molecules held out; 0.02, and 0.1 with --from. The policy of the
+            epoch with the lowest NLL on these is kept.
         max_tokens: longer molecules are left out.
         seed: seed of the split, the weights, the order and the samples.
         precision: bfloat16 autocast, or float32.
@@ -57,18 +65,31 @@ def chem_pretrain(
     require("molecules need", "rdkit", extras="chem,report")
     if cell == "mamba":
         require("Mamba policies need", "transformers", extras="chem,report,text")
+    from allmodes.chem.policies.nll_curve import draw_nll_curve
+    from allmodes.chem.policies.policy import load_policy
     from allmodes.chem.policies.pretrain import DEFAULT_SIZES, PretrainSettings, pretrain
+    from allmodes.chem.policies.prior import prior_path
+    from allmodes.errors import ConfigError
+    from allmodes.runs.folder import RunFolder
 
     given = {"hidden_size": hidden_size, "num_layers": num_layers, "embedding_size": embedding_size,
              "state_size": state_size}  # fmt: skip
-    sizes = {**DEFAULT_SIZES[cell], **{name: size for name, size in given.items() if size is not None}}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    if start is None:
+        shape = {"cell": cell or "lstm", **DEFAULT_SIZES[cell or "lstm"], **sizes}
+    else:
+        own = next((name for name, value in {"cell": cell, **sizes}.items() if value is not None), None)
+        if own is not None:
+            flag = own.replace("_", "-")
+            raise ConfigError(f"`--{flag}`: expected none with --from, whose policy decides it; got one")
+        start = prior_path(start, key="`--from`")
+        shape = load_policy(start)[0].architecture()
+    defaults = _FROM_NOTHING if start is None else _FURTHER
+    chosen = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate,
+              "validation_fraction": validation_fraction}  # fmt: skip
     settings = PretrainSettings(
-        cell=cell,
-        **sizes,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        validation_fraction=validation_fraction,
+        **shape,
+        **{**defaults, **{name: value for name, value in chosen.items() if value is not None}},
         max_tokens=max_tokens,
         seed=seed,
         precision=precision,
@@ -76,9 +97,14 @@ def chem_pretrain(
         num_samples=num_samples,
     )
     with say_how_to_continue(same_command):
-        results = pretrain(file, out, settings)
-    for key in ("validation_nll", "validity", "uniqueness", "novelty"):
-        print(f"{key}: {results[key]:.4f}")
+        results = pretrain(file, out, settings, start=start)
+    rows = RunFolder(out).read_metrics()
+    draw_nll_curve(rows, out / "nll")
+    if start is not None:
+        print(f"validation_nll of {start.name}: {rows[0]['validation_nll']:.4f}")
+    for key in ("epoch", "validation_nll", "validity", "uniqueness", "novelty"):
+        print(f"{key}: {results[key]:.4f}" if key != "epoch" else f"epoch kept: {results[key]:g}")
+    print(f"curve: {out / 'nll.png'}")
     print(f"prior: {out / 'prior.safetensors'}")
 
 

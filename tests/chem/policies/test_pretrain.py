@@ -510,3 +510,73 @@ def test_a_killed_run_ends_with_the_same_metrics(killed_and_whole: tuple[Path, P
     assert [row["epoch"] for row in rows] == list(range(1, 16))
     assert all(math.isfinite(row["validation_nll"]) for row in rows)
     assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_transfer_starts_from_the_policy_and_rejects_what_it_cannot_write(
+    finished: tuple[Path, dict[str, Any]], molecules: list[str], tmp_path: Path
+) -> None:
+    start = finished[0] / "run" / "prior.safetensors"
+    data = tmp_path / "actives.smi"
+    data.write_text("\n".join([*molecules[:12], "C[Se]C", "[Na+].[Cl-]"]) + "\n")
+    results = pretrain(data, tmp_path / "run", settings(max_tokens=60, num_samples=5), start=start)
+    policy, tokenizer = load_policy(start)
+    lines = (tmp_path / "run" / "rejected.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[:2] for line in lines] == [
+        ["13", "token [Se], which the prior does not know"],
+        ["14", "token [Cl-], which the prior does not know"],
+    ]
+
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert [(row["epoch"], row["training_nll"] is None) for row in rows] == [
+        (0, True),
+        (1, False),
+        (2, False),
+    ]
+    canonical = list(dict.fromkeys(str(canonical_smiles(line)) for line in molecules[:12]))
+    order = torch.randperm(len(canonical), generator=torch.Generator().manual_seed(0)).tolist()
+    held_out = [tokenizer.encode(canonical[index]) for index in order[: results["held_out"]]]
+    assert rows[0]["validation_nll"] == pytest.approx(mean_nll(policy, held_out, 500), rel=1e-6)
+    trained, vocabulary = load_policy(tmp_path / "run" / "prior.safetensors")
+    assert vocabulary.tokens == tokenizer.tokens
+    assert trained.architecture() == policy.architecture()
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert f"| trained from | prior.safetensors, SHA-256 {results['from_sha256']} |" in card
+    with pytest.raises(RunError, match=r"expected max_tokens = 50; got 60"):
+        pretrain(data, tmp_path / "run", settings(max_tokens=50, num_samples=5), start=start)
+
+
+def test_the_epoch_with_the_lowest_validation_nll_is_kept_also_after_a_resume(
+    finished: tuple[Path, dict[str, Any]],
+    molecules_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few molecules and a high rate, so that it soon overfits."""
+    start = finished[0] / "run" / "prior.safetensors"
+    choice = settings(
+        epochs=8,
+        learning_rate=0.05,
+        validation_fraction=0.8,
+        max_tokens=60,
+        checkpoint_every=5,
+        num_samples=5,
+    )
+    append = RunFolder.append_metrics
+
+    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
+        append(folder, row)
+        if row["epoch"] == 9:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append_metrics", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(molecules_file, tmp_path / "resumed", choice, start=start)
+    results = pretrain(molecules_file, tmp_path / "resumed", choice, start=start)
+    assert results == pretrain(molecules_file, tmp_path / "whole", choice, start=start)
+    rows = read_rows(tmp_path / "whole" / "metrics.jsonl")
+    best = min(rows[1:], key=lambda row: row["validation_nll"])
+    assert best["epoch"] < 7  # so that its weights come from the checkpoint
+    assert results["epoch"] == best["epoch"]
+    assert results["validation_nll"] == pytest.approx(best["validation_nll"], abs=0.05)  # rounded weights
+    assert abs(results["validation_nll"] - rows[-1]["validation_nll"]) > 0.5

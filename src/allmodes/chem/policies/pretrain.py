@@ -2,8 +2,7 @@
 
 import json
 import math
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +13,16 @@ from torch import Tensor
 from allmodes.checks import check_count, check_positive
 from allmodes.chem.molecule_file import Rejected, read_molecules, write_rejected
 from allmodes.chem.molecules import canonical_smiles
-from allmodes.chem.policies.policy import Cell, Policy, Precision, make_policy, pad_tokens, save_policy
+from allmodes.chem.policies.model_card import model_card
+from allmodes.chem.policies.policy import (
+    Cell,
+    Policy,
+    Precision,
+    load_policy,
+    make_policy,
+    pad_tokens,
+    save_policy,
+)
 from allmodes.chem.policies.tokenizer import SmilesTokenizer, split_smiles
 from allmodes.errors import InputError, RunError, shown
 from allmodes.reports.progress import console, progress_bar
@@ -41,6 +49,7 @@ _MOST = {
     "checkpoint_every": 10**9,
     "num_samples": 10**8,
 }
+_BEST = "best."  # weights of the epoch with the lowest validation NLL, in a checkpoint
 _SIZE_OF: dict[Cell, str] = {"lstm": "embedding_size", "gru": "embedding_size", "mamba": "state_size"}
 
 
@@ -92,20 +101,28 @@ class PretrainSettings:
         return {name: getattr(self, name) for name in ("hidden_size", "num_layers", _SIZE_OF[self.cell])}
 
 
-def read_smiles(path: Path, *, max_tokens: int) -> tuple[list[str], list[Rejected]]:
+def read_smiles(
+    path: Path, *, max_tokens: int, vocabulary: Collection[str] | None = None
+) -> tuple[list[str], list[Rejected]]:
     """Canonical SMILES of a file of molecules, duplicates dropped, and the rejected lines.
 
-    The file is SMILES, a table or an SDF, as `read_records` reads them. Raises `InputError` when it cannot be
-    read, or holds no molecule of at most `max_tokens` tokens; a malformed line is never fatal.
+    The file is SMILES, a table or an SDF, as `read_records` reads them. vocabulary: the tokens that a
+    molecule may have; any by default. Raises `InputError` when it cannot be read, or holds no molecule of at
+    most `max_tokens` tokens; a malformed line is never fatal.
     """
     kept: dict[str, None] = {}
     rejected = []
     for molecule in read_molecules(path):
-        length = 0 if molecule.smiles is None else len(split_smiles(molecule.smiles))
-        if molecule.smiles is not None and length <= max_tokens:
+        tokens = [] if molecule.smiles is None else split_smiles(molecule.smiles)
+        unknown = [token for token in tokens if vocabulary is not None and token not in vocabulary]
+        if molecule.smiles is not None and len(tokens) <= max_tokens and not unknown:
             kept[molecule.smiles] = None
         else:
-            reason = molecule.reason or f"{length} tokens, more than {max_tokens}"
+            reason = molecule.reason or (
+                f"{len(tokens)} tokens, more than {max_tokens}"
+                if len(tokens) > max_tokens
+                else f"token {unknown[0]}, which the prior does not know"
+            )
             rejected.append(Rejected(line=molecule.line, text=molecule.text, reason=reason))
     if not kept:
         first = f"line {rejected[0].line} has {rejected[0].reason}"
@@ -170,16 +187,24 @@ def sample_quality(
     }
 
 
-def pretrain(file: Path, out: Path, settings: PretrainSettings) -> dict[str, Any]:
+def pretrain(
+    file: Path, out: Path, settings: PretrainSettings, *, start: Path | None = None
+) -> dict[str, Any]:
     """Train a policy on a file of SMILES and write it, its metrics and its model card to folder `out`.
 
-    A folder that holds an unfinished run of the same file and settings is resumed from its last checkpoint,
+    The policy that is written has the weights of the epoch with the lowest validation NLL. start: a policy to
+    continue with (transfer learning), whose kind and sizes `settings` must have; molecules with tokens that
+    it does not know are rejected, and its validation NLL is that of epoch 0.
+
+    A folder that holds an unfinished run of the same files and settings is resumed from its last checkpoint,
     and ends as an uninterrupted run would. Returns what the model card says. Raises `InputError` for a bad
     file and `RunError` for a folder that cannot be written or holds another run.
     """
-    smiles, rejected = read_smiles(file, max_tokens=settings.max_tokens)
+    started = None if start is None else (start, *load_policy(start, precision=settings.precision))
+    vocabulary = None if started is None else frozenset(started[2].tokens)
+    smiles, rejected = read_smiles(file, max_tokens=settings.max_tokens, vocabulary=vocabulary)
     with RunFolder(out) as folder:
-        return _Pretraining(folder, file, smiles, rejected, settings).run()
+        return _Pretraining(folder, file, smiles, rejected, settings, started).run()
 
 
 class _Pretraining:
@@ -190,10 +215,14 @@ class _Pretraining:
         smiles: list[str],
         rejected: list[Rejected],
         settings: PretrainSettings,
+        started: tuple[Path, Policy, SmilesTokenizer] | None,
     ) -> None:
         self.folder, self.settings, self.rejected, self.smiles = folder, settings, rejected, smiles
         self.identity = {"data": file.name, "sha256": file_sha256(file), **asdict(settings)}
-        self.tokenizer = SmilesTokenizer.from_smiles(smiles)
+        if started is not None:
+            self.identity |= {"from": started[0].name, "from_sha256": file_sha256(started[0])}
+        self.is_transfer = started is not None
+        self.tokenizer = SmilesTokenizer.from_smiles(smiles) if started is None else started[2]
         generator = torch.Generator().manual_seed(settings.seed)
         order = torch.randperm(len(smiles), generator=generator).tolist()
         held_out = max(1, round(settings.validation_fraction * len(smiles)))
@@ -203,19 +232,26 @@ class _Pretraining:
             raise InputError(f"{file}: expected at least 2 molecules; got {len(smiles)}")
         self.steps_per_epoch = _steps_per_epoch(len(self.training), settings.batch_size)
         self.total = max(1, round(self.steps_per_epoch * settings.epochs))
-        torch.manual_seed(settings.seed)  # nn.Module initialisation draws from the global generator
-        self.policy = make_policy(
-            len(self.tokenizer), cell=settings.cell, precision=settings.precision, **settings.sizes
-        )
+        if started is None:
+            torch.manual_seed(settings.seed)  # nn.Module initialisation draws from the global generator
+            self.policy = make_policy(
+                len(self.tokenizer), cell=settings.cell, precision=settings.precision, **settings.sizes
+            )
+        else:
+            self.policy = started[1]
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=settings.learning_rate)
         self.step = 0
         self.recent_nlls: list[float] = []
+        self.best: dict[str, float] | None = None  # epoch and validation_nll
+        self.best_weights: dict[str, Tensor] = {}
 
     def run(self) -> dict[str, Any]:
         facts = provenance()
         self._resume()
         write_text(self.folder.path / "provenance.json", json.dumps(facts, indent=2))
         write_rejected(self.folder.path / "rejected.tsv", self.rejected)
+        if self.is_transfer and self.step == 0:
+            self._evaluate(training_nll=None)
         with progress_bar() as progress:
             task = progress.add_task("pretraining", total=self.total, completed=self.step, note="")
             for batch in self._remaining_batches():
@@ -224,7 +260,9 @@ class _Pretraining:
                 recent = sum(self.recent_nlls) / len(self.recent_nlls)
                 progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats a molecule")
                 if self.step % self.steps_per_epoch == 0 or self.step == self.total:
-                    self._end_epoch(recent)
+                    done = self.step % self.steps_per_epoch or self.steps_per_epoch  # of this epoch
+                    own = self.recent_nlls[-done:]
+                    self._end_epoch(sum(own) / len(own))
                 if self.step % self.settings.checkpoint_every == 0 or self.step == self.total:
                     self._save()
         return self._finish(facts)
@@ -253,6 +291,12 @@ class _Pretraining:
         return float(loss.detach())
 
     def _end_epoch(self, training_nll: float) -> None:
+        row = self._evaluate(training_nll)
+        if self.best is None or row["validation_nll"] < self.best["validation_nll"]:
+            self.best = {key: row[key] for key in ("epoch", "validation_nll")}
+            self.best_weights = {name: value.clone() for name, value in self.policy.state_dict().items()}
+
+    def _evaluate(self, training_nll: float | None) -> dict[str, Any]:
         row = {
             "epoch": round(self.step / self.steps_per_epoch, 3),
             "step": self.step,
@@ -261,13 +305,16 @@ class _Pretraining:
         }
         self.folder.append_metrics(row)
         console.print(f"epoch {row['epoch']:g}: validation NLL {row['validation_nll']:.3f} nats a molecule")
+        return row
 
     def _save(self) -> None:
-        tensors = {**self.policy.state_dict(), **adam_state(self.optimizer)}
+        best = {f"{_BEST}{name}": value for name, value in self.best_weights.items()}
+        tensors = {**self.policy.state_dict(), **adam_state(self.optimizer), **best}
         state = {
             "identity": self.identity,
             "step": self.step,
             "recent_nlls": self.recent_nlls,
+            "best": self.best,
             "files": self.folder.mark_logs(),
         }
         save_checkpoint(self.folder.checkpoint_path, tensors, state)
@@ -288,9 +335,13 @@ class _Pretraining:
                     f"{self.folder.path} holds another run: expected {key} = {value!r}; "
                     f"got {state['identity'].get(key)!r}. Choose another folder or delete it"
                 )
-        self.policy.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("adam.")})
+        own = {key: value for key, value in tensors.items() if not key.startswith(("adam.", _BEST))}
+        self.policy.load_state_dict(own)
         restore_adam_state(self.optimizer, tensors)
-        self.step, self.recent_nlls = state["step"], state["recent_nlls"]
+        self.step, self.recent_nlls, self.best = state["step"], state["recent_nlls"], state.get("best")
+        self.best_weights = {
+            key.removeprefix(_BEST): value for key, value in tensors.items() if key.startswith(_BEST)
+        }
         if "files" in state:
             self.folder.restore_logs(state["files"])
         else:
@@ -299,7 +350,7 @@ class _Pretraining:
 
     def _finish(self, facts: dict[str, Any]) -> dict[str, Any]:
         # What is shipped is measured: the weights after rounding to half precision.
-        state = self.policy.state_dict()
+        state = self.best_weights or self.policy.state_dict()
         self.policy.load_state_dict({name: value.half().float() for name, value in state.items()})
         self.policy.precision = "float32"
         longest = max(len(ids) for ids in self.training)
@@ -312,6 +363,8 @@ class _Pretraining:
             seed=self.settings.seed,
         )
         results = {
+            "from": self.identity.get("from"),
+            "from_sha256": self.identity.get("from_sha256"),
             "data": self.identity["data"],
             "data_sha256": self.identity["sha256"],
             "molecules": len(self.smiles),
@@ -319,53 +372,18 @@ class _Pretraining:
             "held_out": len(self.validation),
             "parameters": sum(parameter.numel() for parameter in self.policy.parameters()),
             "vocabulary": len(self.tokenizer),
+            "epoch": None if self.best is None else self.best["epoch"],
             "validation_nll": mean_nll(self.policy, self.validation, 500),
             **quality,
         }
         save_policy(self.folder.path / "prior.safetensors", self.policy, self.tokenizer, half=True)
-        write_text(self.folder.path / "model_card.md", model_card(results, self.settings, facts))
+        write_text(
+            self.folder.path / "model_card.md",
+            model_card(results, self.folder.read_metrics(), asdict(self.settings), facts),
+        )
         return results
 
 
 def _steps_per_epoch(count: int, batch_size: int) -> int:
     pools, rest = divmod(count, batch_size * BATCHES_PER_POOL)
     return pools * BATCHES_PER_POOL + math.ceil(rest / batch_size)
-
-
-def model_card(results: dict[str, Any], settings: PretrainSettings, facts: dict[str, Any]) -> str:
-    """The model card of a pretrained policy, in Markdown; `facts` are its provenance."""
-    machine, commit = facts["machine"], facts["git_commit"] or "not a git checkout"
-    rows = {key: value for key, value in asdict(settings).items() if value is not None}
-    settings_rows = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""# Model card: SMILES prior
-
-A language model over SMILES, trained by maximum likelihood with `allmodes chem pretrain`.
-Weights are stored in half precision, and every figure below was measured with these rounded weights.
-
-| figure | value |
-| --- | --- |
-| data | {results["data"]}: {results["molecules"]} molecules, {results["rejected_lines"]} lines left out |
-| SHA-256 of the data | {results["data_sha256"]} |
-| parameters | {results["parameters"]} |
-| vocabulary | {results["vocabulary"]} tokens |
-| validation NLL | {results["validation_nll"]:.3f} nats a molecule ({results["held_out"]} held out) |
-| samples drawn | {results["samples"]}, seed {settings.seed} |
-| validity | {results["validity"]:.2%} of the samples |
-| uniqueness | {results["uniqueness"]:.2%} of the valid ones |
-| novelty | {results["novelty"]:.2%} of the unique ones are in neither the training nor the held-out data |
-
-| setting | value |
-| --- | --- |
-{settings_rows}
-
-Command:
-
-```
-{shlex.join(["allmodes", *facts["command"][1:]])}
-```
-
-Made with allmodes {facts["allmodes"]} (commit {commit}), torch {facts["versions"]["torch"]},
-{machine["torch_threads"]} threads of {machine["processor"]}.
-
-Use: molecular design with `allmodes run`; nothing here says that a molecule is active, safe or can be made.
-"""

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from allmodes.errors import ConfigError
 
 ShippedPrior = Literal["lstm", "mamba"]
+WEIGHTS_FILE = "model.safetensors"  # in a folder, as model hubs name it
 
 
 def shipped_prior(cell: ShippedPrior = "lstm") -> Path:
@@ -14,18 +15,28 @@ def shipped_prior(cell: ShippedPrior = "lstm") -> Path:
     return Path(str(files("allmodes.chem.policies") / "priors" / f"zinc250k-{cell}.safetensors"))
 
 
-def prior_path(configured: Path | None) -> Path:
-    """The configured prior; for None the shipped LSTM, for "lstm" or "mamba" the shipped one of that name.
+def shipped_by_name(name: str) -> Path | None:
+    """The shipped prior called "lstm", "mamba", "zinc250k-lstm" or "zinc250k-mamba"; else None."""
+    for cell in get_args(ShippedPrior):
+        if name in (cell, f"zinc250k-{cell}"):
+            return shipped_prior(cell)
+    return None
 
-    A file of such a name comes first. Raises `ConfigError` when there is no file.
+
+def prior_path(configured: Path | None, *, key: str = "`prior`") -> Path:
+    """The configured prior: a file, a folder, or the name of a shipped one; for None the shipped LSTM.
+
+    A file of such a name comes first. A folder is one that `SmilesModel.save_pretrained` has written, or that
+    was downloaded from a model hub. key: what the message calls the setting. Raises `ConfigError` when there
+    is no file.
     """
     if configured is None:
-        path = shipped_prior()
-    elif str(configured) in get_args(ShippedPrior) and not configured.is_file():
-        path = shipped_prior("mamba" if str(configured) == "mamba" else "lstm")
-    else:
-        path = configured
+        return shipped_prior()
+    path = configured / WEIGHTS_FILE if configured.is_dir() else configured
     if not path.is_file():
-        names = " or ".join(map(repr, get_args(ShippedPrior)))
-        raise ConfigError(f"`prior`: expected a policy file, {names}; got {path}, which does not exist")
+        shipped = shipped_by_name(str(configured))
+        if shipped is None:
+            names = " or ".join(map(repr, get_args(ShippedPrior)))
+            raise ConfigError(f"{key}: expected a policy file, {names}; got {path}, which does not exist")
+        return shipped
     return path

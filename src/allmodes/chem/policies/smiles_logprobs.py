@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import torch
 
 from allmodes.chem.policies.policy import Policy, pad_tokens
-from allmodes.chem.policies.prior import ShippedPrior, shipped_prior
+from allmodes.chem.policies.prior import shipped_by_name
 from allmodes.chem.policies.tokenizer import SmilesTokenizer
 from allmodes.errors import ConfigError, UnknownTokenError
 
@@ -20,9 +19,9 @@ def named_policy(name: str) -> Path | None:
     Shipped are "lstm" and "mamba", or "zinc250k-lstm" and "zinc250k-mamba". None for anything else. Raises
     ConfigError for a file that is not there.
     """
-    for cell in get_args(ShippedPrior):
-        if name in (cell, f"zinc250k-{cell}"):
-            return shipped_prior(cell)
+    shipped = shipped_by_name(name)
+    if shipped is not None:
+        return shipped
     path = Path(name)
     if path.suffix != ".safetensors" or path.is_dir():
         return None
