@@ -493,7 +493,7 @@ def test_ctrl_c_of_a_command_that_continues(
 ) -> None:
     pytest.importorskip("rdkit")
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **settings: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("allmodes.chem.policies.pretrain.pretrain", interrupted)

@@ -161,3 +161,44 @@ def test_the_citation_is_of_this_version_and_of_the_papers_that_the_project_name
     assert (citation["version"], citation["license"]) == (__version__, project["license"])
     papers = {paper["url"] for paper in citation["references"]}
     assert papers == set(project["urls"].values())
+
+
+def test_the_wishes_of_the_guide_to_molecules_score_as_said() -> None:
+    pytest.importorskip("rdkit")
+    import tomllib
+
+    from allmodes.chem.oracles.config import OracleConfig
+    from allmodes.chem.oracles.oracle import ComponentOracle
+    from allmodes.runs.config import build_config
+
+    celecoxib = "Cc1ccc(cc1)-c1cc(nn1-c1ccc(cc1)S(N)(=O)=O)C(F)(F)F"
+    losartan = "CCCCc1nc(Cl)c(CO)n1Cc1ccc(cc1)-c1ccccc1-c1nnn[nH]1"
+    nitro = "NS(=O)(=O)c1ccc(cc1)[N+](=O)[O-]"
+    oracles = [text for text in blocks("docs/guide/molecules.md", "toml") if "components" in text]
+    assert len(oracles) == 4
+    rewards = []
+    for text in oracles:
+        config = build_config(OracleConfig, tomllib.loads(text)["oracle"], source="docs")
+        with ComponentOracle(config) as oracle:
+            rewards.append([one.reward for one in oracle.evaluate([celecoxib, losartan, nitro])])
+    either, both, required, range_ = rewards
+    assert either[:2] == [1.0, 1.0]
+    assert either[2] is not None
+    assert either[2] < 0.5
+    assert both[1] == pytest.approx(both[0] ** 0.5)  # s^(1/3) and s^(2/3): losartan counts twice
+    assert [bool(reward) for reward in required] == [True, False, False]
+    assert [reward is not None and reward > 0.3 for reward in range_] == [True, True, False]
+
+
+def test_the_guide_to_molecules_shares_a_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rdkit")
+    pytest.importorskip("huggingface_hub")
+    (example,) = blocks("docs/guide/molecules.md", "python")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(example, names)
+    model, again = names["model"], names["again"]
+    assert again.sample(2, seed=1) == model.sample(2, seed=1)  # type: ignore[attr-defined]
+    assert str(model.sample(2, seed=1)) in capsys.readouterr().out  # type: ignore[attr-defined]

@@ -614,3 +614,10 @@ def test_a_worker_process_loads_no_torch() -> None:
     """It starts anew after each crash, and torch alone would take longer than the rest."""
     code = "import sys, allmodes.chem.oracles.worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_closed_oracle_refuses_instead_of_waiting_for_ever() -> None:
+    with ComponentOracle(oracle_config({"kind": "qed"})) as oracle:
+        late = oracle.evaluate(["CCO"])  # asks when it is iterated
+    with pytest.raises(RuntimeError, match="inside its `with` block"):
+        list(late)

@@ -554,11 +554,11 @@ def test_the_epoch_with_the_lowest_validation_nll_is_kept_also_after_a_resume(
     """Few molecules and a high rate, so that it soon overfits."""
     start = finished[0] / "run" / "prior.safetensors"
     choice = settings(
-        epochs=8,
-        learning_rate=0.05,
-        validation_fraction=0.8,
+        epochs=20,
+        learning_rate=0.1,
+        validation_fraction=0.9,
         max_tokens=60,
-        checkpoint_every=5,
+        checkpoint_every=7,
         num_samples=5,
     )
     append = RunFolder.append_metrics

@@ -57,6 +57,7 @@ class ComponentOracle:
             threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self._workers
         ]
         self._lock = threading.Lock()
+        self._is_open = False
         self._since = time.perf_counter()
         self._busy = dict.fromkeys((_label(group) for group in self._groups), 0.0)
 
@@ -71,11 +72,13 @@ class ComponentOracle:
         self._since = time.perf_counter()
         for thread in self._threads:
             thread.start()
+        self._is_open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         for _ in self._threads:  # before all that waits
             self._waiting.put((_FIRST, 0, next(self._numbers), "", None))
         while any(thread.is_alive() for thread in self._threads):
@@ -106,8 +109,11 @@ class ComponentOracle:
         """One future for each SMILES, first come, first served.
 
         With several workers the longest molecules of one call go first: they take longest, and the call is
-        done soonest when they are not the last.
+        done soonest when they are not the last. Raises RuntimeError outside of the `with` block, where nobody
+        would answer.
         """
+        if not self._is_open:
+            raise RuntimeError("an oracle answers inside its `with` block alone")
         batch = next(self._batches)
         futures = []
         for line in smiles:

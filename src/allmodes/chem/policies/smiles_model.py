@@ -109,7 +109,7 @@ class SmilesModel(
         save_policy(save_directory / WEIGHTS_FILE, self.policy, self.tokenizer)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> str:
-        """Upload model, configuration and card, with the settings of `huggingface_hub`; returns the address."""
+        """Upload model, configuration and card with settings of `huggingface_hub`; returns the address."""
         card = {"model_id": repo_id, **(settings.pop("model_card_kwargs", None) or {})}
         return super().push_to_hub(repo_id, model_card_kwargs=card, **settings)
 
