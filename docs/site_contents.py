@@ -29,6 +29,7 @@ CONTENTS: dict[str, dict[str, list[str]]] = {
             "guide/synth",
             "guide/docking",
             "guide/retrosynthesis",
+            "guide/molecules",
             "guide/scoring",
             "own-oracle",
             "guide/benchmarks",
