@@ -18,6 +18,7 @@ CONTENTS: dict[str, dict[str, list[str]]] = {
             "guide/own-tasks",
             "guide/real-models",
             "guide/warm-start",
+            "guide/trl",
             "guide/verl",
             "guide/flowrl",
             "guide/hypospace",

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,14 +14,6 @@ ROOT = Path(__file__).parents[1]
 def blocks(document: str, language: str) -> list[str]:
     text = (ROOT / document).read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_library_example_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    example = blocks("README.md", "python")[0]
-    exec(example, {})
-    said = re.findall(r"print\(.*?\)  # (.*)", example)
-    assert len(said) == 2
-    assert capsys.readouterr().out.splitlines() == said
 
 
 @pytest.mark.parametrize(
@@ -42,18 +33,6 @@ def test_the_guide_prints_what_it_says(
     said = re.findall(r"print\(.*\)  # (.*)", example)
     assert len(said) == count
     assert capsys.readouterr().out.splitlines() == said
-
-
-def test_the_loop_example_gives_a_loss_with_the_right_gradient() -> None:
-    names: dict[str, object] = {}
-    exec(blocks("README.md", "python")[1], names)
-    rewards = torch.tensor([1.0, 1.0, 0.0, 0.2, 0.5, 0.1, 0.0, 0.3])
-    ref_logprobs = torch.tensor([-2.0, -7.0, -3.0, -1.0, -2.0, -3.0, -4.0, -5.0])
-    logprobs = ref_logprobs.clone().requires_grad_()
-    loss = names["loss_of"](rewards, logprobs, ref_logprobs, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.1)  # type: ignore[operator]
-    loss.backward()
-    # The good but unlikely answer is pushed up the most: its reward is 1 + 0.1 · 5.
-    assert int(logprobs.grad.argmin()) == 1  # type: ignore[union-attr]
 
 
 def test_the_guide_to_own_tasks_shows_the_examples() -> None:
