@@ -238,8 +238,8 @@ def test_hits_stop_a_run_with_batches_ahead_at_the_same_call(
 RUN = [sys.executable, "-c", "from allmodes.cli import main; main()", "run"]
 
 
-@pytest.mark.parametrize("algorithm", ["mara", "ips-grpo"])
-@pytest.mark.parametrize("calls", [20, 90])
+# Before the first checkpoint, and after it: there the method's memory of outcomes is resumed, too.
+@pytest.mark.parametrize(("calls", "algorithm"), [(20, "mara"), (90, "ips-grpo")])
 def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
     calls: int, algorithm: str, log: Path, tiny_prior: Path, tmp_path: Path
 ) -> None:
