@@ -29,6 +29,7 @@ from allmodes.chem.score import score_file
 from allmodes.chem.scoring_config import ScoringConfig
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.config import build_config
+from pages import without_origin
 from run_files import read_csv
 
 # Answers with the share of oxygens, fails for sulfur, and writes down what it was asked.
@@ -211,8 +212,11 @@ def test_a_killed_scoring_goes_on_and_computes_nothing_twice(tmp_path: Path) -> 
 
     whole = tmp_path / "whole"
     score_file(file, oracle, hit_threshold=None, out=whole)
-    for name in ("scores.csv", "scores.sdf", "report.html"):
+    for name in ("scores.csv", "scores.sdf"):
         assert (whole / name).read_bytes() == (out / name).read_bytes()
+    pages = [(folder / "report.html").read_text() for folder in (whole, out)]
+    assert without_origin(pages[0]) == without_origin(pages[1])
+    assert re.search(r"with <code[^>]*>run\.py ", pages[1])  # as the killed one began
 
 
 def committed(out: Path) -> int:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import allmodes
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.paper.catalogue import ITEMS, Item, find
 from allmodes.paper.reproduction import Reproduction, Scale, verdict
@@ -48,6 +49,7 @@ def test_an_item_writes_figure_numbers_and_verdicts(
     assert (tmp_path / f"{item.name}.svg").read_bytes().startswith(SVG)
     page = (tmp_path / f"{item.name}.md").read_text(encoding="utf-8")
     assert all(row["measured"] in page for row in document["verdicts"])
+    assert f"Made by allmodes {allmodes.__version__}" in page.splitlines()[-1]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"{item.name}{suffix}" for suffix in (".png", ".svg", ".json", ".md")}
 

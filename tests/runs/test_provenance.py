@@ -4,19 +4,23 @@ import json
 import platform
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 import allmodes
-from allmodes.runs.provenance import file_sha256, provenance
+from allmodes.runs.provenance import file_sha256, provenance, shown_command
 
 
 def test_versions_machine_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["allmodes", "run", "recipe.toml", "--budget", "5"])
     facts = json.loads(json.dumps(provenance(), allow_nan=False))
     assert facts["command"] == ["allmodes", "run", "recipe.toml", "--budget", "5"]
+    assert abs(
+        datetime.now(UTC) - datetime.strptime(facts["date"], "%Y-%m-%d %H:%M:%S %Z").replace(tzinfo=UTC)
+    ) < timedelta(hours=1)
     assert facts["allmodes"] == allmodes.__version__
     assert facts["python"] == platform.python_version()
     assert facts["versions"]["torch"] == importlib.metadata.version("torch")
@@ -64,3 +68,18 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
     large = bytes(range(256)) * 5000
     path.write_bytes(large)
     assert file_sha256(path) == hashlib.sha256(large).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["/home/me/.venv/bin/allmodes", "run", "my recipe.toml"], "allmodes run 'my recipe.toml'"),
+        (["/src/allmodes/cli/__main__.py", "target", "a.csv"], "allmodes target a.csv"),
+        (["/home/me/train.py", "--beta", "0.1"], "train.py --beta 0.1"),
+        (["-c"], "python"),
+        (["/lib/ipykernel_launcher.py", "-f", "/home/me/kernel.json"], "a notebook"),
+        (["allmodes", "audit", "a\nb\udc80\x1b[2J"], "allmodes audit 'a b??[2J'"),
+    ],
+)
+def test_a_command_as_it_was_typed(arguments: list[str], text: str) -> None:
+    assert shown_command(arguments) == text

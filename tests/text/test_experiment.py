@@ -31,6 +31,7 @@ from allmodes.text.reporting import report
 from allmodes.text.reporting.results import Arm, TextResult, load_result
 from allmodes.text.reporting.summary import print_training
 from method_cases import build
+from pages import without_origin
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -43,13 +44,15 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("allmodes.reports.progress.console", Console(quiet=True))
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes | str]:
     """What must be the same in two runs of the same configuration."""
     files = (
         "metrics.jsonl", "samples.jsonl", "audit.json", "generations.jsonl", "result.json", "report.html",
     )  # fmt: skip
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): (
+            without_origin(path.read_text("utf-8")) if path.name == "report.html" else path.read_bytes()
+        )
         for path in sorted(folder.rglob("*"))
         if path.name in files
     }

@@ -16,6 +16,7 @@ from rich.text import Text
 from allmodes.errors import ConfigError, RunError
 from allmodes.paper.catalogue import ITEMS, Item
 from allmodes.paper.reproduction import Reproduction, Scale, Verdict
+from allmodes.reports.pages import made_by
 from allmodes.reports.plotting import figure_style, save_figure
 from allmodes.reports.progress import progress_bar
 from allmodes.runs.files import write_text
@@ -66,7 +67,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
             + (f"Skipped: {skipped[item.name]}\n" if item.name in skipped else _markdown(verdicts[item.name]))
             for item in items
         )
-        write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}")
+        write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}{_made()}")
     console.print(f"written to {out}", highlight=False)
 
 
@@ -94,10 +95,15 @@ def _write(item: Item, result: Reproduction, *, scale: Scale, seconds: float, ou
     text = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False)
     notes = "".join(f"- {note}\n" for note in result.notes)
     page = f"# {item.title} ({item.source})\n\n![]({item.name}.png)\n\n{_markdown(result.verdicts)}\n{notes}"
-    page += "".join(f"\n{table}" for table in result.tables)
+    page += "".join(f"\n{table}" for table in result.tables) + _made()
     save_figure(result.figure, out / item.name)
     write_text(out / f"{item.name}.json", text + "\n")
     write_text(out / f"{item.name}.md", page)
+
+
+def _made() -> str:
+    made, command = made_by()
+    return f"\nMade by {made}, with `{command}`\n"
 
 
 def plain(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """Reports: one HTML file that explains itself, offline."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-import allmodes
+from allmodes.errors import RunError, one_line
 from allmodes.extras import require
+from allmodes.runs.provenance import PROVENANCE, origin, shown_command
 
 
 def require_report_extra() -> None:
@@ -12,10 +14,11 @@ def require_report_extra() -> None:
     require("the report needs", "jinja2", "matplotlib", extras="report")
 
 
-def render_page(template: Path, **values: Any) -> str:
+def render_page(template: Path, *, run: Path | None = None, **values: Any) -> str:
     """The page of a template with its values, each escaped unless the template says otherwise.
 
-    A template extends `page.html`, which wants title, lead, remarks and colours, and may use `version`.
+    A template extends `page.html`, which wants title, lead, remarks and colours. run: the folder of the run
+    that the page is about, whose start its last line tells; of this process where there is none.
     """
     import jinja2
 
@@ -26,4 +29,30 @@ def render_page(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template.name).render(version=allmodes.__version__, **values)
+    made, command = made_by(run)
+    return environment.get_template(template.name).render(made=made, command=command, **values)
+
+
+def made_by(run: Path | None = None) -> tuple[str, str]:
+    """Version, commit and date as a text, and the command: of a run's start, else of this process.
+
+    A resumed run has those of its start, so its page is that of one that was never stopped. Raises RunError
+    for a damaged provenance.json.
+    """
+    file = None if run is None else run / PROVENANCE
+    try:
+        facts = (
+            origin() if file is None or not file.exists() else json.loads(file.read_text(encoding="utf-8"))
+        )
+        parts = [f"allmodes {facts['allmodes']}"]
+        if facts.get("git_commit") is not None:
+            parts.append(f"commit {facts['git_commit']}")
+        if "date" in facts:  # older versions did not write it
+            parts.append(facts["date"])
+        if changes := facts.get("changes"):
+            parts.append(f"settings or inputs changed {changes[-1]['when']}")
+        return ", ".join(parts), shown_command(facts["command"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{file} is damaged: expected what `allmodes run` writes; {one_line(error)}"
+        ) from error

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,14 @@ from allmodes.errors import RunError
 from allmodes.runs.config import ConfigT, build_config, read_config_file
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.provenance import file_sha256, provenance
+from allmodes.runs.provenance import PROVENANCE, file_sha256, provenance, utc_now
 from allmodes.runs.seals import REMEDY, read_sealed_json, seal_json
 
 Inputs = Mapping[str, Path]  # files by the key that they came from; another content would be another run
 
 
 # What every experiment writes; a new one neither overwrites a user's file nor takes up another run's rest.
-_PROVENANCE = "provenance.json"
-_OUTPUTS = (_PROVENANCE, "results.json", "report.html")
+_OUTPUTS = (PROVENANCE, "results.json", "report.html")
 
 
 def refuse_old_folder(out: Path) -> None:
@@ -53,7 +51,7 @@ def start_experiment(
     with RunFolder(out) as folder:
         settings = json.loads(config.model_dump_json())
         facts = {**provenance(), "config": settings, "inputs": _digests(inputs)}
-        seal_json(out / _PROVENANCE, facts)
+        seal_json(out / PROVENANCE, facts)
         write_text(out / "config.json", json.dumps(settings, indent=2) + "\n")
         return run(config, folder)
 
@@ -119,11 +117,11 @@ def resume_experiment(
 
 
 def _check_same(path: Path, inputs: Inputs, *, free: Sequence[str], accept_changes: bool | None) -> None:
-    facts = read_sealed_json(path / _PROVENANCE)
+    facts = read_sealed_json(path / PROVENANCE)
     then, now = facts.get("config"), read_config_file(path / "config.json")
     files = facts.get("inputs")
     if not isinstance(files, dict):
-        raise RunError(f"{path / _PROVENANCE} is damaged: expected `inputs`; got none; {REMEDY}")
+        raise RunError(f"{path / PROVENANCE} is damaged: expected `inputs`; got none; {REMEDY}")
     digests = _digests(inputs)
     if then is None:  # of an older version, which noted fewer inputs, and no settings
         digests = {key: digest for key, digest in digests.items() if key in files}
@@ -133,13 +131,13 @@ def _check_same(path: Path, inputs: Inputs, *, free: Sequence[str], accept_chang
         return
     if accept_changes:
         change = {
-            "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            "when": utc_now(),
             "settings": settings,
             "inputs": others,
         }
         known = {} if then is None else {"config": now}
         changes = [*facts.get("changes", ()), change]
-        seal_json(path / _PROVENANCE, {**facts, **known, "inputs": digests, "changes": changes})
+        seal_json(path / PROVENANCE, {**facts, **known, "inputs": digests, "changes": changes})
         return
     hint = "" if accept_changes is None else "; --accept-changes resumes nevertheless, and records the change"
     for key, (old, new) in settings.items():

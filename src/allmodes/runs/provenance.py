@@ -1,20 +1,51 @@
-"""Where a run's numbers come from: versions, machine, command."""
+"""Where a run's numbers come from: date, command, versions, machine."""
 
 import hashlib
 import importlib.metadata
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import allmodes
+from allmodes.errors import printable
+
+PROVENANCE = "provenance.json"  # of a run's folder: what `provenance` said when it began
+
+
+def origin() -> dict[str, Any]:
+    """Date in UTC, command, version and git commit of this process, ready for JSON."""
+    return {
+        "date": utc_now(),
+        "command": sys.argv,
+        "allmodes": allmodes.__version__,
+        "git_commit": _git_commit(),
+    }
+
+
+def utc_now() -> str:
+    """The time as `2026-11-30 16:15:35 UTC`."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """A command as it was typed, on one line, without the folder that its program lies in."""
+    called, *rest = arguments
+    path = Path(called)
+    if path.name == "ipykernel_launcher.py":  # its arguments name files of the machine, which nobody typed
+        return "a notebook"
+    name = "allmodes" if path.parts[-3:] == ("allmodes", "cli", "__main__.py") else path.name
+    return printable(shlex.join(["python" if name == "-c" else name, *rest]))
 
 
 def provenance() -> dict[str, Any]:
-    """Command, versions, git commit, processor and threads of this process, ready for JSON."""
+    """`origin`, versions of packages, processor and threads of this process, ready for JSON."""
     versions = {}
     for name in ("torch", "numpy", "rdkit", "transformers", "trl", "reasoning_gym"):
         try:
@@ -22,9 +53,7 @@ def provenance() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "command": sys.argv,
-        "allmodes": allmodes.__version__,
-        "git_commit": _git_commit(),
+        **origin(),
         "python": platform.python_version(),
         "versions": versions,
         "machine": {

@@ -1,8 +1,9 @@
 """The model card of a trained policy."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from allmodes.runs.provenance import shown_command
 
 _MOST_ROWS = 20  # of the table of epochs
 
@@ -52,10 +53,10 @@ weights. They are those of epoch {results["epoch"]:g}, which had the lowest vali
 Command:
 
 ```
-{shlex.join(["allmodes", *facts["command"][1:]])}
+{shown_command(facts["command"])}
 ```
 
-Made with allmodes {facts["allmodes"]} (commit {commit}), torch {facts["versions"]["torch"]},
+Made {facts["date"]} with allmodes {facts["allmodes"]} (commit {commit}), torch {facts["versions"]["torch"]},
 {machine["torch_threads"]} threads of {machine["processor"]}.
 
 Use: molecular design with `allmodes run`; nothing here says that a molecule is active, safe or can be made.

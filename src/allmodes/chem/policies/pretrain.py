@@ -29,7 +29,7 @@ from allmodes.reports.progress import console, progress_bar
 from allmodes.runs.checkpoint import adam_state, load_checkpoint, restore_adam_state, save_checkpoint
 from allmodes.runs.files import write_text
 from allmodes.runs.folder import RunFolder
-from allmodes.runs.provenance import file_sha256, provenance
+from allmodes.runs.provenance import PROVENANCE, file_sha256, provenance
 from allmodes.runs.seals import restoring, say_unverified
 
 BATCHES_PER_POOL = 50  # batches that are formed together, by length, out of shuffled sequences
@@ -248,7 +248,7 @@ class _Pretraining:
     def run(self) -> dict[str, Any]:
         facts = provenance()
         self._resume()
-        write_text(self.folder.path / "provenance.json", json.dumps(facts, indent=2))
+        write_text(self.folder.path / PROVENANCE, json.dumps(facts, indent=2))
         write_rejected(self.folder.path / "rejected.tsv", self.rejected)
         if self.is_transfer and self.step == 0:
             self._evaluate(training_nll=None)

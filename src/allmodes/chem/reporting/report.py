@@ -50,6 +50,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     comparison = compare_arms(groups, config.outcomes)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
+        run=path.parent,
         title=listing([label_of_arm(name) for name in algorithms]),
         lead=_lead(config, groups),
         remarks=_remarks(config, results),

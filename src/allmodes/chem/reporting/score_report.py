@@ -59,6 +59,7 @@ def write_score_report(
     ]
     page = render_page(
         Path(__file__).parent / "templates" / "score.html",
+        run=path.parent,
         title=file_name,
         lead=_lead(config, file_name, molecules, rows),
         remarks=oracle_remarks(config.oracle),

@@ -85,6 +85,7 @@ def write_report(
             pictures[name] = inline_svg(figure)
     page = render_page(
         Path(__file__).parent / "templates" / "report.html",
+        run=folder,
         title=_title(config),
         lead=_lead(config, results),
         remarks=[*_remarks(config), *_test_remarks(config, prompts)],

@@ -16,6 +16,7 @@ from allmodes.reports.formatting import shown_name
 from allmodes.reports.plotting import figure_style, save_figure
 from allmodes.reports.tables import print_table
 from allmodes.runs.files import write_text
+from allmodes.runs.provenance import origin
 from allmodes.targets import mara_beta_bound
 from allmodes.worlds.own_outcomes.figure import draw_report
 from allmodes.worlds.own_outcomes.optima import (
@@ -77,9 +78,8 @@ def write_report(
 
     Raises InputError where matplotlib is not installed, and RunError where `out` cannot be written.
     """
-    text = json.dumps(
-        report_json(table, optima, threshold=threshold, tolerance=tolerance), indent=1, allow_nan=False
-    )
+    report = report_json(table, optima, threshold=threshold, tolerance=tolerance)
+    text = json.dumps({**report, "provenance": origin()}, indent=1, allow_nan=False)
     with figure_style(), catch_warnings():
         filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
         figure = draw_report(table, optima, threshold=threshold)

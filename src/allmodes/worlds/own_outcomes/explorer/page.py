@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import allmodes
 from allmodes.checks import check_positive
 from allmodes.errors import InputError, RunError
 from allmodes.methods import KL, Method, recipe_fields
+from allmodes.reports.pages import made_by
 from allmodes.reports.plotting import distinct_colors
 from allmodes.runs.files import write_text
 from allmodes.worlds.own_outcomes.explorer.snippets import trl_snippet, verl_snippet
@@ -67,6 +67,7 @@ def explorer_page(table: OutcomeTable, *, name: str, normalise: bool, choice: Ma
         "".join((_FOLDER / script).read_text(encoding="utf-8") for script in scripts)
         for scripts in (_ENGINE, _VIEW)
     )
+    made, made_with = made_by()
     parts = {
         "sign": _SIGN,
         "policy": "; ".join(
@@ -79,7 +80,8 @@ def explorer_page(table: OutcomeTable, *, name: str, normalise: bool, choice: Ma
                 "form-action 'none'",
             )
         ),
-        "version": html.escape(allmodes.__version__),
+        "made": html.escape(made),
+        "made_with": html.escape(made_with),
         "style": style,
         "data": _embedded(data),
         "engine": engine,
