@@ -38,6 +38,15 @@ class ReplayConfig(Config):
     """Further updates after each one, on other spellings of the same molecules (augmented memory)."""
 
 
+class GeneticConfig(Config):
+    """Offspring of the molecules in the replay buffer, which are scored beside the agent's own."""
+
+    offspring: Size = 64
+    """How many are made for each update; they count as oracle calls and reach the agent by replay alone."""
+    mutation: Probability = 0.5
+    """How often a child of two molecules is also changed at one atom or bond."""
+
+
 class ScaffoldFilterConfig(Config):
     """Identical-Murcko-scaffold filter."""
 
@@ -153,6 +162,8 @@ class MoleculesConfig(Config):
     """What an outcome is, for methods that count them."""
     replay: ReplayConfig = ReplayConfig()
     """Replay buffer and augmented memory."""
+    genetic: GeneticConfig | None = None
+    """Offspring of the best molecules so far, scored beside the agent's own; none if left out."""
     scaffold_filter: ScaffoldFilterConfig | None = None
     """Filter of identical scaffolds; none if left out."""
     collapse: CollapseConfig = CollapseConfig()
@@ -228,6 +239,8 @@ class MoleculesConfig(Config):
         twice = next((arm for place, arm in enumerate(self.arms) if arm in self.arms[:place]), None)
         if twice is not None:
             raise ValueError(f"`algorithm` with each loss and method once; {twice.name} comes twice")
+        if self.genetic is not None and self.replay.size < 2:
+            raise ValueError(f"`replay.size` of at least 2 with [genetic]; got {self.replay.size}")
         for arm in self.arms:
             try:
                 method = self.methods.make(arm.method)

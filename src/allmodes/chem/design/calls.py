@@ -46,6 +46,10 @@ class OracleCalls:
         """Whether the run has the hits that it shall stop at."""
         return self._config.stop_at_hits is not None and self.hits >= self._config.stop_at_hits
 
+    def knows(self, smiles: str) -> bool:
+        """Whether a molecule was asked for before; asking again costs no call."""
+        return self._ledger.knows(smiles)
+
     def ask(self, smiles: Sequence[str | None], *, step: int) -> Asked:
         """Begin the calls of a batch of canonical SMILES, None for invalid samples."""
         molecules = dict.fromkeys(line for line in smiles if line is not None)

@@ -16,7 +16,7 @@ from allmodes.chem.design.outcomes import OutcomeFrequencies
 from allmodes.chem.policies.policy import load_policy
 from allmodes.chem.policies.prior import prior_path
 from allmodes.chem.policies.tokenizer import PAD
-from allmodes.errors import RunError
+from allmodes.errors import RunError, UnknownTokenError
 from allmodes.methods import Batch, State, stable_ids, state_from_json, state_to_json
 from allmodes.runs.checkpoint import adam_state, restore_adam_state
 
@@ -51,6 +51,21 @@ class Learner:
     def needs_sampled_logprobs(self) -> bool:
         """Whether `update` wants the log-probabilities under the agent that drew a batch: an earlier one."""
         return self._config.lookahead > 0 and (self._arm.loss == "grpo" or self._method.needs_policy)
+
+    def encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
+        """Token ids by position, without those that are too long or hold a token the prior never saw.
+
+        Another spelling of a known molecule may hold one, a ring closure of two digits say.
+        """
+        encoded = {}
+        for index, text in enumerate(smiles):
+            try:
+                ids = self.tokenizer.encode(text)
+            except UnknownTokenError:
+                continue
+            if len(ids) <= self._config.max_tokens:
+                encoded[index] = ids
+        return encoded
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint must hold."""

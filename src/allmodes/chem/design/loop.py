@@ -92,9 +92,9 @@ class DesignLoop:
             scaffolds=self._filter,
             generator=self._generator,
         )
-        self._rounds = Rounds(config, self._learner, self._calls, self._generator)
-        for samples in ahead:
-            self._rounds.ask(samples, step=self._step + 1)
+        self._rounds = Rounds(config, self._learner, self._calls, self._replay, self._generator)
+        for samples, offspring in ahead:
+            self._rounds.ask(samples, offspring, step=self._step + 1)
 
     @property
     def calls(self) -> int:
@@ -221,6 +221,7 @@ class DesignLoop:
             "calls": self._ledger.calls if before is None else before,
             "hits": self._calls.hits,
             "ahead": len(self._rounds),
+            "ahead_offspring": self._rounds.offspring,
             "replay": self._replay.state(),
             "filter": None if self._filter is None else self._filter.state(),
             "collapse": self._collapse.state(),
@@ -231,8 +232,8 @@ class DesignLoop:
         save_checkpoint(self._folder.checkpoint_path, tensors, state)
         self._saved_calls = state["calls"]
 
-    def _restore(self) -> tuple[dict[str, Any], list[Samples]]:
-        """Put back the last checkpoint, if there is one; returns its state and the batches ahead."""
+    def _restore(self) -> tuple[dict[str, Any], list[tuple[Samples, list[str]]]]:
+        """Put back the last checkpoint, if any; returns its state, and the batches ahead with offspring."""
         if not self._folder.checkpoint_path.exists():
             self._folder.restore_logs({})
             return {"calls": 0, "hits": 0}, []
@@ -251,10 +252,11 @@ class DesignLoop:
             say_unverified(self._folder.checkpoint_path)
             self._folder.keep_metrics(lambda row: row["step"] <= self._step)
             self._samples.begin(step=self._step + 1, overwrite=True)
-        return state, [
+        ahead = [
             Samples(**{name: tensors[f"ahead.{number}.{name}"] for name in _OF_SAMPLES})
             for number in range(state["ahead"])
         ]
+        return state, list(zip(ahead, state.get("ahead_offspring", [[] for _ in ahead]), strict=True))
 
 
 def _last_step(folder: RunFolder) -> int:

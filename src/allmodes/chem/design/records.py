@@ -28,6 +28,7 @@ def metrics_row(
         "new_share": new_share(batch),
         "failures": scored.failures,
         "replay_size": replay_size,
+        **({} if not batch.offspring else _of_offspring(batch, scored)),
         "unknown_tokens": updated.not_replayable,
         "agent_nll": -float(batch.samples.logprobs.mean()),
         "collapsed": collapsed,
@@ -37,7 +38,12 @@ def metrics_row(
 
 def new_share(batch: Round) -> float:
     """The share of a batch's samples that are molecules which the run had not seen before."""
-    return batch.asked.unseen / len(batch.smiles)
+    return (batch.asked.unseen - len(batch.offspring)) / len(batch.smiles)
+
+
+def _of_offspring(batch: Round, scored: Scored) -> dict[str, Any]:
+    rewards = torch.tensor(list(scored.offspring.values()))
+    return {"offspring": len(batch.offspring), "mean_offspring_reward": _mean(rewards)}
 
 
 def sample_rows(batch: Round, scored: Scored, ref_logprobs: Tensor, *, step: int) -> Iterator[str]:

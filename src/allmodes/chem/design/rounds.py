@@ -12,8 +12,10 @@ from torch import Tensor
 
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.calls import Asked, OracleCalls
+from allmodes.chem.design.genetic import make_offspring
 from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.ledger import Ledger
+from allmodes.chem.design.replay import ReplayBuffer
 from allmodes.chem.design.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.chem.policies.policy import Samples
@@ -26,21 +28,30 @@ _ALL_FAILED = 8
 @final
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One sampled batch on its way through the oracle; smiles: per sample, canonical, None if invalid."""
+    """One sampled batch on its way through the oracle.
+
+    smiles: per sample, canonical, None if invalid. offspring: molecules that are asked for with them and were
+    not sampled.
+    """
 
     samples: Samples
     texts: list[str]
     smiles: list[str | None]
+    offspring: list[str]
     asked: Asked
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The two rewards of a round's samples, (N,), its calls, and how many of them gave no reward."""
+    """The two rewards of a round's samples, (N,), its calls, and how many of them gave no reward.
+
+    offspring: the penalised reward of each offspring that has one.
+    """
 
     raw: Tensor
     penalised: Tensor
+    offspring: dict[str, float]
     calls: int
     failures: int
 
@@ -50,9 +61,15 @@ class Rounds:
     """The batches that the oracle works on, the oldest first; the agent of the moment samples a new one."""
 
     def __init__(
-        self, config: MoleculesConfig, learner: Learner, calls: OracleCalls, generator: torch.Generator
+        self,
+        config: MoleculesConfig,
+        learner: Learner,
+        calls: OracleCalls,
+        replay: ReplayBuffer,
+        generator: torch.Generator,
     ) -> None:
-        self._config, self._learner, self._calls, self._generator = config, learner, calls, generator
+        self._config, self._learner, self._calls = config, learner, calls
+        self._replay, self._generator = replay, generator
         self._waiting: deque[Round] = deque()
         self._seconds = 0.0
 
@@ -63,6 +80,11 @@ class Rounds:
     def samples(self) -> list[Samples]:
         """What was sampled, for a checkpoint."""
         return [waiting.samples for waiting in self._waiting]
+
+    @property
+    def offspring(self) -> list[list[str]]:
+        """The offspring of each batch, for a checkpoint."""
+        return [waiting.offspring for waiting in self._waiting]
 
     @property
     def calls_before(self) -> int | None:
@@ -79,18 +101,36 @@ class Rounds:
         if self._learner.needs_sampled_logprobs:  # by the same passes: in bfloat16 the sampler's differ
             with torch.no_grad():
                 samples = replace(samples, logprobs=agent.logprobs(samples.tokens))
+        offspring = self._breed()
         self._seconds += time.perf_counter() - started
-        self.ask(samples, step=step)
+        self.ask(samples, offspring, step=step)
 
-    def ask(self, samples: Samples, *, step: int) -> None:
-        """Ask the oracle about a batch that is sampled already."""
+    def _breed(self) -> list[str]:
+        """Offspring of the molecules in the replay buffer that the agent can write."""
+        genetic = self._config.genetic
+        if genetic is None:
+            return []
+        made = make_offspring(
+            [entry.smiles for entry in self._replay.entries],
+            genetic.offspring,
+            is_known=self._calls.knows,
+            mutation=genetic.mutation,
+            seed=int(torch.randint(1, 2**31 - 1, (), generator=self._generator)),
+        )
+        return [made[index] for index in self._learner.encode(made)]
+
+    def ask(self, samples: Samples, offspring: Sequence[str], *, step: int) -> None:
+        """Ask the oracle about a batch that is sampled already, and its offspring."""
         texts = [self._learner.tokenizer.decode(ids) for ids in samples.tokens.tolist()]
         smiles = [
             canonical_smiles(text) if ended else None
             for text, ended in zip(texts, samples.finished.tolist(), strict=True)
         ]
-        asked = self._calls.ask(smiles, step=step + len(self._waiting))
-        self._waiting.append(Round(samples=samples, texts=texts, smiles=smiles, asked=asked))
+        others = [line for line in offspring if line not in smiles]
+        asked = self._calls.ask([*smiles, *others], step=step + len(self._waiting))
+        self._waiting.append(
+            Round(samples=samples, texts=texts, smiles=smiles, offspring=others, asked=asked)
+        )
 
     def take(self) -> Round:
         """The oldest batch, which is no longer one of them."""
@@ -121,7 +161,7 @@ class Scoring:
         # Missing: molecules beyond the budget or the hits. None: molecules that failed.
         raw = {
             line: evaluation.reward
-            for line in dict.fromkeys(batch.smiles)
+            for line in dict.fromkeys([*batch.smiles, *batch.offspring])
             if line is not None and (evaluation := self._ledger.evaluation(line)) is not None
         }
         rewards = {line: reward for line, reward in raw.items() if reward is not None}
@@ -141,6 +181,7 @@ class Scoring:
         return Scored(
             raw=_per_sample(batch.smiles, rewards),
             penalised=_per_sample(batch.smiles, penalised),
+            offspring={line: penalised[line] for line in batch.offspring if line in penalised},
             calls=len(asked),
             failures=len(failures),
         )

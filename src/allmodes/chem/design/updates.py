@@ -1,6 +1,5 @@
 """One step of training: the batch, replayed molecules, and augmented memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -15,7 +14,6 @@ from allmodes.chem.design.rounds import Round, Scored
 from allmodes.chem.design.scaffold_filter import ScaffoldFilter, scaffold_key
 from allmodes.chem.molecules import random_smiles
 from allmodes.chem.policies.policy import pad_tokens
-from allmodes.errors import UnknownTokenError
 
 
 @final
@@ -53,7 +51,7 @@ class Updates:
         if self._learner.counts_outcomes:
             self._outcomes.observe(batch.smiles)
         remembered = self._replay.sample(self._config.replay.sample, self._generator)
-        replayed = self._encode([entry.smiles for entry in remembered])
+        replayed = self._learner.encode([entry.smiles for entry in remembered])
         replay_rewards = [remembered[index].reward for index in replayed]
         tokens = _stack(batch.samples.tokens, pad_tokens(list(replayed.values())))
         rewards = torch.cat([scored.penalised, torch.tensor(replay_rewards, dtype=torch.float32)])
@@ -69,10 +67,11 @@ class Updates:
     def _remember(self, batch: Round, scored: Scored) -> int:
         """Offer this batch to the buffer; returns how many molecules hold tokens the prior never saw."""
         entries: dict[str, Remembered] = {}
-        for smiles, reward in zip(batch.smiles, scored.penalised.tolist(), strict=True):
+        sampled = zip(batch.smiles, scored.penalised.tolist(), strict=True)
+        for smiles, reward in (*sampled, *scored.offspring.items()):
             if smiles is not None and reward > 0:  # False for NaN
                 entries[smiles] = Remembered(smiles, scaffold_key(smiles), reward)
-        known = self._encode(list(entries))
+        known = self._learner.encode(list(entries))
         self._replay.add([entry for index, entry in enumerate(entries.values()) if index in known])
         if self._scaffolds is not None:
             self._replay.purge(self._scaffolds.full())
@@ -85,26 +84,11 @@ class Updates:
         rewards.update({smiles: reward for smiles, reward in sampled if smiles is not None})
         seed = int(torch.randint(1, 2**31 - 1, (), generator=self._generator))
         spellings = [random_smiles(smiles, count=1, seed=seed)[0] for smiles in rewards]
-        encoded = self._encode(spellings)
+        encoded = self._learner.encode(spellings)
         molecules, values = list(rewards), list(rewards.values())
         chosen = torch.tensor([values[index] for index in encoded], dtype=torch.float32)
         spelt = [molecules[index] for index in encoded]
         self._learner.update(pad_tokens(list(encoded.values())), chosen, spelt, step=step)
-
-    def _encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
-        """Token ids by position, without those that are too long or hold a token the prior never saw.
-
-        Another spelling of a known molecule may hold one, a ring closure of two digits say.
-        """
-        encoded = {}
-        for index, text in enumerate(smiles):
-            try:
-                ids = self._learner.tokenizer.encode(text)
-            except UnknownTokenError:
-                continue
-            if len(ids) <= self._config.max_tokens:
-                encoded[index] = ids
-        return encoded
 
 
 def _stack(above: Tensor, below: Tensor) -> Tensor:
