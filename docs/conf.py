@@ -1,6 +1,6 @@
 """The documentation as a site: `make docs` writes build/site/index.html.
 
-The pages are plain Markdown, which GitHub shows as it is. What only the site needs is in Python files here.
+The pages are plain Markdown, which GitHub shows as it is. What only the site needs is here and in _ext.
 """
 
 import re
@@ -10,9 +10,10 @@ from pathlib import Path
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import docstrings
+from notebooks import NotebookParser
 from site_contents import CONTENTS
 
 import allmodes
@@ -21,12 +22,13 @@ project = "allmodes"
 author = "the authors of allmodes"
 release = version = allmodes.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_static"]
+exclude_patterns = ["_*", "conf.py"]
 root_doc = "index"
 
 myst_heading_anchors = 4  # links to headings, by the same rule as GitHub's
 myst_links_external_new_tab = False
 
+add_module_names = False
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -36,6 +38,7 @@ html_theme = "furo"
 html_title = "allmodes"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 # The site is read from a disk: no search engine, no address, nothing loaded from a network.
@@ -48,12 +51,15 @@ TOP_PAGES = {"CONTRIBUTING": "/contributing", "README": "/index"}
 
 
 def _for_site(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Lead links to the top of the repository to their pages, and append a page's part of the contents.
+    """Lead links out of this folder to what the site has, and append a page's part of the contents.
 
-    The contents are out of sight: a page's own links say to a reader what follows.
+    Python files out there are downloads, while those of this folder are notebooks. The contents are out of
+    sight: a page's own links say to a reader what follows.
     """
     for name, page in TOP_PAGES.items():
         source[0] = re.sub(rf"\]\((\.\./)+{name}\.md", f"]({page}.md", source[0])
+    outside = r"\[([^\]]+)\]\(((?:\.\./)+(?:examples|src|tests)/[^)]+\.py)\)"
+    source[0] = re.sub(outside, r"{download}`\1 <\2>`", source[0])
     for caption, pages in CONTENTS.get(docname, {}).items():
         options = f":caption: {caption}\n" if caption else ""
         listed = "\n".join(pages)
@@ -66,3 +72,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", docstrings.read_docstring)
     app.connect("autodoc-process-signature", docstrings.read_signature)
     app.add_lexer("csv", TextLexer)
+    app.add_source_suffix(".py", "notebook")
+    app.add_source_parser(NotebookParser)

@@ -29,7 +29,15 @@ PUBLIC = {
 def to_rst(docstring: str, arguments: Collection[str] = ()) -> str:
     """The docstring, without common indentation, as reStructuredText; `arguments` are the object's."""
     first, *rest = re.split(r"\n\s*\n", docstring.strip("\n"))
-    return "\n\n".join([_prose(first, ()), *(_paragraph(text, arguments) for text in rest)]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                _prose(first, arguments if ": " in first else ()),
+                *(_paragraph(text, arguments) for text in rest),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _paragraph(text: str, arguments: Collection[str]) -> str:

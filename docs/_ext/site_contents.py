@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).parents[1]
 
 
 def _others(folder: str) -> list[str]:
@@ -11,36 +11,40 @@ def _others(folder: str) -> list[str]:
 
 CONTENTS: dict[str, dict[str, list[str]]] = {
     "index": {
-        "Guides": [
+        "Tutorials": [
+            "tutorials/see-the-optimum",
+            "tutorials/fix-grpo",
+            "tutorials/trl",
+            "guide/verl",
+            "guide/synth",
+            "tutorials/audit-your-log",
+        ],
+        "Notebooks": ["notebooks/own_outcomes", "notebooks/small_world", "notebooks/audit_log"],
+        "Objectives and methods": [
             "guide/choosing-an-objective",
             "guide/explorer",
             "guide/outcome-matching",
+            "guide/flowrl",
+        ],
+        "Language models": [
             "guide/own-tasks",
             "guide/real-models",
             "guide/warm-start",
             "guide/trl",
-            "guide/verl",
-            "guide/flowrl",
             "guide/hypospace",
             "guide/reasoning-gym",
             "guide/noveltybench",
-            "guide/audit",
-            "guide/audit-beside-others",
-            "guide/samples",
-            "guide/synth",
+        ],
+        "Molecules": [
+            "own-oracle",
             "guide/docking",
             "guide/retrosynthesis",
             "guide/molecules",
             "guide/scoring",
-            "own-oracle",
             "guide/benchmarks",
         ],
-        "Reference": [
-            "api/README",
-            "guide/configuration",
-            "checks/README",
-            "paper_index",
-        ],
+        "Audits": ["guide/audit", "guide/samples", "guide/audit-beside-others", "checks/README"],
+        "Reference": ["faq", "glossary", "guide/configuration", "api/README", "paper_index"],
         "Results": ["demo", "one-two", "audit", "synth", "methods-compared"],
         "Background": ["architecture", "decisions/README", "contributing"],
     },
