@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
@@ -56,6 +57,8 @@ def main() -> None:
             learning_rate=1e-5,
             logging_steps=1,
             report_to=[],
+            use_cpu=not torch.cuda.is_available(),
+            bf16=torch.cuda.is_available(),
         ),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": PROMPT}]}] * 16),
         # The two lines that are not TRL's:
