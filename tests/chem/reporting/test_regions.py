@@ -1,5 +1,6 @@
 """Regions kept: the picture, its numbers, and what the report and the terminal say of them."""
 
+import csv
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from allmodes.chem.design.outcomes import regions_of
 from allmodes.chem.design.results import RunResult, find_hits, result_of
 from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.comparison import compare_arms, verdicts
+from allmodes.chem.reporting.export import write_hits
 from allmodes.chem.reporting.regions import regions_picture, shared_part
 from allmodes.chem.reporting.report import write_report
 from allmodes.chem.reporting.summary import print_design
@@ -178,3 +180,11 @@ def test_the_terminal_says_what_was_kept(tmp_path: Path) -> None:
     assert ["urea", "4", "2"] in lines  # 3.5 and 2.5, to even
     assert ["<thiazole>", "0", "2"] in lines
     assert "Compared with REINVENT, OMM-REINVENT kept more regions (p < 0.001)" in text.replace(NBSP, " ")
+
+
+def test_each_exported_hit_has_its_region(tmp_path: Path) -> None:
+    config, results, ledgers = runs()
+    write_hits(tmp_path, config, results[:1], ledgers)
+    with open(tmp_path / "hits.csv", newline="", encoding="utf-8") as handle:
+        found = [(row["smiles"], row["region"]) for row in csv.DictReader(handle)]
+    assert found == [("CNC(=O)N", "urea"), ("CCNC(=O)N", "urea"), ("CCCNC(=O)N", "urea"), ("CCO", "")]

@@ -68,17 +68,11 @@ class OutcomeFrequencies:
             return smiles
         if self._config.outcome == "scaffold":
             return scaffold_key(smiles)
-        if self._config.outcome == "region":
-            return self._region(smiles)
+        if self._regions is not None and self._config.outcome == "region":
+            return self._regions.name_of(smiles)
         if smiles not in self._known:
             self._known[smiles] = self._cluster(smiles)
         return self._known[smiles]
-
-    def _region(self, smiles: str) -> str | None:
-        if self._regions is None:
-            raise AssertionError("the configuration has regions")
-        number = self._regions.find(smiles)
-        return None if number is None else self._regions.names[number]
 
     def _cluster(self, smiles: str) -> str:
         fingerprint = self._generator.GetFingerprint(MolFromSmiles(smiles))

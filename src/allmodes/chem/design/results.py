@@ -103,5 +103,5 @@ def result_of(
 
 def hits_by_region(hits: Sequence[Hit], regions: Regions) -> dict[str, int]:
     """How many hits each region has, in their order; a hit outside of all counts for none."""
-    found = Counter(regions.find(hit.row.evaluation.smiles) for hit in hits)
-    return {name: found[number] for number, name in enumerate(regions.names)}
+    found = Counter(regions.name_of(hit.row.evaluation.smiles) for hit in hits)
+    return {name: found[name] for name in regions.names}

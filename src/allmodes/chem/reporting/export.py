@@ -9,6 +9,7 @@ from rdkit.Chem import rdDepictor
 
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.ledger import LedgerRow
+from allmodes.chem.design.outcomes import regions_of
 from allmodes.chem.design.results import RunResult, find_hits
 from allmodes.chem.molecules import MAX_DRAWN_ATOMS, not_drawn
 from allmodes.chem.oracles.components import DockingSettings, RetrosynthesisComponent
@@ -93,10 +94,14 @@ def write_hits(
     """Write hits.csv and hits.sdf: the hits of all runs, run by run, each run's best first.
 
     ledgers: by (algorithm, seed), as for the report. circle: the number, from 1, of the circle of its run
-    that the hit is the best of. Raises `RunError` when a file cannot be written.
+    that the hit is the best of. region: that of the hit, where the recipe names regions. Raises `RunError`
+    when a file cannot be written.
     """
     heads = ["algorithm", "seed", "call", *evaluation_columns(config.oracle, _NOTHING), "circle"]
     heads.remove("failure")  # a hit has none
+    regions = regions_of(config)
+    if regions is not None:
+        heads.append("region")
     rows: list[tuple[str, Evaluation, Columns]] = []
     for run in results:
         ledger = ledgers[run.algorithm, run.seed]
@@ -111,6 +116,8 @@ def write_hits(
                 "circle": "" if hit.circle is None else str(hit.circle + 1),
             }
             del columns["failure"]
+            if regions is not None:
+                columns["region"] = regions.name_of(hit.row.evaluation.smiles) or ""
             title = f"{run.algorithm} seed {run.seed} call {hit.row.call}"
             rows.append((title, hit.row.evaluation, columns))
     write_csv(folder / "hits.csv", heads, (columns for _, _, columns in rows))

@@ -34,6 +34,11 @@ class Regions:
     pictures: tuple[str, ...]
     is_smarts: bool
 
+    def name_of(self, smiles: str) -> str | None:
+        """The name of a molecule's region, None outside of all."""
+        number = self.find(smiles)
+        return None if number is None else self.names[number]
+
 
 @final
 @dataclass(frozen=True)
