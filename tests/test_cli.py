@@ -229,7 +229,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 RECIPES = (
     *("all-amide", "creative", "hypospace-boolean", "hypospace-causal", "hypospace-voxels", "molecules"),
-    *("one-two", "one-two-smollm2", "pmo", "synth"),
+    *("molecules-mara", "one-two", "one-two-smollm2", "pmo", "synth"),
 )
 
 
@@ -247,7 +247,7 @@ def test_run_alone_lists_the_recipes(place: str, command: Command, request: pyte
     assert_one_line(err, "a recipe", "--resume")
     for name in RECIPES:
         assert f"  {name} " in out
-    assert "Design drug-like molecules with plain REINVENT and with MARA" in " ".join(out.split())
+    assert "Design drug-like molecules by seven reactions with plain REINVENT" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("name", ["molecules", "recipes/molecules.toml", "molecules.toml"])

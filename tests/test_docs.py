@@ -94,14 +94,20 @@ def test_the_shipped_recipe_parses_and_runs_a_few_steps(tmp_path: Path) -> None:
     report = new_design(config, tmp_path / "run")
     assert report.stat().st_size > 10_000
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert [(row["algorithm"], row["calls"]) for row in results] == [("reinvent", 70), ("mara", 70)]
+    assert [(row["algorithm"], row["calls"]) for row in results] == [
+        ("reinvent", 70),
+        ("outcome_matching-reinvent", 70),
+    ]
+    assert [len(row["regions"]) for row in results] == [7, 7]
+    assert "<h2>Regions kept</h2>" in report.read_text(encoding="utf-8")
     # What the command prints at the end.
     printed = io.StringIO()
     print_design(tmp_path / "run", Console(file=printed, width=80))
     lines = printed.getvalue().splitlines()
-    assert lines[0].split() == ["algorithm", "Yield", "OB100", "IntDiv1", "#Circles"]
-    for line, row in zip(lines[2:], results, strict=False):
-        assert line.split()[:2] == [row["algorithm"].upper(), str(row["hits"])]
+    assert lines[0].split() == ["algorithm", "Regions", "Yield", "OB100", "IntDiv1", "#Circles"]
+    for line, name, row in zip(lines[2:], ("REINVENT", "OMM-REINVENT"), results, strict=False):
+        assert line.split()[:3] == [name, "0", str(row["hits"])]
+    assert "Regions: of 7, those with at least 20 hits." in printed.getvalue()
     assert "a hit has a reward of at least 0.8." in printed.getvalue()
 
 

@@ -71,7 +71,7 @@ class OutcomesConfig(Config):
     """Tanimoto distance up to which molecules are in one cluster."""
     regions: str | None = None
     """The component of the oracle, by name, whose patterns or references are the regions."""
-    kept_from: PositiveInt = 50
+    kept_from: PositiveInt = 20
     """Hits of a region from which on a report says that a run has kept it."""
 
     @model_validator(mode="after")
