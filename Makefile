@@ -19,7 +19,7 @@ demo: $(DEMO_STAMP)
 	@$(ACTIVATE)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 tests $(FLAGS)
 	@$(ACTIVATE)
 
 # The documentation as a site that opens from the disk. A page that cannot be read as it is meant is an error.
