@@ -278,7 +278,7 @@ def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, insta
     assert (code, err) == (0, "")
     assert "--resume" in out
     for line in (
-        "  --budget  whole number > 0 (must be given; here 2000)",
+        "  --budget  whole number > 0 (must be given; here 1000)",
         "      Oracle calls of each run, counted exactly; one call is one new molecule.",
         "  --methods.mara.threshold  number from 0 to 1 or table { batch_quantile }",
         "  --oracle.workers  whole number > 0 (default 1)",
