@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -224,10 +225,16 @@ def _monomer(parts: Parts, residue: Any) -> Monomer:
     return parts.monomers[residue.chain.id, residue.id]
 
 
-def _typed_names() -> set[str]:
+@cache
+def _templates() -> Any:
+    """Templates of residues, which take meeko a while to read; nothing here adds any."""
     import meeko
 
-    templates = meeko.ResidueChemTemplates.create_from_defaults()
+    return meeko.ResidueChemTemplates.create_from_defaults()
+
+
+def _typed_names() -> set[str]:
+    templates = _templates()
     return {*templates.residue_templates, *templates.ambiguous}
 
 
@@ -253,7 +260,7 @@ def _type(pdb: str, parts: Parts, file: Path) -> tuple[str, int, list[str]]:
 
     logging.getLogger("meeko").setLevel(logging.ERROR)  # its warnings are about what is listed as left out
     try:
-        polymer = meeko.Polymer.from_pdb_string(pdb, allow_bad_res=True)
+        polymer = meeko.Polymer.from_pdb_string(pdb, _templates(), allow_bad_res=True)
         text, _ = meeko.PDBQTWriterLegacy.write_string_from_polymer(polymer)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{file}: meeko cannot use it; {one_line(error)}") from error
