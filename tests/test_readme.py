@@ -129,5 +129,5 @@ def test_the_table_of_methods_has_the_figures_of_the_demo(command: Command) -> N
     found = {label: tuple(re.split(r" {2,}", text)) for label, text in found.items()}
     rows = re.findall(r"^\| (.*?) \| (\d\.\d of 4) \| (\S+) % \|", README, re.MULTILINE)
     said = {re.sub(r"\*\*|\(.*", "", label).strip(): (kept, f"{mass}%") for label, kept, mass in rows}
-    said["vanilla"] = said.pop("plain RL with a KL")
+    said["vanilla"] = said.pop("plain RL")
     assert said == {label: text for label, text in found.items() if label != "reference"}
