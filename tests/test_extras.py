@@ -208,3 +208,20 @@ def test_without_an_extra_a_command_names_it(
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.strip().splitlines()
     assert f"[{extra}]'`; {missing} is not installed" in line
+
+
+def test_documents_install_what_is_declared_from_a_clone_and_quoted() -> None:
+    """allmodes is on no index, and zsh reads brackets outside of quotes."""
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    lines = [
+        line
+        for document in documents
+        for line in document.read_text(encoding="utf-8").splitlines()
+        if re.search(r"pip install [^`#]*\[", line)
+    ]
+    assert len(lines) > 10
+    for line in lines:
+        found = re.search(r"pip install -e '\.\[([\w,-]+)]'", line)
+        assert found is not None, line
+        for extra in found[1].split(","):
+            declared(extra)

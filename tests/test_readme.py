@@ -47,7 +47,7 @@ def test_every_line_of_every_block_is_tried_somewhere() -> None:
     assert not any("..." in block for block in (*blocks("sh"), *blocks("python")))
 
 
-@pytest.mark.parametrize("line", lines("allmodes"))
+@pytest.mark.parametrize("line", [*lines("allmodes"), *re.findall("`(allmodes \\w+ [^`]+)`", README)])
 def test_each_command_runs(line: str, command: Command, tmp_path: Path) -> None:
     arguments = shlex.split(line)[1:]
     if arguments[0] == "chem" or arguments[:2] == ["run", "molecules"]:
