@@ -24,7 +24,7 @@ test: $(STAMP)
 
 # The documentation as a site that opens from the disk. A page that cannot be read as it is meant is an error.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(INSTALL) --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -E -q -W --keep-going -b html -d build/doctrees docs build/site
 	@echo "$(CURDIR)/build/site/index.html"
 

@@ -1,4 +1,4 @@
-"""GRPO with MARA in TRL: seven colours are right answers, and all of them stay.
+"""GRPO with MARA in TRL: seven colours are right answers, and at the optimum all are equally likely.
 
     python examples/trl_colours.py --model Qwen/Qwen2.5-0.5B-Instruct --out runs/colours
     allmodes audit runs/colours/log

@@ -128,5 +128,5 @@ def test_the_notebook_on_audits_finds_the_collapse_and_what_helps(capsys: pytest
     assert names["with_mara"].of("AM010").state == "passed"
     text = (NOTEBOOKS / "audit_log.py").read_text(encoding="utf-8")
     numbers = names["audit"].of("AM010").numbers
-    assert f"So {numbers['effective'].value:.1f} of {int(numbers['good'] * 10) / 10} good answers" in text
+    assert f"So {numbers['effective'].value:.2f} of {numbers['good']:.2f} good answers" in text
     assert f"{100 * numbers['top_share'].value:.0f} % of their mass" in text

@@ -4,11 +4,12 @@
 # *This page is docs/notebooks/audit_log.py, executed when the page was made: a script in Jupyter's percent
 # format. Run it with Python, or open it with Jupytext or an editor that knows cells.*
 #
-# A log of a training that comes with allmodes: 256 answers to four questions, in five steps. Each question
-# has several right answers. A row is one sample.
+# allmodes comes with the log of a training that collapses: 256 answers to four questions, in five steps.
+# Each question has several right answers. A row is one sample.
 
 # %%
 import json
+import textwrap
 from importlib.resources import files
 
 from allmodes.audit import AuditConfig, run
@@ -37,11 +38,11 @@ for name, figure in finding.numbers.items():
     print(f"{name:24}{value:.3g}" + (f" ± {error:.2g}" if error is not None else ""))
 
 # %% [markdown]
-# So 1.6 of 3.2 good answers of a question are left at the optimum, and one of them has 78 % of their mass.
+# So 1.63 of 3.25 good answers of a question are left at the optimum, and one of them has 78 % of their mass.
 # What to change:
 
 # %%
-print(finding.remedy)
+print(textwrap.fill(finding.remedy, 90))
 
 # %% [markdown]
 # The same samples with MARA in the settings: what would its optimum be?
@@ -50,14 +51,14 @@ print(finding.remedy)
 with_mara = run(
     samples, AuditConfig(beta=0.05, kl="k1-in-reward", transform="mara", threshold=1.0, scale_rewards="none")
 )
-print(with_mara.of("AM010").summary)
+print(textwrap.fill(with_mara.of("AM010").summary, 90))
 
 # %% [markdown]
 # What happened over training, in the later steps of the log:
 
 # %%
 for code in ("AM050", "AM053"):
-    print(code, audit.of(code).summary, end="\n\n")
+    print(textwrap.fill(f"{code} {audit.of(code).summary}", 90), end="\n\n")
 
 # %% [markdown]
 # The command is `allmodes audit samples.jsonl --beta 0.05 --kl k1-in-reward`; it also writes a page with
