@@ -127,7 +127,7 @@ def test_a_wrong_key_is_one_line_and_exit_code_2(
     code, out, err = command("run", recipe, *flags)
     assert (code, out) == (2, "")
     assert_one_line(err, *words)
-    assert [path.name for path in recipe.parent.iterdir()] == ["recipe.toml"]  # nothing was begun
+    assert [path.name for path in recipe.parent.iterdir()] == ["recipe.toml"]  # no run was started
 
 
 def test_a_missing_prior(command: Command, recipe: Path) -> None:
@@ -286,7 +286,7 @@ def test_help_on_a_recipe_lists_its_keys_with_its_values(command: Command, insta
         "  --threads  whole number > 0 (default none)",
     ):
         assert line in out.splitlines(), line
-    assert all(len(line) <= 80 for line in out.partition("each of which is a flag:")[2].splitlines())
+    assert all(len(line) <= 80 for line in out.partition("each is also a flag:")[2].splitlines())
 
 
 def test_a_missing_receptor_points_to_what_makes_one(command: Command) -> None:
@@ -339,7 +339,7 @@ def test_two_logs_whatever_their_names_hold(
     [
         (["target", "file.csv", "--beta", "0.1", "x"], ["--beta", "a number", "'x'", FORMS]),
         (["audit", "--compare", "one"], ["--compare", "expected 2 values", "got 1", FORMS]),
-        (["audit", "--rewards", "a", "1", "b"], ["--rewards", "behind each name", "'a 1 b'"]),
+        (["audit", "--rewards", "a", "1", "b"], ["--rewards", "after each name", "'a 1 b'"]),
         (["audit", "log", "--kl", "k9"], ["--kl", "'k9'", "'k1-in-reward', 'k3-in-reward'"]),
     ],
 )
@@ -470,7 +470,7 @@ def test_ctrl_c_names_the_command_that_resumes(
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 130
-    expected = f"allmodes: interrupted; continue with `{shown[called]} run --resume 'my runs/1'`\n"
+    expected = f"allmodes: interrupted; resume with `{shown[called]} run --resume 'my runs/1'`\n"
     assert capsys.readouterr().err == expected
 
 
@@ -485,7 +485,7 @@ def test_ctrl_c_before_a_run_has_begun(
     monkeypatch.setattr("allmodes.chem.design.design.new_design", interrupted)
     code, _, err = command("run", recipe)
     assert code == 130
-    assert_one_line(err, "interrupted; nothing was begun")
+    assert_one_line(err, "interrupted; no run was started")
 
 
 def test_ctrl_c_of_a_command_that_continues(
@@ -499,7 +499,7 @@ def test_ctrl_c_of_a_command_that_continues(
     monkeypatch.setattr("allmodes.chem.policies.pretrain.pretrain", interrupted)
     code, _, err = command("chem", "pretrain", data, "--out", "prior")
     assert code == 130
-    assert_one_line(err, "interrupted; the same command continues")
+    assert_one_line(err, "interrupted; run the same command again to resume")
 
 
 def test_version(command: Command) -> None:

@@ -1,8 +1,8 @@
 """allmodes trains generative models to keep every good answer.
 
-`allmodes.targets` is which distribution is wanted, `allmodes.objectives` what one training step computes, and
-`allmodes.metrics` how good and how diverse the result is. All stand on torch alone, and are imported when
-they are first used, so that the command line starts at once.
+`allmodes.targets` defines which distribution is wanted, `allmodes.objectives` what one training step
+computes, and `allmodes.metrics` how good and how diverse the result is. All need only torch, and are imported
+on first use, so that the command line starts fast.
 """
 
 import importlib

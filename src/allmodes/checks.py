@@ -1,4 +1,4 @@
-"""Shape and value checks that every public function shares."""
+"""Shape and value checks for public functions."""
 
 import math
 
@@ -30,7 +30,7 @@ def check_broadcasts(name: str, value: float | Tensor, like_name: str, like: Ten
         return
     try:
         fits = torch.broadcast_shapes(value.shape, like.shape) == like.shape
-    except RuntimeError:  # torch's word for shapes that do not broadcast
+    except RuntimeError:  # torch raises it for shapes that do not broadcast
         fits = False
     if not fits:
         raise InputError(
@@ -54,8 +54,8 @@ def check_mask(name: str, mask: Tensor, like_name: str, like: Tensor) -> None:
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Require that no element is NaN or infinite; the message names the first that is."""
-    if bool(torch.isfinite(tensor.sum())):  # then every term is; one pass, and no memory
+    """Require that no element is NaN or infinite; the message names the first such element."""
+    if bool(torch.isfinite(tensor.sum())):  # then every element is finite; one pass without extra memory
         return
     bad = ~torch.isfinite(tensor)
     if bool(bad.any()):
@@ -67,7 +67,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
 
 
 def check_positive(name: str, value: float | Tensor) -> None:
-    """Require finite numbers above zero: one, or a tensor of them."""
+    """Require a finite number above zero, or a tensor of such numbers."""
     if isinstance(value, Tensor):
         bad = ~(torch.isfinite(value) & (value > 0))
         if bool(bad.any()):
@@ -84,9 +84,9 @@ def check_count(name: str, value: int, *, most: int) -> None:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Require a finite number from zero on."""
+    """Require a finite number of at least zero."""
     if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"`{name}` must be a finite number from 0 on; got {value}")
+        raise InputError(f"`{name}` must be a finite number of at least 0; got {value}")
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -118,7 +118,7 @@ def check_log_distribution(name: str, logprobs: Tensor) -> None:
 
 def check_totals(name: str, totals: Tensor) -> None:
     """Require sums of probabilities to be 1, up to rounding."""
-    # Rounding of K terms in this precision; a sum that is off by more was never a distribution.
+    # Rounding error of K terms in this precision; a larger deviation is an input error.
     tolerance = 100 * torch.finfo(totals.dtype).eps ** 0.75
     off = ~((totals - 1).abs() <= tolerance)
     if bool(off.any()):

@@ -22,24 +22,24 @@ class RunError(AllmodesError, RuntimeError):
 
 
 class AllmodesWarning(UserWarning):
-    """Something that works and is probably not what was meant; one line that says what to do."""
+    """A setting that works but is probably not intended; the message is one line and says what to do."""
 
 
 def printable(text: str) -> str:
-    """Text from outside on one line, without the characters that a terminal obeys, such as escapes."""
+    """External text on one line, without control characters for the terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def one_line(error: Exception | str, *, width: int = 1000) -> str:
-    """What an error says, on one line of at most `width` characters; its kind where it says nothing."""
+    """An error's message on one line of at most `width` characters; its type if the message is empty."""
     text = printable(str(error)) or type(error).__name__
     return text if len(text) <= width else f"{text[: width * 3 // 4]} ... {text[-(width // 4 - 5) :]}"
 
 
 def shown(value: object, *, width: int = 80) -> str:
-    """A value as a message repeats it: as Python writes it, its beginning alone where that is long."""
+    """A value for a message: its Python repr, cut off if it is long."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits; a list of lists of ...
+    except (ValueError, RecursionError):  # a number with thousands of digits, or deep nesting
         return f"a very large {type(value).__name__}"
     return text if len(text) <= width else f"{text[: width - 20]}... ({len(text):,} characters)"

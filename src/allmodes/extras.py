@@ -1,4 +1,4 @@
-"""Packages that not everybody needs: what to type where one is missing."""
+"""Optional packages, and the commands that install missing ones."""
 
 import importlib.metadata
 import importlib.util
@@ -14,14 +14,14 @@ from allmodes.errors import ConfigError
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be imported; it is not imported for this."""
+    """Whether a module can be imported, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 
 def require(what: str, *modules: str, extras: str) -> None:
-    """Raise ConfigError where one of the modules is not installed.
+    """Raise ConfigError if one of the modules is not installed.
 
-    what: a clause such as "receptors need". extras: those that bring the modules, such as "chem,report".
+    what: a clause such as "receptors need". extras: extras with the modules, such as "chem,report".
     """
     missing = next((module for module in modules if not is_installed(module)), None)
     if missing is not None:
@@ -29,20 +29,20 @@ def require(what: str, *modules: str, extras: str) -> None:
 
 
 def how_to_install(extras: str) -> str:
-    """The command that brings extras such as "chem,report", as the user's shell and installation take it.
+    """The command that installs extras such as "chem,report", quoted for the user's shell and installation.
 
-    From the clone or the address that this allmodes came from, else from an index.
+    It installs from the clone or address of this installation of allmodes, else from an index.
     """
     return f"{_pip()} install {_source(extras)}"
 
 
 def pip_install(*arguments: str) -> str:
-    """The command that installs packages by their own names, as the user's shell takes it."""
+    """The command that installs packages by name, quoted for the user's shell."""
     return " ".join([_pip(), "install", *map(shlex.quote, arguments)])
 
 
 def _pip() -> str:
-    """`pip` where that is this Python's, else what calls this Python's."""
+    """`pip` if it belongs to this Python, else the command that calls this Python's pip."""
     found = shutil.which("pip")
     python = Path(sys.executable)
     if found is not None and Path(found).parent == python.parent:
@@ -68,6 +68,6 @@ def _source(extras: str) -> str:
 
 
 def _short(path: Path) -> str:
-    """A path below the current folder as seen from there."""
+    """A path inside the current folder, relative to it."""
     here = Path(os.path.abspath(os.curdir))
     return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

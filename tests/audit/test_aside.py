@@ -43,7 +43,7 @@ def counts(log: Log) -> dict[str, int]:
     return {kind: seen.count for kind, seen in log.set_aside.items()}
 
 
-COPY, EVALUATION = "a copy of a generation that an earlier step has", "of an evaluation"
+COPY, EVALUATION = "a copy of a generation of an earlier step", "of an evaluation"
 
 
 @pytest.mark.parametrize("reuse", [2, 4])
@@ -144,7 +144,7 @@ def test_what_may_be_an_evaluation_is_said() -> None:
     ]
     log = read(rows)
     assert (len(log), log.set_aside) == (32, {})
-    assert any("16 rows may be of an evaluation, the first on record 9" in remark for remark in log.remarks)
+    assert any("16 rows may be of an evaluation (the first on record 9)" in remark for remark in log.remarks)
 
 
 def test_epochs_in_random_order_are_no_evaluation() -> None:
@@ -177,7 +177,7 @@ def test_a_column_that_says_so(name: str, value: Any) -> None:
         del row["step"]
     log = read(rows)
     assert len(log) == 12
-    assert "3 rows of an evaluation count as the others do: the log has no steps." in log.remarks
+    assert "3 rows of an evaluation are used like the others, because the log has no steps." in log.remarks
 
 
 def test_the_size_of_a_log_is_not_bounded_by_its_steps() -> None:

@@ -63,7 +63,7 @@ def test_a_log_that_is_cut_while_it_is_read() -> None:
 
     source = RecordSource([])
     source._records = Shrinking(rows)
-    with pytest.raises(InputError, match="rows of it changed"):
+    with pytest.raises(InputError, match="its rows changed"):
         audit_source(source, map_columns(merged_row(source)), AuditConfig())
 
 

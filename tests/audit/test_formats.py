@@ -131,7 +131,7 @@ def test_rows_with_which_verl_fills_a_batch_are_no_responses() -> None:
     padding = {**row, "output": "", "score": 0.0, "uid": f"pad{'0af3' * 8}_1_0"}
     _, log = read([{**row, "uid": "3f0c-ab_0_0"}, padding, {**row, "uid": "3f0c-ab_1_0"}])
     assert numbers(log.rewards) == [1.0, 1.0]
-    assert {kind: bad.count for kind, bad in log.bad.items()} == {"verl has made it up to fill a batch": 1}
+    assert {kind: bad.count for kind, bad in log.bad.items()} == {"verl added it to fill a batch": 1}
     _, log = read([{**row, "uid": "padding_0_0"}])
     assert len(log) == 1
 

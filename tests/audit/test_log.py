@@ -113,8 +113,8 @@ BAD = [
     ({"response": "a", "reward": 10**400}, "`reward` is NaN or infinite"),
     ({"response": "a", "ref_logprob": 0.5}, "`ref_logprob` is positive: expected a log-probability"),
     ({"response": "a", "policy_logprob": -math.inf}, "`policy_logprob` is NaN or infinite"),
-    ({"response": "a", "step": 1.5}, "`step` is not a whole number from 0 on"),
-    ({"response": "a", "step": -1}, "`step` is not a whole number from 0 on"),
+    ({"response": "a", "step": 1.5}, "`step` is not a whole number ≥ 0"),
+    ({"response": "a", "step": -1}, "`step` is not a whole number ≥ 0"),
     ({"response": "a", "reward": -1e101}, "`reward` is beyond ±1e+100"),
     ({"response": "a", "num_tokens": "many"}, "`num_tokens` is not a number"),
     ({"response": "a", "truncated": "perhaps"}, "`truncated` is neither true nor false"),
@@ -154,8 +154,8 @@ def test_a_table_with_bad_lines(tmp_path: Path) -> None:
     assert log.rewards is not None
     assert log.rewards.tolist() == [1.0, 0.0]
     assert {kind: bad.first_line for kind, bad in log.bad.items()} == {
-        "3 cells where the head has 2": 4, "not UTF-8": 5,
-        "cut off, or not to be read from a quotation mark on": 8,
+        "3 cells where the header has 2": 4, "not UTF-8": 5,
+        "cut off, or unreadable after an open quotation mark": 8,
     }  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def test_files_that_hold_nothing(name: str, content: bytes, message: str, tmp_pa
 
 
 def test_a_path_without_a_log(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.jsonl is not there"):
+    with pytest.raises(InputError, match=r"none\.jsonl does not exist"):
         open_source(tmp_path / "none.jsonl")
     with pytest.raises(InputError, match=r"expected files of one of the kinds .*; got none"):
         open_source(tmp_path)

@@ -96,7 +96,7 @@ def test_with_several_tokens_nothing_is_said_of_its_optimum(form: KLForm, tokens
     for code in ("AM010", "AM011", "AM012"):
         found = audit.of(code)
         assert found.state == "skipped", code
-        assert "tokens before it held fixed" in found.summary
+        assert "tokens before it treated as fixed" in found.summary
         assert ("assumed" if tokens is None else f"up to {tokens} tokens") in found.summary
     assert audit.of("AM041").state == "tip"
     mara = audit_of(rows, kl=form, transform="mara", threshold=0.5, trainer="trl")
@@ -131,7 +131,7 @@ def test_what_is_trained_is_compared_with_the_prediction_where_there_is_one(tran
             assert prediction.distances[0] == pytest.approx(0, abs=1e-12)
             assert prediction.kl == "the reverse KL of whole responses"
         else:
-            assert "tokens before it held fixed" in str(prediction)
+            assert "tokens before it treated as fixed" in str(prediction)
 
 
 def test_lengths_of_the_training_count_where_the_reference_has_none() -> None:

@@ -34,7 +34,7 @@ def test_what_a_pattern_finds(pattern: str, response: str, found: str | None) ->
 def test_a_match_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
     monkeypatch.setattr(fields, "_PATTERN_SECONDS", 0.05)
     with pytest.raises(
-        InputError, match=r"`outcome_pattern`: expected a pattern that is done .* 4,001 characters"
+        InputError, match=r"`outcome_pattern`: expected a pattern that takes less .* 4,001 characters"
     ):
         outcome(pattern, "a" * 4000 + "b")
 

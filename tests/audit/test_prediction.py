@@ -82,7 +82,7 @@ def test_what_has_collapsed_or_come_up_is_not_left_out() -> None:
 def test_a_figure_that_neither_side_has_is_left_out() -> None:
     rows = drawn({"a": 40, None: 60})  # one good outcome alone
     found = predict_between(evidence(rows, beta=0.2, good=0.5), evidence(rows))
-    assert [pair.name for pair in found.figures] == ["mass of the good ones"]
+    assert [pair.name for pair in found.figures] == ["mass of the good items"]
 
 
 def test_prompts_are_known_by_their_texts() -> None:
@@ -136,7 +136,7 @@ def test_responses_with_both_log_probabilities() -> None:
     assert other.distances[0] > 0.001
     assert other.figures[3].observed.value == pytest.approx(2.0)  # the policy has gone twice as far
     untrained = [{**row, "policy_logprob": row["ref_logprob"]} for row in rows]
-    with pytest.raises(MissingError, match="the policy is the reference"):
+    with pytest.raises(MissingError, match="policy and reference are the same"):
         predict_within(evidence(untrained, beta=beta, good=0.5))
 
 

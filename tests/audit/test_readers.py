@@ -98,19 +98,19 @@ def test_one_row_in_json_is_a_row(tmp_path: Path) -> None:
             "a.jsonl.gz: Compressed file ended",
         ),
         ("a.csv.gz", b"no gzip", "a.csv.gz: Not a gzipped file"),
-        ("a.json", b"[" * 100_000, "expected JSON of few levels"),
+        ("a.json", b"[" * 100_000, "expected JSON with few levels"),
         ("a.json", b'[{"prompt": 1', "cannot read .*a.json: expected JSON"),
         ("a.json", b"5", "expected an array of objects or a table; got int"),
         ("a.json", b"[1, 2]", "got none that can be used: not an object: 2, first at row 1"),
         (
             "a.json",
             b'{"columns": ["a"], "data": [[1, 2]]}',
-            "2 cells where the head has 1: 1, first",
+            "2 cells where the header has 1: 1, first",
         ),
         (
             "a.parquet.gz",
             gzip.compress(b"PAR1", mtime=0),
-            "expected a .parquet file as it is; got one in gzip",
+            "expected an uncompressed .parquet file; got one compressed with gzip",
         ),
         ("a.jsonl", b'{"response": ' + b"[" * 100_000 + b"}\n", "got none that can be used: not JSON: 1"),
     ],
@@ -159,7 +159,7 @@ def test_a_folder_of_several_kinds_says_which_it_reads(tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text("{}")
     log = read(tmp_path)[1]
     assert len(log) == 12
-    assert "Of the folder the .jsonl files are read, and not those of kind .csv." in log.remarks
+    assert "The .jsonl files of the folder are read; those of kind .csv are not." in log.remarks
 
 
 # --- Rows with several responses ---
@@ -261,7 +261,7 @@ def test_prime_rl(tmp_path: Path) -> None:
         assert log.prompts.tolist() == [0, 0, 1, 1] * 2
         assert log.truncated is not None
         assert log.truncated.tolist() == [0, 0, 0, 1] * 2
-        assert "eval_rollouts.jsonl is left out: it is of an evaluation." in log.remarks
+        assert "eval_rollouts.jsonl is left out: it holds an evaluation." in log.remarks
         assert log.place_name(7) == "step_10/train_rollouts.jsonl, line 4"
     steps = read(tmp_path / "rollouts" / "step_10")[1].steps
     assert steps is not None

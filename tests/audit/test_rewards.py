@@ -99,7 +99,7 @@ def test_weights_that_are_not_in_the_file_are_asked_for() -> None:
     rows = trl({"accuracy": 1.0, "format": 0.2}, ("length",))
     words = (
         r"^`reward`: no sum of columns explains `advantage`; columns of numbers: `accuracy`, `format` and "
-        r"`length`\. Name it with `--columns\.reward NAME`, or what it is the sum of with `--rewards NAME"
+        r"`length`\. Name it with `--columns\.reward NAME`, or the columns of a weighted sum with `--rewards"
     )
     with pytest.raises(InputError, match=words):
         read(rows)

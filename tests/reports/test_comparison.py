@@ -133,7 +133,7 @@ def test_a_verdict_without_a_difference_or_a_test_says_that() -> None:
     assert verdict(rows(a=FIRST, b=LATER[:1]), "b") == (
         "No verdict on b and a: there is no test with fewer than two seeds."
     )
-    assert ran_alone("a") == "a ran alone: there is nothing to compare it with."
+    assert ran_alone("a") == "a is the only arm: there is nothing to compare it with."
 
 
 def test_a_verdict_with_means_gives_both_of_every_metric() -> None:

@@ -536,7 +536,7 @@ def test_a_scale_is_laid_over_the_recipe_key_by_key() -> None:
         (
             {**SCALED, "scale": {"quick": {"oracle": {"components": {"docking": 2}}}}},
             None,
-            "expected a key below the name of an entry; got 'docking' alone",
+            "expected a key after the name of an entry; got only 'docking'",
         ),
     ],
 )

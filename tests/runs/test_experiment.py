@@ -143,7 +143,7 @@ def test_a_run_of_an_older_version_is_resumed_and_said_to_be_unverified(
     (out / "provenance.json").write_text(json.dumps(old))
     edit(out, lambda values: values.update(budget=20))
     resume(out, one=one, two=two)  # whose program, say, older versions did not note
-    assert "provenance.json: has no checksums" in capsys.readouterr().err
+    assert "provenance.json: written by an older version without checksums" in capsys.readouterr().err
     one.write_text("changed")
     with pytest.raises(RunError, match="`one`: "):
         resume(out, one=one, two=two)

@@ -208,7 +208,7 @@ def test_what_is_no_text_is_refused_in_one_line_that_names_it(tmp_path: Path) ->
         "a.smi": "got a zip archive or a spreadsheet: unpack it, or save it as CSV",
         "b.csv": "got a Parquet table: save it as CSV",
         "c.smi.gz": "got a zip archive",
-        "d.smi.gz": "it is not packed as its name says",
+        "d.smi.gz": "it is not compressed as its name says",
         "e.smi": "expected UTF-16-LE; byte 2: truncated data",
         "none.smi": "No such file",
     }.items():

@@ -56,7 +56,7 @@ def test_a_document_without_checksums_is_read_and_said_to_be(
 ) -> None:
     (tmp_path / "a.json").write_text('{"hits": 3}')
     assert read_sealed_json(tmp_path / "a.json") == {"hits": 3}
-    assert "a.json: has no checksums" in capsys.readouterr().err
+    assert "a.json: written by an older version without checksums" in capsys.readouterr().err
     seal_json(tmp_path / "a.json", {"hits": 3})
     assert read_sealed_json(tmp_path / "a.json") == {"hits": 3}
     assert capsys.readouterr().err == ""

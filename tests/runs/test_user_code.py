@@ -90,7 +90,7 @@ def test_another_module_of_the_same_name_is_not_taken_for_it(here: Path) -> None
     [
         ("1 / 0", r"^`code`: cannot import 'mine_wrong'; ZeroDivisionError: division by zero$"),
         ("x = (", r"cannot import 'mine_wrong'; SyntaxError: '\(' was never closed"),
-        ("other = 1", r"expected 'it' in 'mine_wrong', .*mine_wrong\.py; got nothing of that name$"),
+        ("other = 1", r"expected 'it' in 'mine_wrong', .*mine_wrong\.py; there is no such name$"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_one_line(text: str, message: str, here: Path) -> None:

@@ -105,7 +105,7 @@ def test_one_two_from_recipe_to_report(
     assert sentences.count("MARA against vanilla") == 3
     # Nothing is fetched when the page is opened.
     assert not re.findall(r"(?:src|href)=[\"'](?!#)", page)
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already holds a run"):
         new_training(config, tmp_path / "run")
 
 
@@ -336,7 +336,7 @@ def test_a_trainer_with_one_of_the_methods_has_nothing_to_compare(make_report: C
         trainer=["rloo", "flowrl"],
         flowrl={"method": "vanilla"},
     )
-    assert "FlowRL, reverse KL, β\xa0=\xa00.1: vanilla ran alone: there is nothing" in page
+    assert "FlowRL, reverse KL, β\xa0=\xa00.1: vanilla is the only arm: there is nothing" in page
     assert "RLOO, reverse KL, β\xa0=\xa00.1: MARA against vanilla" in page
 
 

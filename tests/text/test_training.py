@@ -254,7 +254,7 @@ def test_a_checkpoint_without_checksums_is_said_to_be_unverified(
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
     assert last_checkpoint(tmp_path / "trainer") == checkpoint
     restore_logs(folder, checkpoint, step=2)
-    assert "checkpoint-2: has no checksums" in capsys.readouterr().err
+    assert "checkpoint-2: written by an older version without checksums" in capsys.readouterr().err
     assert [row["step"] for row in folder.read_metrics()] == [1, 2]
 
 

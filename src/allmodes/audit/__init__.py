@@ -1,6 +1,6 @@
-"""A diagnosis of an objective and its training from a log of samples of any trainer.
+"""Diagnose an objective and its training from a log of samples of any trainer.
 
-Its parts are imported when they are first used, so that the command line starts without torch.
+Submodules are imported on first use, so the command line starts without torch.
 """
 
 import importlib

@@ -40,7 +40,7 @@ class Check:
     ask: Callable[[Evidence], Answer]
 
 
-# Codes are stable: a new check takes a new one, and none is used again.
+# Codes are stable: a new check gets a new code, and a code is never reused.
 CHECKS = (
     Check("AM001", "Usable rows", log_checks.usable_rows),
     Check("AM002", "Parts of the log that are written twice", log_checks.repeated_stretches),
@@ -48,14 +48,14 @@ CHECKS = (
     Check("AM010", "Good samples at the optimum", optimum_checks.evenness_of_the_optimum),
     Check("AM011", "Equal rewards under the reference", optimum_checks.spread_of_equal_rewards),
     Check("AM012", "β at which the best two change places", optimum_checks.flip_of_the_best_two),
-    Check("AM020", "What MARA would make equal", mara_checks.target_of_mara),
+    Check("AM020", "Samples that MARA makes equal", mara_checks.target_of_mara),
     Check("AM021", "Size of MARA's bonus", mara_checks.size_of_the_bonus),
     Check("AM022", "MARA's bonus and the length of responses", mara_checks.length_of_what_is_raised),
     Check("AM023", "MARA's bound on β", mara_checks.bound_on_beta),
     Check("AM024", "Group size and MARA's anchor", mara_checks.bias_of_the_anchor),
     Check("AM030", "Group size and outcomes that IPS loses", ips_checks.extinct_outcomes),
     Check("AM040", "Division by a standard deviation, with a transform", setup_checks.scaled_advantages),
-    Check("AM041", "Which KL an estimator is", setup_checks.which_kl),
+    Check("AM041", "Which KL the estimator optimises", setup_checks.which_kl),
     Check("AM042", "Groups without a difference in reward", setup_checks.groups_without_difference),
     Check("AM043", "Truncated responses", setup_checks.truncated_responses),
     Check("AM044", "A quantile as τ", setup_checks.quantile_at_the_minimum),
@@ -73,9 +73,9 @@ CHECKS = (
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Audit(Diagnosis):
-    """What all checks found of a log of samples.
+    """The findings of all checks on a log of samples.
 
-    columns: the log's format and where each of our columns came from. evidence: what the checks looked at.
+    columns: the log's format and the source of each of our columns. evidence: the input of the checks.
     """
 
     log: Log
@@ -84,7 +84,7 @@ class Audit(Diagnosis):
 
     @property
     def contents(self) -> str:
-        """Its samples, prompts and steps."""
+        """Number of samples and prompts, and the range of steps."""
         log = self.log
         parts = [plural(len(log), "sample"), f"of {plural(len(log.prompt_names), 'prompt')}"]
         if log.steps is not None:
@@ -94,15 +94,15 @@ class Audit(Diagnosis):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Those of the log."""
+        """Columns of the log and their sources."""
         return self.log.remarks
 
     @property
     def method(self) -> str:
-        """Optima are over the samples."""
+        """What the optima and errors refer to."""
         return (
-            "Optima are worked out over the samples that the log has: what was never drawn is not in them. "
-            "Errors are one standard error, by the bootstrap."
+            "Optima are computed over the samples in the log; outcomes that were never drawn are not "
+            "included. Errors are one bootstrap standard error."
         )
 
     @property
@@ -112,14 +112,14 @@ class Audit(Diagnosis):
 
     @property
     def columns_read(self) -> list[tuple[str, str]]:
-        """Those of a log of samples."""
+        """Figures over training of a log of samples."""
         return [(column, self.columns.sources.get(column, "")) for column in COLUMNS]
 
     def _course(self, name: Series) -> Course:
         return self.evidence.curves.course(name)
 
     def log_report(self) -> dict[str, Any]:
-        """Format, columns, and how many rows there were and were not used."""
+        """Format, columns, and the number of rows read and not used."""
         log = self.log
         return {
             "format": self.columns.format,
@@ -132,7 +132,7 @@ class Audit(Diagnosis):
         }
 
     def samples_evidence(self) -> Evidence:
-        """What the checks looked at."""
+        """The input of the checks."""
         return self.evidence
 
 
@@ -145,9 +145,9 @@ def run(
     rewards: Mapping[str, float] | None = None,
     outcome_pattern: str | None = None,
 ) -> Audit:
-    """Audit samples that are in memory, one mapping each, as a line of a log would be.
+    """Audit samples in memory; each sample is a mapping with the keys of a line of a log.
 
-    format, columns, rewards, outcome_pattern: as `map_columns` has them. Raises InputError for no usable
+    format, columns, rewards, outcome_pattern: as in `map_columns`. Raises InputError if there is no usable
     sample.
 
     >>> samples = [{"outcome": "12"[i % 8 == 0], "reward": 1.0, "step": 0} for i in range(200)]
@@ -169,9 +169,9 @@ def audit_source(
     has_behavior_logprobs: bool = True,
     advance: Advance = lambda done: None,
 ) -> Audit:
-    """Audit a log of any size. Raises InputError for one that has no usable sample.
+    """Audit a log of any size. Raises InputError if it has no usable sample.
 
-    has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples.
+    has_behavior_logprobs: whether `policy_logprob` is that of the policy that drew the samples.
     """
     log = read_samples(source, mapped, advance=advance)
     mapped = replace(mapped, sources=used_sources(mapped, log))
@@ -188,7 +188,7 @@ def audit_source(
         except BadLineError:
             again = []
         if len(again) != len(rows):
-            raise InputError("expected a log that stays as it is; rows of it changed while they were read")
+            raise InputError("expected a log that does not change; its rows changed while they were read")
         return again
 
     evidence = Evidence(log, config, texts=texts, has_behavior_logprobs=has_behavior_logprobs)

@@ -1,4 +1,4 @@
-"""The choices of an audit's settings and flags: without imports, so that the command line answers at once."""
+"""The choices of an audit's settings and flags, without imports, so that the command line starts fast."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""`allmodes audit`: a log or two from disk; a page, a JSON report, and a terminal summary."""
+"""`allmodes audit`: read one or two logs; write a page, a JSON report, and a terminal summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,12 +42,12 @@ def audit_path(
     console: Console,
     summary: Summary = "terminal",
 ) -> Diagnosis:
-    """Audit a file or folder; print its summary, and write report.html and report.json below `out`.
+    """Audit a file or folder: print a summary, and write report.html and report.json into a folder in `out`.
 
-    Without the extra `report` there is no page, and a line says so. A summary in Markdown stands alone on
-    standard output.
+    Without the extra `report` no page is written, and a line says so. With summary="markdown", standard
+    output holds the summary only.
 
-    settings: of AuditConfig; they win over those in the folder's audit.json. Raises InputError for a log or
+    settings: of AuditConfig; they override those in the folder's audit.json. Raises InputError for a log or
     settings that cannot be read, and RunError where `out` cannot be written.
     """
     means = _find_means(path, reading)
@@ -73,11 +73,11 @@ def audit_path(
 def compare_paths(
     paths: tuple[Path, Path], settings: Mapping[str, Any], reading: Reading, *, out: Path, console: Console
 ) -> Audit:
-    """Audit two logs side by side; gives the second's audit. Raises as `audit_path` does."""
+    """Audit two logs side by side and return the audit of the second. Raises as `audit_path` does."""
     for path in paths:
         if _find_means(path, reading) is not None:
             raise InputError(
-                f"--compare: expected two logs of samples; {path} holds means, which one audit alone reads"
+                f"--compare: expected two logs of samples; {path} holds means, which cannot be compared"
             )
     first, second = (
         _audit(path, settings, reading, folder=out / place)
@@ -95,10 +95,10 @@ def compare_paths(
 
 
 def fail_on_findings(audit: Diagnosis, codes: Sequence[str]) -> None:
-    """Raise RunError where one of these checks raised an issue or a tip, or was not tested.
+    """Raise RunError if one of these checks reports an issue or a tip, or was not tested.
 
-    codes: of checks, or "issue" for any issue. Silence of a check that had nothing to look at is no answer,
-    so a demanded one that was skipped fails, too. Raises InputError for an unknown code, as `check_codes`.
+    codes: codes of checks, or "issue" for any issue. A check that is named here and was skipped also fails,
+    since it gives no answer. Raises InputError for an unknown code, as `check_codes` does.
     """
     check_codes(codes)
     failed = [
@@ -113,7 +113,7 @@ def fail_on_findings(audit: Diagnosis, codes: Sequence[str]) -> None:
 
 
 def check_codes(codes: Sequence[str]) -> None:
-    """Raise InputError for what is neither a check's code nor "issue"."""
+    """Raise InputError for a text that is neither a check's code nor "issue"."""
     known = [check.code for check in CHECKS]
     unknown = next((code for code in codes if code not in (*known, "issue")), None)
     if unknown is not None:
@@ -121,17 +121,17 @@ def check_codes(codes: Sequence[str]) -> None:
 
 
 def log_name(path: Path, *, parts: int = 1) -> str:
-    """What a log is called in a report: its last part, since a report is shared and a home folder is not."""
+    """The name of a log in a report: the last part of its path, so that no home folder is shown."""
     return shown_name("/".join(path.resolve().parts[-parts:]), 60)
 
 
 def _write(
     folder: Path, *, page: Callable[[], Path], report: Callable[[], Mapping[str, Any]], console: Console
 ) -> None:
-    """Write the page and the JSON report, or without the extra `report` the latter alone; say what was."""
+    """Write page and JSON report, and return a line that names them (no page without `report`)."""
     try:
         require_report_extra()
-    except ConfigError as missing:  # nothing that was found depends on it, and no exit code
+    except ConfigError as missing:  # findings and exit code do not depend on the page
         path = write_json(folder, report())
         line = f"report: {path} (without report.html: {missing})"
     else:
@@ -140,7 +140,7 @@ def _write(
 
 
 def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
-    """With as many last parts as it takes for the two to differ."""
+    """The shortest final parts of two paths that differ."""
     for parts in range(1, max(len(path.resolve().parts) for path in paths)):
         names = log_name(paths[0], parts=parts), log_name(paths[1], parts=parts)
         if names[0] != names[1]:
@@ -149,10 +149,10 @@ def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
 
 
 def _find_means(path: Path, reading: Reading) -> ScalarFiles | None:
-    """The means at a path; None for a log of samples, which it is where the flags say how to read these."""
+    """The means at a path; None for a log of samples, or if the flags say how to read samples."""
     says_how = bool(reading.columns) or reading.rewards is not None or reading.outcome_pattern is not None
     if reading.format == "means" and says_how:
-        raise InputError("--format means: expected no --columns, --rewards or --outcome-pattern beside it")
+        raise InputError("--format means: expected no --columns, --rewards or --outcome-pattern")
     return None if says_how else find_scalars(path, reading.format)
 
 
@@ -176,7 +176,7 @@ def _audit(path: Path, settings: Mapping[str, Any], reading: Reading, *, folder:
     if reading.backfill is not None:
         source = reading.backfill(source, mapped, folder)
         mapped = reading.mapped(source)
-        # A policy that was named computes what it thinks of samples that another may have drawn.
+        # A policy given by the user computes log-probabilities of samples that another policy may have drawn.
         has_behavior_logprobs = "policy_logprob" not in source.columns
     with progress_bar() as progress:
         task = progress.add_task(f"reading {log_name(path)}", total=source.size, note="", unit="bytes")
@@ -196,7 +196,7 @@ def _config(path: Path, settings: Mapping[str, Any]) -> AuditConfig:
         if file.is_file() and (path.is_dir() or path.name in (SAMPLES, METRICS))
         else {}
     )
-    if {"threshold", "threshold_quantile"} & settings.keys():  # one of them, and the flag's
+    if {"threshold", "threshold_quantile"} & settings.keys():  # only one may be set; the flag overrides
         beside = {key: value for key, value in beside.items() if not key.startswith("threshold")}
     if settings.get("transform", beside.get("transform")) != beside.get("transform"):
         beside = {key: value for key, value in beside.items() if key not in ("entropy", "settings")}

@@ -1,4 +1,4 @@
-"""What an audit can be told of the training whose samples it is given."""
+"""Settings of the training that produced the samples of an audit."""
 
 from typing import Annotated, Any
 
@@ -11,16 +11,16 @@ from allmodes.runs.config import Config, GroupSize, Number, Probability, Size, W
 
 
 class AuditConfig(Config):
-    """All may be left out: a check that needs what is not known is skipped, and says so.
+    """Settings of an audited training. All are optional: a check that needs a missing one is skipped.
 
-    beta: strength of the KL, 1/σ of REINVENT; 0 without one. kl: how the KL is estimated, and where it goes.
+    beta: strength of the KL, 1/σ of REINVENT; 0 without a KL. kl: the estimator of the KL, and its place.
     "reinvent-loss" is REINVENT's square; "sequence-k2-in-loss" is k2 of whole responses, "k2-in-loss" of each
-    token. scale_rewards: what advantages are divided by the standard deviation of. transform: what is done to
-    rewards before: "none", a method of allmodes such as "mara" or "mara+entropy", or "other". settings: of
+    token. scale_rewards: whose standard deviation advantages are divided by. transform: applied to the
+    rewards first: "none", a method of allmodes such as "mara" or "mara+entropy", or "other". settings: of
     that method, by their names; `threshold` is "none" there for one without. entropy: η of an entropy bonus.
-    threshold, threshold_quantile: τ of MARA, or the quantile of a batch's rewards that it is. group_size:
-    samples of a prompt in one update; read off the log where it can be. max_tokens: the limit of a response.
-    good: the reward from which on a sample is good; MARA's τ by default, else suggested.
+    threshold, threshold_quantile: τ of MARA, as a number or as a quantile of a batch's rewards. group_size:
+    samples of a prompt in one update; read from the log if possible. max_tokens: length limit of a response.
+    good: smallest reward of a good sample; by default MARA's τ, otherwise suggested from the rewards.
 
     >>> AuditConfig(beta=0.01, kl="k1-in-reward").beta
     0.01
@@ -44,7 +44,7 @@ class AuditConfig(Config):
     def _known_transform(cls, value: str | None) -> str | None:
         if value is None or value in ("none", "other"):
             return value
-        value = value.replace("-", "_")  # as logs of the last version have "best-of-n"
+        value = value.replace("-", "_")  # older logs have "best-of-n"
         try:
             method_names(value)
         except InputError as error:
@@ -54,9 +54,7 @@ class AuditConfig(Config):
     @model_validator(mode="after")
     def _entropy_is_of_its_transform(self) -> "AuditConfig":
         if self.entropy is not None and "entropy" not in self._known_settings():
-            raise ValueError(
-                f"`entropy`: expected it with `transform` 'entropy' alone; got {self.transform!r}"
-            )
+            raise ValueError(f"`entropy`: expected only with `transform` 'entropy'; got {self.transform!r}")
         return self
 
     @model_validator(mode="after")
@@ -76,14 +74,14 @@ class AuditConfig(Config):
     @model_validator(mode="after")
     def _one_threshold(self) -> "AuditConfig":
         if self.threshold is not None and self.threshold_quantile is not None:
-            raise ValueError("`threshold`: expected it or `threshold_quantile`; got both")
+            raise ValueError("expected either `threshold` or `threshold_quantile`; got both")
         return self
 
     def method(self, *, threshold: float | None = None) -> Method | None:
         """The method of `transform`; None for one that allmodes does not know.
 
-        threshold: τ where it has one, by default that of the settings. Where these have none either it is 1,
-        which every method takes: enough for what a method needs and is called.
+        threshold: τ if the method has one; by default that of the settings, else 1, which every method
+        accepts and which is enough to find the method's name and needs.
         """
         if self.transform == "other":
             return None
@@ -104,7 +102,7 @@ class AuditConfig(Config):
         )
 
     def describe_transform(self) -> str:
-        """What is done to the rewards, with η where that is known."""
+        """The transform of the rewards as a text, with η if it is known."""
         if self.transform in (None, "none"):
             return "no transform"
         if self.transform == "other":
@@ -117,7 +115,7 @@ class AuditConfig(Config):
         return name in self._known_settings()
 
     def lacks(self, setting: str) -> bool:
-        """Whether the method has a setting of this name that is not given."""
+        """Whether the method has a setting of this name without a value."""
         given = getattr(self, setting, None) is not None or setting in (self.settings or {})
         return self.has_setting(setting) and not given
 

@@ -28,12 +28,12 @@ from allmodes.objectives.groups import Groups, group_common, group_size, group_s
 
 @final
 class Curves:
-    """Figures of every group of an update, and of windows. Raise MissingError for what the log lacks."""
+    """Figures of every group of an update, and of windows; MissingError if the log lacks a column."""
 
     def __init__(self, samples: Samples, texts: Texts | None, *, has_behavior_logprobs: bool) -> None:
-        """texts: reads responses again, for figures of their words.
+        """texts: reads the responses again, for figures of their words.
 
-        has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples.
+        has_behavior_logprobs: whether `policy_logprob` is that of the policy that drew the samples.
         """
         self._samples, self._texts = samples, texts
         self._has_behavior_logprobs = has_behavior_logprobs
@@ -44,13 +44,13 @@ class Curves:
         if name == "ead":
             return self._ead_of_groups
         if name == "different":
-            raise MissingError("the share of different outcomes stands for their number")
+            raise MissingError("samples have the share of different outcomes instead of their number")
         if name == "token_entropy":
             return self._token_entropy_of_groups
         if name == "kl":
             return self._kl_of_groups
         if name == "reward":
-            _ = self._samples.rewards  # which the log may lack
+            _ = self._samples.rewards  # raises if the log has none
         elif name != "repeated":
             _ = self._samples.outcomes
         found = self._group_figures
@@ -58,7 +58,7 @@ class Curves:
 
     def course(self, name: Series) -> Course:
         """A figure over training."""
-        _ = self._samples.steps  # which the log may lack
+        _ = self._samples.steps  # raises if the log has none
         found = self._courses.get(name)
         if found is None:
             found = self._courses[name] = course_of(*self.series(name))
@@ -67,9 +67,9 @@ class Curves:
         return found
 
     def last_window(self, name: Series) -> Window:
-        """A figure's last window that has one; of a log without steps, all of it.
+        """The last window that has a value of a figure; for a log without steps, all samples.
 
-        The error of reward and entropy is over samples where the window is a single group.
+        If the window is a single group, the errors of reward and entropy are over samples.
         """
         known = [window for window in windows(*self.series(name)) if not math.isnan(window.mean)]
         if not known:
@@ -82,7 +82,7 @@ class Curves:
         return replace(last, error=self._error_over_samples(name, rows))
 
     def _error_over_samples(self, name: Series, rows: Tensor) -> float:
-        """Of the reward or the entropy of outcomes of one group, by the bootstrap."""
+        """Bootstrap error of the reward or the entropy of outcomes of one group."""
         if name == "reward":
             rewards = self._samples.rewards[rows]
             return error_of_mean(rewards[~rewards.isnan()])
@@ -124,7 +124,7 @@ class Curves:
     def _by_step(
         self, rows: Tensor, values: Callable[[Tensor], Tensor], counts: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Sums of values over sums of counts, of each group that has any, in the order of their steps."""
+        """Sums of values over sums of counts of each group that has any, in the order of the steps."""
         steps, updates = self._samples.steps_or_one, self._samples.updates
         at = (rows & (steps >= 0)).nonzero().squeeze(1)
         groups = Groups(index=updates.index[at], count=updates.count)

@@ -1,4 +1,4 @@
-"""What all checks found of one log: what every report needs, of samples and of means alike."""
+"""The findings of all checks on one log, in the form that every report uses, for samples and means alike."""
 
 import io
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from allmodes.runs.lines import BadLines
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Diagnosis(ABC):
-    """The findings of all checks, in the order of their codes, and the settings that they stand on."""
+    """The findings of all checks, in the order of their codes, and the settings they used."""
 
     findings: tuple[Finding, ...]
     config: AuditConfig
@@ -37,7 +37,7 @@ class Diagnosis(ABC):
     @property
     @abstractmethod
     def method(self) -> str:
-        """What figures and errors are of, for a reader of the page."""
+        """What figures and errors refer to, for readers of the page."""
 
     @property
     @abstractmethod
@@ -54,13 +54,13 @@ class Diagnosis(ABC):
         """The figures over training that the log has."""
         found: dict[Series, Course] = {}
         for name in SERIES:
-            with suppress(MissingError):  # its check says so
+            with suppress(MissingError):  # its check reports it
                 found[name] = self._course(name)
         return found
 
     @cached_property
     def prediction(self) -> Prediction | str:
-        """What the log's first samples said of its last, or why nothing can be said."""
+        """The prediction from the log's first samples for its last, or the reason why there is none."""
         try:
             return predict_within(self.samples_evidence())
         except (MissingError, NotApplicableError) as why:
@@ -72,11 +72,11 @@ class Diagnosis(ABC):
 
     @abstractmethod
     def log_report(self) -> dict[str, Any]:
-        """What report.json holds of the log but its name."""
+        """The content of report.json about the log, except its name."""
 
     @abstractmethod
     def samples_evidence(self) -> Evidence:
-        """What the samples say. Raises MissingError where the log holds none."""
+        """The evidence from samples. Raises MissingError for a log without samples."""
 
     @property
     def counts(self) -> dict[State, int]:
@@ -84,7 +84,7 @@ class Diagnosis(ABC):
         return {state: sum(finding.state == state for finding in self.findings) for state in STATES}
 
     def __repr__(self) -> str:
-        from allmodes.audit.reporting.overview import describe_counts, lead, verdict  # which need this module
+        from allmodes.audit.reporting.overview import describe_counts, lead, verdict  # they import this one
 
         answer, _ = verdict(self)
         return f"<{lead(self, name='Audit').rstrip('.')}; collapse: {answer}; {describe_counts(self)}>"

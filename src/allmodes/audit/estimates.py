@@ -12,36 +12,36 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.support import Support
 from allmodes.audit.windows import error_of_mean
 
-_LEAST_PROMPTS = 5  # from here on prompts are resampled whole, below it samples
+_LEAST_PROMPTS = 5  # from this number on, whole prompts are resampled; below it, single samples
 _RESAMPLES = 100
-_MOST_ROWS = 20_000  # of a resample; its error is then scaled to all
+_MOST_ROWS = 20_000  # of one resample; its error is then scaled to all rows
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over prompts and its standard error; NaN where there is none."""
+    """A mean over prompts and its standard error; NaN if there is none."""
 
     value: float
     error: float
 
     def is_above(self, bound: float) -> bool:
-        """Whether it is clearly above: by two standard errors, where there are any."""
+        """Whether the mean is above `bound` by two standard errors (or at all, without an error)."""
         return self.value - (0 if math.isnan(self.error) else 2 * self.error) > bound
 
     def is_below(self, bound: float) -> bool:
-        """Whether it is clearly below: by two standard errors, where there are any."""
+        """Whether the mean is below `bound` by two standard errors (or at all, without an error)."""
         return self.value + (0 if math.isnan(self.error) else 2 * self.error) < bound
 
     def __str__(self) -> str:
         if math.isnan(self.value):
             return "–"
-        has_error = self.error > 1e-6 * abs(self.value)  # not NaN, nor the rounding of nothing
+        has_error = self.error > 1e-6 * abs(self.value)  # neither NaN nor a rounding error
         return f"{shown(self.value)} ± {shown(self.error, digits=1)}" if has_error else shown(self.value)
 
 
 def shown(value: float, *, digits: int = 3) -> str:
-    """A number in so many digits, without powers of ten up to a million."""
+    """A number with this many significant digits, in plain notation up to a million."""
     text = f"{value:.{digits}g}"
     return f"{float(text):,.0f}" if 10**digits <= abs(value) < 1e6 or "e+0" in text else text
 
@@ -54,10 +54,10 @@ def factor(log_ratio: Estimate) -> str:
 
 
 def estimate(evidence: Evidence, statistics: Callable[[Support], list[Tensor]]) -> list[Estimate]:
-    """Means over prompts of statistics of their items, (P,) each, NaN where a prompt has none.
+    """Means over prompts of statistics of their items, (P,) each; NaN marks a prompt without a value.
 
-    Errors are the bootstrap's, over prompts; where fewer than 5 of them have a statistic over samples, as if
-    all were independent. Source: Efron 1979.
+    Errors are bootstrap errors over prompts; if fewer than 5 prompts have a value, over samples, which are
+    then treated as independent. Source: Efron 1979.
     """
     found = statistics(evidence.support)
     defined = [_defined(values) for values in found]

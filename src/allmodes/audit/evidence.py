@@ -1,4 +1,4 @@
-"""What all checks look at: the log, the settings, and what follows from both, worked out once."""
+"""The input of all checks: the log, the settings, and what follows from both, computed once."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -20,15 +20,15 @@ from allmodes.objectives.groups import Groups, pair_groups
 from allmodes.objectives.thresholds import BatchQuantile
 
 _SUGGESTED = 0.9  # quantile of the rewards, as MARA takes for question answering
-_REPEATS = 2  # samples an outcome, on the mean, from which on shares stand for probabilities
+_REPEATS = 2  # mean number of samples per outcome from which shares are used as probabilities
 
 
 @final
 class Evidence:
-    """A log with its settings. Properties raise MissingError where they cannot be had.
+    """A log with its settings. Properties raise MissingError if they cannot be computed.
 
-    samples: the log's columns and groups. curves: its figures over training. reference: which of its samples
-    stand for the reference's.
+    samples: the log's columns and groups. curves: its figures over training. reference: the samples used as
+    samples of the reference.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Evidence:
         longest: int | None = None,
         group_size: int | None = None,
     ) -> None:
-        """What a log and settings say.
+        """Combine a log with settings.
 
-        reference_rows, has_behavior_logprobs: as `Reference` has them. longest, group_size: tokens of
-        the longest response and samples of a prompt in an update, where another log knows them.
+        reference_rows, has_behavior_logprobs: as in `Reference`. longest, group_size: tokens of
+        the longest response and samples of a prompt in an update, if another log provides them.
         """
         self.log, self.config = log, config
         self._texts, self._has_behavior_logprobs = texts, has_behavior_logprobs
@@ -58,7 +58,7 @@ class Evidence:
 
     @property
     def objective(self) -> Objective:
-        """What is trained, as far as the settings say."""
+        """The objective, as far as the settings determine it."""
         return self._objective
 
     @cached_property
@@ -76,24 +76,24 @@ class Evidence:
 
     @property
     def beta_of_rewards(self) -> float | None:
-        """The β that items' rewards are worked out for; None for plain means."""
+        """The β that items' rewards are computed for; None for plain means."""
         return self.objective.temperature(self.config.beta)
 
     @property
     def group_size(self) -> int:
-        """Samples of a prompt in one update: as given, or the commonest number in a step of the log."""
+        """Samples of a prompt in one update: as given, or the most common number in a step of the log."""
         if self.config.group_size is not None:
             return self.config.group_size
         return self.samples.commonest_group_size if self._group_size is None else self._group_size
 
     @cached_property
     def good_from(self) -> float:
-        """The reward from which on a sample is good: as given, or MARA's τ."""
+        """The smallest reward of a good sample: as given, or MARA's τ."""
         return self.tau if self.config.good is None else self.config.good
 
     @cached_property
     def tau(self) -> float:
-        """MARA's τ: as given, as the quantile that is given, as what is good, or suggested."""
+        """MARA's τ: as given, from the given quantile, from `good`, or suggested from the rewards."""
         config = self.config
         if config.threshold is not None:
             return config.threshold
@@ -102,7 +102,7 @@ class Evidence:
         return self._quantile(_SUGGESTED) if config.good is None else config.good
 
     def _quantile(self, q: float) -> float:
-        """A quantile of the reference's rewards, as MARA's threshold takes it from a batch."""
+        """A quantile of the reference's rewards, computed as MARA's threshold does from a batch."""
         rewards = self.samples.rewards[self.reference.rows]
         if float(rewards.max()) == float(rewards.min()):
             raise MissingError("all samples have the same reward: none is better than another")
@@ -112,8 +112,9 @@ class Evidence:
     def kind(self) -> Literal["outcome", "response"]:
         """Whether items are outcomes or responses.
 
-        Outcomes, whose probabilities are their shares of the reference's samples, where the log names them
-        and they come again and again; else different responses, whose log-probabilities the log has to give.
+        Items are outcomes if the log names outcomes and they repeat; their probabilities are then their
+        shares of the reference's samples. Otherwise items are distinct responses, and the log must have their
+        log-probabilities.
         """
         log = self.log
         if self._counts_strings and log.responses is not None and log.ref_logprobs is not None:
@@ -126,11 +127,11 @@ class Evidence:
         if log.responses is not None and log.ref_logprobs is not None:
             return "response"
         lacks = "has no column `outcome`" if log.outcomes is None else "has outcomes that rarely repeat"
-        raise MissingError(f"the log {lacks}, and no column `ref_logprob`, which `--model` computes")
+        raise MissingError(f"the log {lacks} and has no column `ref_logprob` (`--model` computes it)")
 
     @cached_property
     def _counts_strings(self) -> bool:
-        """Whether the optimum depends on how many strings an outcome has, and some have several."""
+        """Whether the optimum depends on the number of strings of an outcome, and some have several."""
         log = self.log
         if not self.objective.counts_strings:
             return False
@@ -142,7 +143,7 @@ class Evidence:
 
     @cached_property
     def support_rows(self) -> Tensor:
-        """Samples that items are made of: the reference's for outcomes, else all with log-probabilities."""
+        """The samples that form items: the reference's for outcomes, all with log π_ref for responses."""
         if self.kind == "outcome":
             return self.reference.rows
         known = ~self.samples.rewards.isnan() & ~present(self.log.ref_logprobs).isnan()
@@ -157,9 +158,9 @@ class Evidence:
         return self.support_of(self.support_rows, beta=self.beta_of_rewards)
 
     def support_of(self, rows: Tensor, *, beta: float | None) -> Support:
-        """The items of some of the samples; invalid outcomes are one item of their own, the last.
+        """The items of some of the samples; all invalid outcomes together are one item, the last.
 
-        beta: of the optimum that their rewards are for; None for their mean rewards.
+        beta: the β of the optimum that rewards are computed for; None for mean rewards.
         """
         groups, values = self.samples.prompts_of(rows), self.samples.rewards[rows]
         names = self._items(rows)
@@ -168,14 +169,14 @@ class Evidence:
         return response_support(groups, names, values, present(self.log.ref_logprobs)[rows], beta=beta)
 
     def _items(self, rows: Tensor) -> Tensor:
-        """A number for each of some samples, equal within an item."""
+        """A number for each of some samples, equal for samples of the same item."""
         if self.kind == "response":
             return present(self.log.responses)[rows]
         chosen = present(self.log.outcomes)[rows]
         return torch.where(chosen < 0, len(self.log.outcome_names), chosen)
 
     def support_at(self, beta: float) -> Support:
-        """The items with the rewards that they have at another β."""
+        """The items with their rewards at another β."""
         rows = self.support_rows
         weights = self.reference.weights[rows] if self.kind == "outcome" else torch.ones(len(rows)).double()
         rewards = item_rewards(
@@ -188,7 +189,7 @@ class Evidence:
 
     @cached_property
     def _item_pairs(self) -> Groups:
-        """Which of `support_rows` are of one item."""
+        """Which of `support_rows` belong to one item."""
         return pair_groups(self._items(self.support_rows), self.samples.prompts_of(self.support_rows))
 
     def good(self, support: Support) -> Tensor:
@@ -200,29 +201,29 @@ class Evidence:
         return _at_least(support.rewards, self.tau)
 
     def optimum(self, support: Support) -> Tensor:
-        """Log G of the training's optimum, (K,), normalised a prompt. Raises as `Objective.optimum` does."""
+        """Log G of the training's optimum, (K,), normalised per prompt. Raises like `Objective.optimum`."""
         if self.kind == "outcome" and self._counts_strings:
             raise MissingError(
                 f"{self.config.describe_transform()} counts strings, and outcomes of the log have several or "
-                "unknown ones; this needs `response` and `ref_logprob`"
+                "an unknown number of strings; this needs `response` and `ref_logprob`"
             )
         return self.objective.optimum(support, self._threshold)
 
     def optimum_at(self, beta: float) -> Tensor:
-        """The optimum over `support_at(beta)` were β another, (K,). Raises as `optimum` does."""
+        """The optimum at another β, over `support_at(beta)`, (K,). Raises as `optimum` does."""
         config = self.config.model_copy(update={"beta": beta})
         return replace(self.objective, config=config).optimum(self.support_at(beta), self._threshold)
 
     @cached_property
     def assumption(self) -> str:
-        """What `optimum` assumes of the KL and of groups, each a sentence with a space before it."""
+        """What `optimum` assumes about the KL and groups: sentences, each with a leading space."""
         return self.objective.assumption + self.objective.describe_groups(self.support, self._threshold)
 
     def _threshold(self) -> float:
         return _but_for_rounding(self.tau)
 
     def at(self, rows: Tensor, *, good: float) -> "Evidence":
-        """The same log with other samples, (N,) of booleans, instead of the reference's, and what is good."""
+        """The same log with other samples, (N,) booleans, in place of the reference's; `good` is kept."""
         config = self.config.model_copy(update={"good": good})
         chosen = rows.nonzero().squeeze(1)
         return Evidence(self.log, config, texts=self._texts, reference_rows=chosen)
@@ -240,7 +241,7 @@ class Evidence:
 
 
 def _at_least(rewards: Tensor, level: float) -> Tensor:
-    """R ≥ τ, but for rounding: an item's reward is a mean, and many programs keep float32."""
+    """R ≥ τ up to rounding: an item's reward is a mean, and many programs store float32."""
     return rewards >= _but_for_rounding(level)
 
 

@@ -1,4 +1,4 @@
-"""The objective of a training: which KL acts, which transform, and its optimum where that is known."""
+"""The objective of a training: its KL, its transform, and its optimum if that is known."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ from allmodes.methods import KL, MARA, EntropyBonus, Method, Plain, Then
 OF_RESPONSES: tuple[KLForm, ...] = ("k1-in-reward", "sequence-k2-in-loss", "reinvent-loss")
 """Forms with the gradient of the reverse KL of whole responses."""
 OF_TOKENS: tuple[KLForm, ...] = ("k2-in-loss", "k3-in-loss-corrected", "k3-in-loss")
-"""Forms with the gradient of the KL of each token, the tokens before it held fixed."""
+"""Forms with the gradient of the KL of each token, with the tokens before it treated as fixed."""
 
-_SOME_SIZE = 4  # at which a method whose optimum depends on the size of groups has another one
+_SOME_SIZE = 4  # a size at which methods that depend on the group size have another optimum
 
 
 @final
 @dataclass(frozen=True)
 class Objective:
-    """Settings of a training.
+    """An objective from the settings of a training.
 
-    longest: tokens of its longest response. group_size: samples of a prompt in an update. None: not known.
+    longest: tokens of the longest response. group_size: samples of a prompt in an update. None: not known.
     """
 
     config: AuditConfig
@@ -51,7 +51,7 @@ class Objective:
         if self.config.beta is None:
             raise MissingError("the strength of the KL is not known: give `--beta`")
         if self.config.beta == 0:
-            raise NotApplicableError("β is 0: nothing holds to a reference, and there is no bonus for MARA")
+            raise NotApplicableError("β is 0: nothing ties the policy to a reference, and MARA's bonus is 0")
         return self.config.beta
 
     @property
@@ -63,10 +63,10 @@ class Objective:
     def regularizer(self) -> KL:
         """The KL of whole responses that the training's form is a gradient of; reverse where none is given.
 
-        A KL per token that holds the tokens before it fixed leaves out what a token does to the KL of later
-        ones. Where responses have one token there are no later ones. With more its optimum is not
+        A KL per token that treats the tokens before it as fixed ignores the effect of a token on the KL of
+        later tokens. This makes no difference if responses have one token. Otherwise its optimum is not
         π_ref exp(R/β): it follows from probabilities of single tokens, which a log does not have. Raises
-        MissingError there, and for forms that are the gradient of no KL.
+        MissingError in this case, and for forms that are the gradient of no KL.
         """
         kl = self.config.kl
         if kl is None or kl in OF_RESPONSES:
@@ -79,14 +79,14 @@ class Objective:
             )
         if self.is_per_token:
             raise MissingError(
-                f"the KL acts on each token, with the tokens before it held fixed (`{kl}`), and "
+                f"the KL acts on each token, with the tokens before it treated as fixed (`{kl}`), and "
                 f"{self.describe_tokens()}. The optimum of such a KL is not π_ref exp(R/β); it follows from "
                 "probabilities of single tokens, which a log does not have (AM041)"
             )
         return "forward" if kl == "k3-in-loss" else "reverse"
 
     def describe_tokens(self) -> str:
-        """How many tokens responses have, or what is assumed."""
+        """The number of tokens of responses, known or assumed, as a clause."""
         if self.longest is None:
             return (
                 "responses are assumed to have several tokens, since the log does not say how many (give "
@@ -102,8 +102,8 @@ class Objective:
 
     @property
     def assumption(self) -> str:
-        """A sentence on what is assumed of the KL, with a space before it; empty where it is given."""
-        if self.config.kl is not None or self.config.trainer in ("reinvent", "saturn"):  # whose loss is one
+        """A sentence on the assumed KL, with a leading space; empty if the KL is given."""
+        if self.config.kl is not None or self.config.trainer in ("reinvent", "saturn"):  # their own loss
             return ""
         return (
             " This assumes a KL of whole responses, since `--kl` is not given; a KL per token, as in GRPO's "
@@ -111,31 +111,31 @@ class Objective:
         )
 
     def temperature(self, beta: float | None) -> float | None:
-        """The β that items' rewards are worked out for at a strength of the KL.
+        """The β for which items' rewards are computed at a strength of the KL.
 
-        None for plain means, which are what counts for methods that look at outcomes, and under a forward KL.
+        None for plain means, which methods that use outcomes and the forward KL depend on.
         """
         method = self.method()
         needs_means = method is not None and method.needs_outcomes
         return None if needs_means or self.config.kl == "k3-in-loss" or not beta else beta + self._entropy
 
     def method(self, threshold: float | None = None) -> Method | None:
-        """What is done to the rewards, with τ as given or another; None for what allmodes does not know."""
+        """The transform, with τ as given or another τ; None for a transform that allmodes does not know."""
         return self.config.method(threshold=threshold)
 
     @property
     def uses_mara(self) -> bool:
-        """Whether it is MARA, of which some checks have more to say."""
+        """Whether the transform is MARA, which some checks describe further."""
         return isinstance(self.method(), MARA)
 
     @property
     def is_plain(self) -> bool:
-        """Whether rewards are as they are."""
+        """Whether rewards are not transformed."""
         return isinstance(self.method(), Plain)
 
     @property
     def counts_strings(self) -> bool:
-        """Whether the optimum of an outcome depends on how many strings say it, as with an entropy bonus."""
+        """Whether the optimum of an outcome depends on its number of strings, as with an entropy bonus."""
         return any(part.needs_policy and not part.needs_reference for part in self._parts)
 
     @property
@@ -145,16 +145,16 @@ class Objective:
 
     @property
     def _parts(self) -> tuple[Method, ...]:
-        """The methods that the transform is made of; none for what allmodes does not know."""
+        """The methods that the transform consists of; none if allmodes does not know it."""
         method = self.method()
         return method.methods if isinstance(method, Then) else () if method is None else (method,)
 
     def optimum(self, support: Support, tau: Callable[[], float]) -> Tensor:
-        """Log G of the training's optimum in groups of its size, (K,), normalised a prompt.
+        """Log G of the training's optimum in groups of its size, (K,), normalised per prompt.
 
-        That of large groups where theirs is not known, unless they leave nothing of the method. tau: the
-        reward from which on a method with a threshold calls an item good. Raises MissingError for a method or
-        a KL whose optimum is not known, NotApplicableError where it has none.
+        If that is not known, the optimum of large groups, unless groups of this size cancel the method. tau:
+        smallest reward of a good item for a method with a threshold. Raises MissingError for a method or a KL
+        with unknown optimum, NotApplicableError if there is no optimum.
         """
         method, beta, kl, where = self._terms(support, tau)
         size = self.group_size
@@ -171,7 +171,7 @@ class Objective:
         return found
 
     def describe_groups(self, support: Support, tau: Callable[[], float]) -> str:
-        """The groups that `optimum` holds for, as a sentence after a space; empty where any will do."""
+        """The group size that `optimum` holds for, as a sentence with a leading space; empty if any."""
         method, beta, kl, _ = self._terms(support, tau)
         size = _SOME_SIZE if self.group_size is None else self.group_size
         found = method_logprobs(support, method, beta=beta, kl=kl, group_size=size)
@@ -179,13 +179,13 @@ class Objective:
         if large is None or (found is not None and torch.allclose(found.exp(), large.exp(), atol=1e-9)):
             return ""
         if self.group_size is None:
-            return " This is the optimum of large groups, for `--group-size` is not given."
+            return " This is the optimum of large groups, since `--group-size` is not given."
         if found is None:
             return f" This is the optimum of large groups; that of groups of {size} is not known here."
         return f" This is the optimum of groups of {size}."
 
     def _terms(self, support: Support, tau: Callable[[], float]) -> tuple[Method, float, KL, str]:
-        """Method, strength and KL that an optimum is of, and where that is. Raises as `optimum` does."""
+        """Method, strength and KL of an optimum, and a clause that describes it. Raises as `optimum`."""
         config, method = self.config, self.method()
         if method is None:
             raise MissingError(f"the optimum with the transform {config.transform!r} is not known here")
@@ -197,14 +197,14 @@ class Objective:
             raise MissingError("the strength of the KL is not known: give `--beta`")
         if not method.takes_negative_rewards and float(support.rewards.min()) < 0:
             raise NotApplicableError(
-                f"rewards are negative, and under {self.config.describe_transform()} such outcomes go extinct"
+                f"rewards are negative, and {self.config.describe_transform()} drives such outcomes to 0"
             )
         if not self.lacks_kl or method.needs_reference or self.is_plain:
-            return method, self.beta, self.regularizer, f"the KL is the {self.regularizer} one"
+            return method, self.beta, self.regularizer, f"the KL is the {self.regularizer} KL"
         if method.needs_sequence_kl:
             raise MissingError(
-                f"the optimum with {config.describe_transform()} is not known here where no KL acts, so the "
-                "optimum is over all strings, of which a log has few"
+                f"the optimum with {config.describe_transform()} is not known here: without a KL it is "
+                "over all strings, and a log has few of them"
             )
         return method, 0.0, "reverse", "no KL acts"
 
@@ -222,7 +222,7 @@ class Objective:
 
 
 class Setup(Protocol):
-    """What is known of a training without its samples."""
+    """What is known about a training without its samples."""
 
     @property
     def config(self) -> AuditConfig:
@@ -231,15 +231,15 @@ class Setup(Protocol):
 
     @property
     def objective(self) -> Objective:
-        """What follows from them."""
+        """The objective of these settings."""
         ...
 
 
 def objective_of(log: Log, config: AuditConfig, *, longest: int | None, group_size: int | None) -> Objective:
-    """The objective of a log's training. longest: of its responses, where another log knows that."""
+    """The objective of a log's training. longest: tokens of its longest response, from another log."""
     known = [1] if config.max_tokens == 1 else []
     tokens = log.num_tokens
-    # Some lengths show that a response has several tokens, but not that none has.
+    # Incomplete lengths can show that a response has several tokens, but not that none has.
     if tokens is not None and (int(tokens.max()) > 1 or bool((tokens >= 0).all())):
         known.append(int(tokens.max()))
     if longest is not None:

@@ -1,4 +1,4 @@
-"""The optimum that samples of the reference predict, beside what is observed after training."""
+"""Compare the optimum predicted from samples of the reference with the result observed after training."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from allmodes.audit.windows import windows
 from allmodes.objectives.groups import Groups, group_mean, group_size, group_sum
 
 _RESAMPLES = 200
-_SAME = 1e-3  # nats; a policy that is nearer to its reference than this has not been trained
+_SAME = 1e-3  # nats; a policy closer to its reference than this counts as not trained
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A figure of the reference, of the prediction and of the observation: means over prompts."""
+    """A figure of the reference, the prediction and the observation, as means over prompts."""
 
     name: str
     before: Estimate
@@ -34,11 +34,11 @@ class Pair:
 class Prediction:
     """Predicted and observed, over K items of the prompts that both sides have.
 
-    kind: outcomes, whose shares were counted before and after; or responses, whose log-probabilities under
-    reference and policy are known. samples_before, samples_after: how many each side has. figures: of the
-    good items. names: (K,), of outcomes. before, predicted, observed: (K,), shares; of responses
-    normalised over the prompt's items. good: (K,). kl: the KL that the prediction holds for. assumption: a
-    sentence on that with a space before it, empty where the settings name the KL.
+    kind: outcomes, with shares counted before and after; or responses, with known log-probabilities under
+    reference and policy. samples_before, samples_after: number of samples. figures: of the good items.
+    names: (K,), of outcomes. before, predicted, observed: (K,), shares; for responses, normalised over the
+    prompt's items. good: (K,). kl: the KL that the prediction holds for. assumption: a sentence on the KL
+    with a leading space; empty if the settings name the KL.
     """
 
     kl: str
@@ -57,7 +57,7 @@ class Prediction:
 
     @property
     def distances(self) -> tuple[float, float]:
-        """Total variation to the observation, mean over prompts: of the prediction, and of the reference."""
+        """Mean total variation distance of the observation to the prediction and to the reference."""
         return self._distance(self.predicted), self._distance(self.before)
 
     def _distance(self, shares: Tensor) -> float:
@@ -66,33 +66,35 @@ class Prediction:
 
 
 def predict_within(evidence: Evidence) -> Prediction:
-    """A log's own prediction: the optimum from its first samples, and its last window of steps.
+    """The prediction within one log: the optimum from its first samples, compared with its last window.
 
-    Raises MissingError for what either side lacks, NotApplicableError without a KL.
+    Raises MissingError if either side lacks data, NotApplicableError without a KL.
     """
     if evidence.kind == "response":
         return _of_responses(evidence)
     last = _last_rows(evidence)
     if last is None:
-        raise MissingError("the log has no column `step`: there is no before and after")
+        raise MissingError(
+            "the log has no column `step`: samples before and after training cannot be told apart"
+        )
     rows, steps = last
     if bool(
         (rows & (evidence.samples.steps == evidence.samples.steps[evidence.samples.has_step].min())).any()
     ):
-        raise MissingError("the log has one window of steps: there is no before and after")
+        raise MissingError("the log has only one window of steps: there are no samples after training")
     return _of_outcomes(evidence, evidence.at(rows, good=evidence.good_from), steps)
 
 
 def predict_between(before: Evidence, after: Evidence) -> Prediction:
-    """The optimum from the reference's samples of one log, for the training that another log is of.
+    """The optimum from the reference's samples in one log, for the training of another log.
 
-    before: has the settings of the other's training. after: all samples of a log without steps, else those
-    of its last window. Raises MissingError and NotApplicableError as `predict_within` does.
+    before: evidence of the first log, with the settings of the other's training. after: the other log; all
+    samples of a log without steps, else those of its last window. Raises as `predict_within` does.
     """
     if before.kind == "response":
         raise MissingError(
-            "both logs need outcomes that repeat; responses are compared within one log that has both "
-            "`ref_logprob` and `policy_logprob`, which `--policy` computes"
+            "both logs need outcomes that repeat; responses can only be compared within one log that "
+            "has both `ref_logprob` and `policy_logprob`, which `--policy` computes"
         )
     last = _last_rows(after)
     rows = ~after.samples.rewards.isnan() if last is None else last[0]
@@ -107,7 +109,7 @@ def _kl_of(evidence: Evidence) -> dict[str, str]:
 
 
 def _last_rows(evidence: Evidence) -> tuple[Tensor, str] | None:
-    """The samples of the last window that have a reward, and the name of its steps; None without any."""
+    """The samples with a reward of the last window, and the name of its steps; None if there are none."""
     steps = evidence.log.steps
     if steps is None:
         return None
@@ -124,7 +126,7 @@ def _of_outcomes(before: Evidence, after: Evidence, source: str) -> Prediction:
     shared = torch.isin(keys[0], keys[1][group_size(others.prompts) > 0]) & (group_size(support.prompts) > 0)
     if not bool(shared.any()):
         raise MissingError("no prompt has samples both before and after")
-    # Where the reference has several good outcomes; what is left of them afterwards may be one, or none.
+    # Prompts in which the reference has several good outcomes; afterwards one or none may be left.
     several = shared & (group_size(support.prompts, before.good(support)) >= 2)
     after_shared, after_several = (torch.isin(keys[1], keys[0][mask]) for mask in (shared, several))
 
@@ -171,7 +173,7 @@ def _of_outcomes(before: Evidence, after: Evidence, source: str) -> Prediction:
 @final
 @dataclass(frozen=True)
 class _Joined:
-    """Support by the digests of their prompts and outcomes, (J, 2), which are the same in every log."""
+    """Support by the digests of prompts and outcomes, (J, 2), which are equal across logs."""
 
     rows: Tensor
     keys: Tensor
@@ -205,7 +207,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
     if len(rows) == 0:
         raise MissingError("no sample has `reward`, `ref_logprob` and `policy_logprob`")
     if float((log.ref_logprobs[rows] - log.policy_logprobs[rows]).abs().max()) < _SAME:
-        raise MissingError("the policy is the reference: nothing has been trained")
+        raise MissingError("policy and reference are the same: nothing has been trained")
     sides = _sides(evidence, rows)
     values = _figures_of_sides(evidence, sides)
     generator, count = torch.Generator().manual_seed(0), len(sides.support)
@@ -236,7 +238,7 @@ def _of_responses(evidence: Evidence) -> Prediction:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Sides:
-    """Log-probabilities of responses, normalised over those of a prompt, (K,): reference, optimum, policy."""
+    """Log-probabilities under reference, optimum and policy, (K,), normalised over a prompt's responses."""
 
     support: Support
     before: Tensor
@@ -244,7 +246,7 @@ class _Sides:
     observed: Tensor
 
     def at(self, index: Tensor) -> "_Sides":
-        """Of some of the items; one that comes twice is two."""
+        """The support of some of the items; an item given twice counts twice."""
         support = self.support
         prompts = Groups(index=support.prompts.index[index], count=support.prompts.count)
         chosen = {
@@ -278,7 +280,7 @@ def _sides(evidence: Evidence, rows: Tensor) -> _Sides:
 
 
 def _figures_of_sides(evidence: Evidence, sides: _Sides) -> list[list[float]]:
-    """Of reference, prediction and observation, with the slope of the change over the predicted one."""
+    """Figures of reference, prediction and observation, and the slope of observed on predicted change."""
     support = sides.support
     good = evidence.good(support)
     has_any, several = group_size(support.prompts) > 0, group_size(support.prompts, good) >= 2
@@ -297,9 +299,9 @@ def _centred(values: Tensor, prompts: Groups) -> Tensor:
 
 
 _NAMES = (
-    "share of the likeliest good one",
-    "effective number of good ones",
-    "mass of the good ones",
+    "share of the likeliest good item",
+    "effective number of good items",
+    "mass of the good items",
     "slope of log(π/π_ref) against the prediction",  # of responses alone
 )
 
@@ -307,7 +309,7 @@ _NAMES = (
 def _figures(
     support: Support, logprobs: Tensor, good: Tensor, chosen: Tensor, several: Tensor
 ) -> list[Tensor]:
-    """Of each prompt, (P,), in the order of `_NAMES`; NaN for one that is not among the chosen."""
+    """Figures of each prompt, (P,), in the order of `_NAMES`; NaN for prompts that are not chosen."""
     found = evenness(support, logprobs, good)
     mass = group_sum(torch.where(good, logprobs.exp(), 0), support.prompts)
     return [
@@ -321,5 +323,5 @@ def _pairs(before: list[Estimate], predicted: list[Estimate], observed: list[Est
     return tuple(
         Pair(name=name, before=base, predicted=one, observed=other)
         for name, base, one, other in zip(_NAMES, before, predicted, observed, strict=False)
-        if not (math.isnan(one.value) and math.isnan(other.value))  # as where no prompt has two good ones
+        if not (math.isnan(one.value) and math.isnan(other.value))  # NaN if no prompt has two good items
     )

@@ -1,4 +1,4 @@
-"""Which samples stand for the reference's, and what each of them counts."""
+"""Which samples are used as samples of the reference, and their weights."""
 
 from functools import cached_property
 from typing import final
@@ -10,20 +10,20 @@ from allmodes.audit.checks.findings import MissingError
 from allmodes.audit.samples import Samples
 from allmodes.objectives.groups import Groups, group_max, group_mean, group_size, group_sum
 
-_WORTH = 0.8  # of their number that weighted samples must be worth
-_LARGEST = 50.0  # nats between two weights
+_WORTH = 0.8  # smallest effective sample size, as a share of the number of samples
+_LARGEST = 50.0  # largest difference of two log-weights, nats
 
 
 @final
 class Reference:
-    """The samples of a log that stand for the reference's, and what each of them counts."""
+    """The samples of a log that are used as samples of the reference, with their weights."""
 
     def __init__(
         self, samples: Samples, *, rows: Tensor | None = None, has_behavior_logprobs: bool = True
     ) -> None:
-        """rows: of the samples; None for the log's own choice.
+        """rows: indices of the samples; None to choose them from the log.
 
-        has_behavior_logprobs: whether `policy_logprob` is of the policy that drew the samples, and not of
+        has_behavior_logprobs: whether `policy_logprob` is that of the policy that drew the samples, not of
         another.
         """
         self._samples, self._rows = samples, rows
@@ -31,20 +31,20 @@ class Reference:
 
     @property
     def rows(self) -> Tensor:
-        """Samples with a reward that stand, with their weights, for the reference's; at least one."""
+        """Samples with a reward that are used, weighted, as samples of the reference; at least one."""
         return self._found[0]
 
     @property
     def weights(self) -> Tensor:
-        """What each sample counts, (N,), above 0: 1 but for those that are weighted to the reference.
+        """The weight of each sample, (N,), above 0; 1 except for samples reweighted to the reference.
 
-        These count π_ref(y)/π(y), up to a factor of their prompt that makes their mean 1.
+        Their weights are π_ref(y)/π(y), scaled to a mean of 1 for each prompt.
         """
         return self._found[1]
 
     @property
     def gaps(self) -> Tensor | None:
-        """Log π(y) − log π_ref(y) under the policy that drew each sample, (N,); None where not known."""
+        """Log π(y) − log π_ref(y) under the policy that drew each sample, (N,); None if not known."""
         log = self._samples.log
         if not self._has_behavior_logprobs or log.ref_logprobs is None or log.policy_logprobs is None:
             return None
@@ -60,7 +60,7 @@ class Reference:
 
     @property
     def _first_rows(self) -> Tensor:
-        """Samples with a reward of the first step, of all without steps; at least one."""
+        """Samples with a reward of the first step, or of the whole log without steps; at least one."""
         rows = ~self._samples.rewards.isnan()
         steps = self._samples.log.steps
         if steps is not None:
@@ -74,14 +74,14 @@ class Reference:
 def reference_samples(
     rewards: Tensor, steps: Tensor, gaps: Tensor | None, first_rows: Tensor, prompts: Groups
 ) -> tuple[Tensor, Tensor]:
-    """Rows of samples, and the weight of every sample of the log, (N,).
+    """Rows of the chosen samples, and the weight of every sample of the log, (N,).
 
-    The samples of the first step, and where it is known how likely they were under policy and reference, as
-    many steps as will do: those of later ones are weighted with w = π_ref(y)/π(y), as long as all so far are
-    worth at least 0.8 of their number, (Σw)²/Σw² ≥ 0.8 N. All other weights are 1.
+    The samples of the first step are used. If log-probabilities under policy and reference are known, samples
+    of later steps are added with the weights w = π_ref(y)/π(y), as long as the effective sample size stays at
+    0.8 of their number, (Σw)²/Σw² ≥ 0.8 N. All other weights are 1.
 
-    rewards: (N,), NaN where missing. steps: (N,), −1 where missing. gaps: (N,), log π(y) − log π_ref(y), NaN
-    where missing, or None. first_rows: samples with a reward of the first step. Weights are above 0, with a
+    rewards: (N,), NaN if missing. steps: (N,), −1 if missing. gaps: (N,), log π(y) − log π_ref(y), NaN
+    if missing, or None. first_rows: samples with a reward of the first step. Weights are above 0, with a
     mean of 1 over a prompt. Source: Kong 1992, effective sample size of importance weights.
     """
     weights = torch.ones(len(rewards), dtype=torch.float64)
@@ -92,7 +92,7 @@ def reference_samples(
         return first_rows, weights
     distinct, step = torch.unique(steps[known], return_inverse=True)
     log_ratios = -gaps[known]
-    scale = log_ratios[step == 0].max()  # for which (Σw)²/Σw² does not care, but a float does
+    scale = log_ratios[step == 0].max()  # cancels in (Σw)²/Σw², but avoids overflow
     ratios = (log_ratios - scale).clamp(-_LARGEST, _LARGEST).exp()
     by_step = Groups(index=step, count=len(distinct))
     sums, squares = (group_sum(values, by_step).cumsum(0) for values in (ratios, ratios.square()))
@@ -105,7 +105,7 @@ def reference_samples(
 
 
 def _weights(log_ratios: Tensor, groups: Groups) -> Tensor:
-    """Their exponentials over the mean of each group, (N,); none is 0."""
+    """Exponentials divided by the mean of their group, (N,); none is 0."""
     largest = group_max(log_ratios, groups)[groups.index]
     ratios = (log_ratios - largest).clamp(min=-_LARGEST).exp()
     return ratios / group_mean(ratios, groups)[groups.index]

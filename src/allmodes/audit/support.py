@@ -27,9 +27,9 @@ from allmodes.targets import forward_kl_target
 class Support:
     """K items, distinct outcomes or distinct responses of their prompts; all tensors of shape (K,).
 
-    prompts: the prompt of each. ref_logprobs: log π_ref(item | prompt), nats: of responses as the log gives
-    it, normalised over nothing; of outcomes the log of their share of the prompt's samples. rewards: at the
-    optimum of strength β, β log mean exp(R/β) over an item's samples; their mean where β is not known.
+    prompts: the prompt of each. ref_logprobs: log π_ref(item | prompt), nats; for responses as in the log,
+    not normalised; for outcomes the log of their share of the prompt's samples. rewards: for an optimum of
+    strength β, β log mean exp(R/β) over an item's samples; their mean if β is not known.
     shares: of the prompt's samples. first: the index of an item's first sample.
     """
 
@@ -47,12 +47,12 @@ class Support:
 def outcome_support(
     prompts: Groups, outcomes: Tensor, rewards: Tensor, weights: Tensor, *, beta: float | None
 ) -> Support:
-    """Outcomes of samples that were drawn from the reference, or are weighted as if they had been.
+    """Outcomes of samples that were drawn from the reference, or reweighted to it.
 
     p(o) = Σ_{i ∈ o} w_i / Σ_i w_i
 
-    prompts: (N,) groups. outcomes: (N,) integers, with what is invalid as an outcome of its own. rewards:
-    (N,), finite. weights: (N,), above 0: π_ref/π of a sample. An outcome that was not drawn is no item.
+    prompts: (N,) groups. outcomes: (N,) integers; invalid is an outcome of its own. rewards: (N,), finite.
+    weights: (N,), above 0: π_ref/π of a sample. An outcome that was never drawn is not an item.
     """
     pairs = pair_groups(outcomes, prompts)
     first = group_first(pairs)
@@ -71,10 +71,10 @@ def outcome_support(
 def response_support(
     prompts: Groups, responses: Tensor, rewards: Tensor, ref_logprobs: Tensor, *, beta: float | None
 ) -> Support:
-    """Different responses with their log-probabilities under the reference, whoever drew them.
+    """Distinct responses with their log-probabilities under the reference, whichever policy drew them.
 
-    responses: (N,), equal for equal texts. rewards, ref_logprobs: (N,), finite. One that has several
-    log-probabilities in the log, as from different batches on a GPU, has their mean.
+    responses: (N,), equal for equal texts. rewards, ref_logprobs: (N,), finite. A response with several
+    log-probabilities in the log, for example from different batches on a GPU, gets their mean.
     """
     pairs = pair_groups(responses, prompts)
     first = group_first(pairs)
@@ -90,7 +90,7 @@ def response_support(
 
 
 def optimum_logprobs(support: Support, *, beta: float) -> Tensor:
-    """Log G of the reverse-KL optimum over the items of each prompt, (K,), normalised a prompt.
+    """Log G of the reverse-KL optimum over the items of each prompt, (K,), normalised per prompt.
 
     G ∝ π_ref exp(R/β). Raises InputError for β ≤ 0. Source: MARA, Remark 3.1.
     """
@@ -100,7 +100,7 @@ def optimum_logprobs(support: Support, *, beta: float) -> Tensor:
 
 
 def mara_logprobs(support: Support, good: Tensor, *, beta: float) -> Tensor:
-    """Log G of MARA's optimum under reverse KL, (K,), normalised a prompt.
+    """Log G of MARA's optimum under reverse KL, (K,), normalised per prompt.
 
     G ∝ π_ref(z) exp(R(z)/β) where good, else π_ref exp(R/β), with z the likeliest good item of the prompt.
     A prompt without a good item keeps the plain optimum. Source: MARA, Remark B.3.
@@ -114,7 +114,7 @@ def mara_logprobs(support: Support, good: Tensor, *, beta: float) -> Tensor:
 
 
 def forward_logprobs(support: Support, *, beta: float, good: Tensor | None = None) -> Tensor:
-    """Log G of the forward-KL optimum over the items of each prompt, (K,), normalised a prompt.
+    """Log G of the forward-KL optimum over the items of each prompt, (K,), normalised per prompt.
 
     G = β π_ref / (Λ − R). good: (K,), the items whose rewards MARA augments with β log(π_ref(z)/π_ref(y)), z
     being the likeliest of them; None without MARA. Source: `allmodes.targets.forward_kl_target`.
@@ -136,11 +136,11 @@ def forward_logprobs(support: Support, *, beta: float, good: Tensor | None = Non
 def method_logprobs(
     support: Support, method: Method, *, beta: float, kl: KL, group_size: int | None
 ) -> Tensor | None:
-    """Log p where a method comes to rest over the items of each prompt, (K,), normalised a prompt.
+    """Log p of a method's optimum over the items of each prompt, (K,), normalised per prompt.
 
-    With a KL of strength β ≥ 0. group_size: samples of a prompt in an update, None for many. The result is
-    None where the method has no known optimum. A prompt whose rewards are all 0 keeps its reference under a
-    method that takes no negative ones. Raises InputError as the method's `optimum` does.
+    β ≥ 0 is the strength of the KL. group_size: samples of a prompt in an update, None for many. The result
+    is None if the method has no known optimum. A prompt whose rewards are all 0 keeps its reference under a
+    method that requires rewards ≥ 0. Raises InputError as the method's `optimum` does.
     """
     row, place, ref_logprobs, rewards = _table(support, support.rewards)
     is_known = ref_logprobs.isfinite().any(1)
@@ -161,8 +161,8 @@ def method_logprobs(
 def _table(support: Support, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Row and place of each item in a table with a row for each prompt, (K,); its log π_ref and its rewards.
 
-    Log π_ref is normalised a prompt. A place without an item has π_ref = 0 and the least reward, so that
-    nothing draws mass to it. rewards: (K,).
+    Log π_ref is normalised per prompt. A place without an item has π_ref = 0 and the lowest reward, so that
+    it gets no mass. rewards: (K,).
     """
     prompts = support.prompts
     order = torch.argsort(prompts.index, stable=True)
@@ -180,7 +180,7 @@ def _table(support: Support, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor, T
 @final
 @dataclass(frozen=True, kw_only=True)
 class Evenness:
-    """How evenly a distribution treats the good items of each prompt, (P,); NaN for a prompt without any.
+    """How even a distribution is over the good items of each prompt, (P,); NaN for a prompt without any.
 
     count: of good items. top_share: of the likeliest among them. effective: 1/Σ p², their effective number,
     with p over good items alone. spread: largest minus smallest log-probability among them, nats.
@@ -193,7 +193,7 @@ class Evenness:
 
 
 def evenness(support: Support, logprobs: Tensor, good: Tensor) -> Evenness:
-    """Of a distribution (K,) over the items where `good`."""
+    """Evenness of a distribution, (K,), over the items where `good`."""
     rows = good.nonzero().squeeze(1)
     within = Groups(index=support.prompts.index[rows], count=support.prompts.count)
     chosen = logprobs[rows]
@@ -231,9 +231,9 @@ def anchor_bias(support: Support, good: Tensor, *, group_size: int) -> Tensor:
 
     E[log π_ref(z) | the likeliest was drawn] − E[log π_ref(z) | the rarest was drawn]
 
-    over groups of G samples of the reference, one of which is given and the others are drawn by the items'
+    over groups of G samples of the reference, one of which is given while the others are drawn by the items'
     shares; log π_ref(z) is the largest among the good items of the group. To first order this is the
-    log-ratio of the two at the fixed point of MARA's rewards, which with an unlimited group is 0. NaN for a
+    log-ratio of the two at the fixed point of MARA's rewards, which is 0 for an infinite group. NaN for a
     prompt with fewer than two good items. Source: ours, of the anchor in MARA's Algorithm 1.
     """
     rows = good.nonzero().squeeze(1)
@@ -242,7 +242,7 @@ def anchor_bias(support: Support, good: Tensor, *, group_size: int) -> Tensor:
     prompts = Groups(index=support.prompts.index[rows], count=support.prompts.count)
     values, shares = support.ref_logprobs[rows], support.shares[rows]
     ends = torch.bincount(prompts.index, minlength=prompts.count).cumsum(0)
-    before = torch.cat([shares.new_zeros(1), shares.cumsum(0)])  # with the earlier prompts' in it
+    before = torch.cat([shares.new_zeros(1), shares.cumsum(0)])  # includes the earlier prompts
     starts = ends - torch.bincount(prompts.index, minlength=prompts.count)
     offset = before[starts][prompts.index]
     # P(none of the likeliest k is among the other G − 1), for k and for k − 1.

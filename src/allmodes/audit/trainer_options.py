@@ -1,4 +1,4 @@
-"""The names of settings in the options of trainers."""
+"""How settings are called in the options of each trainer."""
 
 from typing import Literal
 
@@ -17,8 +17,8 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
         "allmodes": "`beta` (1/`sigma` for molecules)",
     },
     "mara": {
-        "trl": "`allmodes.integrations.trl.RLOOTrainer(..., transform=MARA(...))`, or its GRPOTrainer with "
-        '`kl="reverse"`, which then has the KL of whole responses',
+        "trl": "`allmodes.integrations.trl.RLOOTrainer(..., transform=MARA(...))`, or GRPOTrainer there with "
+        '`kl="reverse"` (the KL of whole responses)',
         "verl": "`trainer.v1.trainer_mode=allmodes_sync +allmodes.method=mara +allmodes.mara.threshold=...`, "
         "with `algorithm.use_kl_in_reward=True` and without `use_kl_loss`",
         "openrlhf": "`allmodes.objectives.mara_rewards` before the advantages, with `--algo.kl.estimator "
@@ -44,7 +44,7 @@ _OPTIONS: dict[Setting, dict[Trainer, str]] = {
     "no scaling": {
         "trl": '`scale_rewards="none"` (RLOOTrainer: `normalize_advantages=False`)',
         "verl": "`algorithm.norm_adv_by_std_in_grpo=False`",
-        "openrlhf": "`--algo.advantage.no_std_norm`, and not the estimator `group_norm`",
+        "openrlhf": "`--algo.advantage.no_std_norm`, with an estimator other than `group_norm`",
         "allmodes": "`scale_rewards = false`",
     },
     "sequence KL": {
@@ -67,13 +67,13 @@ _PLAIN: dict[Setting, str] = {
         "MARA's rewards (`allmodes.objectives.mara_rewards`) with k1, summed over the response, in the reward"
     ),
     "group size": "the number of samples of a prompt",
-    "length": "the limit of a response's length",
+    "length": "the maximum length of a response",
     "no scaling": "no division of advantages by their standard deviation",
     "sequence KL": "k1, summed over the response, in the reward",
-    "samples": "log a row for each sample, with its step, prompt, response and reward",
+    "samples": "log one row per sample, with its step, prompt, response and reward",
 }
 
 
 def option(what: Setting, trainer: Trainer | None) -> str:
-    """A setting's name in a trainer; a description where it has none, or the trainer is not known."""
+    """The option of a trainer for a setting; a description if there is none, or the trainer is not known."""
     return _PLAIN[what] if trainer is None else _OPTIONS[what].get(trainer, _PLAIN[what])

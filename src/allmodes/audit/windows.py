@@ -1,4 +1,4 @@
-"""Diversity of groups of samples over training: each group's figures, windows of steps, and change points."""
+"""Diversity of groups of samples over training: figures of groups, windows of steps, and change points."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from allmodes.objectives.groups import Groups, group_common, group_mean, group_s
 from allmodes.reports.formatting import p_relation
 
 MOST_WINDOWS = 20
-CLEAR = 0.01  # one-sided p-value from which on a change is more than noise
+CLEAR = 0.01  # a change with a smaller one-sided p-value is clear
 _MOST_CHANGES = 3
-_PENALTY = 5.0  # of a change, in units of log n
+_PENALTY = 5.0  # per change point, in units of log n
 
 Series = Literal["reward", "entropy", "distinct", "different", "repeated", "ead", "token_entropy", "kl"]
 SERIES: dict[Series, str] = {
@@ -33,11 +33,11 @@ SERIES: dict[Series, str] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class GroupFigures:
-    """One value for each group that has samples, in the order of their steps; (U,) each.
+    """One value per group of samples, in the order of the steps; (U,) each.
 
-    steps: of the group. entropy: of its valid outcomes, nats, NaN without one. distinct: different valid
-    outcomes over samples. repeated: share of responses that another of the group has said before. reward:
-    mean, NaN without one.
+    steps: of the group. entropy: of its valid outcomes, nats, NaN if none is valid. distinct: different valid
+    outcomes over samples. repeated: share of responses that repeat an earlier one of the group. reward:
+    mean, NaN if no sample has one.
     """
 
     steps: Tensor
@@ -52,9 +52,9 @@ def group_figures(
 ) -> GroupFigures:
     """Figures of every group of an update.
 
-    H = −Σ p̂ log p̂ over a group's valid outcomes. outcomes: (N,), −1 where invalid. responses: (N,) equal for
-    equal texts; without them `repeated` is NaN. rewards: (N,), NaN where missing. All samples of a group are
-    of one step. Source: as `allmodes.metrics.answer_entropy` and `distinct_k`, for all groups at once.
+    H = −Σ p̂ log p̂ over a group's valid outcomes. outcomes: (N,), −1 if invalid. responses: (N,), equal for
+    equal texts; without them `repeated` is NaN. rewards: (N,), NaN if missing. All samples of a group are
+    of one step. Same as `allmodes.metrics.answer_entropy` and `distinct_k`, for all groups at once.
     """
     size = group_size(groups)
     has_samples = size > 0
@@ -92,7 +92,7 @@ def _entropy_and_distinct(groups: Groups, values: Tensor) -> tuple[Tensor, Tenso
 @final
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Mean over the groups of some steps and its bootstrap error; NaN where no group has a value."""
+    """Mean over the groups of some steps and its bootstrap error; NaN if no group has a value."""
 
     first_step: int
     last_step: int
@@ -101,22 +101,22 @@ class Window:
     values: Tensor
 
     def describe(self) -> str:
-        """Its mean, with its error and its steps."""
+        """The mean with its error and steps, as a text."""
         has_error = self.error > 1e-6 * abs(self.mean)
         error = f" ± {self.error:.1g}" if has_error else ""
         return f"{self.mean:.3g}{error} in steps {self.first_step} to {self.last_step}"
 
 
 def error_of_mean(values: Tensor) -> float:
-    """Standard error of a mean, σ/√n with σ² = Σ (x − x̄)²/n: the bootstrap's, with resamples without end.
+    """Standard error of a mean, σ/√n with σ² = Σ (x − x̄)²/n: the limit of the bootstrap error.
 
-    values: (n,). NaN for fewer than two. Source: Efron 1979; `allmodes.metrics.bootstrap_sem` draws it.
+    values: (n,). NaN for fewer than two. Source: Efron 1979; `allmodes.metrics.bootstrap_sem` samples it.
     """
     return float(values.std(correction=0)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def windows(steps: Tensor, values: Tensor) -> list[Window]:
-    """At most 20 windows with about as many steps each, and two groups where there are so many.
+    """At most 20 windows with about equal numbers of steps and, if possible, at least two groups each.
 
     steps, values: (U,), sorted by step.
     """
@@ -143,7 +143,7 @@ def windows(steps: Tensor, values: Tensor) -> list[Window]:
 def error_of_entropy(counts: Tensor) -> float:
     """Standard error of H = −Σ p̂ log p̂ of counted outcomes, by the bootstrap.
 
-    counts: (K,), above 0. Poisson numbers of each outcome stand for those of resamples, so that no sample has
+    counts: (K,), above 0. Resampled counts are drawn as Poisson numbers for each outcome, so no samples need
     to be drawn. Source: Efron 1979; Hanley and MacGibbon 2006 for the Poisson numbers.
     """
     generator = torch.Generator().manual_seed(0)
@@ -156,7 +156,7 @@ def error_of_entropy(counts: Tensor) -> float:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """A figure over training, window by window, without those that have none; at least two of them.
+    """A figure over training by window; at least two windows, all with a value.
 
     changes: the steps at which its level changes.
     """
@@ -176,7 +176,7 @@ class Course:
 
     @property
     def p_fallen(self) -> float:
-        """One-sided p-value that the last is not below the first; NaN where neither varies and both agree."""
+        """One-sided p-value that the last is not below the first; NaN if neither varies and both agree."""
         return welch_test(self.first.values.tolist(), self.last.values.tolist())
 
     @property
@@ -185,13 +185,13 @@ class Course:
         return welch_test(self.last.values.tolist(), self.first.values.tolist())
 
     def describe(self, p: float) -> str:
-        """`was … in steps … and is …`, with a p-value of the difference."""
+        """`was … in steps … and is …`, with the p-value of the difference."""
         test = "" if math.isnan(p) else f" (p {p_relation(p)})"
         return f"was {self.first.describe()} and is {self.last.describe()}{test}"
 
 
 def course_of(steps: Tensor, values: Tensor) -> Course | None:
-    """A figure over training; None for fewer than two windows, or ends with fewer than two groups.
+    """A figure over training; None for fewer than two windows, or if either end has fewer than two groups.
 
     steps, values: (U,), sorted by step.
     """
@@ -203,11 +203,12 @@ def course_of(steps: Tensor, values: Tensor) -> Course | None:
 
 
 def change_points(values: Sequence[float]) -> list[int]:
-    """Where a series changes its level: the indices that begin a new one, none to three of them.
+    """Change points of a series: zero to three indices at which a new level begins.
 
-    Least squares of piecewise constant levels, found exactly; their number k minimises
-    n log(RSS/n) + 5k log n. Source: Yao 1988, whose criterion has 2k: of 20 values of white noise that calls
-    35 % changed, this one 0.5 %; a step of three standard deviations in the middle it finds (97 %).
+    Exact least squares of piecewise constant levels; the number k of changes minimises
+    n log(RSS/n) + 5k log n. Source: Yao 1988, whose criterion has 2k. For 20 values of white noise, 2k finds
+    a change in 35 % of series and 5k in 0.5 %; 5k finds 97 % of steps of three standard deviations in the
+    middle.
     """
     n = len(values)
     if n < 4:
@@ -230,7 +231,7 @@ def change_points(values: Sequence[float]) -> list[int]:
             row[end], came[end] = min((best[-1][at] + cost(at, end), at) for at in range(1, end))
         best.append(row)
         origin.append(came)
-    floor = 1e-12 * max(squares[-1], 1e-300)  # a series without noise: no fit is better than this
+    floor = 1e-12 * max(squares[-1], 1e-300)  # lower bound on RSS for series without noise
     scores = [n * math.log(max(row[n], floor) / n) + _PENALTY * k * math.log(n) for k, row in enumerate(best)]
     found, end = [], n
     for k in range(scores.index(min(scores)), 0, -1):

@@ -1,4 +1,4 @@
-"""The command line. Every command imports what it needs when it runs, so `--help` answers at once."""
+"""The command line. Every command imports its modules when it runs, so `--help` is fast."""
 
 import sys
 import warnings
@@ -28,7 +28,7 @@ app.command(name="explore")(explore)
 app.command(name="paper")(paper)
 app.command(name="evaluate")(evaluate)
 app.command(name="audit")(audit)
-app.command(demo, name="demo", help="What RL does to good answers, in seconds: collapse.")
+app.command(demo, name="demo", help="See in seconds how RL collapses good answers: collapse.")
 app.command(name="samples")(samples)
 
 
@@ -43,7 +43,7 @@ def main() -> None:
         code = 1
         give_up_output()
         reason = error.__cause__
-        if isinstance(reason, OSError) and not isinstance(reason, BrokenPipeError):  # that is `... | head`
+        if isinstance(reason, OSError) and not isinstance(reason, BrokenPipeError):  # as with `... | head`
             _say(f"cannot write to standard output: {reason.strerror}")
     sys.exit(code)
 
@@ -51,12 +51,12 @@ def main() -> None:
 def _exit_code(arguments: list[str]) -> int | str | None:
     try:
         _dispatch(arguments)
-    except SystemExit as left:  # of the parser, after a help text or an error
+    except SystemExit as left:  # raised by the parser after a help text or an error
         return left.code
     except AllmodesError as error:
         _say(str(error))
         return 2 if isinstance(error, InputError) else 1
-    except OSError as error:  # a name that is too long, a folder that may not be read: at any of many places
+    except OSError as error:  # such as too long a name or an unreadable folder, which many places can raise
         named = error.filename is not None
         _say(f"cannot use {error.filename}: {error.strerror}" if named else str(error))
         return 2 if named else 1
@@ -70,7 +70,7 @@ def _exit_code(arguments: list[str]) -> int | str | None:
 
 
 def _say(message: str) -> None:
-    """One line, whatever a user's module or a file had to say; no control characters for the terminal."""
+    """Print one line on standard error, without control characters from user modules or files."""
     print("allmodes:", "".join(c if c.isprintable() else "?" for c in one_line(message)), file=sys.stderr)
 
 
@@ -82,7 +82,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of ours as one line; others as Python shows them."""
+    """Show a warning of allmodes as one line, and other warnings as Python does."""
     if issubclass(category, AllmodesWarning):
         _say(f"warning: {message}")
     else:

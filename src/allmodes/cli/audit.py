@@ -17,7 +17,7 @@ Names = Annotated[str | None, tyro.conf.arg(metavar="COLUMN")]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the log calls our columns, where it is neither ours nor its format's name."""
+    """The log's names of our columns, if they are neither ours nor those of its format."""
 
     prompt: Names = None
     response: Names = None
@@ -40,7 +40,7 @@ _OF_DEMO = {"beta": 0.05, "kl": "k1-in-reward"}
 
 
 def given_columns(columns: Columns) -> dict[str, str]:
-    """Our columns that are named, and theirs."""
+    """Our column → the log's column, for the columns that were given."""
     return {name: value for name, value in vars(columns).items() if value is not None}
 
 
@@ -74,42 +74,43 @@ def audit(
 ) -> None:
     """Diagnose an objective and its training from a log: will it collapse, and has it?
 
-    A log is JSON Lines, JSON, CSV or Parquet with a row a sample or a prompt, a folder of such files, or a
+    A log is JSON Lines, JSON, CSV or Parquet with one row per sample or prompt, a folder of such files, or a
     run's folder. Logs of TRL, verl, OpenRLHF, open-instruct, prime-rl, NoveltyBench, REINVENT, Saturn and
-    allmodes are recognised. Means over each step are read as well, and say less: trainer_state.json, event
-    files of TensorBoard, W&B's exports, verl's file logger. What is not known is not tested, and named.
+    allmodes are recognised. Means over each step can also be read, with fewer checks: trainer_state.json,
+    TensorBoard event files, W&B exports, verl's file logger. Checks without the needed data are listed as
+    not tested.
 
     Args:
         log: the file or folder.
-        compare: two logs instead of one, such as of the base model and of what training made of it.
-        demo: audit a small log that comes with allmodes, of a training that collapses.
-        summary: what to print: text for a terminal, or Markdown for the page of a CI job.
-        out: folder for report.html and report.json; runs/audit/NAME by default, or NAME-2 where that is of
+        compare: two logs instead of one, such as those of the base model and the trained model.
+        demo: audit a small log that comes with allmodes, from a training that collapses.
+        summary: format of the printed summary: terminal, or Markdown for the summary page of a CI job.
+        out: folder for report.html and report.json; runs/audit/NAME by default, or NAME-2 if NAME holds
             another log.
-        fail_on: codes of checks, or "issue" for all issues: exit with 1 where one is raised, or a code was
-            not tested.
-        trainer: whose options the remedies name.
+        fail_on: codes of checks, or "issue" for all issues: exit with 1 if one of them reports an issue or a
+            tip, or was not tested.
+        trainer: the trainer whose options the remedies name.
         beta: strength of the KL, 1/sigma of REINVENT; 0 without a KL.
-        kl: how the KL is estimated, and where it goes.
-        scale_rewards: what advantages are divided by the standard deviation of.
-        transform: what is done to the rewards: none, a method of allmodes such as mara, several of them as
+        kl: the estimator of the KL, and whether it is in the reward or the loss.
+        scale_rewards: whose standard deviation advantages are divided by.
+        transform: transform of the rewards: none, a method of allmodes such as mara, several of them as in
             mara+entropy, or other.
-        settings: of that method, by their names: NAME VALUE ...
+        settings: settings of that method: NAME VALUE ...
         entropy: η of the entropy bonus.
         threshold: MARA's τ.
-        threshold_quantile: the quantile of a batch's rewards that is τ.
-        good: the reward from which on a sample is good; τ by default, else suggested.
-        group_size: samples of a prompt in an update; read off the log where it has steps.
-        max_tokens: the limit of a response.
-        format: whose log it is; recognised by its columns by default.
-        columns: what the log calls our columns.
-        rewards: the columns that the reward is the sum of, with their weights: NAME WEIGHT ...; none without.
-        outcome_pattern: regular expression (of the package regex: Python's and more) whose first group in a
-            response is its outcome; it has 5 seconds for each.
+        threshold_quantile: τ as a quantile of a batch's rewards.
+        good: smallest reward of a good sample; τ by default, else suggested from the rewards.
+        group_size: samples of a prompt in an update; read from the log if it has steps.
+        max_tokens: maximum length of a response, in tokens.
+        format: the program that wrote the log; recognised from its columns by default.
+        columns: the log's names of our columns.
+        rewards: columns whose weighted sum is the reward: NAME WEIGHT ...; empty for no reward.
+        outcome_pattern: regular expression (syntax of the package `regex`) whose first group in a response is
+            its outcome; the time limit is 5 seconds per response.
         model: the reference, to compute ref_logprob with: a Hugging Face name, a folder, a .gguf file,
             or a policy over SMILES: a .safetensors file, "lstm" or "mamba".
         policy: the trained model, to compute policy_logprob with.
-        prompts: whether a text of a prompt is a user's message or stands as it is.
+        prompts: whether the text of a prompt is a user message, or the complete prompt as the model saw it.
     """
     from rich.console import Console
 
@@ -120,7 +121,7 @@ def audit(
     if log is not None and compare is not None:
         raise InputError("expected a log or --compare FIRST SECOND; got both")
     if demo and (log is not None or compare is not None):
-        raise InputError("--demo: expected no log beside it")
+        raise InputError("--demo: expected no log; got one")
     if compare is not None and summary == "markdown":
         raise InputError("--summary markdown: expected one log; got two")
     paths = compare or (_DEMO if demo else log)
@@ -164,12 +165,12 @@ def audit(
         else:
             found = audit_path(paths, settings, reading, out=folder, console=console, summary=summary)
     if demo and summary == "terminal":
-        print(f"\nThe same for a log of your own: {program()} audit LOG --beta BETA --kl k1-in-reward")
+        print(f"\nTo audit a log of your own: {program()} audit LOG --beta BETA --kl k1-in-reward")
     fail_on_findings(found, fail_on)
 
 
 def _number(text: str) -> int | float | str:
-    """A setting's value: a number where it is one, whole where it is written so."""
+    """A setting's value: an int or a float if it is written as one, else the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -179,7 +180,7 @@ def _number(text: str) -> int | float | str:
 
 
 def _folder_name(log: Path) -> str:
-    """That of a run's samples is its folder's: all such files have one name."""
+    """The name of a log; samples.jsonl of a run gets the name of its folder, since all have the same name."""
     from allmodes.audit.logs.sources import SAMPLES as OF_RUN
 
     run = log.resolve().parent if log.name == OF_RUN else log
@@ -196,7 +197,7 @@ def _backfill(
     prompts: Literal["auto", "chat", "text"],
     max_tokens: int | None,
 ) -> Any:
-    """The log with what it lacks of the log-probabilities under reference and policy; says what it cost."""
+    """Fill in missing log-probabilities under reference and policy, and print how many were computed."""
     from allmodes.reports.formatting import plural
     from allmodes.reports.progress import console
     from allmodes.text.backfill import backfill_log

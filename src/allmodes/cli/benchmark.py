@@ -1,4 +1,4 @@
-"""`allmodes benchmark`: tasks that chemists know, all methods and seeds, one table and page."""
+"""`allmodes benchmark`: public tasks of molecular design for all methods and seeds, in one table and page."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def benchmark_pmo(
 ) -> None:
     """PMO: AUC of the best molecules over 10,000 oracle calls, on the 20 tasks that RDKit computes.
 
-    The same command resumes after a stop. Tasks, methods and seeds may join later in the same folder.
+    The same command resumes after a stop. Tasks, methods and seeds can be added later in the same folder.
 
     Args:
         tasks: names such as celecoxib_rediscovery, or molscore:FILE, a MolScore configuration; all 20 if left
@@ -59,9 +59,9 @@ def benchmark_molexp(
     out: Path = Path("runs/molexp"),
     workers: int = 1,
 ) -> None:
-    """MolExp and MolExpL: several dissimilar targets at once, each of which should be found.
+    """MolExp and MolExpL: several dissimilar targets at once, all of which should be found.
 
-    The same command resumes after a stop. Tasks, methods and seeds may join later in the same folder.
+    The same command resumes after a stop. Tasks, methods and seeds can be added later in the same folder.
 
     Args:
         tasks: names such as molexp_egfr (fingerprints) or molexpl_egfr (texts); all eight if left out.

@@ -1,4 +1,4 @@
-"""`allmodes chem`: molecules outside of a run."""
+"""`allmodes chem`: commands for molecules outside of a run."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,27 +36,27 @@ def chem_pretrain(
     checkpoint_every: int = 200,
     num_samples: int = 10000,
 ) -> None:
-    """Train a prior on a file of SMILES (.smi or .smi.gz, one molecule a line), or another one further on it.
+    """Train a prior on a file of SMILES (.smi or .smi.gz, one molecule per line), or train one further.
 
     The folder of an interrupted run is resumed by the same command.
 
     Args:
-        file: SMILES one a line, a table with a column of SMILES (.csv, .tsv), or an SDF; may be packed.
+        file: one SMILES per line, a table with a column of SMILES (.csv, .tsv), or an SDF; may be compressed.
         out: run folder; holds prior.safetensors, model_card.md and the curve nll.png at the end.
         start: transfer learning: a policy to train further, a file, a folder or zinc250k-lstm. Its kind and
-            sizes are kept, and molecules with tokens that it does not know are left out.
+            sizes are kept, and molecules with tokens unknown to it are left out.
         cell: kind of policy, lstm by default; mamba needs transformers.
-        hidden_size: units a layer; 512, and 256 for mamba.
+        hidden_size: units per layer; 512, and 256 for mamba.
         num_layers: layers; 3, and 12 for mamba.
-        embedding_size: size of a token's embedding; 256. mamba has hidden_size.
-        state_size: numbers that each of mamba's channels remembers; 16. For mamba alone.
+        embedding_size: size of a token's embedding; 256. mamba uses hidden_size.
+        state_size: state size of each channel of mamba; 16. Only for mamba.
         epochs: passes over the data, may be a fraction; 5, and 20 with --from.
-        batch_size: molecules an update; 128, and 32 with --from.
+        batch_size: molecules per update; 128, and 32 with --from.
         learning_rate: Adam's peak rate, after a warm-up and before a cosine to zero; 0.001, and 0.0001 with
             --from.
         validation_fraction: share of the molecules held out; 0.02, and 0.1 with --from. The policy of the
-            epoch with the lowest NLL on these is kept.
-        max_tokens: longer molecules are left out.
+            epoch with the lowest validation NLL is kept.
+        max_tokens: maximum length in tokens; longer molecules are left out.
         seed: seed of the split, the weights, the order and the samples.
         precision: bfloat16 autocast, or float32.
         checkpoint_every: updates between two checkpoints.
@@ -81,7 +81,9 @@ def chem_pretrain(
         own = next((name for name, value in {"cell": cell, **sizes}.items() if value is not None), None)
         if own is not None:
             flag = own.replace("_", "-")
-            raise ConfigError(f"`--{flag}`: expected none with --from, whose policy decides it; got one")
+            raise ConfigError(
+                f"`--{flag}`: expected none with --from, since that policy determines it; got one"
+            )
         start = prior_path(start, key="`--from`")
         shape = load_policy(start)[0].architecture()
     defaults = _FROM_NOTHING if start is None else _FURTHER
@@ -117,15 +119,15 @@ def chem_receptor(
     chains: tuple[str, ...] = (),
     ph: float = 7.4,
 ) -> None:
-    """Prepare a receptor for docking from a PDB or mmCIF file as it is downloaded.
+    """Prepare a receptor for docking from a PDB or mmCIF file as downloaded.
 
     Args:
-        file: the file, packed or not.
+        file: the file, may be compressed.
         out: folder for receptor.pdbqt, reference_ligand.pdb and docking.toml, the component for a recipe.
-        ligand: residue name of the co-crystallised ligand, or chain of a peptide, around which the box is
-            put; none for no ligand.
-        chains: chains to keep, '' for a blank one; all by default. Ions and ligand follow by their distance.
-        ph: hydrogens are added as at this pH, unless a residue's name says its state (HID, ASH).
+        ligand: residue name of the co-crystallised ligand, or chain of a peptide, at the centre of the box;
+            "none" for no ligand.
+        chains: chains to keep, '' for a blank name; all by default. Ions and the ligand are kept by distance.
+        ph: pH for adding hydrogens, unless the name of a residue gives its state (HID, ASH).
     """
     require("receptors need", "rdkit", "gemmi", "meeko", "scipy", "openmm", "pdbfixer", extras="docking")
     from allmodes.chem.docking.receptor import prepare_receptor
@@ -150,10 +152,11 @@ def chem_score(
     """Score the molecules of a file with the oracle of a recipe; the same command resumes after a stop.
 
     Args:
-        file: SMILES one a line (a name may follow), a table with a column of SMILES (.csv, .tsv), or an SDF.
+        file: one SMILES per line (a name may follow), a table with a column of SMILES (.csv, .tsv), or an
+            SDF.
         oracle: a recipe, by name or file, or any file with its [oracle] table.
         out: folder for scores.csv, scores.sdf with poses, and report.html.
-        hit_threshold: the reward from which a molecule is a hit; that of the recipe by default.
+        hit_threshold: smallest reward of a hit; that of the recipe by default.
         scale: for a recipe with several scales: "quick" by default.
     """
     require("molecules need", "rdkit", extras="chem,report")
@@ -181,19 +184,19 @@ def chem_score(
 def chem_surrogate(
     file: tyro.conf.Positional[Path], *, out: Path, column: str = "docking raw", target: str | None = None
 ) -> None:
-    """Fit a regression to scores, as a stand-in for a slow scorer, and print its held-out error.
+    """Fit a regression to scores, as a substitute for a slow scorer, and print its held-out error.
 
     Args:
-        file: a table with a column of SMILES and the score's, such as scores.csv of `allmodes chem score`.
+        file: a table with columns of SMILES and scores, such as scores.csv of `allmodes chem score`.
         out: the surrogate's file, for a component of kind "surrogate".
         column: the score's column.
-        target: words for what it stands in for; the file's and the column's name by default.
+        target: description of the score it replaces; by default the names of the column and the file.
     """
     require("molecules need", "rdkit", extras="chem,report")
     from allmodes.chem.surrogate import fit_surrogate
 
     card = fit_surrogate(file, out, column=column, target=target or f"{column} of {file.name}")
-    print(f"{card.molecules} molecules, scores with a standard deviation of {card.spread:.3f}")
+    print(f"{card.molecules} molecules; standard deviation of the scores: {card.spread:.3f}")
     print(
         f"held-out error: RMSE {card.rmse:.3f}, mean {card.mean_error:.3f}; R² {card.r2:.3f}, "
         f"rank correlation {card.rank_correlation:.3f} (five folds)"

@@ -1,4 +1,4 @@
-"""The keys of a configuration as people look them up: name, type, default and one line each.
+"""The reference of configuration keys: name, type, default and one line for each key.
 
 `python -m allmodes.cli.config_keys > docs/guide/configuration.md` writes the reference from the models.
 """
@@ -18,13 +18,13 @@ from allmodes.methods import METHODS
 from allmodes.runs.config_errors import kinds_of, models_of
 from allmodes.runs.method_settings import MethodName
 
-NAME = "NAME"  # stands for the name of a list's entry, as flags have it
+NAME = "NAME"  # placeholder for the name of an entry of a list, as in flags
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """One key. default: as TOML has it; None: it must be given."""
+    """One key. default: as in TOML; None if it must be given."""
 
     name: str
     type: str
@@ -35,9 +35,9 @@ class Key:
 @final
 @dataclass(frozen=True, kw_only=True)
 class KeyTable:
-    """Keys that stand together. path: the dotted name of their table, "" for the recipe itself.
+    """The keys of one table. path: the dotted name of the table, "" for the recipe itself.
 
-    kinds: those that have these keys; () for all.
+    kinds: the kinds that have these keys; () for all.
     """
 
     path: str
@@ -47,7 +47,7 @@ class KeyTable:
 
 
 def tables_of(model: type[BaseModel], path: str = "", text: str = "") -> Iterator[KeyTable]:
-    """All keys of a model: its own, then table by table those below."""
+    """All keys of a model: its own, then those of each table in it."""
     yield KeyTable(path=path, kinds=(), text=text or _doc(model), keys=tuple(_keys(model)))
     yield from _below([model], path)
 
@@ -67,7 +67,7 @@ def _below(models: Sequence[type[BaseModel]], path: str) -> Iterator[KeyTable]:
 
 
 def _alternatives(models: Sequence[type[BaseModel]], path: str, text: str) -> Iterator[KeyTable]:
-    """The keys that all have, once; then what each kind adds or has otherwise."""
+    """The keys that all kinds share, once; then the keys that differ between kinds."""
     keys = [tuple(_keys(model)) for model in models]
     common = []
     for name in (key.name for key in keys[0]):
@@ -89,7 +89,7 @@ def _keys(model: type[BaseModel]) -> Iterator[Key]:
                 name=name,
                 type=_type(field.annotation, field.metadata),
                 default=_default(field),
-                text=" ".join((field.description or "").split()),  # a table has a line for each key
+                text=" ".join((field.description or "").split()),  # one line per key in a Markdown table
             )
 
 
@@ -98,7 +98,7 @@ def _doc(model: type[BaseModel]) -> str:
 
 
 def _is_table(annotation: Any) -> bool:
-    """Whether a value is a table, or several, and nothing else."""
+    """Whether a value can only be a table, or several tables."""
     if get_origin(annotation) in (Annotated, tuple):
         return _is_table(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -113,7 +113,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _type(annotation: Any, limits: Sequence[Any]) -> str:
-    """What a value may be: "number > 0", "list of whole numbers", or all choices."""
+    """The allowed values as a text: "number > 0", "list of whole numbers", or all choices."""
     kinds = get_args(annotation)
     if annotation == MethodName:
         return f"{', '.join(map(_toml, METHODS))}, or several in a row with +"
@@ -137,7 +137,7 @@ def _type(annotation: Any, limits: Sequence[Any]) -> str:
 
 
 def _bounds(limits: Sequence[Any]) -> str:
-    """Limits that a user may meet; those that only stop a slip of the keyboard are left out."""
+    """Limits that matter to a user; limits that only catch typing errors are left out."""
     names = ("gt", "ge", "lt", "le")
     found = {name: getattr(one, name) for one in limits for name in names if hasattr(one, name)}
     found = {name: value for name, value in found.items() if abs(value) < 1000}
@@ -179,13 +179,13 @@ _HEAD = """# Every key of a recipe
 
 <!-- Written from the models by `python -m allmodes.cli.config_keys > docs/guide/configuration.md`. -->
 
-A recipe is a TOML, YAML or JSON file. Each key is a flag of `allmodes run`, too, and the flag wins over the
-file: `--methods.mara.threshold 0.85`. An entry of a list of tables is found by its name:
+A recipe is a TOML, YAML or JSON file. Each key is also a flag of `allmodes run`, which overrides the file:
+`--methods.mara.threshold 0.85`. An entry of a list of tables is addressed by its name:
 `--oracle.components.docking.seed 2` sets a key of the component `docking`. A list is written `--seeds 0 1 2`,
 `--seeds 0,1,2` or `--seeds [0,1,2]`; an entry that holds a comma needs quotes: `'["a,b", "c"]'`.
 
-`allmodes run` lists the recipes that come with allmodes, `allmodes run RECIPE --help` the keys of one with
-its values. A recipe may run programs and import modules that it names, so read it before you run it.
+`allmodes run` lists the recipes that come with allmodes; `allmodes run RECIPE --help` lists the keys of one
+with its values. A recipe may run programs and import modules that it names, so read it before you run it.
 """
 
 

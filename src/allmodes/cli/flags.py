@@ -1,7 +1,7 @@
-"""How flags are read where tyro's own rules would differ between commands.
+"""Rules for reading flags where tyro's own rules would differ between commands.
 
-Every list takes the forms of `split_list`; what may be left out shows its type alone, and its choices in
-their order.
+Every list accepts the forms of `split_list`. Optional flags show only their type, and choices appear in
+their own order.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _NAMES = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text", "PATH":
 
 @REGISTRY.primitive_rule
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """`T | None` is given as T is; None is what it has when it is not given."""
+    """`T | None` is given like T; it is None if it is not given."""
     kinds = get_args(info.type)
     if len(kinds) != 2 or NoneType not in kinds or get_origin(info.type) in (tuple, dict):
         return None
@@ -41,7 +41,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 @REGISTRY.primitive_rule
 def _list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Tuples of one type, of any length or of a fixed one."""
+    """Tuples of one type, of variable or fixed length."""
     if info.type_origin is not tuple:
         return None
     kinds = get_args(info.type)
@@ -60,7 +60,7 @@ def _list(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 @REGISTRY.primitive_rule
 def _table(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Names with values: NAME VALUE NAME VALUE, as any list, or NAME=VALUE."""
+    """Names with values: NAME VALUE NAME VALUE, in any form of a list, or NAME=VALUE."""
     if info.type_origin is not dict:
         return None
     kinds = get_args(info.type)
@@ -71,7 +71,7 @@ def _table(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         if all("=" in text for text in entries):
             entries = [part.strip() for text in entries for part in text.rsplit("=", 1)]
         if len(entries) % 2:
-            raise ValueError(f"expected a value behind each name; got {' '.join(entries)!r}")
+            raise ValueError(f"expected a value after each name; got {' '.join(entries)!r}")
         return {_read(name, a): _read(value, b) for a, b in zip(entries[::2], entries[1::2], strict=True)}
 
     return _many(read, f"{name.metavar} {value.metavar} ...", lambda table: [str(table)])

@@ -1,4 +1,4 @@
-"""What a user types to start this program again."""
+"""The command that starts this program again."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def program() -> str:
-    """`allmodes` where the shell finds this very program under that name, else a path or module."""
+    """`allmodes` if the shell finds this program under that name, else a path or module."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m allmodes.cli"
@@ -22,7 +22,7 @@ def program() -> str:
 
 @contextlib.contextmanager
 def say_how_to_continue(advice: Callable[[], str]) -> Iterator[None]:
-    """Add to Ctrl-C, as a note that `main` prints, how to resume from here."""
+    """Add a note on how to resume to KeyboardInterrupt, which `main` prints."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -31,12 +31,12 @@ def say_how_to_continue(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def same_command() -> str:
-    """Of commands that find in their folder what an earlier call has done."""
-    return "the same command continues"
+    """How to resume commands that resume from their output folder."""
+    return "run the same command again to resume"
 
 
 def how_to_resume(folder: Path) -> str:
-    """The command that continues the run in a folder; where there is none yet, that nothing was begun."""
+    """The command that resumes the run in a folder, or a note that there is no run yet."""
     if not (folder / "config.json").exists():
-        return "nothing was begun"
-    return f"continue with `{program()} run --resume {shlex.quote(str(folder))}`"
+        return "no run was started"
+    return f"resume with `{program()} run --resume {shlex.quote(str(folder))}`"

@@ -15,7 +15,7 @@ _INDENT = " " * 6
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Recipes by name: of a clone those in its folder `recipes`, else those in the package."""
+    """Recipes by name: those in the folder `recipes` of a clone, else those in the package."""
     package = Path(__file__).resolve().parents[1]
     clone = package.parents[1]
     folder = clone / "recipes" if (clone / "pyproject.toml").is_file() else package / "recipes"
@@ -25,23 +25,23 @@ def shipped_recipes() -> dict[str, Path]:
 def find_recipe(recipe: Path) -> Path:
     """The file of a recipe, given by its path or by the name of one that ships with allmodes.
 
-    Raises ConfigError where there is neither.
+    Raises ConfigError if there is neither.
     """
     shipped = shipped_recipes()
-    # `recipes/molecules.toml`, as the documents have it, works without a clone, too.
+    # `recipes/molecules.toml`, as written in the docs, also works without a clone.
     known = recipe.name.removesuffix(".toml") if recipe.parent in (Path(), Path("recipes")) else ""
     if recipe.is_file() or (recipe.exists() and known not in shipped):
         return recipe
     if known in shipped:
         return shipped[known]
     raise ConfigError(
-        f"cannot read configuration {recipe}: there is no such file, and the recipes of allmodes are "
+        f"cannot read configuration {recipe}: there is no such file; the recipes of allmodes are "
         f"{', '.join(shipped)}"
     )
 
 
 def looks_like_recipe(text: str) -> bool:
-    """Whether a word that may as well be a flag's value is meant as a recipe."""
+    """Whether a token that may be a flag's value is meant as a recipe."""
     return Path(text).suffix in SUFFIXES or text in shipped_recipes()
 
 
@@ -57,7 +57,7 @@ def list_recipes() -> Iterator[str]:
 
 
 def list_keys(recipe: Path, scale: str | None) -> Iterator[str]:
-    """The keys of a recipe with its values, for a terminal. Raises ConfigError for what is no recipe."""
+    """The keys of a recipe with its values, for a terminal. Raises ConfigError if it is not a recipe."""
     from allmodes.cli.config_keys import tables_of
     from allmodes.cli.run import find_kind
     from allmodes.runs.config import apply_scale, read_config_file
@@ -66,7 +66,7 @@ def list_keys(recipe: Path, scale: str | None) -> Iterator[str]:
     model = find_kind(values, source=str(recipe)).config
     values = model.renamed(apply_scale(values, scale, model))
     columns = _columns()
-    yield f"Keys of {recipe}, each of which is a flag:"
+    yield f"Keys of {recipe}; each is also a flag:"
     for table in tables_of(model):
         if not table.keys and not table.path:
             continue
@@ -91,7 +91,7 @@ def _columns() -> int:
 
 
 def _set_values(values: Any, path: Sequence[str], kinds: Sequence[str]) -> Iterator[str]:
-    """What a recipe sets a key to: of a list of tables each entry that has it, and is of one of the kinds."""
+    """A recipe's values of a key; for a list of tables, those of each entry of one of the kinds."""
     if not path:
         yield shown_name(repr(values), 40)
     elif isinstance(values, list):

@@ -1,4 +1,4 @@
-"""`allmodes target`, `explore`, `paper` and `evaluate`: what needs no training of one's own."""
+"""`allmodes target`, `explore`, `paper` and `evaluate`: commands that need no training of your own."""
 
 import contextlib
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ def target(
     normalise: bool = False,
     out: Path | None = None,
 ) -> None:
-    """Show the optimum of an objective before anything is trained, from your own outcomes.
+    """Show the optimum of an objective before any training, from your own outcomes.
 
     Args:
         file: CSV or JSON of outcomes with the columns reward and probability (or logprob), outcome for names.
         beta: strengths of the KL.
-        kl: which KL regularises: reverse KL(π ‖ π_ref), forward KL(π_ref ‖ π), or both.
-        threshold: τ, the reward from which an outcome is good; methods that need it get it.
+        kl: the KL: reverse KL(π ‖ π_ref), forward KL(π_ref ‖ π), or both.
+        threshold: τ, smallest reward of a good outcome; used by methods that need it.
         method: methods to compare, such as vanilla mara ips mara+entropy, or all; by default vanilla, and
             with a threshold mara.
-        tolerance: how far, in nats, probabilities of good outcomes may differ and count as equal.
-        normalise: make probabilities that do not sum to 1 do so, as for a sample of a larger space.
-        out: folder for target.png, target.svg and target.json; without it the report is printed alone.
+        tolerance: largest difference of log-probabilities, in nats, at which good outcomes count as equal.
+        normalise: scale probabilities to a sum of 1, for example for a sample of a larger space.
+        out: folder for target.png, target.svg and target.json; without it the report is only printed.
     """
     from rich.console import Console
 
@@ -62,17 +62,17 @@ def explore(
     kl: Literal["reverse", "forward"] = "reverse",
     normalise: bool = False,
 ) -> None:
-    """Write a page that shows the optimum of each method while you drag β and τ, in a browser, offline.
+    """Write an HTML page that shows the optimum of each method while you drag β and τ. It works offline.
 
     Other files can be dropped on the page; they stay in the browser.
 
     Args:
         file: CSV or JSON of outcomes as for `allmodes target`; by default the sample of `allmodes samples`.
         out: the page; by default the file's name with .html, in this folder.
-        beta: strength of the KL to begin with.
-        threshold: τ to begin with, the reward from which an outcome is good; by default that of the best few.
-        kl: the KL to begin with.
-        normalise: make probabilities that do not sum to 1 do so.
+        beta: initial strength of the KL.
+        threshold: initial τ, smallest reward of a good outcome; by default that of the best few.
+        kl: initial KL.
+        normalise: scale probabilities to a sum of 1.
     """
     from allmodes.cli.samples import SAMPLES
     from allmodes.worlds.own_outcomes.explorer.page import write_explorer
@@ -86,7 +86,7 @@ def explore(
 def _claimed(
     out: Path | None, command: str, file: Path, files: Sequence[str]
 ) -> contextlib.AbstractContextManager[object]:
-    """The folder of a command that writes none unless it is told to."""
+    """The output folder of a command that writes files only on request."""
     from allmodes.runs.claims import claimed_folder
 
     if out is None:
@@ -100,15 +100,15 @@ def paper(
     out: Path | None = None,
     scale: Literal["quick", "paper", "real"] = "quick",
 ) -> None:
-    """Reproduce a figure or table of the papers: picture, numbers, and what the paper says beside them.
+    """Reproduce a figure or table of the papers: figure, numbers, and the paper's numbers next to them.
 
     Args:
         item: an item's name, "list" for all names, or "all".
-        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md; runs/paper by default, or runs/paper-2
-            where that has items at another scale.
-        scale: "paper" takes the papers' own steps, batch sizes and rates; "quick" fewer replicas and steps;
-            "real" is quick, but with real language models where an item has stand-ins and models that install
-            as packages (`allmodes text model`).
+        out: folder for NAME.png, NAME.svg, NAME.json and NAME.md; runs/paper by default, or runs/paper-2 if
+            runs/paper has items at another scale.
+        scale: "paper" uses the papers' steps, batch sizes and rates; "quick" uses fewer replicas and steps;
+            "real" is quick, but replaces stand-ins by real language models that install as packages
+            (`allmodes text model`).
     """
     from rich.console import Console
 
@@ -142,24 +142,24 @@ def evaluate(
     rewards: dict[str, float] | None = None,
     outcome_pattern: str | None = None,
 ) -> None:
-    """Quality and diversity of generations, with errors over prompts, from anybody's file of samples.
+    """Quality and diversity of generations, with errors over prompts, from a file of samples of any program.
 
-    A file is JSON Lines, JSON, CSV or Parquet with a row a sample or a prompt, or a folder of such files, in
-    the columns that `allmodes audit` reads: prompt and response, and where known reward, score, outcome
-    (null: invalid), correct, method.
+    The file is JSON Lines, JSON, CSV or Parquet with one row per sample or prompt, or a folder of such files,
+    with the columns of `allmodes audit`: prompt and response, and optionally reward, score, outcome (null:
+    invalid), correct, method.
 
     Args:
         file: the file or folder.
-        out: folder for evaluation.json; without it the report is printed alone.
+        out: folder for evaluation.json; without it the report is only printed.
         k: the k of pass@k and max@k; powers of two by default.
-        tokenizer: a tokenizer.json, or a folder that holds one, for the n-grams; words by default.
-        embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed characters.
+        tokenizer: a tokenizer.json, or a folder with one, for the n-grams; words by default.
+        embedder: a sentence-transformers model by name or folder, or "stand-in" for hashed character n-grams.
         vocabulary_size: V of the expectation-adjusted distinct n-grams.
-        baseline: the method that all others are compared with; the first of the file by default.
-        format: whose file it is; recognised by its columns by default.
-        columns: what the file calls our columns.
-        rewards: the columns that the reward is the sum of, with their weights: NAME WEIGHT ...; none without.
-        outcome_pattern: regular expression whose first group in a response is its outcome; it has 5 seconds
+        baseline: the method that all others are compared with; the first in the file by default.
+        format: the program that wrote the file; recognised from its columns by default.
+        columns: the file's names of our columns.
+        rewards: columns whose weighted sum is the reward: NAME WEIGHT ...; empty for no reward.
+        outcome_pattern: regular expression whose first group in a response is its outcome; limit 5 seconds
             for each.
     """
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""`allmodes run`: a recipe's configuration, and what carries it out."""
+"""`allmodes run`: read a recipe's configuration, and run it."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -22,23 +22,24 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Run a recipe (TOML, YAML or JSON), or resume a run that was interrupted.
+    """Run a recipe (TOML, YAML or JSON), or resume an interrupted run.
 
-    `allmodes run` alone lists the recipes that come with allmodes, `allmodes run RECIPE --help` its keys.
+    `allmodes run` lists the recipes that come with allmodes; `allmodes run RECIPE --help` lists a recipe's
+    keys.
 
-    Keys of the recipe are flags, too, and win over the file: --budget 500 --methods.mara.threshold 0.7
+    Keys of the recipe are also flags, which override the file: --budget 500 --methods.mara.threshold 0.7
 
     A list is written --seeds 0 1 2, or --seeds 0,1,2, or --seeds [0,1,2].
 
     Args:
         recipe: the recipe: the name of one that comes with allmodes, or a file.
-        out: folder of the run; a new one below runs/ by default.
-        dry_run: check everything, print the resolved configuration, and stop. A recipe is code: this, too,
-            starts its programs, imports its modules and loads its models.
-        no_execute: with --dry-run: check keys, values and files alone; nothing that the recipe names is run.
+        out: folder of the run; a new one in runs/ by default.
+        dry_run: check everything, print the resolved configuration, and stop. A recipe is code: this check
+            also starts its programs, imports its modules and loads its models.
+        no_execute: with --dry-run: check only keys, values and files; run nothing that the recipe names.
         resume: folder of an interrupted run.
-        accept_changes: with --resume: resume although settings, or files that the run reads, are others than
-            when it began; provenance.json in the folder records the change.
+        accept_changes: with --resume: resume even if settings, or files that the run reads, have changed
+            since it began; provenance.json in the folder records the change.
         scale: for a recipe with several scales: "quick" by default, "paper" for the papers' settings.
     """
 
@@ -54,7 +55,7 @@ class Run:
 def help_on(arguments: Sequence[str]) -> None:
     """`allmodes run RECIPE --help`: the flags of every run, then the keys of the recipe."""
     asked = [argument for argument in arguments if argument not in ("--help", "-h")]
-    with contextlib.suppress(SystemExit):  # with which the parser ends a help text
+    with contextlib.suppress(SystemExit):  # the parser raises it after a help text
         tyro.cli(Run, args=["--help"], prog="allmodes run")
     recipe = next((argument for argument in asked if not argument.startswith("-")), None)
     if recipe is not None:
@@ -63,7 +64,7 @@ def help_on(arguments: Sequence[str]) -> None:
 
 
 def run(arguments: Run, flags: Sequence[str]) -> None:
-    """What `allmodes run` does."""
+    """Carry out `allmodes run`."""
     if arguments.resume is not None:
         others = (arguments.recipe, arguments.out, arguments.scale)
         if any(other is not None for other in others) or flags or arguments.dry_run or arguments.no_execute:
@@ -80,9 +81,9 @@ def run(arguments: Run, flags: Sequence[str]) -> None:
         print("Recipes that come with allmodes:", *list_recipes(), sep="\n")
         raise InputError("expected a recipe, by name or file, or --resume FOLDER; got neither")
     if arguments.accept_changes:
-        raise InputError("--accept-changes: expected --resume with it: a new run has changed nothing")
+        raise InputError("--accept-changes: expected only with --resume: a new run has no earlier settings")
     if arguments.no_execute and not arguments.dry_run:
-        raise InputError("--no-execute: expected --dry-run with it: a run executes what its recipe names")
+        raise InputError("--no-execute: expected only with --dry-run: a run executes what its recipe names")
     from allmodes.runs.config import apply_flags, apply_scale, build_config, check_scales, read_config_file
 
     file = find_recipe(arguments.recipe)
@@ -113,10 +114,10 @@ def _show(experiment: "_Experiment", report: Path) -> None:
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Experiment:
-    """What can be done with a configuration: check it, run it in a new folder, resume a folder's run.
+    """The functions for a configuration: check it, run it in a new folder, resume a folder's run.
 
-    check_files looks at its files alone; check starts and loads all that it names, too. show prints the main
-    figures of the finished run in a folder.
+    check_files only looks at its files; check also starts and loads everything that it names. show prints the
+    main figures of the finished run in a folder.
     """
 
     check_files: Callable[[Any], None]
@@ -129,7 +130,7 @@ class _Experiment:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A recipe's `kind`: its configuration, and what carries it out."""
+    """A recipe's `kind`: its configuration model and its functions."""
 
     config: Any
     load: Callable[[], _Experiment]
@@ -164,7 +165,7 @@ def _text() -> _Experiment:
 
 
 def find_kind(values: dict[str, Any], *, source: str) -> Kind:
-    """What a recipe's key `kind` says. Raises ConfigError where it says nothing that is known."""
+    """The kind of a recipe, from its key `kind`. Raises ConfigError for an unknown or missing one."""
     from allmodes.chem.config import MoleculesConfig
     from allmodes.text.config import TextConfig
 
@@ -194,9 +195,9 @@ def _new_folder(recipe: Path) -> Path:
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate what `Run` knows from the flags that are keys of a recipe, which nobody knows beforehand.
+    """Separate the flags of `Run` from flags that are keys of a recipe.
 
-    A key's flag takes all that stands behind it, so that a recipe behind several values must look like one.
+    A key's flag takes all values after it, so a recipe after several values must look like a recipe.
     """
     own, flags, rest = [], [], list(arguments)
     recipe = None

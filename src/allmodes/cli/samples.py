@@ -1,4 +1,4 @@
-"""`allmodes samples` and `allmodes demo`: a first try without any file of one's own."""
+"""`allmodes samples` and `allmodes demo`: a first try without files of your own."""
 
 import re
 import shutil
@@ -37,7 +37,7 @@ def sample_commands() -> list[str]:
 
 @demo.command(name="collapse")
 def demo_collapse() -> None:
-    """Show in seconds what RL makes of eight answers: the exact optimum of each method, without training."""
+    """Show the exact optimum of plain RL and of each method over eight answers, without training."""
     from rich.console import Console
 
     from allmodes.cli.program import program
@@ -45,6 +45,6 @@ def demo_collapse() -> None:
 
     console = Console()
     show_collapse(SAMPLES / "outcomes.csv", console=console)
-    console.print("\nThe same for outcomes of your own, in a browser and here, and files to begin with:")
+    console.print("\nTo see this for your own outcomes in a browser or a terminal, or to get sample files:")
     for command in ("explore FILE.csv", "target FILE.csv --threshold 0.8 --method all", "samples"):
         console.print(f"  {program()} {command}", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Standard output and error as a shell hands them over: any encoding, closed, full, or read to the half."""
+"""Standard output and error in any state: any encoding, closed, full, or read only in part."""
 
 import codecs
 import contextlib
@@ -15,11 +15,11 @@ _PLAIN = {"─": "-", "━": "=", "│": "|", "‖": "||", "…": "...", "–": 
 
 
 class OutputError(Exception):
-    """Standard output cannot be written; its cause is the OSError."""
+    """Standard output cannot be written; the cause is the OSError."""
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output; a failure of it differs in type from one of any other file."""
+    """Standard output; its write errors have a type of their own."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -35,7 +35,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _Messages(io.TextIOWrapper):
-    """Standard error; where it cannot be written, work continues silently."""
+    """Standard error; if it cannot be written, work continues silently."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
@@ -48,9 +48,9 @@ class _Messages(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Give a closed stream the null device, and let no character and no full disk end in a traceback.
+    """Replace closed streams by the null device, and prevent tracebacks from characters or a full disk.
 
-    Without the null device the first file that a program opens would become its standard output.
+    Without the null device, the first file that a program opens would become its standard output.
     """
     _open_closed()
     codecs.register_error(_HANDLER, _plain_text)
@@ -68,7 +68,7 @@ def _again(stream: io.TextIOWrapper, kind: type[io.TextIOWrapper]) -> io.TextIOW
 
 
 def printable_json(text: str) -> str:
-    """JSON with escapes where standard output has another encoding: it must say the same when it is read."""
+    """JSON, with escapes if standard output is not UTF-8, so that it reads back the same."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
@@ -77,7 +77,7 @@ def printable_json(text: str) -> str:
 
 
 def give_up_output() -> None:
-    """Send what is left for standard output to the null device: Python would fail on it again at its end."""
+    """Send remaining output to the null device, since Python would fail on it again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)
@@ -96,7 +96,7 @@ def _open_closed() -> None:
 
 
 def _plain_text(error: UnicodeError) -> tuple[str, int]:
-    """For characters that an encoding lacks: the name of a Greek letter, plain punctuation, or ?."""
+    """Replacement for characters that an encoding lacks: a Greek letter's name, plain punctuation, or ?."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain_character, error.object[error.start : error.end])), error.end

@@ -1,4 +1,4 @@
-"""`allmodes text`: language models outside of a run."""
+"""`allmodes text`: commands for language models outside of a run."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ text = tyro.extras.SubcommandApp()
 
 @text.command(name="model")
 def text_model(name: tyro.conf.Positional[str], *, out: Path) -> None:
-    """Prepare a model for `model =` on a machine without a model hub: a folder with weights and a card.
+    """Prepare a model for a recipe's `model` without a model hub: a folder with weights and a model card.
 
-    Nothing is installed or downloaded: where a package is missing, the command that brings it is printed.
-    SmolLM2 takes about a minute and 1.3 GB of memory once, and 540 MB on disk.
+    Nothing is installed or downloaded: if a package is missing, the command that installs it is printed.
+    SmolLM2 takes about a minute and 1.3 GB of memory to prepare, and 540 MB on disk.
 
     Args:
         name: "smollm2" (SmolLM2-135M-Instruct, a language model), "minilm" (all-MiniLM-L6-v2, an embedder),
@@ -25,4 +25,4 @@ def text_model(name: tyro.conf.Positional[str], *, out: Path) -> None:
     from allmodes.text.packaged_models import prepare_model
 
     written = prepare_model(name, out)
-    print(f"model: {out}" if written else f"model: {out} (it is there already)")
+    print(f"model: {out}" if written else f"model: {out} (already there)")

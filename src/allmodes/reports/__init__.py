@@ -1,1 +1,1 @@
-"""What pages and displays share: pages, figures, progress, tables, comparisons, numbers in a text."""
+"""Shared parts of reports: pages, figures, progress, tables, comparisons, number formats."""

@@ -1,4 +1,4 @@
-"""Arms side by side: mean and spread of each figure, Welch tests against the first arm, a verdict on each."""
+"""Compare arms: mean and spread of each figure, Welch tests against the first arm, and a verdict."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ Run = TypeVar("Run")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A number as shown, a note on it, and whether it marks a clear difference.
+    """A number as text, a note on it, and whether it marks a clear difference.
 
-    missing: of a mean, how many seeds are left out because the figure is undefined there.
+    missing: number of seeds left out of a mean because the figure is undefined in them.
     """
 
     text: str
@@ -30,10 +30,10 @@ class Cell:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Metric(Generic[Run]):
-    """A figure of a run: None or NaN where it is undefined.
+    """A figure of a run; None or NaN if it is undefined.
 
-    hint: what a table says below the name. digits: behind the point. better, worse: what a verdict says of an
-    arm that differs clearly from the first.
+    hint: text below the name in a table. digits: decimals. better, worse: the words of a verdict for an arm
+    that differs clearly from the first.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Metric(Generic[Run]):
 class Row:
     """A metric of every arm.
 
-    values: by label of the arm, one a seed, None where undefined; the first arm is the reference.
+    values: by label of the arm, one per seed, None if undefined; the first arm is the reference.
     """
 
     metric: Metric[Any]
@@ -63,7 +63,7 @@ class Row:
 
     @cached_property
     def tests(self) -> dict[str, Cell]:
-        """The p-value of each arm but the first."""
+        """The p-value of each arm except the first."""
         return {arm: p_cell(self.p(arm)) for arm in list(self.values)[1:]}
 
     @property
@@ -72,12 +72,12 @@ class Row:
         return next(iter(self.values))
 
     def p(self, arm: str) -> float | str:
-        """One-sided p-value of Welch's test that `arm` is better than the first, or why there is none."""
+        """One-sided p-value of Welch's test that `arm` is better than the first, or the reason for none."""
         both = [self.values[arm], self.values[self.reference]]
         if min(map(len, both)) < 2:
             return "no test with fewer than two seeds"
         ours, theirs = map(_defined, both)
-        # To leave out the seeds that never got there would favour whoever has more of them.
+        # Leaving out seeds with undefined values would favour the arm that has more of them.
         if len(ours) < len(both[0]) or len(theirs) < len(both[1]):
             return "no test: undefined in some seeds"
         p = welch_test(ours, theirs) if self.metric.more_is_better else welch_test(theirs, ours)
@@ -85,7 +85,7 @@ class Row:
 
 
 def compare(metrics: Sequence[Metric[Run]], groups: Mapping[str, Sequence[Run]]) -> list[Row]:
-    """A row for each metric. groups: the runs of each arm by its label, one a seed, the reference first."""
+    """A row for each metric. groups: runs by label of the arm, one per seed, with the reference first."""
     return [
         Row(metric, {arm: [_known(metric.value(run)) for run in runs] for arm, runs in groups.items()})
         for metric in metrics
@@ -93,7 +93,7 @@ def compare(metrics: Sequence[Metric[Run]], groups: Mapping[str, Sequence[Run]])
 
 
 def mean_cell(values: Sequence[float | None], *, digits: int) -> Cell:
-    """Mean ± standard deviation over the seeds in which a figure is defined, or the value of a single one."""
+    """Mean ± standard deviation over the seeds in which a figure is defined; for one seed, its value."""
     known = _defined(values)
     missing = len(values) - len(known)
     seeds = f"{len(values)} seed{'' if len(values) == 1 else 's'}"
@@ -109,7 +109,7 @@ def mean_cell(values: Sequence[float | None], *, digits: int) -> Cell:
 
 
 def p_cell(p: float | str) -> Cell:
-    """A p-value as a table has it; a dash for NaN, and for the reason why there is none."""
+    """A p-value for a table; a dash for NaN or if there is no test."""
     if isinstance(p, str):
         return Cell(text=DASH, note=p)
     if math.isnan(p):
@@ -119,11 +119,11 @@ def p_cell(p: float | str) -> Cell:
 
 def ran_alone(arm: str) -> str:
     """The verdict on a single arm."""
-    return f"{arm} ran alone: there is nothing to compare it with."
+    return f"{arm} is the only arm: there is nothing to compare it with."
 
 
 def verdict(rows: Sequence[Row], arm: str) -> str:
-    """Sentences on what the tests of `arm` against the first say, clear differences first."""
+    """Sentences on the tests of `arm` against the first arm, with clear differences first."""
     reference = rows[0].reference
     if min(len(rows[0].values[name]) for name in (arm, reference)) < 2:
         return f"No verdict on {arm} and {reference}: there is no test with fewer than two seeds."
@@ -151,7 +151,7 @@ def verdict(rows: Sequence[Row], arm: str) -> str:
 
 
 def verdict_with_means(rows: Sequence[Row], arm: str) -> str:
-    """One sentence on `arm` against the first that gives both means of every metric, in two digits."""
+    """One sentence on `arm` against the first with both means of every metric, in two digits."""
     parts = []
     for row in rows:
         name, p = row.metric.name, row.p(arm)

@@ -1,4 +1,4 @@
-"""Words and numbers as reports write them."""
+"""Format words and numbers for reports."""
 
 from collections.abc import Sequence
 
@@ -18,19 +18,19 @@ def plural(count: int, noun: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number as `%g` has it, with a true minus sign."""
+    """A number as with `%g`, with a real minus sign."""
     return f"{value:g}".replace("-", "−")
 
 
 def shown_name(name: str, width: int = 32) -> str:
     """A name for a terminal or a figure: one line, no control characters, at most `width` characters."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(name.split())) or "(empty)"
-    tail = width // 3  # what tells long names apart is as often at their end
+    tail = width // 3  # long names often differ at the end
     return line if len(line) <= width else f"{line[: width - 1 - tail]}…{line[-tail:]}"
 
 
 def p_relation(p: float) -> str:
-    """The p-value as it stands behind "p": `= 0.42`, `< 0.001`."""
+    """A p-value as it follows "p": `= 0.42`, `< 0.001`."""
     if p < 0.001:
         return f"<{NBSP}0.001"
     if p > 0.999:
@@ -44,5 +44,5 @@ def p_in_digits(p: float) -> str:
 
 
 def is_clear(p: float) -> bool:
-    """Whether a one-sided p-value is near enough to 0 or 1 to call a difference clear, at most 0.05 away."""
+    """Whether a one-sided p-value marks a clear difference: at most 0.05 away from 0 or 1."""
     return p <= _CLEAR or p >= 1 - _CLEAR

@@ -1,4 +1,4 @@
-"""Reports: one HTML file that explains itself, offline."""
+"""Reports as single HTML files that work offline."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,15 @@ from allmodes.runs.provenance import PROVENANCE, origin, shown_command
 
 
 def require_report_extra() -> None:
-    """Raise `ConfigError` when what reports are made with is not installed."""
+    """Raise `ConfigError` if the packages for reports are not installed."""
     require("the report needs", "jinja2", "matplotlib", extras="report")
 
 
 def render_page(template: Path, *, run: Path | None = None, **values: Any) -> str:
-    """The page of a template with its values, each escaped unless the template says otherwise.
+    """Render a template with its values, each escaped unless the template says otherwise.
 
-    A template extends `page.html`, which wants title, lead, remarks and colours. run: the folder of the run
-    that the page is about, whose start its last line tells; of this process where there is none.
+    A template extends `page.html`, which needs title, lead, remarks and colours. run: the folder of the
+    page's run, whose start is given in the last line; that of this process if it is None.
     """
     import jinja2
 

@@ -1,4 +1,4 @@
-"""One look for every figure, and figures written whole as PNG and SVG."""
+"""The common style of all figures, and atomic writing of PNG and SVG."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from allmodes.extras import how_to_install
 from allmodes.runs.files import replacing
 
 INK, MUTED, FAINT = "#333333", "#777777", "#d0d0d0"
-# Okabe and Ito's colours, distinct for every kind of sight.
+# Okabe and Ito's colours, which are distinct for colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 DPI = 160
@@ -35,13 +35,13 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
     "figure.constrained_layout.use": True,
-    "svg.hashsalt": "allmodes",  # the same figure is the same file
+    "svg.hashsalt": "allmodes",  # equal figures give equal files
     "svg.fonttype": "path",
 }
 
 
 def distinct_colors(colors: Mapping[str, str]) -> dict[str, str]:
-    """The colours #rrggbb of things by name, darker for each that has the colour of one before it."""
+    """Colours #rrggbb by name; a name that repeats an earlier colour gets a darker one."""
     found: dict[str, str] = {}
     for name, color in colors.items():
         shown = color
@@ -60,7 +60,7 @@ def darker(color: str) -> str:
 def figure_style() -> Iterator[Any]:
     """Matplotlib in the figure style of allmodes, drawing to files only; yields its `Figure` class.
 
-    Raises ConfigError where matplotlib is not installed.
+    Raises ConfigError if matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -84,7 +84,7 @@ def inline_svg(figure: Any) -> str:
 
 
 def save_figure(figure: Any, stem: Path) -> None:
-    """Write `stem`.png and `stem`.svg, each whole; call it inside `figure_style`."""
+    """Write `stem`.png and `stem`.svg atomically; call it inside `figure_style`."""
     for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
         with replacing(stem.with_name(stem.name + suffix)) as temporary:
             figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=metadata)

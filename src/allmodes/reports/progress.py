@@ -1,4 +1,4 @@
-"""One look for every progress display: rows that fit a terminal, or a line now and then without one."""
+"""The common progress display: rows that fit a terminal, or occasional lines without a terminal."""
 
 import threading
 import time
@@ -16,14 +16,14 @@ from allmodes.reports.formatting import shown_name
 from allmodes.runs.terminal import console
 
 _T = TypeVar("_T")
-_SILENCE = 30.0  # seconds after which a line is due without a terminal
-_APART = 2.0  # seconds between two lines for each tenth
+_SILENCE = 30.0  # seconds after which a line is printed without a terminal
+_APART = 2.0  # minimum seconds between two lines for each tenth
 _BARS = (5, 40)  # shortest and longest
 _UNITS = ((10**9, " GB"), (10**6, " MB"), (10**3, " kB"), (1, " bytes"))
 
 
 def show_notes(notes: Iterable[str]) -> None:
-    """Print notes on standard error, a line each."""
+    """Print notes on standard error, one line each."""
     for note in notes:
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
@@ -38,7 +38,7 @@ def progress_bar(*, on: Console = console, clock: Callable[[], float] = time.mon
 
 
 def tracked(entries: Iterable[_T], description: str, *, total: int | None = None) -> Iterator[_T]:
-    """The entries one by one, with a display of how many there were."""
+    """Yield the entries one by one, with a display of their count."""
     with progress_bar() as progress:
         task = progress.add_task(description, total=total, note="")
         for entry in entries:
@@ -48,10 +48,10 @@ def tracked(entries: Iterable[_T], description: str, *, total: int | None = None
 
 @final
 class ProgressDisplay(Progress):
-    """Rich's, with rows of our own, and lines where there is no terminal."""
+    """Rich's progress display with our own rows, and lines if there is no terminal."""
 
     def __init__(self, on: Console, clock: Callable[[], float]) -> None:
-        self._on = on  # rich's own is not there yet when it first asks for rows
+        self._on = on  # rich's own attribute does not exist yet when it first asks for rows
         self._prints_lines = not on.is_terminal or on.is_dumb_terminal
         super().__init__(console=on, refresh_per_second=2, disable=self._prints_lines, get_time=clock)
         self._last_line = clock()
@@ -60,7 +60,7 @@ class ProgressDisplay(Progress):
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Show rows, or begin to print lines."""
+        """Show rows, or start to print lines."""
         super().start()
         self._last_line = self.get_time()
         if self._prints_lines:
@@ -72,27 +72,27 @@ class ProgressDisplay(Progress):
         super().stop()
 
     def add_task(self, description: str, *args: Any, **settings: Any) -> TaskID:
-        """As rich's."""
+        """As in rich."""
         task_id = super().add_task(description, *args, **settings)
         self._tenths[task_id] = _tenth(self._tasks[task_id])
         return task_id
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """As rich's, and a task begins with its first update; may print a line."""
+        """As in rich, but a task begins with its first update; may print a line."""
         if self._tasks[task_id].start_time is None:
             self.start_task(task_id)
         super().update(task_id, **changes)
         self._changed(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """As rich's; may print a line."""
+        """As in rich; may print a line."""
         super().advance(task_id, advance)
         self._changed(task_id)
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The rows of the display, for the console's present width."""
+        """The rows of the display for the console's current width."""
         rows = [_row_of(task) for task in self.tasks if task.visible]
-        # A display that is higher than the terminal would be cut at its end, where the running tasks are.
+        # A display taller than the terminal would be cut off at the end, where the running tasks are.
         height = max(3, (self._on.height - 2) // 2)
         hidden = 0
         while len(rows) > height:
@@ -136,7 +136,7 @@ class ProgressDisplay(Progress):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A task as it is shown. share: done, from 0 to 1; None where the total is unknown."""
+    """A task as shown. share: finished share, 0 to 1; None if the total is unknown."""
 
     name: str
     count: str
@@ -166,7 +166,7 @@ def _row_of(task: Task) -> Row:
 
 
 def _count(task: Task) -> str:
-    """What is done of the total, at one width; nothing where neither is known."""
+    """The count of the total, at fixed width; empty if neither is known."""
     size, unit = 1, ""
     if task.fields.get("unit") == "bytes":
         size, unit = next((pair for pair in _UNITS if (task.total or task.completed) >= pair[0]), _UNITS[-1])
@@ -184,8 +184,8 @@ def _time(seconds: float | None) -> str:
 def lay_out(rows: Sequence[Row], width: int) -> Iterator[Text]:
     """The rows as lines of at most `width` characters, in columns.
 
-    Where all does not fit, the bar goes first, then the note moves to a line of its own, then the times do.
-    Only notes and names are ever cut.
+    If they do not fit, the bar is dropped first, then the note and then the times move to their own lines.
+    Only notes and names are ever cut off.
     """
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""Tables on a terminal of any width: nothing in them is ever cut off."""
+"""Tables for terminals of any width, without cutting off any text."""
 
 from collections.abc import Collection, Iterator, Sequence
 from textwrap import wrap
@@ -9,15 +9,15 @@ from rich.text import Text
 Cell = str | Text  # of one style
 
 _GAP = 2
-_NAME = 8  # narrower a name is not wrapped
+_NAME = 8  # names are not wrapped below this width
 
 
 def print_table(
     console: Console, headings: Sequence[str], rows: Sequence[Sequence[Cell]], *, texts: Collection[str] = ()
 ) -> None:
-    """Print a table as wide as the terminal, or in a pipe as wide as it is.
+    """Print a table as wide as the terminal, or at its natural width in a pipe.
 
-    texts: headings of columns with texts, which stand on the left and are wrapped where space is short.
+    texts: headings of columns with texts, which are left-aligned and wrapped if space is short.
     """
     width = console.width if console.is_terminal else None
     for line in table_lines(headings, rows, texts=texts, width=width):
@@ -27,9 +27,9 @@ def print_table(
 def table_lines(
     headings: Sequence[str], rows: Sequence[Sequence[Cell]], *, texts: Collection[str], width: int | None
 ) -> Iterator[Text]:
-    """The lines of a table of at most `width` characters; None for as many as it takes.
+    """The lines of a table of at most `width` characters; None for no limit.
 
-    Headings and texts are wrapped where that is enough; else each row becomes a list of its cells.
+    Headings and texts are wrapped if that is enough; else each row becomes a list of its cells.
     """
     columns = [[str(row[i]) for row in rows] for i in range(len(headings))]
     widths = _widths(headings, columns, texts, width)
@@ -49,7 +49,7 @@ def table_lines(
 def _widths(
     headings: Sequence[str], columns: Sequence[Sequence[str]], texts: Collection[str], width: int | None
 ) -> list[int] | None:
-    """The width of each column; None where even wrapped ones do not fit."""
+    """The width of each column; None if they do not fit even when wrapped."""
     pairs = list(zip(headings, columns, strict=True))
     natural = [max(len(heading), *map(len, column), 1) for heading, column in pairs]
     space = None if width is None else width - _GAP * (len(headings) - 1)
@@ -63,7 +63,7 @@ def _widths(
     if sum(least) > space:
         return None
     widths = list(least)
-    for _ in range(space - sum(least)):  # to whatever is wrapped most, texts before headings
+    for _ in range(space - sum(least)):  # give space to the most wrapped column, texts before headings
         wanted = [
             (whole > now and heading in texts, whole - now)
             for heading, whole, now in zip(headings, natural, widths, strict=True)

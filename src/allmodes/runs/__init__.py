@@ -1,1 +1,1 @@
-"""What every run shares: configuration, run folder, provenance, checkpoint, progress."""
+"""Shared parts of every run: configuration, run folder, provenance, checkpoint, progress."""

@@ -17,33 +17,33 @@ from torch import Tensor
 from allmodes.errors import RunError
 from allmodes.runs.files import replacing
 
-_OWN = "sha256"  # of tensors and state, in the state; an older version wrote none
-AFRESH = "remove it to begin this run again; scores that its ledger holds are not computed again"
+_OWN = "sha256"  # key in the state for the checksum of tensors and state; older versions wrote none
+AFRESH = "remove it to start this run again; scores in its ledger are not computed again"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-serialisable state into one file, atomically."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    # In one entry: safetensors writes several in any order, and the same checkpoint shall be the same file.
+    # One entry, since safetensors writes several in any order, and equal checkpoints must be equal files.
     text = json.dumps({**state, _OWN: _digest(contiguous, state)})
     with replacing(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata={"state": text}))
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote. Raises `RunError` when the file is missing, malformed or damaged."""
+    """Read a file of `save_checkpoint`. Raises `RunError` if it is missing, malformed or damaged."""
     try:
         with safe_open(str(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         state = json.loads(metadata["state"])
         if not isinstance(state, dict):
-            raise ValueError(f"its state is a {type(state).__name__}, no table")
+            raise ValueError(f"its state is a {type(state).__name__}, not a table")
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"cannot read {path}: expected a safetensors file of allmodes; {error}") from error
     own = state.pop(_OWN, None)
     if own is not None and own != _digest(tensors, state):
-        raise RunError(f"{path} is damaged: its content has another checksum than it says; {AFRESH}")
+        raise RunError(f"{path} is damaged: its content does not match its checksum; {AFRESH}")
     return tensors, state
 
 
@@ -66,7 +66,7 @@ def adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_adam_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `adam_state` returned; the optimiser must hold the same parameters in order."""
+    """Restore the result of `adam_state`; the optimiser must hold the same parameters in the same order."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("adam."):

@@ -1,4 +1,4 @@
-"""Whose results a folder holds: no command overwrites what it did not write for the same input."""
+"""Claims on output folders: a command only overwrites files that it wrote for the same input."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ from allmodes.runs.files import write_text
 def claimed_folder(
     out: Path | None, default: Path, *, command: str, inputs: Sequence[str | Path], files: Sequence[str]
 ) -> Iterator[Path]:
-    """Yield the folder that a command may write `files` to, and mark it as the command's once it has them.
+    """Yield the folder that a command may write `files` to, and mark it as the command's once they exist.
 
-    out: the folder that was asked for; None for `default`, or `default-2`, `default-3`, ... where that holds
-    something else. inputs: what the results are of: paths, or settings. Raises RunError where `out` has one
-    of `files` that this command did not write for the same inputs.
+    out: the requested folder; None for `default`, or `default-2`, `default-3`, ... if that holds other
+    results. inputs: what the results depend on: paths, or settings. Raises RunError if `out` has one of
+    `files` that this command did not write for the same inputs.
     """
     named = [str(one.resolve()) if isinstance(one, Path) else one for one in inputs]
     if out is not None:
@@ -44,7 +44,7 @@ def _mark(folder: Path, command: str) -> Path:
 
 
 def _foreign_file(folder: Path, command: str, inputs: Sequence[str], files: Sequence[str]) -> Path | None:
-    """A file that would be overwritten, and that is not of this command and these inputs."""
+    """A file that would be overwritten but does not belong to this command and these inputs."""
     found = next((folder / file for file in files if (folder / file).exists()), None)
     if found is None:
         return None

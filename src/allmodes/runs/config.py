@@ -1,7 +1,7 @@
 """Configurations: frozen models from a TOML, YAML or JSON file and flags; later ones win.
 
-Order: default < file < flag. Unknown keys are refused. Every error is one line that names the key, what was
-expected and what was got.
+Order: default < file < flag. Unknown keys are refused. Every error is one line that names the key, the
+expected and the given value.
 """
 
 import json
@@ -28,18 +28,18 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     alternatives: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """By key, those that say the same another way: a flag or a scale that gives the one takes them out."""
+    """Alternatives of each key: a flag or a scale that sets the key removes its alternatives."""
 
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The values under today's keys, where recipes and flags of an older version had others.
+        """The values under the current keys, for recipes and flags of older versions.
 
         Raises ValueError for a value that is given under both.
         """
         return values
 
     def __reduce__(self) -> Any:
-        # By its values: tables that are built at run time have no name by which another process finds them.
+        # Pickled by values: classes built at run time have no name under which another process finds them.
         return type(self).model_validate, (self.model_dump(),)
 
     @model_validator(mode="before")
@@ -59,15 +59,15 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def _not_tiny(value: float) -> float:
-    if value < 1e-12:  # its inverse would overflow in single precision before long
+    if value < 1e-12:  # its inverse may overflow in single precision
         raise ValueError("at least 1e-12")
     return value
 
 
-# Strict: `"500"` and `true` are no numbers. The limits are beyond every use: a larger value is a slip of the
-# keyboard, and would end in an overflow or without memory.
-MOST = 10**9  # of things that are counted one after the other
-MOST_AT_ONCE = 10**6  # of things that are in memory at once
+# Strict: `"500"` and `true` are not numbers. The limits are beyond every use: a larger value is a typing
+# error that would overflow or exhaust the memory.
+MOST = 10**9  # largest count of things that are processed one by one
+MOST_AT_ONCE = 10**6  # largest count of things in memory at once
 Number = Annotated[float, Field(strict=True, ge=-1e30, le=1e30)]
 PositiveFloat = Annotated[float, Field(strict=True, gt=0, le=1e9), AfterValidator(_not_tiny)]
 LearningRate = Annotated[float, Field(strict=True, gt=0, le=1)]
@@ -82,18 +82,18 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(strict=True, ge=0, lt=2**31)], ...], Field(min_length=1)]
 
 _MOST_BYTES = 1 << 20  # of a configuration file
-_MOST_VALUES = 100_000  # of a configuration, each counted wherever an alias of YAML repeats it
-_DEEPEST = 32  # tables in tables
+_MOST_VALUES = 100_000  # of a configuration, counting every repetition by a YAML alias
+_DEEPEST = 32  # levels of nested tables
 _LARGEST = 1e300  # of a number
 _NO_TEXT = re.compile(
     "[\0\ud800-\udfff]"
 )  # NUL, which no path has; half of a surrogate pair, which no file has
 
-_SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not know
+_SHORT_NUMBER = re.compile(r"[+-]?(\.\d+|\d+\.)([eE][+-]?\d+)?")  # .5 and 1., which TOML does not allow
 
 
 def _flag_for(annotation: Any, value: Any) -> Any:
-    """What a flag says of a key of this type; of a table that may hold anything, each of its keys."""
+    """What a flag sets for a key of this type; for a table of free keys, each of its keys."""
     if isinstance(value, dict):
         is_free = get_origin(annotation) is dict
         return {key: _flag_for(Any, inner) for key, inner in value.items()} if is_free else value
@@ -104,7 +104,7 @@ def _flag_for(annotation: Any, value: Any) -> Any:
         of_texts = any(issubclass(kind, str | Path) for kind in kinds)
         entries = split_list(value.tokens, of_texts=of_texts)
         values = [FlagText(entry) if of_texts else _flag_value((entry,)) for entry in entries]
-        # A single one may be meant as such where both fit; `one_or_several` takes it as a list.
+        # If both fit, a single value is kept as it is; `one_or_several` turns it into a list.
         return values[0] if len(values) == 1 and not of_texts else values
     if len(value.tokens) > 1 or (annotation is Any and value.startswith("[")):
         return [_flag_value((entry,)) for entry in split_list(value.tokens, of_texts=True)]
@@ -112,7 +112,7 @@ def _flag_for(annotation: Any, value: Any) -> Any:
 
 
 def _list_kinds(annotation: Any) -> Iterator[type]:
-    """The types of the entries of the lists that a type allows; `object` for what is no text and no path."""
+    """The types of the entries of the lists that a type allows; `object` except for text and path."""
     if get_origin(annotation) is tuple:
         for kind in get_args(annotation):
             while get_origin(kind) is Annotated:
@@ -125,26 +125,26 @@ def _list_kinds(annotation: Any) -> Iterator[type]:
 
 
 def one_or_several(value: object) -> object:
-    """A validator before others: a single value stands for a list of it; None for none."""
+    """A before-validator: a single value becomes a list of it; None becomes an empty list."""
     return value if value is None or isinstance(value, list | tuple) else (value,)
 
 
 def distinct(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
-    """A validator after others: no value comes twice."""
+    """An after-validator: no value may occur twice."""
     if values is not None and len(set(values)) != len(values):
         raise ValueError("each value once")
     return values
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The mapping in a .toml, .yaml, .yml or .json file. Raises `ConfigError` when it cannot be read."""
+    """The mapping in a .toml, .yaml, .yml or .json file. Raises `ConfigError` if it cannot be read."""
     load = _LOADERS.get(path.suffix.lower())
     if load is None:
         raise ConfigError(f"{path}: expected a .toml, .yaml, .yml or .json file; got {path.suffix!r}")
     try:
         with open(path, "rb") as handle:
             data = handle.read(_MOST_BYTES + 1)
-        text = data.decode("utf-8-sig")  # editors of Windows put a byte-order mark in front
+        text = data.decode("utf-8-sig")  # Windows editors prepend a byte-order mark
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise ConfigError(f"cannot read configuration {path}: {reason}") from error
@@ -154,7 +154,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         loaded = _text_keys(load(text))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except Exception as error:  # PyYAML raises whatever a malformed value makes Python raise
+    except Exception as error:  # PyYAML passes on any error that a malformed value causes
         raise ConfigError(f"{path}: expected valid {path.suffix[1:].upper()}; {one_line(error)}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a table of keys and values; got {type(loaded).__name__}")
@@ -163,7 +163,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _text_keys(value: Any) -> Any:
-    """Keys that YAML reads as numbers are texts, as in TOML and JSON."""
+    """Turn keys that YAML reads as numbers into texts, as in TOML and JSON."""
     if isinstance(value, dict):
         return {
             str(key) if isinstance(key, int | float) and not isinstance(key, bool) else key: _text_keys(inner)
@@ -188,21 +188,23 @@ def _load_yaml(text: str) -> Any:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        # Before anything is made of it: ten aliases of ten aliases of ... are more than any memory holds.
+        # Checked before construction: nested aliases can expand beyond any memory.
         if node is not None and _size_of(node, {}) > _MOST_VALUES:
-            raise ConfigError(f"expected at most {_MOST_VALUES:,} values, with those of aliases; got more")
+            raise ConfigError(
+                f"expected at most {_MOST_VALUES:,} values, including those of aliases; got more"
+            )
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
 
 
 def _size_of(node: Any, known: dict[int, float]) -> float:
-    """How many values a node of YAML stands for, with all that its aliases repeat; infinite within itself.
+    """The number of values of a YAML node, including repetitions by aliases; infinite if it contains itself.
 
-    Raises `ConfigError` for a key that comes twice in a table.
+    Raises `ConfigError` for a key that occurs twice in a table.
     """
     if id(node) not in known:
-        known[id(node)] = math.inf  # for an alias inside of what it repeats
+        known[id(node)] = math.inf  # for an alias inside the node that it repeats
         parts = node.value if isinstance(node.value, list) else []
         _check_once([part[0].value for part in parts if isinstance(part, tuple)])
         flat = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
@@ -227,9 +229,9 @@ def _check_once(keys: Sequence[Any]) -> None:
 
 
 def _check_plain(values: dict[str, Any], *, source: str = "") -> None:
-    """Require what all formats can write and all later steps can hold. Raises `ConfigError`, naming the key.
+    """Require values that all formats can write and later steps accept. Raises `ConfigError` with the key.
 
-    That is tables whose keys are texts, lists, texts without NUL and without halves of surrogate pairs,
+    These are tables with text keys, lists, texts without NUL and without halves of surrogate pairs,
     finite numbers, booleans, null and dates; at most 32 levels deep.
     """
     for key, value in _walk(values, ()):
@@ -249,7 +251,7 @@ def _walk(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], A
 
 
 def _expected(value: Any) -> str | None:
-    """What a value should have been, None where it is plain."""
+    """What a value should be; None if it is valid."""
     match value:
         case None | bool() | list() | date() | time():
             return None
@@ -265,13 +267,13 @@ def _expected(value: Any) -> str | None:
 
 
 def apply_flags(values: dict[str, Any], flags: Sequence[str], model: type[Config] = Config) -> dict[str, Any]:
-    """Values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]` laid over them.
+    """Override values with flags such as `--mara.threshold 0.8` or `--seeds=[0,1]`.
 
-    A flag's value is read as TOML where it is TOML (numbers, true, lists, tables), else as text. For a key
-    that takes a list it may have any form of `split_list`: `--seeds 0 1`. An entry of a list of tables is
-    found by its name: `--oracle.components.docking.seed 2`. model: whose keys they are, for those of older
-    versions and those with alternatives. Raises `ConfigError` for an argument that is no flag, or a flag with
-    no value.
+    A flag's value is read as TOML if it is valid TOML (numbers, true, lists, tables), else as text. A key
+    that takes a list accepts any form of `split_list`: `--seeds 0 1`. An entry of a list of tables is
+    addressed by its name: `--oracle.components.docking.seed 2`. model: the model of the keys, for keys of
+    older versions and keys with alternatives. Raises `ConfigError` for an argument that is not a flag, or a
+    flag without a value.
     """
     merged: dict[str, Any] = json.loads(json.dumps(_renamed(model, values), default=str))
     rest = list(flags)
@@ -307,7 +309,7 @@ def _renamed(model: type[Config], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed_flag(model: type[Config], path: list[str], value: Any) -> list[tuple[list[str], Any]]:
-    """A flag's key and value under today's keys: several, where it gives a table that has been split."""
+    """A flag's key and value under the current keys; several for a table that has been split."""
     given: Any = value
     for key in reversed(path):
         given = {key: given}
@@ -329,9 +331,9 @@ def _drop_alternatives(model: type[Config], values: dict[str, Any], key: str) ->
 
 
 def apply_scale(values: dict[str, Any], scale: str | None, model: type[Config] = Config) -> dict[str, Any]:
-    """Values with those of the table `scale.NAME` laid over them, key by key, as flags would be.
+    """Override values with those of the table `scale.NAME`, key by key, like flags.
 
-    A recipe with such tables has "quick" ones unless another is asked for. model: as for `apply_flags`.
+    The default scale of a recipe with such tables is "quick". model: as for `apply_flags`.
     Raises `ConfigError` for a scale that the recipe does not have.
     """
     rest = {key: value for key, value in values.items() if key != "scale"}
@@ -361,7 +363,7 @@ def _lay_over(table: Any, changes: dict[str, Any]) -> None:
 
 
 def _child(table: Any, key: str) -> Any:
-    """The table below a key, made where there is none: what is laid over wins, also over a single value."""
+    """The table of a key, created if missing; it replaces a value that is not a table."""
     if isinstance(table, list):  # of tables with names
         named = [entry for entry in table if isinstance(entry, dict) and key in _spellings(entry)]
         if len(named) != 1:
@@ -375,7 +377,7 @@ def _child(table: Any, key: str) -> Any:
 
 def _set(table: Any, key: str, value: Any) -> None:
     if isinstance(table, list):
-        raise ConfigError(f"expected a key below the name of an entry; got {shown(key)} alone")
+        raise ConfigError(f"expected a key after the name of an entry; got only {shown(key)}")
     table[key] = value
 
 
@@ -384,7 +386,7 @@ def _has_tables(value: Any) -> bool:
 
 
 def _spellings(entry: dict[str, Any]) -> tuple[str, str]:
-    """An entry's name, and as a flag spells it, in which hyphens have become underscores."""
+    """An entry's name, and its spelling in a flag, where hyphens become underscores."""
     return str(_name(entry)), str(_name(entry)).replace("-", "_")
 
 
@@ -393,20 +395,20 @@ def _name(entry: dict[str, Any]) -> Any:
 
 
 def _flag_value(tokens: Sequence[str]) -> Any:
-    """One token that is TOML as its value; all else as a text, which its key may read as a list."""
+    """The value of a token that is valid TOML; else the text, which the key may read as a list."""
     if len(tokens) > 1:
         return FlagText(*tokens)
     try:
         return tomllib.loads(f"value = {tokens[0]}")["value"]
-    except (ValueError, RecursionError):  # no TOML; a number of more digits than Python reads; too deep
+    except (ValueError, RecursionError):  # not TOML, too many digits, or too deep nesting
         return float(tokens[0]) if _SHORT_NUMBER.fullmatch(tokens[0]) else FlagText(*tokens)
 
 
 def check_scales(model: type[ConfigT], values: dict[str, Any], *, but: str | None, source: str) -> None:
-    """Check the scales of a recipe that are not chosen, so that an error in them does not wait for its day.
+    """Check the scales of a recipe that are not chosen, so that their errors are found early.
 
-    Raises `ConfigError` for what a scale's table makes wrong of the recipe. but: the chosen one, "quick" for
-    None, which is checked together with the flags.
+    Raises `ConfigError` if a scale's table makes the recipe invalid. but: the chosen scale ("quick" for
+    None), which is checked together with the flags.
     """
     base = {key: value for key, value in values.items() if key != "scale"}
     known = [(problem["loc"], problem["type"]) for problem in _problems(model, base)]
@@ -425,7 +427,7 @@ def build_config(
 ) -> ConfigT:
     """A configuration from a mapping. Raises `ConfigError`: one line, the first wrong key, expected, got.
 
-    recipe_folder: where the recipe lies, in which a user's modules and files are looked for, too.
+    recipe_folder: the folder of the recipe, which is also searched for a user's modules and files.
     """
     try:
         values = _renamed(model, values)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line that names the key, what was expected and what was got."""
+"""Describe an error of a configuration in one line with the key, the expected and the given value."""
 
 import difflib
 import re
@@ -15,8 +15,8 @@ _LONG_NUMBER = re.compile(r"(?<![\d.])\d{5,}(?![\d.])")
 
 
 def first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
-    """The first wrong key's problem; of the alternatives of a union that it fails, the deepest is meant."""
-    if problems[0]["type"] == "missing":  # a slip of the pen beside it is why
+    """The first wrong key's problem; for a union, that of the alternative that matches deepest."""
+    if problems[0]["type"] == "missing":  # a misspelt key next to it is the cause
         table = problems[0]["loc"][:-1]
         unknown = [one for one in problems if one["type"] == "extra_forbidden" and one["loc"][:-1] == table]
         problems = unknown or problems
@@ -26,7 +26,7 @@ def first_problem(problems: Sequence[Any], values: dict[str, Any]) -> Any:
 
 
 def _key_path(problem: Any, values: Any) -> list[str]:
-    """The keys down to a problem as they are written in the file: pydantic adds the names of alternatives."""
+    """The path of keys to a problem as written in the file, without pydantic's names of alternatives."""
     path = []
     for part in problem["loc"]:
         try:
@@ -42,10 +42,10 @@ def _key_path(problem: Any, values: Any) -> list[str]:
 
 
 def _meant(problem: Any, path: Sequence[str], model: type[BaseModel]) -> str:
-    """What may be meant by an unknown key: one that reads alike, else all that stand there."""
+    """A suggestion for an unknown key: a similar key, else all keys of the table."""
     unknown = str(problem["loc"][-1])
     there = list(dict.fromkeys(key for table in _tables_at(problem["loc"][:-1], model) for key in table))
-    # The same key of another kind of table is not meant.
+    # The same key in another kind of table is not a suggestion.
     itself = ".".join(part for part in path if not part.isdigit())
     keys = [key for key in _all_keys(model) if key != itself]
     last = {key.rpartition(".")[2]: key for key in reversed(keys)}
@@ -57,7 +57,7 @@ def _meant(problem: Any, path: Sequence[str], model: type[BaseModel]) -> str:
 
 
 def _tables_at(location: Sequence[int | str], model: type[BaseModel]) -> list[dict[str, Any]]:
-    """The keys that may stand at a place: of a union's alternative where the place names it by its kind."""
+    """The keys allowed at a place; for a union, those of the alternative that the place names by kind."""
     models = [model]
     for part in location:
         fields = [table.model_fields[part] for table in models if part in table.model_fields]
@@ -74,7 +74,7 @@ def kinds_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _all_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
-    """Each key with all that is above it; of alternatives those of all."""
+    """All keys with their full paths, for all alternatives."""
     for name, field in model.model_fields.items():
         yield above + name
         for inner in models_of(field.annotation):
@@ -82,7 +82,7 @@ def _all_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
 
 
 def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The tables that a type allows, as itself, as an alternative or as the entries of a list."""
+    """The tables that a type allows: itself, an alternative, or entries of a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) is not None:
@@ -91,7 +91,7 @@ def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def explain(problem: Any, model: type[BaseModel], values: dict[str, Any]) -> str:
-    """One line for a problem that pydantic found in the values of a model."""
+    """Describe a problem that pydantic found in a model's values, in one line."""
     parts = _key_path(problem, values)
     path = ".".join(parts) or "configuration"
     kind = problem["type"]
@@ -107,7 +107,7 @@ def explain(problem: Any, model: type[BaseModel], values: dict[str, Any]) -> str
         "Input should be "
     )
     expected = _LONG_NUMBER.sub(_short_number, expected[:1].lower() + expected[1:])
-    if not problem["loc"]:  # of several keys together: the message says which, and what they are
+    if not problem["loc"]:  # concerns several keys; the message names them and their values
         return f"expected {expected}"
     is_entry = isinstance(problem["input"], FlagText) and isinstance(problem["loc"][-1], int)
     forms = f"; {FORMS}" if is_entry else ""
@@ -115,5 +115,5 @@ def explain(problem: Any, model: type[BaseModel], values: dict[str, Any]) -> str
 
 
 def _short_number(found: re.Match[str]) -> str:
-    """1000000 as 1,000,000, and a number with many more digits as 1e+30."""
+    """Write 1000000 as 1,000,000, and a number with many more digits as 1e+30."""
     return f"{int(found[0]):,}" if len(found[0]) <= 12 else f"{int(found[0]):g}"

@@ -1,4 +1,4 @@
-"""The frame of every experiment: a new folder with its configuration, or an old one that is gone on with."""
+"""The frame of every experiment: a new folder with its configuration, or a folder that is resumed."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,17 +14,17 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.provenance import PROVENANCE, file_sha256, provenance, utc_now
 from allmodes.runs.seals import REMEDY, read_sealed_json, seal_json
 
-Inputs = Mapping[str, Path]  # files by the key that they came from; another content would be another run
+Inputs = Mapping[str, Path]  # files by configuration key; with other content, it would be another run
 
 
-# What every experiment writes; a new one neither overwrites a user's file nor takes up another run's rest.
+# Files of every experiment. A new one must not overwrite a user's file or use those of another run.
 _OUTPUTS = (PROVENANCE, "results.json", "report.html")
 
 
 def refuse_old_folder(out: Path) -> None:
-    """Raise RunError where `out` holds a run already, or a file that a run would overwrite."""
+    """Raise RunError if `out` already holds a run, or a file that a run would overwrite."""
     if (out / "config.json").exists():
-        raise RunError(f"{out} holds a run already: choose another folder, or `allmodes run --resume {out}`")
+        raise RunError(f"{out} already holds a run: choose another folder, or `allmodes run --resume {out}`")
     found = [out / name for name in _OUTPUTS if (out / name).exists()]
     found += [lock.parent for lock in sorted(out.glob("*/.lock"))] if out.is_dir() else []
     if found:
@@ -36,7 +36,7 @@ def refuse_old_folder(out: Path) -> None:
 def threads_of(threads: int | None, workers: int) -> int:
     """The threads of each worker: as configured, or its share of torch's.
 
-    Results depend on the number of threads in the last bits, so a resumed run must use the same.
+    Results depend on the number of threads in the last bits, so a resumed run must use the same number.
     """
     return max(1, torch.get_num_threads() // workers) if threads is None else threads
 
@@ -46,7 +46,7 @@ def start_experiment(
 ) -> Path:
     """Write config.json and provenance.json into a new folder, then run.
 
-    Raises RunError for what cannot be written.
+    Raises RunError if a file cannot be written.
     """
     with RunFolder(out) as folder:
         settings = json.loads(config.model_dump_json())
@@ -57,16 +57,16 @@ def start_experiment(
 
 
 def saved_config(model: type[ConfigT], path: Path) -> ConfigT:
-    """The configuration of the run in a folder. Raises ConfigError where there is none."""
+    """The configuration of the run in a folder. Raises ConfigError if there is none."""
     file = path / "config.json"
     return build_config(model, read_config_file(file), source=str(file))
 
 
 def refuse_other_settings(path: Path, *, then: Any, now: Any, ignored: Sequence[str] = ()) -> None:
-    """Raise RunError that names the first setting in which a folder's run differs from what is wanted now.
+    """Raise RunError with the first setting in which a folder's run differs from the current settings.
 
-    then, now: settings as JSON has them. ignored: dotted keys, with all that is below them, that no result
-    depends on.
+    then, now: settings as JSON values. ignored: dotted keys, including all keys below them, that do not
+    affect results.
     """
     for key, (old, new) in _differences(then, now, ignored=ignored).items():
         raise RunError(
@@ -76,7 +76,7 @@ def refuse_other_settings(path: Path, *, then: Any, now: Any, ignored: Sequence[
 
 
 def _differences(then: Any, now: Any, *, ignored: Sequence[str]) -> dict[str, tuple[Any, Any]]:
-    """By dotted key, old and new value of each setting that differs, None where there is none."""
+    """Old and new value of each setting that differs, by dotted key; None for a missing one."""
     old, new = dict(_leaves(then)), dict(_leaves(now))
     return {
         key: (old.get(key), new.get(key))
@@ -86,7 +86,7 @@ def _differences(then: Any, now: Any, *, ignored: Sequence[str]) -> dict[str, tu
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no table and no list, under its dotted key."""
+    """Every value that is neither a table nor a list, by dotted key."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     if isinstance(value, dict):
@@ -105,11 +105,11 @@ def resume_experiment(
     free: Sequence[str] = (),
     accept_changes: bool | None = None,
 ) -> Path:
-    """Run on in the folder of an interrupted run.
+    """Resume the interrupted run in a folder.
 
-    free: dotted keys of settings that may change. accept_changes: whether others, and other inputs, are taken
-    and recorded in provenance.json; None where nobody can be asked. Raises RunError that names the first
-    change where they are not.
+    free: dotted keys of settings that may change. accept_changes: whether changes of other settings and of
+    inputs are accepted and recorded in provenance.json; None if the user has no such option. Raises RunError
+    with the first change that is not accepted.
     """
     with RunFolder(path) as folder:
         _check_same(path, inputs, free=free, accept_changes=accept_changes)
@@ -123,7 +123,7 @@ def _check_same(path: Path, inputs: Inputs, *, free: Sequence[str], accept_chang
     if not isinstance(files, dict):
         raise RunError(f"{path / PROVENANCE} is damaged: expected `inputs`; got none; {REMEDY}")
     digests = _digests(inputs)
-    if then is None:  # of an older version, which noted fewer inputs, and no settings
+    if then is None:  # written by an older version, which recorded fewer inputs and no settings
         digests = {key: digest for key, digest in digests.items() if key in files}
     settings = {} if then is None else _differences(then, now, ignored=free)
     others = _differences(files, digests, ignored=())
@@ -139,7 +139,7 @@ def _check_same(path: Path, inputs: Inputs, *, free: Sequence[str], accept_chang
         changes = [*facts.get("changes", ()), change]
         seal_json(path / PROVENANCE, {**facts, **known, "inputs": digests, "changes": changes})
         return
-    hint = "" if accept_changes is None else "; --accept-changes resumes nevertheless, and records the change"
+    hint = "" if accept_changes is None else "; --accept-changes resumes anyway and records the change"
     for key, (old, new) in settings.items():
         raise RunError(
             f"{path / 'config.json'} has changed since the run began: `{key}`: expected {json.dumps(old)}; "

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files of others: packed or not, in any encoding of text."""
+"""Write files completely or not at all, and read files of any compression and text encoding."""
 
 import bz2
 import codecs
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from allmodes.errors import AllmodesError, InputError, RunError, one_line
 
-# No other program names a file like this: a temporary file that a killed process left is told by its name.
+# No other program uses such names, so a leftover temporary file of a killed process can be recognised.
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.allmodes-tmp", re.DOTALL)
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this process writes what becomes `path` when it is whole."""
+    """The temporary file that is renamed to `path` when it is complete."""
     return path.with_name(f".{path.name}.{os.getpid()}.allmodes-tmp")
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what killed processes left half written; only files that `temporary_path` named."""
+    """Remove leftover temporary files of killed processes; only files named by `temporary_path`."""
     for path in folder.iterdir():
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink()
@@ -43,8 +43,8 @@ def sync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success force it to disk and rename it to `path`.
 
-    A reader sees the old file or the new one, never a part, also after a loss of power. Raises `RunError`
-    when the disk is full or the folder cannot be written, and leaves nothing behind.
+    A reader sees either the old file or the new one, even after a loss of power. Raises `RunError`
+    if the disk is full or the folder cannot be written, and leaves no file behind.
     """
     temporary = temporary_path(path)
     try:
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # not there: it was renamed, or could not be made
+        with suppress(OSError):  # missing: it was renamed, or could not be created
             temporary.unlink()
 
 
@@ -65,8 +65,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `out`; on success force its files to disk and rename it to `out`.
 
-    What a killed process left of an earlier attempt at `out` is removed first. Raises `RunError` where `out`
-    exists, at the beginning or by the end, and for whatever goes wrong in between.
+    Leftovers of an earlier attempt by a killed process are removed first. Raises `RunError` if `out` exists,
+    at the beginning or at the end, and for any error in between.
     """
     if os.path.lexists(out):
         raise RunError(f"`out` must be a new folder; {out} exists")
@@ -75,19 +75,19 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_folders(out)
         temporary.mkdir()
-    except OSError as error:  # also where a folder of this name is there already, which is not ours to remove
+    except OSError as error:  # also if a folder of this name exists, which we must not remove
         raise RunError(f"cannot write {out}: {one_line(error)}") from error
     try:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
                 sync(path)
-        if os.path.lexists(out):  # renaming would replace an empty folder without a word
+        if os.path.lexists(out):  # renaming would silently replace an empty folder
             raise RunError(f"`out` must be a new folder; {out} exists")
         temporary.rename(out)
     except AllmodesError:
         raise
-    except Exception as error:  # a full disk: every package has its own kind of error for it
+    except Exception as error:  # such as a full disk, for which every package has its own error
         raise RunError(f"cannot write {out}: {one_line(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # not there when it was renamed
@@ -105,28 +105,28 @@ def _remove_left_folders(out: Path) -> None:
 
 def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)  # asks only
+        os.kill(process, 0)  # only tests whether it exists
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
 
-# What a file begins with, whatever its name says.
+# The first bytes of a file, which tell its kind whatever its name.
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _FOREIGN = {
     b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
     b"PK\x05\x06": "an empty zip archive",
     b"\xd0\xcf\x11\xe0": "a file of Microsoft Office: save it as CSV",
-    b"\x28\xb5\x2f\xfd": "a file packed by zstd: unpack it first",
+    b"\x28\xb5\x2f\xfd": "a file compressed with zstd: decompress it first",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
     b"Rar!": "a rar archive: unpack it first",
     b"PAR1": "a Parquet table: save it as CSV",
     b"%PDF": "a PDF document",
     b"SQLite format 3": "an SQLite database",
 }
-_MARKS = {  # the longer before those that they begin with
+_MARKS = {  # longer marks come before their own prefixes
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -136,16 +136,16 @@ _MARKS = {  # the longer before those that they begin with
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked where it is packed by gzip, bzip2 or xz, as its first bytes tell.
+    """The content of a file, decompressed if its first bytes show gzip, bzip2 or xz.
 
-    Raises `InputError` when it is missing, unreadable, cut off, an archive, or not packed as its name says.
+    Raises `InputError` if it is missing, unreadable, cut off, an archive, or not compressed as its name says.
     """
     try:
         with open(path, "rb") as handle:
             start = handle.read(8)
             unpack = next((unpack for magic, unpack in _PACKED.items() if start.startswith(magic)), None)
             if unpack is None and path.suffix.lower() in (".gz", ".bz2", ".xz"):
-                raise InputError(f"cannot read {path}: it is not packed as its name says")
+                raise InputError(f"cannot read {path}: it is not compressed as its name says")
             handle.seek(0)
             if unpack is None:
                 data = handle.read()
@@ -164,11 +164,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, packed or not, in any common encoding; lines end with LF.
+    """The text of a file, compressed or not, in any common encoding; lines end with LF.
 
-    A byte order mark says that it is UTF-8, UTF-16 or UTF-32, and is left out; without one it is UTF-16 where
-    every other byte is 0, else UTF-8, else Latin-1 as Windows writes it. Lines may end with CR, LF or CRLF;
-    take them apart at LF alone, since `splitlines` also splits at characters of Latin-1.
+    A byte order mark selects UTF-8, UTF-16 or UTF-32 and is dropped. Without one, the encoding is UTF-16 if
+    every other byte is 0, else UTF-8, else Windows' Latin-1. Lines may end with CR, LF or CRLF in the file;
+    split the result at LF only, since `splitlines` also splits at characters of Latin-1.
 
     Raises `InputError` as `read_bytes` does, and for UTF-16 or UTF-32 that is damaged.
     """
@@ -187,7 +187,7 @@ def read_text(path: Path) -> str:
 
 
 def _encoding(data: bytes) -> str:
-    """UTF-16 where nearly all bytes of one parity are 0, as in English text; else UTF-8."""
+    """UTF-16 if nearly all bytes of one parity are 0, as in English text; else UTF-8."""
     sample = data[:4096]
     pairs = len(sample) // 2
     high, low = sample[::2].count(0), sample[1::2].count(0)

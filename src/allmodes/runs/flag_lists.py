@@ -1,6 +1,6 @@
-"""Lists as people type them behind a flag: 0 1 2, or 0,1,2, or [0,1,2], with quotes and blanks or without.
+"""Parse lists after a flag: 0 1 2, or 0,1,2, or [0,1,2], with or without quotes and blanks.
 
-Imports nothing, so that the command line answers at once.
+Imports nothing, so that the command line starts fast.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +14,7 @@ _QUOTES = "\"'"
 
 @final
 class FlagText(str):
-    """What stands behind a flag whose key may take a list. tokens: as the shell split it."""
+    """The values after a flag whose key may take a list. tokens: as the shell split them."""
 
     __slots__ = ("tokens",)
     tokens: tuple[str, ...]
@@ -35,11 +35,11 @@ def split_list(
 ) -> list[str]:
     """The entries of a list, each without its quotes.
 
-    Entries are separated by commas and by the shell; blanks inside of a token separate numbers and names of
-    choices, and are a part of a text. Commas inside of brackets or quotes separate nothing, so that
-    '["a,b", "c"]' has two entries. of_texts: whether entries are texts. count: how many there must be: as
-    many tokens of texts are taken as they stand. is_whole: whether a token is one entry whatever it holds,
-    such as the path of a file that exists.
+    Entries are separated by commas and by the shell. Blanks inside a token separate numbers and choices, but
+    belong to the entry if entries are texts. Commas inside brackets or quotes do not separate, so
+    '["a,b", "c"]' has two entries. of_texts: whether entries are texts. count: required number of entries;
+    exactly this many text tokens are taken unchanged. is_whole: whether a token is a single entry whatever it
+    contains, such as the path of an existing file.
     """
     tokens = list(tokens)
     if _is_wrapped(tokens) and not (len(tokens) == 1 and is_whole(tokens[0])):
@@ -71,7 +71,7 @@ def _entry(text: str) -> Iterator[str]:
 
 
 def _is_wrapped(tokens: Sequence[str]) -> bool:
-    """Whether one pair of square brackets holds all; that of `[nH]1cccc1` or `[a] [b]` ends early."""
+    """Whether one pair of square brackets encloses everything, unlike in `[nH]1cccc1` or `[a] [b]`."""
     text = "\n".join(tokens).strip()
     if not (text.startswith("[") and text.endswith("]")):
         return False
@@ -79,7 +79,7 @@ def _is_wrapped(tokens: Sequence[str]) -> bool:
 
 
 def _scan(text: str, separators: str) -> Iterator[tuple[int, int]]:
-    """Each position outside of quotes with the number of brackets that are open behind it."""
+    """Each position outside quotes, with the number of brackets open after it."""
     expected: list[str] = []
     quote = ""
     previous = ","

@@ -1,4 +1,4 @@
-"""A run's folder: its lock, its metrics, and where everything else lies."""
+"""A run's folder: its lock, its metrics, and the paths of its files."""
 
 import fcntl
 import json
@@ -15,9 +15,9 @@ from allmodes.runs.seals import REMEDY, GrowingFiles, Mark
 
 @final
 class RunFolder:
-    """A folder that one process at a time may write; use it as a context manager.
+    """A folder that only one process at a time may write; use it as a context manager.
 
-    The lock is the operating system's, so it goes with its process, however that ends.
+    The operating system releases the lock when the process ends, for whatever reason.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,11 +48,11 @@ class RunFolder:
         os.close(self._lock)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Append one JSON line to metrics.jsonl: what a repeated run would repeat."""
+        """Append one JSON line to metrics.jsonl, for values that a repeated run would reproduce."""
         self._append(self.metrics_path, row)
 
     def append_timing(self, row: Mapping[str, Any]) -> None:
-        """Append one JSON line to timing.jsonl: seconds, kept apart since no two runs have the same."""
+        """Append one JSON line to timing.jsonl, for times in seconds, which differ in every run."""
         self._append(self.path / "timing.jsonl", row)
 
     def _append(self, path: Path, row: Mapping[str, Any]) -> None:
@@ -63,9 +63,9 @@ class RunFolder:
             raise RunError(f"cannot write {path}: {error.strerror}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut off is left out.
+        """The rows of metrics.jsonl without an incomplete last line.
 
-        Raises RunError for any other line that is no row.
+        Raises RunError for any other invalid line.
         """
         if not self.metrics_path.exists():
             return []
@@ -85,20 +85,20 @@ class RunFolder:
         return rows
 
     def mark_logs(self) -> dict[str, Mark]:
-        """Force metrics, timings and samples to disk; their sizes and checksums, for a checkpoint to hold."""
+        """Force metrics, timings and samples to disk; return their sizes and checksums for a checkpoint."""
         return self._logs.mark()
 
     def restore_logs(self, marks: Mapping[str, Mark]) -> None:
-        """Check that metrics, timings and samples begin as a checkpoint says, and cut the rest.
+        """Check that metrics, timings and samples begin as a checkpoint recorded, and cut off the rest.
 
-        marks: {} for a run without a checkpoint, which begins again. Raises RunError for damage, and for
-        files of these names in a folder that no run has used yet.
+        marks: {} for a run without a checkpoint, which starts again. Raises RunError for damage, and for
+        files of these names in a folder that no run has used.
         """
         if not self._is_ours and (found := self._logs.existing()):
-            raise RunError(f"{found[0]} is no file of this run: choose another folder")
+            raise RunError(f"{found[0]} is not a file of this run: choose another folder")
         self._logs.restore(marks)
 
     def keep_metrics(self, keep: Callable[[dict[str, Any]], bool]) -> None:
-        """Rewrite metrics.jsonl with the rows that `keep` accepts: a resumed run repeats the others."""
+        """Rewrite metrics.jsonl with the rows that `keep` accepts; a resumed run writes the others again."""
         kept = [json.dumps(row) + "\n" for row in self.read_metrics() if keep(row)]
         write_text(self.metrics_path, "".join(kept))

@@ -1,4 +1,4 @@
-"""Models by name: whether their hub answers is asked once, instead of for a minute for each file."""
+"""Models by name: ask once whether the model hub answers, instead of retrying for a minute per file."""
 
 import importlib
 import re
@@ -9,13 +9,13 @@ from typing import Any
 from allmodes.errors import ConfigError, one_line
 
 _SECONDS = 10
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # all else can only be a path
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")  # anything else can only be a path
 
 
 def reach_hub(name: str | Path) -> None:
-    """Nothing for a folder, or for a hub that answers; without one only cached models are looked for.
+    """Check that a model is a folder, in the cache, or on a hub that answers.
 
-    Raises ConfigError where the hub does not answer and the model is not in the cache.
+    Raises ConfigError if the hub does not answer and the model is not in the cache.
     """
     if not _NAME.fullmatch(str(name)) or Path(name).exists() or (reason := _unreachable()) is None:
         return
@@ -31,10 +31,10 @@ def reach_hub(name: str | Path) -> None:
 
 @cache
 def _unreachable() -> str | None:
-    """Why the hub cannot be asked; None where it answers, whatever it says, or is not to be asked."""
+    """The reason why the hub cannot be reached; None if it answers or must not be asked."""
     hub: Any = importlib.import_module("huggingface_hub")
     constants = _constants()
-    if constants.HF_HUB_OFFLINE:  # so the library asks nobody, and says so
+    if constants.HF_HUB_OFFLINE:  # the library then asks no hub, and says so
         return None
     try:
         hub.get_session().head(constants.ENDPOINT, timeout=_SECONDS)

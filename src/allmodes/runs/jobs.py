@@ -1,4 +1,4 @@
-"""Jobs of one experiment, one after the other or in processes of their own."""
+"""Jobs of one experiment, run one after the other or in separate processes."""
 
 import multiprocessing
 import os
@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 from allmodes.errors import AllmodesError, RunError
 
-_POLL = 0.2  # seconds between two looks at the worker processes
+_POLL = 0.2  # seconds between two checks of the worker processes
 
 
 class Job(Protocol):
-    """A frozen record that can be sent to a process; its folder lies in the experiment's."""
+    """A frozen record that can be sent to a process; its folder is in the experiment's folder."""
 
     @property
     def path(self) -> Path:
@@ -27,14 +27,15 @@ class Job(Protocol):
 
 JobT = TypeVar("JobT", bound=Job)
 Show = Callable[[JobT, Any], None]
-Work = Callable[[JobT, Callable[[Any], None]], None]  # the job, and what it calls with its progress
+Work = Callable[[JobT, Callable[[Any], None]], None]  # (job, function to call with its progress)
 
 
 def run_jobs(work: Work[JobT], jobs: Sequence[JobT], *, workers: int, show: Show[JobT]) -> None:
-    """Run every job: in this process for one worker, else in as many processes as there are workers.
+    """Run every job: in this process for one worker, else in one process per worker.
 
-    work: a function, or a partial of one, that a new process can import. show: called here with each progress
-    that a job reports. Raises the first job's error, as RunError from another process; the others are ended.
+    work: a function, or a partial of one, that a new process can import. show: called in this process with
+    each progress of a job. Raises the error of the first job that fails (as RunError, if it ran in another
+    process) and ends the others.
     """
     if workers == 1:
         for job in jobs:
@@ -71,19 +72,19 @@ def _run_in_processes(work: Work[JobT], jobs: Sequence[JobT], *, workers: int, s
 
 
 def _how_to_continue(folder: Path) -> str:
-    """A run resumes by its folder; the jobs of a study or a benchmark lie in a folder that is no run."""
+    """How to resume: a run by its folder; a study or benchmark, whose folder is not a run, by its command."""
     is_run = (folder / "config.json").exists()
-    return f"continue with `allmodes run --resume {folder}`" if is_run else "the same command continues"
+    return f"resume with `allmodes run --resume {folder}`" if is_run else "run the same command again"
 
 
 class _Failure(str):
-    """What went wrong in a job, as its process sends it."""
+    """The error of a job, as its process sends it."""
 
     __slots__ = ()
 
 
 def _deliver(messages: Any, show: Callable[[Any, Any], None]) -> None:
-    """Show what the workers have sent; waits a moment for the first message."""
+    """Show the messages of the workers; waits briefly for the first one."""
     for wait in [_POLL] + [0.0] * 100:
         try:
             job, message = messages.get(timeout=wait)
@@ -95,7 +96,7 @@ def _deliver(messages: Any, show: Callable[[Any, Any], None]) -> None:
 
 
 def _worker(work: Callable[[Any, Callable[[Any], None]], None], job: Job, messages: Any) -> None:
-    """A job in a process of its own, which ends with its parent even when that is killed."""
+    """A job in its own process, which ends with its parent even if that is killed."""
     parent = cast("BaseProcess", multiprocessing.parent_process())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides on Ctrl-C
 

@@ -1,4 +1,4 @@
-"""Rows of files from anybody: read one by one, and counted by kind where they are bad."""
+"""Rows of external files, read one by one; malformed rows are counted by kind."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from allmodes.errors import InputError, one_line
 
 
 class BadLineError(Exception):
-    """What is wrong with a line; `is_broken` where it could not be read as a row at all."""
+    """A malformed line; `is_broken` if it could not be parsed as a row at all."""
 
     def __init__(self, kind: str, *, is_broken: bool = False) -> None:
         super().__init__(kind)
@@ -22,14 +22,14 @@ class BadLineError(Exception):
 @final
 @dataclass(frozen=True, kw_only=True)
 class BadLines:
-    """How many lines are wrong in one way, and the number of the first of them."""
+    """The number of lines with one kind of error, and the number of the first line."""
 
     count: int
     first_line: int
 
 
 def count_bad(bad: dict[str, BadLines], kind: str, line: int) -> None:
-    """Note one more line that is wrong in one way."""
+    """Count one more line with this kind of error."""
     seen = bad.get(kind)
     bad[kind] = BadLines(
         count=1 if seen is None else seen.count + 1, first_line=line if seen is None else seen.first_line
@@ -37,7 +37,7 @@ def count_bad(bad: dict[str, BadLines], kind: str, line: int) -> None:
 
 
 def open_seekable(path: Path) -> BinaryIO:
-    """Open a file that will be read more than once. Raises InputError for one that cannot be."""
+    """Open a file that will be read more than once. Raises InputError if that is impossible."""
     try:
         handle = open(path, "rb")  # noqa: SIM115 - the callers close it
     except OSError as error:
@@ -49,7 +49,7 @@ def open_seekable(path: Path) -> BinaryIO:
 
 
 def lines_of(path: Path, handle: BinaryIO) -> Iterator[bytes]:
-    """The lines of an open file. Raises InputError where the disk fails, or what is packed is broken."""
+    """The lines of an open file. Raises InputError if the disk fails or compressed data is damaged."""
     try:
         for line in handle:  # noqa: UP028 - `yield from` closes the file of a caller that leaves early
             yield line
@@ -59,7 +59,7 @@ def lines_of(path: Path, handle: BinaryIO) -> Iterator[bytes]:
 
 
 def json_object(line: bytes, *, is_first: bool) -> dict[str, Any]:
-    """The object that a line of JSON holds; the first may begin with a byte order mark.
+    """The object in a line of JSON; the first line may begin with a byte order mark.
 
     Raises BadLineError for anything else.
     """
@@ -77,17 +77,17 @@ def json_object(line: bytes, *, is_first: bool) -> dict[str, Any]:
 
 
 def kind_of(error: BadLineError, line: bytes) -> str:
-    """What is wrong with a line: one that breaks off without a line's end was cut off."""
+    """The error of a line; a broken last line without a line end was cut off."""
     return "cut off at the end of the file" if error.is_broken and line[-1:] != b"\n" else str(error)
 
 
 def whole_text(text: str) -> str:
-    """Half a surrogate pair, which JSON can write and nothing else can, becomes a question mark."""
+    """Replace halves of surrogate pairs, which only JSON can write, by question marks."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def string_or_none(row: dict[str, Any], name: str) -> str | None:
-    """A text of a row, None where it has none. Raises BadLineError for anything else."""
+    """A text of a row, None if it is missing. Raises BadLineError for anything else."""
     value = row.get(name)
     if value is not None and not isinstance(value, str):
         raise BadLineError(f"`{name}` is neither a string nor null")
@@ -95,7 +95,7 @@ def string_or_none(row: dict[str, Any], name: str) -> str | None:
 
 
 def finite_number(value: Any, name: str) -> float:
-    """A finite number. Raises BadLineError, which names the column, for anything else."""
+    """A finite number. Raises BadLineError with the column's name for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadLineError(f"`{name}` is not a number")
     try:
@@ -108,6 +108,6 @@ def finite_number(value: Any, name: str) -> float:
 
 
 def number_or_none(row: dict[str, Any], name: str) -> float | None:
-    """A finite number of a row, None where it has none. Raises BadLineError for anything else."""
+    """A finite number of a row, None if it is missing. Raises BadLineError for anything else."""
     value = row.get(name)
     return None if value is None else finite_number(value, name)

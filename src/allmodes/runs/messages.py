@@ -1,21 +1,21 @@
-"""Texts and conversations, as trainers hand them around: what the model wrote, and what it answered."""
+"""Texts and conversations of trainers: extract what the model wrote, and what it answered."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Roles of the model; a message without a role, as some completions have, is its own, too.
+# Roles of the model; messages without a role, as in some completions, are also the model's.
 _MODEL = (None, "assistant", "model")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-# Between the parts of a trajectory; a separator that no text holds of itself keeps different ones different.
+# Separator between the parts of a trajectory; no text contains it, so different trajectories stay different.
 _BETWEEN = "\n\x1e\n"
 
 
 def answer_text(value: Any) -> str | None:
-    """The text in which a completion answers: itself, or the content of the model's last message.
+    """The answer in a completion: the text itself, or the content of the model's last message.
 
-    None for a conversation in which the model has not answered: it wrote no message, or its last one calls a
-    tool. What tools and environments wrote is never an answer. Raises TypeError for what is neither a text
+    None for a conversation without an answer: the model wrote no message, or its last message calls a tool.
+    Text of tools and environments is never an answer. Raises TypeError if the completion is neither a text
     nor a conversation.
     """
     if isinstance(value, str):
@@ -30,7 +30,7 @@ def answer_text(value: Any) -> str | None:
 
 
 def completion_text(value: Any) -> str:
-    """`answer_text`, empty where there is no answer.
+    """`answer_text`, or an empty text if there is no answer.
 
     >>> completion_text([{"role": "assistant", "content": "2"}])
     '2'
@@ -39,10 +39,10 @@ def completion_text(value: Any) -> str:
 
 
 def trajectory_text(value: Any) -> str:
-    """All that the model wrote in a completion: contents of its messages, its thoughts, its calls of tools.
+    """Everything that the model wrote in a completion: its messages, reasoning and tool calls.
 
-    Different trajectories have different texts; the numbers that programs give to calls do not count. A
-    single message without calls is its content. Raises TypeError for what is neither a text nor a
+    Different trajectories have different texts; ids that programs give to tool calls are ignored. A single
+    message without tool calls gives its content. Raises TypeError if the completion is neither a text nor a
     conversation.
     """
     if isinstance(value, str):
@@ -53,14 +53,14 @@ def trajectory_text(value: Any) -> str:
 
 
 def last_text(value: Any) -> str:
-    """A text, or the content of the last message of a conversation, whoever wrote it: a prompt's question."""
+    """The question of a prompt: the text, or the content of the last message, whatever its role."""
     if isinstance(value, str):
         return value
     return content_text(value[-1].get("content")) if value else ""
 
 
 def content_text(content: Any) -> str:
-    """The text of a message's content: itself, or that of its parts; pictures have none."""
+    """The text of a message's content: the text itself, or that of its parts; images have none."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list):
@@ -80,7 +80,7 @@ def _is_models(message: Mapping[str, Any]) -> bool:
 
 
 def _parts(message: Mapping[str, Any]) -> Iterator[str]:
-    """What a message of the model's holds, part by part."""
+    """The parts of a message of the model."""
     for name in _THOUGHTS:
         if message.get(name):
             yield f"<think>{content_text(message[name])}</think>"

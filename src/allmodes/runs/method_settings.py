@@ -15,7 +15,7 @@ from allmodes.objectives import BatchQuantile
 from allmodes.objectives.thresholds import Threshold
 from allmodes.runs.config import MOST, Config, Probability
 
-_NONE = "none"  # as recipes say None, which TOML does not know
+_NONE = "none"  # for None in recipes, since TOML has no null
 
 
 def _known(name: str) -> str:
@@ -27,7 +27,7 @@ def _known(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_known)]
-"""The name of a method, or of several in their order: "mara+entropy"."""
+"""The name of a method, or of several in order: "mara+entropy"."""
 
 
 class BatchQuantileThreshold(Config):
@@ -52,10 +52,10 @@ class MethodTables(Config):
 def method_tables(
     *, within: Mapping[str, tuple[float, float]] | None = None, **defaults: Any
 ) -> type[MethodTables]:
-    """A model with one table a method. defaults: for settings of these names, instead of the methods' own.
+    """A model with one table per method. defaults: replace the methods' own defaults, by name of the setting.
 
-    A default counts for each method that has a setting of its name: `threshold=0.8` for all that have one.
-    Where the method itself has none by default, "none" says so, since no key can be left out for that.
+    A default applies to every method with a setting of this name, such as `threshold=0.8`. If a method's own
+    default is None, recipes write "none", since a missing key means the default here.
     within: narrower limits of numbers, by name in the same way.
     """
     tables: dict[str, Any] = {}
@@ -66,11 +66,11 @@ def method_tables(
 
 
 def move_old_tables(values: object, *, shared: Collection[str] = ()) -> object:
-    """What stood beside the recipe's own keys before `[methods.NAME]`, put there.
+    """Move method settings of older recipes to `[methods.NAME]`.
 
-    `[mara]` is `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. shared: tables
-    that held other keys, too, which are left where they are. What is no table is left to be refused. Raises
-    ValueError for a setting that is given in both places.
+    `[mara]` becomes `[methods.mara]`, and `entropy = 0.01` the only setting of `[methods.entropy]`. shared:
+    tables with other keys, which stay in place. A value that is not a table stays and is refused later.
+    Raises ValueError for a setting that is given in both places.
     """
     if not isinstance(values, dict) or not isinstance(values.get("methods", {}), dict):
         return values
@@ -87,7 +87,9 @@ def move_old_tables(values: object, *, shared: Collection[str] = ()) -> object:
             continue
         twice = next((key for key in old if key in table), None)
         if twice is not None:
-            raise ValueError(f"`{name}.{twice}` once; it is `methods.{name}.{twice}` now, and both are given")
+            raise ValueError(
+                f"only one of `{name}.{twice}` and its new name `methods.{name}.{twice}`; both are given"
+            )
         rest = {key: value for key, value in old.items() if name in shared and key not in known}
         methods[name] = {**{key: value for key, value in old.items() if key not in rest}, **table}
         if rest:
@@ -119,14 +121,14 @@ def _table(
 
 
 def _as_setting(value: Any, kind: Any) -> Any:
-    """A recipe's value as the method takes it: a quantile, and None for "none" where the method knows it."""
+    """A recipe's value for the method: a quantile object for a quantile, and None for "none" if allowed."""
     if isinstance(value, BatchQuantileThreshold):
         return BatchQuantile(value.batch_quantile)
     return None if value == _NONE and NoneType in get_args(kind) else value
 
 
 def _kind(kind: Any, limits: dict[str, Any]) -> Any:
-    """The type of a setting as recipes check it: numbers are numbers, and a threshold may be a quantile."""
+    """The type of a setting in recipes: strict numbers, and a threshold may be a quantile."""
     if get_origin(kind) in (Union, UnionType):
         parts = get_args(kind)
         if Threshold in parts:
@@ -142,5 +144,5 @@ def _kind(kind: Any, limits: dict[str, Any]) -> Any:
 
 
 def _within(limits: dict[str, Any], **widest: float) -> dict[str, Any]:
-    """The limits of a setting, and where it has none those beyond which a number is a slip."""
+    """The limits of a setting, or, if it has none, limits that catch typing errors."""
     return {**widest, **limits}

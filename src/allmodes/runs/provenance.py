@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: date, command, versions, machine."""
+"""Record where a run's numbers come from: date, command, versions, machine."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""A file of samples that grows with a training: one JSON object a line, in the format of `allmodes audit`."""
+"""A file of samples that grows during training: JSON Lines in the format of `allmodes audit`."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def sample_line(row: Mapping[str, Any]) -> str:
 
 
 def _by_digest(value: Any) -> str:
-    """A stand-in for what JSON cannot hold, such as an image: two of them in a prompt are two prompts."""
+    """A text for a value that JSON cannot hold, such as an image; different values give different texts."""
     data = value.tobytes() if hasattr(value, "tobytes") else repr(value).encode("utf-8", "replace")
     return f"<{type(value).__name__} {hashlib.blake2b(data, digest_size=8).hexdigest()}>"
 
@@ -30,10 +30,10 @@ class SampleLog:
         self.path = path
 
     def begin(self, *, step: int, overwrite: bool) -> None:
-        """Make ready for a training that resumes from `step`, or begins at 0: all rows from there come again.
+        """Prepare for a training that resumes from `step` or begins at 0 and writes all later rows again.
 
-        Those go, and so does a last line that a kill cut off. Raises RunError where a new training finds rows
-        and may not overwrite them, where rows have no step, and where the disk fails.
+        Removes these rows and an incomplete last line. Raises RunError if a new training finds rows that it
+        may not overwrite, if rows have no step, or if the disk fails.
         """
         if not self.path.exists():
             return
@@ -53,7 +53,7 @@ class SampleLog:
             )
 
     def append(self, lines: Iterable[str]) -> None:
-        """Add lines. Raises RunError where they cannot be written."""
+        """Append lines. Raises RunError if they cannot be written."""
         try:
             with open(self.path, "a", encoding="utf-8") as handle:
                 handle.writelines(lines)
@@ -67,5 +67,5 @@ class SampleLog:
             return False
         own = row.get("step")
         if not isinstance(own, int):
-            raise RunError(f"{self.path}: expected a `step` in each row; got one of another program")
+            raise RunError(f"{self.path}: expected a `step` in each row; got a row of another program")
         return own < step and line.endswith(b"\n")

@@ -1,7 +1,7 @@
-"""Checksums of what a run leaves: of documents, of the files beside them, and of files that grow.
+"""Checksums of a run's files: documents, files next to them, and files that grow.
 
-Damage is one line that names the file. What an older version wrote has no checksums; it is read, and a line
-says that it cannot be verified.
+Damage is reported in one line that names the file. Files of older versions have no checksums; they are read,
+and a warning says that they cannot be verified.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from allmodes.runs.files import sync, write_text
 from allmodes.runs.terminal import console
 
 REMEDY = "restore it from a copy, or run again in another folder"
-_OWN, _FILES = "sha256", "files"  # of a document's own content; of the files that it vouches for
+_OWN, _FILES = "sha256", "files"  # checksums of the document's own content, and of the files that it lists
 _PIECE = 1 << 20  # bytes
 
-Mark = dict[str, Any]  # {"bytes": how many, "sha256": of so many}
+Mark = dict[str, Any]  # {"bytes": size, "sha256": checksum of these bytes}
 
 
 def seal_json(path: Path, document: Mapping[str, Any], *, files: Iterable[Path] = ()) -> None:
     """Write a JSON object with its checksum, and those of `files` in the same folder or below it.
 
-    Raises RunError for what cannot be written or read.
+    Raises RunError if a file cannot be written or read.
     """
     marks = {str(file.relative_to(path.parent)): _mark(file) for file in files}
     content = {**document, _FILES: marks}
@@ -34,9 +34,9 @@ def seal_json(path: Path, document: Mapping[str, Any], *, files: Iterable[Path] 
 
 
 def read_sealed_json(path: Path) -> dict[str, Any]:
-    """The object that `seal_json` wrote, once it and its files have the checksums that stand in it.
+    """Read an object written by `seal_json`, and verify its checksum and those of its files.
 
-    Raises RunError for any damage. A document without checksums is read as it is, and that is said.
+    Raises RunError for any damage. A document without checksums is read with a warning.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def seal_last_line(path: Path) -> None:
 
 
 def check_last_line(path: Path) -> None:
-    """Raise RunError where `seal_last_line` has seen other lines; an older version's file says nothing."""
+    """Raise RunError if lines changed since `seal_last_line`; files of older versions have no checksum."""
     with _reading(path):
         lines = path.read_bytes()
     before, _, last = lines.rstrip(b"\n").rpartition(b"\n")
@@ -73,9 +73,9 @@ def check_last_line(path: Path) -> None:
 
 
 def say_unverified(path: Path) -> None:
-    """Say that an older version wrote a file without checksums."""
+    """Warn that a file has no checksums, because an older version wrote it."""
     console.print(
-        f"{path}: has no checksums, since an older version wrote it: damage would not be noticed",
+        f"{path}: written by an older version without checksums, so damage cannot be detected",
         markup=False,
         soft_wrap=True,
     )
@@ -83,21 +83,21 @@ def say_unverified(path: Path) -> None:
 
 @contextmanager
 def restoring(path: Path, *, remedy: str = REMEDY) -> Iterator[None]:
-    """Raise RunError, which names the file, where its content is not what is expected of it."""
+    """Turn errors of unexpected content into a RunError that names the file."""
     try:
         yield
     except AllmodesError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         what = f"{type(error).__name__}: {one_line(error)}"
-        raise RunError(f"{path} is damaged: expected what this version writes; {what}; {remedy}") from error
+        raise RunError(f"{path} is damaged: expected the format of this version; {what}; {remedy}") from error
 
 
 @final
 class GrowingFiles:
-    """The files of a run to which lines are added, and their checksums so far.
+    """The files of a run that grow by lines, and their checksums so far.
 
-    A mark costs the reading of what was added since the last one.
+    A mark reads only the lines added since the last mark.
     """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
@@ -106,14 +106,14 @@ class GrowingFiles:
         self._sizes = dict.fromkeys(self._digests, 0)
 
     def existing(self) -> list[Path]:
-        """The files that are there and not empty."""
+        """The files that exist and are not empty."""
         paths = [self._folder / name for name in self._digests]
         return [path for path in paths if path.exists() and path.stat().st_size > 0]
 
     def mark(self) -> dict[str, Mark]:
-        """Force all files to disk; their sizes and checksums. A checkpoint that holds these vouches for them.
+        """Force all files to disk, and return their sizes and checksums for a checkpoint.
 
-        Raises RunError where a file cannot be read or has become shorter.
+        Raises RunError if a file cannot be read or has become shorter.
         """
         return {name: self._mark(name) for name in self._digests if (self._folder / name).exists()}
 
@@ -133,9 +133,9 @@ class GrowingFiles:
         return {"bytes": self._sizes[name], "sha256": self._digests[name].hexdigest()}
 
     def restore(self, marks: Mapping[str, Mark]) -> None:
-        """Check that the files begin as they were when they were marked, and cut what was added since.
+        """Check that the files begin as they were when marked, and cut off lines added since.
 
-        A run that resumes adds that again. Raises RunError that names a file with another beginning.
+        A resumed run adds these lines again. Raises RunError for a file with another beginning.
         """
         for name in self._digests:
             path, mark = self._folder / name, marks.get(name, {"bytes": 0, "sha256": _hash(b"")})
@@ -156,7 +156,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _check(path: Path, mark: Mark, *, whole: bool) -> Any:
-    """The checksum of a file's beginning. Raises RunError where it is another than marked, or too short."""
+    """The checksum of a file's beginning. Raises RunError if it differs from the mark, or is too short."""
     digest, left = hashlib.sha256(), mark["bytes"]
     with _reading(path), open(path, "rb") as handle:
         size = os.fstat(handle.fileno()).st_size
@@ -166,9 +166,7 @@ def _check(path: Path, mark: Mark, *, whole: bool) -> Any:
             digest.update(piece)
             left -= len(piece)
     if digest.hexdigest() != mark["sha256"]:
-        raise RunError(
-            f"{path} is damaged: its content has another checksum than when it was written; {REMEDY}"
-        )
+        raise RunError(f"{path} is damaged: its content has changed since it was written; {REMEDY}")
     return digest
 
 

@@ -1,6 +1,6 @@
-"""Curves and pictures of a run, in the programs that people watch runs with: TensorBoard, Trackio, W&B.
+"""Curves and images of a run for experiment trackers: TensorBoard, Trackio, W&B.
 
-What a run needs lies in its folder; a tracker only shows it, so one that fails never ends a run.
+Trackers only show a run, so a failing tracker never ends it.
 """
 
 import importlib
@@ -22,7 +22,7 @@ _PROJECT = "allmodes"
 
 
 def check_trackers(names: Sequence[TrackerName]) -> None:
-    """Raise ConfigError where the package of a tracker is not installed."""
+    """Raise ConfigError if the package of a tracker is not installed."""
     missing = next((name for name in names if not is_installed(name)), None)
     if missing is not None:
         command = how_to_install("tensorboard") if missing == "tensorboard" else pip_install(missing)
@@ -30,7 +30,7 @@ def check_trackers(names: Sequence[TrackerName]) -> None:
 
 
 class Tracker(Protocol):
-    """One program that shows runs."""
+    """A program that shows runs."""
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:
         """Add a point to each curve."""
@@ -41,13 +41,13 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is left; nothing follows."""
+        """Write remaining data; nothing is added afterwards."""
         ...
 
 
 @final
 class Trackers:
-    """The trackers of one run. One that fails is named once, with the reason, and left out from then on."""
+    """The trackers of one run. A tracker that fails is reported once, with the reason, and not used again."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Trackers:
     ) -> None:
         """Start them.
 
-        folder: the run's, below its experiment's. settings: what a tracker shows beside the curves, ready for
-        JSON. first_step: the next step, above 1 in a resumed run. say: shows a line; on standard error by
-        default.
+        folder: the run's folder, in the folder of its experiment. settings: shown next to the curves,
+        JSON-serialisable. first_step: the next step, above 1 in a resumed run. say: prints a line; by default
+        on standard error.
         """
         self._say = say or _print
         self._open: dict[str, Tracker] = {}
@@ -77,7 +77,7 @@ class Trackers:
             self._try(name, tracker.close)
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """A point of each number in a row of metrics.jsonl, at its `step`."""
+        """Add a point for each number in a row of metrics.jsonl, at its `step`."""
         values = {
             key: float(value)
             for key, value in row.items()
@@ -87,7 +87,7 @@ class Trackers:
             self._try(name, lambda tracker=tracker: tracker.log(values, step=row["step"]))
 
     def image(self, title: str, draw: Callable[[], Any], *, step: int) -> None:
-        """A PIL picture, which is drawn once, if any tracker is there to show it; None shows nothing."""
+        """Show a PIL image, which is only drawn if there is a tracker; None shows nothing."""
         picture = draw() if self._open else None
         if picture is not None:
             for name, tracker in list(self._open.items()):
@@ -114,12 +114,12 @@ def _print(line: str) -> None:
 
 
 class _TensorBoard:
-    """Event files in `tensorboard/RUN` of the experiment, so that one `--logdir` has all its runs."""
+    """Event files in `tensorboard/RUN` of the experiment, so that one `--logdir` shows all its runs."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A resumed run repeats steps after its checkpoint: TensorBoard drops the earlier points of these.
+        # A resumed run repeats the steps after its checkpoint; TensorBoard drops their earlier points.
         self._writer = SummaryWriter(
             str(folder.parent / "tensorboard" / folder.name),
             purge_step=first_step if first_step > 1 else None,
@@ -144,7 +144,7 @@ class _TensorBoard:
 
 
 class _Service:
-    """Trackio and W&B, whose functions have the same names."""
+    """Trackio and W&B, which share one API."""
 
     def __init__(self, name: str, folder: Path, settings: Mapping[str, Any]) -> None:
         own: dict[str, Any] = {}
@@ -172,7 +172,7 @@ class _Service:
 
 
 def _run_id(folder: Path) -> str:
-    """The name that a service knows this run by, the same when it is resumed."""
+    """The run's name in a tracking service, the same after a resume."""
     path = folder / "tracker_id.txt"
     if not path.exists():
         write_text(path, uuid4().hex)

@@ -1,6 +1,6 @@
-"""A user's own Python code, `module:object` in a recipe: where it is found, its files, its import, its calls.
+"""A user's Python code, `module:object` in a recipe: how it is found, imported and called.
 
-A module is looked for in the folder of the command, then beside the recipe, then wherever Python looks.
+A module is searched in the current folder, then in the recipe's folder, then on Python's path.
 """
 
 import contextlib
@@ -25,30 +25,30 @@ def _recipe_folder(folder: Path | None, info: ValidationInfo) -> Path | None:
 
 
 def _beside_recipe(path: Path, info: ValidationInfo) -> Path:
-    """A file of the folder of the command, or where there is none the recipe's."""
+    """A file in the current folder or, if there is none, in the recipe's folder."""
     folder = (info.context or {}).get(_RECIPE_FOLDER)
     beside = None if folder is None or path.is_absolute() else Path(folder).absolute() / path
     return beside if beside is not None and beside.exists() and not path.exists() else path
 
 
 Reference = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-# Both are saved with the run, which is resumed without its recipe.
+# Both are saved with the run, since it is resumed without its recipe.
 CodeFolder = Annotated[Path | None, AfterValidator(_recipe_folder), Field(validate_default=True)]
 PathBesideRecipe = Annotated[Path, AfterValidator(_beside_recipe)]
 
 
 def load_object(reference: str, folder: Path | None, *, where: str) -> Any:
-    """The object that `module:object` names; its module is imported. where: begins the error's message.
+    """Import a module and return the object that `module:object` names. where: start of error messages.
 
-    folder: the recipe's, None for none. Raises ConfigError where the module cannot be imported, where its
-    name is that of another module which is imported already, or where it has no such object.
+    folder: the recipe's folder, or None. Raises ConfigError if the module cannot be imported, if another
+    module of its name is already imported, or if it has no such object.
     """
     module_name, _, name = reference.partition(":")
     expected = module_files(module_name, folder)
     with _importable(folder):
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:  # whatever a user's module raises while it is imported
+        except Exception as error:  # a user's module may raise anything on import
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise ConfigError(f"{where} cannot import {module_name!r}; {reason}") from error
     origin = getattr(module, "__file__", None)
@@ -59,20 +59,20 @@ def load_object(reference: str, folder: Path | None, *, where: str) -> Any:
             "already: give your module another name"
         )
     if not hasattr(module, name):
-        raise ConfigError(f"{where} expected {name!r} in {module_name!r}, {origin}; got nothing of that name")
+        raise ConfigError(f"{where} expected {name!r} in {module_name!r}, {origin}; there is no such name")
     return getattr(module, name)
 
 
 @contextlib.contextmanager
 def _importable(folder: Path | None) -> Iterator[None]:
-    """Folders of the user's code come first during an import, and last for what it imports later.
+    """Put folders of the user's code first on the path during an import, and last afterwards.
 
-    In front all the time they could hide a library that is imported later.
+    If they stayed first, they could hide a library that is imported later.
     """
     places = [str(place) for place in _places(folder)]
     before = list(sys.path)
     sys.path[:0] = places
-    importlib.invalidate_caches()  # a module may have been written a moment ago
+    importlib.invalidate_caches()  # the module may have just been written
     try:
         yield
     finally:
@@ -80,15 +80,15 @@ def _importable(folder: Path | None) -> Iterator[None]:
 
 
 def _places(folder: Path | None) -> list[Path]:
-    here = Path.cwd()  # also under PYTHONSAFEPATH, and whatever the command has been started by
+    here = Path.cwd()  # also with PYTHONSAFEPATH, and however the command was started
     return [here] if folder is None or folder == here else [here, folder]
 
 
 def module_files(module: str, folder: Path | None) -> list[tuple[str, Path]]:
-    """Names and files of the source of a user's module, and of all modules of the package that it is in.
+    """Names and source files of a user's module and of all modules of its package.
 
-    It is looked for where `load_object` imports it from, and not imported. Of an installed package its own
-    file alone; nothing for a module that is compiled, packed or not there at all.
+    The module is searched as in `load_object`, but not imported. For an installed package, only the module's
+    own file; nothing for a module that is compiled, in an archive, or missing.
     """
     top, *rest = module.split(".")
     for place in (*_places(folder), *map(Path, sys.path)):
@@ -107,9 +107,9 @@ def _source(module: Path) -> Path:
 
 
 def call(name: str, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
-    """What a user's function returns. name: of it, for the message.
+    """Call a user's function and return its result. name: of the function, for the message.
 
-    Raises InputError with its file and line where it raises, or asks Python to end.
+    Raises InputError with file and line if the function raises or calls exit.
     """
     try:
         return function(*arguments, **keywords)
@@ -121,7 +121,7 @@ def call(name: str, function: Callable[..., Any], /, *arguments: Any, **keywords
 
 
 def _place(frames: Sequence[traceback.FrameSummary]) -> str:
-    """Where it raised: the last line that is of no library, which is the user's to look at."""
+    """The place where it raised: the last line outside libraries."""
     own = [frame for frame in frames[1:] if not _is_library(Path(frame.filename))]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 

@@ -1,4 +1,4 @@
-"""Weights of models are safetensors: reading any other format can run whatever its author put in."""
+"""Model weights must be safetensors, since reading other formats can run code of their author."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def refuse_pickled_weights(model: str | Path) -> None:
-    """Raise ConfigError for a folder whose weights are pickled; a name of a model hub passes.
+    """Raise ConfigError for a folder with pickled weights; a name on a model hub is accepted.
 
-    Loading by name asks for safetensors, too, and fails without.
+    Loading by name also requires safetensors.
     """
     folder = Path(model)
     if not folder.is_dir():

@@ -134,7 +134,7 @@ def test_with_mara_in_use_the_remedy_is_its_threshold() -> None:
     found = evenness_of_the_optimum(evidence(rows, beta=0.1, transform="mara", threshold=0.9, good=0.5))
     assert (found.state, found.numbers["good"]) == ("issue", 3)
     assert found.remedy.startswith("Lower τ: ")
-    assert "from 0.9 on, and the good ones begin at 0.5" in found.remedy
+    assert "with a reward of 0.9 or more equally likely, but a reward of 0.5 already" in found.remedy
 
 
 def test_a_kl_without_a_gradient_is_none() -> None:
@@ -434,7 +434,7 @@ def test_the_size_of_the_bonus(beta: float, state: str) -> None:
 
 
 def test_a_bonus_needs_something_good() -> None:
-    with pytest.raises(NotApplicableError, match="no response has a reward from 2 on"):
+    with pytest.raises(NotApplicableError, match="no response has a reward of 2 or more"):
         size_of_the_bonus(evidence(BONUS, beta=0.1, transform="mara", threshold=2.0))
 
 
@@ -451,7 +451,9 @@ def test_the_bonus_goes_to_long_responses() -> None:
     assert length_of_what_is_raised(evidence(short, beta=0.1, **MARA)).state == "passed"
     same = [{**row, "num_tokens": 5} for row in LONGER]
     for lacking in (same, rows[2:], ONE_TWO):
-        with pytest.raises(NotApplicableError, match=r"of one length, or fewer than four|no text's length"):
+        with pytest.raises(
+            NotApplicableError, match=r"have the same length, or there are fewer than four|has no influence"
+        ):
             length_of_what_is_raised(evidence(lacking, beta=0.1, **MARA))
     with pytest.raises(MissingError, match="`num_tokens`"):
         length_of_what_is_raised(evidence(LONGER, beta=0.1, **MARA))
@@ -506,7 +508,7 @@ def test_the_bound_on_beta(beta: float, state: str) -> None:
     assert found.state == state
     assert found.numbers["smallest_bound"] == pytest.approx(float(exact))
     assert bound_on_beta(evidence(rows, beta=beta, threshold=0.95)).state == "not applicable"
-    with pytest.raises(NotApplicableError, match="no outcome has a reward from 2 on"):
+    with pytest.raises(NotApplicableError, match="no outcome has a reward of 2 or more"):
         bound_on_beta(evidence(rows, beta=beta, threshold=2.0))
 
 
@@ -517,7 +519,7 @@ def test_one_prompt_of_many_above_the_bound_is_a_tip() -> None:
         rows += drawn({"a": 40, "b": 60}, rewards, prompt=prompt)
     found = bound_on_beta(evidence(rows, beta=0.1, transform="mara", threshold=0.95))
     assert (found.state, found.numbers["prompts_above"]) == ("tip", 1)
-    assert "Any β will do" in bound_on_beta(evidence(rows[100:], beta=0.1, threshold=0.95)).summary
+    assert "Any β works" in bound_on_beta(evidence(rows[100:], beta=0.1, threshold=0.95)).summary
 
 
 @pytest.mark.parametrize(("size", "state"), [(2, "tip"), (64, "passed")])

@@ -57,7 +57,7 @@ def test_a_stretch_that_is_there_twice(answers: int, again: int, state: str) -> 
     copied = rows[:200] + rows[200 - again : 200] + rows[200:]
     found = repeated_stretches(evidence(copied))
     assert (found.state, found.numbers["rows"]) == (state, again)
-    assert f"begins at record 201 and repeats the rows from record {201 - again} on." in found.summary
+    assert f"begins at record 201 and repeats the rows that begin at record {201 - again}." in found.summary
 
 
 def test_prompts_with_one_sample_each() -> None:

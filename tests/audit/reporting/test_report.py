@@ -102,7 +102,7 @@ def test_the_record_is_the_page_in_numbers(tmp_path: Path) -> None:
 def test_a_log_that_says_little_has_a_page_all_the_same(tmp_path: Path) -> None:
     audit = run([{"response": "r"}, {"response": "s"}])
     text = write_report(audit, tmp_path, name="log").read_text(encoding="utf-8")
-    assert "Nothing, as far as could be tested" in text
+    assert "Nothing, as far as the checks could be tested" in text
     assert "<svg" not in text
     assert audit.counts["skipped"] > 10
 
@@ -133,11 +133,15 @@ def test_all_checks_have_their_titles_on_the_screen() -> None:
 
 
 VERDICTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"beta": 0.01, "kl": "k1-in-reward"}, "yes", "effective 1 ± 6e-05 of 2 good outcomes"),
-    ({"beta": 1.0, "kl": "k1-in-reward", "transform": "mara"}, "no", "effective 2 of 2 good outcomes"),
+    ({"beta": 0.01, "kl": "k1-in-reward"}, "yes", "effective number of 1 ± 6e-05 of 2 good outcomes"),
+    (
+        {"beta": 1.0, "kl": "k1-in-reward", "transform": "mara"},
+        "no",
+        "effective number of 2 of 2 good outcomes",
+    ),
     ({"beta": 0.0}, "yes", "β is 0. Nothing brings back"),
     ({"beta": None}, "not known", "give `--beta`"),
-    ({"kl": "k3-in-loss-corrected"}, "not known", "tokens before it held fixed"),
+    ({"kl": "k3-in-loss-corrected"}, "not known", "tokens before it treated as fixed"),
     ({"good": 1.0, "kl": "k1-in-reward"}, "not known", "No prompt has two good outcomes"),
 ]
 
@@ -170,7 +174,7 @@ def test_too_few_samples_are_no_answer() -> None:
     assert audit.of("AM010").state == "passed"  # not clearly below the bar
     line = screen(audit, width=2000).splitlines()[0]
     assert line.startswith("Will this objective collapse? Not known. ")
-    assert "More samples would tell" in line
+    assert "more samples would decide it" in line
     many = run(samples * 50, AuditConfig(beta=0.1, good=0.5, kl="k1-in-reward"))
     assert screen(many, width=2000).startswith("Will this objective collapse? Yes. ")
 
@@ -212,7 +216,7 @@ def test_two_logs(tmp_path: Path) -> None:
     assert difference["second"]["value"] == 1.0
     assert difference["first"]["value"] < 1.0
     figures = record["prediction"]["figures"]
-    assert figures["share of the likeliest good one"]["observed"]["value"] == 1.0
+    assert figures["share of the likeliest good item"]["observed"]["value"] == 1.0
     text = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in text
     assert "base.jsonl and after.jsonl" in text

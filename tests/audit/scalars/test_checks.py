@@ -95,7 +95,7 @@ def test_what_means_do_not_tell_is_not_tested_and_never_fine() -> None:
             assert "log samples with `log_completions=True`" in finding.summary
     answer, reason = verdict(found)
     assert (answer, reason[:41]) == ("not known", "The log holds means, not samples; log sam")
-    assert "(AM054); of outcomes nothing is known." in verdict_line(found)
+    assert "(AM054); the entropy of outcomes is not known." in verdict_line(found)
     assert found.of("AM041").state == "passed"
     assert "the mean reward was 1" in found.of("AM060").summary
 
@@ -136,7 +136,7 @@ def test_rows_and_steps_that_are_at_fault_are_named() -> None:
     rows = falling("reward", 1.0)
     found = audit([*rows[:30], {**rows[30], "reward": float("nan")}, *rows[25:]])
     assert found.of("AM001").summary == (
-        "1 of 46 rows hold what cannot be used: `reward` is NaN or infinite: 1, first at row 31."
+        "1 of 46 rows hold unusable values: `reward` is NaN or infinite: 1, first at row 31."
     )
     assert found.of("AM002").state == "issue"
     assert "The steps go back 1 time, the first from 30 to 25." in found.of("AM002").summary

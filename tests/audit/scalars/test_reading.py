@@ -168,7 +168,7 @@ def test_a_chart_of_weights_and_biases(tmp_path: Path) -> None:
     log = read(path)
     assert points(log, "reward") == [(1, 0.5)]
     assert points(log, "token_entropy") == [(1, 1.5), (2, 1.25)]
-    assert (log.is_whole, log.remarks) == (False, ("Of the chart the run a - run is read.",))
+    assert (log.is_whole, log.remarks) == (False, ("The chart's run a - run is read.",))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_what_cannot_be_used_is_counted_and_the_rest_is_used(tmp_path: Path) -> 
         "`entropy` is NaN or infinite": 1,
         "`entropy` is not a number": 1,
         "it has no step": 1,
-        "`step` is not a whole number from 0 on": 1,
+        "`step` is not a whole number ≥ 0": 1,
         "not an object": 1,
     }
     assert (log.faulty, log.rows) == (5, 7)
@@ -251,8 +251,8 @@ def test_steps_in_no_order_are_sorted() -> None:
             '{"log_history": [{"step": 1, "reward": 0.',
             "expected a whole trainer_state.json; it may be cut off",
         ),
-        ('{"epoch": 1}', "expected `log_history`, a list of what was logged; got none"),
-        ('{"log_history": {}}', "expected `log_history`, a list of what was logged; got none"),
+        ('{"epoch": 1}', "expected `log_history`, a list of logged values; got none"),
+        ('{"log_history": {}}', "expected `log_history`, a list of logged values; got none"),
         ('{"log_history": []}', "expected means over training; got an empty log"),
         ('{"log_history": [1]}', "got none that can be used: not an object: 1, first at entry 1"),
         ('{"log_history": [{"step": 1, "loss": 1.0}]}', "such as reward, entropy or kl; got loss"),
@@ -297,7 +297,7 @@ def test_an_event_file_that_is_cut_off_or_damaged_is_read_up_to_there(events: Pa
         events.write_bytes(damaged)
         log = read(events)
         assert 10 < len(log) < 30
-        assert list(log.bad) == ["cut off or damaged, and not read from there on"]
+        assert list(log.bad) == ["cut off or damaged, and not read from here"]
     events.write_bytes(b"no events at all, but some text")
     with pytest.raises(InputError, match="got none that can be used: no event file: 1, first at events"):
         read(events)

@@ -193,7 +193,7 @@ def test_folders_of_something_else_are_refused_in_one_line(tmp_path: Path, tiny_
         run_benchmark(small(tiny_prior, sigma=500.0), out)
     with pytest.raises(RunError, match='`benchmark`: expected "pmo"; got "molexp"'):
         run_benchmark(small(tiny_prior, "molexp_ap", name="molexp"), out)
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already holds a run"):
         run_benchmark(small(tiny_prior), out / "median1-reinvent-0")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "report.html").write_text("mine")

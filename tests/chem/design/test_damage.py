@@ -248,4 +248,4 @@ def test_a_folder_of_an_older_version_is_resumed_and_said_to_be_unverified(
     del expected[f"{JOBS[0]}/result.json"], found[f"{JOBS[0]}/result.json"]
     assert found == expected
     said = capsys.readouterr().err
-    assert said.count("has no checksums") == 2
+    assert said.count("without checksums") == 2

@@ -161,7 +161,7 @@ def test_one_algorithm_with_one_seed_shows_values_without_spread(tmp_path: Path)
         "IntDiv1": ["0.750"],
         "#Circles": ["7"],
     }
-    assert verdict(page) == "MARA ran alone: there is nothing to compare it with."
+    assert verdict(page) == "MARA is the only arm: there is nothing to compare it with."
     assert "nan" not in re.sub(r"<style>.*?</style>", "", without_origin(page), flags=re.DOTALL).lower()
 
 

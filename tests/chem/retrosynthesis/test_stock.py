@@ -150,7 +150,7 @@ def test_a_file_without_molecules_or_that_cannot_be_read_is_an_error(tmp_path: P
     for text in ("", "\n\n", "# nothing\n"):
         assert "expected at least one molecule; got none" in error_of(write(tmp_path / "none.smi", text))
     assert "No such file" in error_of(tmp_path / "missing.smi")
-    assert "it is not packed as its name says" in error_of(write(tmp_path / "not.smi.gz", "CCO\n"))
+    assert "it is not compressed as its name says" in error_of(write(tmp_path / "not.smi.gz", "CCO\n"))
     (tmp_path / "cut.smi.gz").write_bytes(gzip.compress(b"CCO\n" * 9999)[:-20])
     assert "cut.smi.gz: Compressed file ended" in error_of(tmp_path / "cut.smi.gz")
     (tmp_path / "binary.smi").write_bytes(b"\xff\xff\x00")

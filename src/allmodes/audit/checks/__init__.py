@@ -1,1 +1,1 @@
-"""What an audit checks: one function for each check, and the findings that it gives."""
+"""The checks of an audit: one function for each check, which returns a finding."""

@@ -1,4 +1,4 @@
-"""What a check says: five states, so that "not tested" never looks like "fine"."""
+"""Findings of checks: five states, so that "not tested" never looks like "passed"."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ STATES: tuple[State, ...] = get_args(State)
 @final
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One check's answer.
+    """The finding of one check.
 
-    code, title: of the check; its page is docs/checks/CODE.md. summary: what was found, with its numbers.
-    remedy: what to change, by the options of the user's trainer; empty where nothing is to be done. numbers:
-    the figures behind it, for report.json.
+    code, title: of the check; its page is docs/checks/CODE.md. summary: the result in one or more sentences.
+    remedy: what to change, in options of the user's trainer; empty if there is nothing to do. numbers:
+    the figures of the summary, for report.json.
     """
 
     code: str
@@ -29,7 +29,7 @@ class Finding:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A check's answer, before it bears the check's name."""
+    """The result of a check, without the check's code and title."""
 
     state: State
     summary: str
@@ -38,15 +38,15 @@ class Answer:
 
 
 class MissingError(Exception):
-    """A check cannot be made: what the log or the settings lack."""
+    """A check cannot run; the message names what the log or the settings lack."""
 
 
 class NotApplicableError(Exception):
-    """A check has no meaning for this training: why."""
+    """A check does not apply to this training; the message says why."""
 
 
 def finding_of(code: str, title: str, ask: Callable[[], Answer]) -> Finding:
-    """A check's finding; where it cannot be made, or has no meaning here, that and the reason."""
+    """The finding of a check; if it cannot run or does not apply, a finding with the reason."""
     try:
         answer = ask()
     except MissingError as missing:

@@ -1,4 +1,4 @@
-"""Checks of the log itself, on whose rows all others stand."""
+"""Checks of the log itself; all other checks depend on its rows."""
 
 import math
 
@@ -14,13 +14,13 @@ from allmodes.audit.windows import error_of_mean
 from allmodes.objectives.groups import Groups, group_first, group_size
 from allmodes.reports.formatting import plural
 
-_MANY = 0.05  # share of the rows from which on what is wrong with them is an issue
-_CHANCE = 1e-3  # how probable a repeated stretch may be by chance, over the whole log
+_MANY = 0.05  # above this share of the rows, a fault is an issue
+_CHANCE = 1e-3  # largest probability of a repeated stretch by chance, over the whole log
 _WINDOW, _LONG = 8, 64  # rows
-_WORTH, _WORTHLESS = 0.8, 0.2  # what weighted samples are worth, of their number
-_SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that samples show; nats of a weight
+_WORTH, _WORTHLESS = 0.8, 0.2  # effective sample size over the number of samples
+_SEEN, _LARGEST = 0.9, 50.0  # mass of the reference that the samples cover; largest log-weight, nats
 _OTHER_SAMPLES = (
-    "AM010 to AM030 use these samples instead of the reference's. Give a log that begins with samples of "
+    "AM010 to AM030 treat these as samples of the reference. Use a log that begins with samples of "
     "the base model, or compare with such a log (`--compare BASE TRAINED`)."
 )
 
@@ -37,7 +37,9 @@ def usable_rows(evidence: Evidence) -> Answer:
             if left_out
             else f"All {log.rows:,} rows can be used."
         ),
-        remedy="Repair what writes these rows: those left out may differ from the rest." if left_out else "",
+        remedy="Fix the program that writes these rows: rows left out may differ from the rest."
+        if left_out
+        else "",
         numbers={
             "rows": log.rows,
             "left_out": left_out,
@@ -47,12 +49,12 @@ def usable_rows(evidence: Evidence) -> Answer:
 
 
 def repeated_stretches(evidence: Evidence) -> Answer:
-    """Whether parts of the log are written twice, as when a resumed run writes again what it had written.
+    """Whether parts of the log are written twice, for example by a resumed run.
 
-    Equal rows alone prove nothing: short answers come again and again. A stretch is one of at least 8 rows
-    that all equal those at one distance before it. It counts as a copy where chance would not bring that
-    about, N² Π f < 0.001 with f the share of each row among those of its prompt and step, or where it has at
-    least 64 rows of which no 8 in a row hold two alike: of prompts with one sample each f says nothing.
+    Single equal rows prove nothing, since short answers recur. A repeated stretch is 8 or more rows in a row
+    that equal the rows at one fixed distance before them. It counts as a copy if chance does not explain it:
+    N² Π f < 0.001, where f is the share of each row among the rows of its prompt and step; or if it has 64 or
+    more rows and no 8 rows in a row contain two equal ones: with one sample a prompt, f says nothing.
     """
     log = evidence.log
     digests = row_digests(log)
@@ -68,8 +70,8 @@ def repeated_stretches(evidence: Evidence) -> Answer:
         return Answer(
             state="passed",
             summary=(
-                f"No part of the log is written twice. {equal:,} single rows equal an earlier row, as short "
-                "answers do."
+                f"No part of the log is written twice. {equal:,} rows equal an earlier row, which is "
+                "normal for short answers."
             ),
             numbers={"rows": 0, "equal_rows": equal},
         )
@@ -78,20 +80,20 @@ def repeated_stretches(evidence: Evidence) -> Answer:
         state="issue" if rows > _MANY * len(digests) else "tip",
         summary=(
             f"{rows:,} rows repeat earlier rows in the same order, in {plural(len(starts), 'place')}. The "
-            f"first of these begins at {log.place_name(start)} and repeats the rows from "
-            f"{log.place_name(int(source[start]))} on."
+            f"first repetition begins at {log.place_name(start)} and repeats the rows that begin at "
+            f"{log.place_name(int(source[start]))}."
         ),
-        remedy="Delete the copies, which count twice. A resumed run may have written its samples again.",
+        remedy="Delete the copies: they count twice. A resumed run may have written its samples again.",
         numbers={"rows": rows, "equal_rows": equal},
     )
 
 
 def drawn_from_the_reference(evidence: Evidence) -> Answer:
-    """Whether the samples whose shares stand for the reference's probabilities were drawn from it.
+    """Whether the samples used to estimate the reference's probabilities were drawn from the reference.
 
-    Where log-probabilities under both are known, samples are weighted with π_ref/π, and what they are worth
-    is (Σw)²/Σw² of their number; else the log should begin with the first step. Weights have a mean of 1
-    where the policy draws all that the reference does: what is less is mass that the samples do not show.
+    If log-probabilities under π and π_ref are known, samples get the weights w = π_ref/π, and their effective
+    sample size is (Σw)²/Σw². Otherwise the log should begin with the first step. The mean weight is 1 if the
+    policy draws everything that the reference draws; a smaller mean is the mass that the samples cover.
     """
     if evidence.kind == "response":
         raise NotApplicableError(
@@ -107,9 +109,9 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
         return Answer(
             state="issue" if worth < _WORTHLESS else "tip" if is_poor else "passed",
             summary=(
-                f"{len(rows):,} samples stand for the reference. The policy that drew them is {gap} nats "
-                f"(KL) away from it. Reweighted by π_ref/π they are worth {worth:.0%} as many samples of the "
-                f"reference, and they cover {seen} of its mass."
+                f"{len(rows):,} samples are used as samples of the reference. The policy that drew "
+                f"them is {gap} nats (KL) away from it. Reweighted by π_ref/π, their effective sample "
+                f"size is {worth:.0%} of their number, and they cover {seen} of the reference's mass."
             ),
             remedy=_OTHER_SAMPLES if is_poor else "",
             numbers={"kl": gap, "worth": worth, "seen": seen},
@@ -119,7 +121,8 @@ def drawn_from_the_reference(evidence: Evidence) -> Answer:
     first = int(evidence.log.steps[rows].min())
     return Answer(
         state="tip" if first > 1 else "passed",
-        summary=f"The log begins at step {first:,}. The samples of that step stand for the reference's.",
+        summary=f"The log begins at step {first:,}. Its samples of that step are used as samples of the "
+        "reference.",
         remedy=_OTHER_SAMPLES if first > 1 else "",
         numbers={"first_step": first},
     )
@@ -130,7 +133,7 @@ def _mean(values: Tensor) -> Estimate:
 
 
 def _copies(digests: Tensor, surprise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which rows are copies, (N,); which row each of them repeats, (N,); where stretches begin, (S,)."""
+    """Which rows are copies, (N,); the row that each repeats, (N,); the first row of each stretch, (S,)."""
     n, nothing = len(digests), torch.zeros(0, dtype=torch.long)
     source = torch.full((n,), -1)
     is_copy = torch.zeros(n, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Checks of the optimum itself, made from samples of the reference before anything is trained."""
+"""Checks of the optimum itself, computed from samples of the reference before any training."""
 
 import math
 
@@ -25,17 +25,17 @@ from allmodes.objectives.groups import (
 from allmodes.reports.formatting import plural
 from allmodes.targets import flip_beta
 
-_UNEVEN = 0.5  # less than this share of the other good ones in the effective number is uneven
-_DOMINANT = 0.5  # ... and collapsed where the first of them has more than this
+_UNEVEN = 0.5  # uneven: an effective number below 1 + this × (number of good items − 1)
+_DOMINANT = 0.5  # collapsed: uneven, and the likeliest good item has more than this share
 _NEAR = 2.0  # a factor
-_NOTHING_LEFT = 1e-3  # of a log-ratio of the reference, where a method is said to leave none
-_DECADES, _STEPS = 3, 4  # to either side of β, and steps in each of them, in the search for a better one
+_NOTHING_LEFT = 1e-3  # a smaller share of the reference's log-ratio counts as none
+_DECADES, _STEPS = 3, 4  # decades on either side of β, and steps in each, in the search for a better β
 _CLEAR = 2.326  # the normal distribution's 99th percentile
-_WORTH_A_WORD, _WORTH_AN_ISSUE = math.log(2), math.log(10)  # nats between samples of equal reward
+_TIP_FROM, _ISSUE_FROM = math.log(2), math.log(10)  # nats between samples of equal reward
 
 
 def evenness_of_the_optimum(evidence: Evidence) -> Answer:
-    """How many good samples are left at the user's β, and how much of their mass the first of them has."""
+    """The effective number of good samples at the user's β, and the likeliest one's share of their mass."""
     objective, method = evidence.objective, evidence.objective.method()
     needs_kl = objective.is_plain or (
         method is not None and method.needs_reference and evidence.config.beta == 0
@@ -66,10 +66,10 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if is_uneven and top.is_above(_DOMINANT) else "tip" if is_uneven else "passed",
         summary=(
-            f"{_at_beta(evidence)} the optimum has an effective {effective} of {shown(count.value)} good "
-            f"{evidence.kind}s of a prompt (a reward from {tau:g} on). The likeliest of them has {top} of "
-            f"their mass and is {factor(spread)} times as likely as the least likely. The reference has an "
-            f"effective {before}.{evidence.assumption}"
+            f"{_at_beta(evidence)} the optimum keeps an effective number of {effective} of "
+            f"{shown(count.value)} good {evidence.kind}s of a prompt (reward ≥ {tau:g}). The likeliest "
+            f"of them has {top} of their mass and is {factor(spread)} times as likely as the least "
+            f"likely. The reference has an effective number of {before}.{evidence.assumption}"
         ),
         remedy=_remedy_of_evenness(evidence) if is_uneven else "",
         numbers={
@@ -85,20 +85,20 @@ def evenness_of_the_optimum(evidence: Evidence) -> Answer:
 
 
 def _bar(count: float) -> float:
-    """The effective number that is even enough for so many good items; 1 is the least there can be."""
+    """The smallest effective number that counts as even for `count` good items; at least 1."""
     return 1 + _UNEVEN * (count - 1)
 
 
 def _remedy_of_evenness(evidence: Evidence) -> str:
-    """MARA, and another β where one would do: there may be one between the best rewards and the reference."""
+    """Suggest MARA, and another β if some β makes the optimum even enough."""
     mara = f"use {option('mara', evidence.config.trainer)}"
     if evidence.objective.uses_mara:
         return (
-            f"Lower τ: MARA makes {evidence.kind}s equally likely from {evidence.tau:g} on, and the good "
-            f"ones begin at {evidence.good_from:g}."
+            f"Lower τ: MARA makes {evidence.kind}s with a reward of {evidence.tau:g} or more equally likely, "
+            f"but a reward of {evidence.good_from:g} already counts as good."
         )
     if not evidence.objective.is_plain:
-        return f"For good {evidence.kind}s that are equally likely, {mara}."
+        return f"To make good {evidence.kind}s equally likely, {mara}."
     means: dict[float, float] = {}
     bars: dict[float, float] = {}
     for power in range(-_DECADES * _STEPS, _DECADES * _STEPS + 1):
@@ -108,23 +108,23 @@ def _remedy_of_evenness(evidence: Evidence) -> str:
         effective, count = (
             float(_of_several(even, values).nanmean()) for values in (even.effective, even.count.double())
         )
-        if not math.isnan(effective):  # as where rewards that a larger β averages are not good
+        if not math.isnan(effective):  # NaN if no mean reward at a larger β is good
             means[beta], bars[beta] = effective, _bar(count)
     enough = [beta for beta in means if means[beta] >= bars[beta]]
     if not enough:
         return (
             f"No β is enough: the best between {min(means):.1g} and {max(means):.1g} has an effective "
-            f"{max(means.values()):.3g}. Instead, {mara}."
+            f"number of {max(means.values()):.3g}. Instead, {mara}."
         )
     nearest = min(enough, key=lambda beta: abs(math.log(beta / evidence.beta)))
     return (
-        f"At β = {nearest:.2g} the optimum has an effective {means[nearest]:.3g}: change "
+        f"At β = {nearest:.2g} the optimum has an effective number of {means[nearest]:.3g}: change "
         f"{option('beta', evidence.config.trainer)}; or {mara}."
     )
 
 
 def _at_beta(evidence: Evidence) -> str:
-    """β, the transform, and the KL that the figures hold for."""
+    """The β, transform and KL that the figures hold for, as the beginning of a sentence."""
     objective = evidence.objective
     if objective.lacks_kl:
         return f"With {evidence.config.describe_transform()} and without a KL"
@@ -135,7 +135,7 @@ def _at_beta(evidence: Evidence) -> str:
 
 
 def _without_kl(evidence: Evidence) -> Answer:
-    """Without a KL every mixture of the best samples is an optimum, and nothing calls a policy back."""
+    """The finding without a KL: every mixture of the best samples is an optimum."""
 
     def statistics(support: Support) -> list[Tensor]:
         best = support.rewards >= group_max(support.rewards, support.prompts)[support.prompts.index] - 1e-9
@@ -144,7 +144,7 @@ def _without_kl(evidence: Evidence) -> Answer:
 
     (best,) = estimate(evidence, statistics)
     if not best.value > 0:
-        raise NotApplicableError(f"no {evidence.kind} has a reward from {evidence.good_from:g} on")
+        raise NotApplicableError(f"no {evidence.kind} has a reward of {evidence.good_from:g} or more")
     has_ties = best.value > 1
     trainer = evidence.config.trainer
     if evidence.config.beta == 0:
@@ -155,8 +155,8 @@ def _without_kl(evidence: Evidence) -> Answer:
     return Answer(
         state="issue" if has_ties else "tip",
         summary=(
-            f"{no_kl} The optimum consists of the best {evidence.kind}s of a prompt alone, {best} of them "
-            "on average. Any mixture of these is optimal, a single one as well as all, and nothing brings "
+            f"{no_kl} The optimum has only the best {evidence.kind}s of a prompt, {best} of them "
+            "on average. Any mixture of these is optimal, also a single one, and nothing brings "
             "back one that the policy loses by chance."
         ),
         remedy=f"{give_kl}, and use {option('mara', trainer)}.",
@@ -165,17 +165,19 @@ def _without_kl(evidence: Evidence) -> Answer:
 
 
 def spread_of_equal_rewards(evidence: Evidence) -> Answer:
-    """How unequal the reference makes good samples of one reward, which plain RL keeps at any β."""
+    """How unequal good samples of equal reward are under the reference; plain RL keeps this at any β."""
     transform, objective = evidence.config.transform, evidence.objective
     kept = _kept_ratio(evidence)
     if kept is None:
-        raise MissingError(f"what the transform {transform!r} makes of ratios is not known here")
+        raise MissingError(
+            f"the effect of the transform {transform!r} on ratios of probabilities is not known"
+        )
     if objective.lacks_kl:
         no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
-        raise NotApplicableError(f"{no_kl}: nothing holds to the reference, and no ratio is kept")
+        raise NotApplicableError(f"{no_kl}: nothing ties the policy to the reference, so no ratio is kept")
     is_left, is_changed = kept > 0, not objective.is_plain and kept > 0
     if is_left:
-        _ = objective.regularizer  # which may not be one that keeps ratios
+        _ = objective.regularizer  # raises if this KL does not keep ratios
 
     def statistics(support: Support) -> list[Tensor]:
         rows, ties = _ties(support, evidence.good(support))
@@ -202,8 +204,8 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
             numbers=numbers,
         )
     state = "passed"
-    if is_left and spread.is_above(_WORTH_A_WORD):
-        state = "issue" if spread.is_above(_WORTH_AN_ISSUE) else "tip"
+    if is_left and spread.is_above(_TIP_FROM):
+        state = "issue" if spread.is_above(_ISSUE_FROM) else "tip"
     return Answer(
         state=state,
         summary=(
@@ -219,8 +221,7 @@ def spread_of_equal_rewards(evidence: Evidence) -> Answer:
 def _kept_ratio(evidence: Evidence) -> float | None:
     """log(G₁/G₂) over log(π_ref₁/π_ref₂) of two samples of equal reward at the optimum: 1 for plain RL.
 
-    None where the method, or its optimum, is not known. A method that leaves less than a thousandth leaves
-    none.
+    None if the method, or its optimum, is not known. A ratio below 0.001 counts as 0.
     """
     objective, config = evidence.objective, evidence.config
     if objective.is_plain:
@@ -229,7 +230,7 @@ def _kept_ratio(evidence: Evidence) -> float | None:
     if method is None:
         return None
     if config.lacks("entropy"):
-        return 1.0  # some of it, and the optimum says what is missing
+        return 1.0  # part of it is left; the optimum raises what is missing
     beta = 0.0 if objective.lacks_kl or config.beta is None else config.beta
     if beta == 0 and method.needs_reference:
         return 0.0
@@ -245,19 +246,19 @@ def _kept_ratio(evidence: Evidence) -> float | None:
 
 
 def _kept(evidence: Evidence, ratio: float) -> str:
-    """What becomes of the ratio of samples that earn the same."""
+    """What happens to the ratio of samples of equal reward, as a sentence."""
     method = evidence.objective.method()
     if isinstance(method, EntropyBonus):
-        return "The entropy bonus makes a ratio r of π_ref one of r^(β/(β + η))."
+        return "The entropy bonus changes a ratio r of π_ref to r^(β/(β + η))."
     if method is not None and not evidence.objective.is_plain and ratio > 0:
-        return f"{method.label} makes a ratio r of π_ref one of about r^{ratio:.2g}."
+        return f"{method.label} changes a ratio r of π_ref to about r^{ratio:.2g}."
     if evidence.objective.is_plain:
         return f"Under {evidence.objective.describe_regularizer()}, the optimum keeps this ratio at every β."
     return "Without the transform, a KL of whole responses would keep this ratio at every β."
 
 
 def _ties(support: Support, good: Tensor) -> tuple[Tensor, Groups]:
-    """The good items, and those of one prompt with one reward (to ten digits of the largest) as groups."""
+    """The good items, grouped by prompt and reward (equal to ten digits of the largest reward)."""
     rows = good.nonzero().squeeze(1)
     chosen = Groups(index=support.prompts.index[rows], count=support.prompts.count)
     scale = max(1.0, float(support.rewards.abs().max()))  # a whole number of 64 bits has 18 digits
@@ -268,9 +269,9 @@ def _may_be_chance(evidence: Evidence) -> bool:
     """Whether counted outcomes of equal reward could have equal probabilities, one-sided at 0.01.
 
     Pearson's X² = Σ (n − n̄)²/n̄ over all ties has Σ (k − 1) degrees of freedom; its p-value is that of Wilson
-    and Hilferty 1931. The largest minus the smallest of several counts is never 0, equal as they may be.
+    and Hilferty 1931. The test is needed because sampled counts differ even if probabilities are equal.
     """
-    if evidence.kind == "response":  # whose log-probabilities are known, not counted
+    if evidence.kind == "response":  # log-probabilities of responses are known, not estimated from counts
         return False
     support = evidence.support
     rows, ties = _ties(support, evidence.good(support))
@@ -289,17 +290,15 @@ def _may_be_chance(evidence: Evidence) -> bool:
 
 
 def flip_of_the_best_two(evidence: Evidence) -> Answer:
-    """The β at which the two that the optimum likes best change places."""
+    """The β at which the two likeliest good items of the optimum change places."""
     if evidence.config.transform not in (None, "none"):
-        raise NotApplicableError("with a transform β does not decide which of the good ones wins")
+        raise NotApplicableError("with a transform, β does not decide which good sample is likelier")
     if evidence.objective.lacks_kl:
         no_kl = "β is 0" if evidence.config.beta == 0 else "k1 in the loss has no gradient in expectation"
-        raise NotApplicableError(f"{no_kl}: no KL acts, and the better one wins")
+        raise NotApplicableError(f"{no_kl}: no KL acts, so the sample of higher reward wins")
     beta = evidence.beta
     if evidence.objective.regularizer == "forward":
-        raise MissingError(
-            "the β at which two change places is that of the reverse KL; yours is the forward one"
-        )
+        raise MissingError("this β is known for the reverse KL; yours is the forward KL")
     found = _log_flips(evidence, evidence.support)
     has_both, flips = ~found.isnan(), found[found.isfinite()].exp()
     if not bool(has_both.any()):
@@ -327,7 +326,7 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
         state="tip" if is_near else "passed",
         summary=(
             f"In {len(flips)} of {plural(int(has_both.sum()), 'prompt')} the best two good {evidence.kind}s "
-            f"change places at some β, with a geometric mean of {middle}. In {near} of them that β lies "
+            f"change places at some β (geometric mean {middle}). In {near} of these prompts that β is "
             f"within a factor of {_NEAR:g} of yours, {beta:g}.{evidence.objective.assumption}"
         ),
         remedy=(
@@ -343,7 +342,7 @@ def flip_of_the_best_two(evidence: Evidence) -> Answer:
 def _log_flips(evidence: Evidence, support: Support) -> Tensor:
     """Log of the β at which a prompt's best two good items change places, (P,).
 
-    +inf where no positive β makes them do so, NaN for a prompt with fewer than two.
+    +inf if no positive β does so, NaN for a prompt with fewer than two good items.
     """
     good, logprobs = evidence.good(support), evidence.optimum(support)
     first = group_argmax(logprobs, support.prompts, tie_break=support.rewards, mask=good)
@@ -359,16 +358,16 @@ def _log_flips(evidence: Evidence, support: Support) -> Tensor:
 
 
 def _of_several(even: Evenness, values: Tensor) -> Tensor:
-    """Of the prompts that have at least two good items."""
+    """The values of the prompts that have at least two good items."""
     return torch.where(even.count >= 2, values, torch.nan)
 
 
 def _too_few(evidence: Evidence) -> Answer:
     return Answer(
         state="not applicable",
-        summary=f"No prompt has two good {evidence.kind}s, with a reward from {evidence.good_from:g} on.",
+        summary=f"No prompt has two good {evidence.kind}s (reward ≥ {evidence.good_from:g}).",
     )
 
 
 def _transform_remedy(evidence: Evidence) -> str:
-    return f"No optimiser and no other β changes this ratio. Use {option('mara', evidence.config.trainer)}."
+    return f"No optimiser and no β changes this ratio. Use {option('mara', evidence.config.trainer)}."

@@ -1,4 +1,4 @@
-"""What the policy has come to: reward and diversity of the last window of steps, with bootstrap errors."""
+"""Reward and diversity of the last window of steps, with bootstrap errors."""
 
 import math
 
@@ -8,27 +8,27 @@ from allmodes.audit.evidence import Evidence
 from allmodes.audit.windows import CLEAR, SERIES, Series, Window
 from allmodes.reports.formatting import listing
 
-_FALL = 0.05  # of all that rewards extend over
+_FALL = 0.05  # of the range of the rewards
 
 
 def last_windows(evidence: Evidence) -> dict[Series, Window]:
     """Reward and diversity of the last window of steps, or of all samples of a log without steps.
 
-    Without those that the log has no column for. Raises MissingError where none is left.
+    Figures without a column in the log are left out. Raises MissingError if none is left.
     """
     found: dict[Series, Window] = {}
     for name in SERIES:
         try:
             found[name] = evidence.curves.last_window(name)
         except MissingError:
-            continue  # what a log cannot say is left out, and stands as skipped in its own check
+            continue  # its own check reports it as not tested
     if not found:
         raise MissingError("the log has no rewards and no outcomes or responses")
     return found
 
 
 def quality_and_diversity(evidence: Evidence) -> Answer:
-    """Whether reward has fallen, beside all that is known of the last window."""
+    """Whether the reward has fallen, with all figures of the last window."""
     estimates: dict[Series, Estimate] = {
         name: Estimate(value=window.mean, error=window.error)
         for name, window in last_windows(evidence).items()

@@ -1,4 +1,4 @@
-"""Traps in how a training is set up: some seen in its settings, some in its samples."""
+"""Traps in the setup of a training, found in its settings or its samples."""
 
 import math
 
@@ -21,15 +21,15 @@ from allmodes.objectives.groups import (
 )
 from allmodes.reports.formatting import listing, plural
 
-_IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups without a difference in reward
+_IDLE, _MOSTLY_IDLE = 0.5, 0.9  # share of groups with equal rewards
 _CUT, _MOSTLY_CUT = 0.05, 0.2  # share of truncated responses
 _TIED = 0.05  # share of batches in which a quantile is the smallest reward
-# Exponents of length in |log π|: about 1 for sums over tokens, 0 for means, lower for both where later tokens
-# are surer: sums of short responses with a fixed ending come down to 0.36. And in the ratio of two columns.
+# Exponent a in |log π| ∝ length^a: about 1 for sums over tokens and 0 for means. It is lower where later
+# tokens are more certain: 0.36 for sums over short responses with a fixed ending.
 _MEAN_LIKE, _MIXED = 0.3, 0.7
-_OF_A_TOKEN = 3.0  # nats; a model that can write is surer than this of a token, on the mean
+_OF_A_TOKEN = 3.0  # nats; the mean −log π per token of a trained model is below this
 _LEAST_SAMPLES, _ENOUGH_SAMPLES = 30, 64
-# What the expected gradient of each form is, enumerated: docs/guide/choosing-an-objective.md.
+# The expected gradient of each form, found by enumeration: docs/guide/choosing-an-objective.md.
 _KL: dict[KLForm, str] = {
     "k1-in-reward": "k1 in the reward, summed over the response, is the reverse KL of whole responses.",
     "sequence-k2-in-loss": "k2 of whole responses, in the loss, has the gradient of their reverse KL.",
@@ -43,44 +43,44 @@ _KL: dict[KLForm, str] = {
     "k3-in-loss": (
         "k3 in the loss has the value of the reverse KL but the gradient of the forward KL of each token."
     ),
-    "k1-in-loss": "k1 in the loss has no gradient in expectation: nothing holds the policy to the reference.",
+    "k1-in-loss": "k1 in the loss has no gradient in expectation: nothing ties the policy to the reference.",
     "k3-in-reward": "k3 in the reward is the gradient of neither KL.",
 }
 
 
 def scaled_advantages(evidence: Setup) -> Answer:
-    """Advantages over their standard deviation, with rewards that a transform has made."""
+    """Whether advantages of transformed rewards are divided by their standard deviation."""
     config, method = evidence.config, evidence.objective.method()
     if evidence.objective.is_plain:
         return Answer(state="not applicable", summary="No transform of the rewards is in use.")
-    # What is added to the rewards for whole responses has to stay in proportion to the KL, and no more.
+    # Only a bonus for whole responses must stay in proportion to the KL.
     is_balanced = method is None or (method.needs_sequence_kl and not method.has_own_baseline)
     survives = method is not None and method.optimum_survives_std_normalization
     name = config.describe_transform()
     if config.beta == 0 and (is_balanced or survives):
-        raise NotApplicableError("β is 0: there is no KL that would not be divided")
+        raise NotApplicableError("β is 0: there is no KL whose proportion to the rewards could change")
     if config.scale_rewards == "none":
         return Answer(state="passed", summary="Advantages are not divided by a standard deviation.")
     if survives:
         return Answer(
             state="passed",
-            summary=f"With {name} this division only changes the strength of the KL beside it.",
+            summary=f"With {name} this division only changes the relative strength of the KL.",
         )
     if config.scale_rewards is None:
-        raise MissingError("what advantages are divided by is not known: give `--scale-rewards`")
+        raise MissingError("it is not known what advantages are divided by: give `--scale-rewards`")
     has_no_kl_beside = config.beta == 0 or config.kl in ("k1-in-reward", "k3-in-reward")
     if has_no_kl_beside and (is_balanced or config.scale_rewards == "batch"):
         return Answer(
             state="passed",
             summary=(
-                "The KL is inside the rewards before they are divided: both keep their proportion."
+                "The KL is part of the rewards before the division, so both keep their proportion."
                 if config.beta != 0
-                else "No KL acts, and one deviation for all groups is another learning rate."
+                else "No KL acts, and one standard deviation for all groups only changes the learning rate."
             ),
         )
     divided = f"Advantages are divided by the standard deviation s of their {config.scale_rewards}"
     if method is not None and not is_balanced:
-        own = f" With {name}, advantages have a baseline of their own." if method.has_own_baseline else ""
+        own = f" {name} computes advantages with its own baseline." if method.has_own_baseline else ""
         return Answer(
             state="tip",
             summary=f"{divided}.{own} The optimum of {name} holds without this division.",
@@ -89,7 +89,7 @@ def scaled_advantages(evidence: Setup) -> Answer:
     return Answer(
         state="issue" if evidence.objective.uses_mara else "tip",
         summary=(
-            f"{divided}; the KL is not, and acts as one of strength sβ beside the rewards of {name}."
+            f"{divided}, but the KL is not: relative to the rewards of {name} it has the strength sβ."
             f"{_where_rare_samples_win(evidence)}"
         ),
         remedy=(
@@ -102,19 +102,19 @@ def scaled_advantages(evidence: Setup) -> Answer:
 
 
 def _where_rare_samples_win(evidence: Setup) -> str:
-    """What becomes of MARA's flat optimum, with a space before it; empty for other methods."""
+    """The effect on MARA's flat optimum, with a leading space; empty for other methods."""
     if not evidence.objective.uses_mara:
         return ""
-    return " With MARA the mass above τ goes as π_ref^(1 − 1/s), and rare samples win where s < 1."
+    return " With MARA, probabilities above τ are then ∝ π_ref^(1 − 1/s): rare samples win if s < 1."
 
 
 def which_kl(evidence: Setup) -> Answer:
-    """Which KL the estimator in use is a gradient of."""
+    """Which KL has the gradient of the estimator in use."""
     config = evidence.config
     if config.beta == 0:
         raise NotApplicableError("β is 0: there is no KL")
     if config.kl is None:
-        raise MissingError("how the KL is estimated is not known: give `--kl`")
+        raise MissingError("the estimator of the KL is not known: give `--kl`")
     objective, summary = evidence.objective, _KL[config.kl]
     state: State = "issue"
     if config.kl in OF_RESPONSES:
@@ -122,15 +122,16 @@ def which_kl(evidence: Setup) -> Answer:
     elif objective.is_per_token:
         tokens = objective.describe_tokens()
         summary = (
-            f"{summary} It holds the tokens before each token fixed, and {tokens[:1].lower()}{tokens[1:]}: "
-            "its optimum is not π_ref exp(R/β), and equal rewards do not keep the reference's ratio."
+            f"{summary} It treats the tokens before each token as fixed, and "
+            f"{tokens[:1].lower()}{tokens[1:]}: its optimum is not π_ref exp(R/β), and samples of "
+            "equal reward do not keep the reference's ratio."
         )
         state = "tip"
         method = objective.method()
         if method is not None and method.needs_sequence_kl:
             state = "issue"
             name = config.describe_transform()
-            summary += f" What {name} adds is of whole responses, which such a KL does not cancel."
+            summary += f" {name}'s bonus is for whole responses, and a KL per token does not cancel it."
     elif config.kl in OF_TOKENS:
         summary += " Responses have one token, so this is the KL of whole responses."
         state = "tip" if config.kl == "k3-in-loss" else "passed"
@@ -146,7 +147,7 @@ def which_kl(evidence: Setup) -> Answer:
 
 
 def groups_without_difference(evidence: Evidence) -> Answer:
-    """How many groups teach nothing, since all their rewards are equal."""
+    """The share of groups without a learning signal, since all their rewards are equal."""
     rewards = evidence.samples.rewards
     known = ~rewards.isnan() & evidence.samples.has_step
     groups = Groups(index=evidence.samples.updates.index[known], count=evidence.samples.updates.count)
@@ -154,22 +155,22 @@ def groups_without_difference(evidence: Evidence) -> Answer:
     extent = group_max(rewards[known], groups) - group_min(rewards[known], groups)
     several = size >= 2
     if not bool(several.any()):
-        raise MissingError("no prompt has two samples with a reward in one step")
+        raise MissingError("no prompt has two samples with a reward in the same step")
     idle = float((extent[several] == 0).double().mean())
     return idle_groups(idle, plural(int(several.sum()), "group"), evidence, groups=int(several.sum()))
 
 
 def idle_groups(share: float, of_what: str, evidence: Setup, **numbers: int) -> Answer:
-    """What a share of groups without a difference in reward means. of_what: what it is a share of."""
+    """The finding for a share of groups with equal rewards. of_what: the groups counted, for the summary."""
     state = _graded(share, tip=_IDLE, issue=_MOSTLY_IDLE)
     return Answer(
         state=state,
         summary=(
-            f"Rewards are equal in {share:.1%} of {of_what}: without a KL in the reward their advantages are "
-            "0."
+            f"All rewards are equal in {share:.1%} of {of_what}: without a KL in the reward, their "
+            "advantages are 0."
         ),
         remedy=(
-            "" if state == "passed" else "Take prompts of middling difficulty, or raise "
+            "" if state == "passed" else "Use prompts of medium difficulty, or raise "
             f"{option('group size', evidence.config.trainer)}."
         ),
         numbers={"share": share, **numbers},
@@ -177,7 +178,7 @@ def idle_groups(share: float, of_what: str, evidence: Setup, **numbers: int) -> 
 
 
 def truncated_responses(evidence: Evidence) -> Answer:
-    """How many responses were cut off at the limit."""
+    """The share of responses that were cut off at the length limit."""
     log, limit = evidence.log, evidence.config.max_tokens
     if log.truncated is not None:
         known = log.truncated[log.truncated >= 0]
@@ -192,14 +193,14 @@ def truncated_responses(evidence: Evidence) -> Answer:
 
 
 def cut_off_share(share: float, evidence: Setup) -> Answer:
-    """What a share of truncated responses means."""
+    """The finding for a share of truncated responses."""
     state = _graded(share, tip=_CUT, issue=_MOSTLY_CUT)
     why = ""
     if state != "passed":
         why = (
-            " Beginnings are likelier than whole responses, and may become MARA's anchor."
+            " A truncated response is likelier than a whole one, and may become MARA's anchor."
             if evidence.objective.uses_mara
-            else " A beginning has no answer that could be scored."
+            else " A truncated response has no answer to score."
         )
     return Answer(
         state=state,
@@ -207,14 +208,14 @@ def cut_off_share(share: float, evidence: Setup) -> Answer:
         remedy=(
             ""
             if state == "passed"
-            else f"Raise {option('length', evidence.config.trainer)}, or leave them out."
+            else f"Raise {option('length', evidence.config.trainer)}, or leave truncated responses out."
         ),
         numbers={"share": share},
     )
 
 
 def quantile_at_the_minimum(evidence: Evidence) -> Answer:
-    """Whether a quantile as τ is the smallest reward of its batch, so that it would call all good."""
+    """Whether τ, given as a quantile, is the smallest reward of a batch, so that all count as good."""
     q = evidence.config.threshold_quantile
     if q is None:
         return Answer(state="not applicable", summary="τ is not a quantile.")
@@ -231,19 +232,18 @@ def quantile_at_the_minimum(evidence: Evidence) -> Answer:
         state="issue" if is_tied else "passed",
         summary=(
             f"In {share:.1%} of {batches.count} batches the {q:g} quantile is the smallest reward. Every "
-            "sample is at or above it, the wrong ones, too. Thresholds of allmodes keep an earlier τ there."
+            "sample, also a wrong one, then counts as good. allmodes keeps an earlier τ for such batches."
         ),
-        remedy="Give τ as a number above the reward of a failure." if is_tied else "",
+        remedy="Give τ as a number above the reward of a wrong answer." if is_tied else "",
         numbers={"share": share, "batches": batches.count},
     )
 
 
 def sums_and_means(evidence: Evidence) -> Answer:
-    """Whether log-probabilities are sums over tokens, as all formulas want them, or means.
+    """Whether log-probabilities are sums over tokens, as all formulas require, or means.
 
-    Sums are about proportional to the length. Means are not, and are small; nor is the ratio of two columns
-    of sums.
-    What training does to this is left out: the samples are of the first steps.
+    Sums are roughly proportional to the length. Means are small and do not depend on it. Only samples of the
+    first steps are used, since training changes the relation.
     """
     log = evidence.log
     if log.num_tokens is None:
@@ -266,7 +266,7 @@ def sums_and_means(evidence: Evidence) -> Answer:
         for name, exponent in exponents.items()
         if exponent.is_below(_MEAN_LIKE) and float(columns[name][early].nanmedian()) > -_OF_A_TOKEN
     ]
-    powers = listing([f"{name} goes with the power {e}" for name, e in exponents.items()])
+    powers = listing([f"{name} scales with the power {e}" for name, e in exponents.items()])
     summary = f"{powers} of the length"
     ratio = None
     if len(columns) == 2:
@@ -278,9 +278,10 @@ def sums_and_means(evidence: Evidence) -> Answer:
             means = ["policy_logprob" if ratio.value > 0 else "ref_logprob"]
     return Answer(
         state="issue" if means else "passed",
-        summary=f"{summary}. Sums over tokens have about 1, means 0, the ratio of two of one kind 0.",
+        summary=f"{summary}. The power is about 1 for sums over tokens, 0 for means, and 0 for the ratio "
+        "of two sums.",
         remedy=(
-            f"Multiply {' and '.join(means)} by the number of tokens: the formulas are of whole responses."
+            f"Multiply {' and '.join(means)} by the number of tokens: the formulas are for whole responses."
             if means
             else ""
         ),
@@ -289,7 +290,7 @@ def sums_and_means(evidence: Evidence) -> Answer:
 
 
 def _early_rows(steps: Tensor | None, count: int) -> Tensor:
-    """The samples of as many first steps as hold enough of them; all where there are no steps; (N,)."""
+    """The samples of the first steps, as many steps as give enough samples; all without steps; (N,)."""
     if steps is None:
         return torch.ones(count, dtype=torch.bool)
     distinct, sizes = torch.unique(steps[steps >= 0], return_counts=True)
@@ -303,7 +304,7 @@ def _graded(share: float, *, tip: float, issue: float) -> State:
 
 
 def _length_exponent(logprobs: Tensor, num_tokens: Tensor) -> Estimate | None:
-    """Slope of log |log π| over log length, by least squares; None where lengths do not tell."""
+    """Slope of log |log π| over log length, by least squares; None if the lengths do not determine it."""
     known = ~logprobs.isnan() & (logprobs < 0) & (num_tokens > 0)
     x, y = num_tokens[known].double().log(), (-logprobs[known]).log()
     if len(x) < _LEAST_SAMPLES or float(x.std()) < math.log(1.1):

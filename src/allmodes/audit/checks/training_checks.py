@@ -1,4 +1,4 @@
-"""Whether diversity has fallen over training: the first window of steps beside the last."""
+"""Whether diversity has fallen over training: the first window of steps compared with the last."""
 
 import math
 
@@ -11,10 +11,10 @@ from allmodes.metrics import welch_test
 from allmodes.reports.formatting import p_relation
 
 _LESS, _HALF = 0.8, 0.5  # of the first window
-_MORE = 1.1  # of an earlier window, from which on a KL rises
+_MORE = 1.1  # a KL rises if it exceeds this multiple of an earlier window
 _LEAST_WINDOWS = 3
-NO_KL = "no KL acts, so nothing holds the policy to the reference (AM010)"
-_MANY = 0.5  # share of repeated responses that is an issue wherever it comes from
+NO_KL = "no KL acts, so nothing ties the policy to the reference (AM010)"
+_MANY = 0.5  # above this share, repeated responses are an issue whatever their cause
 
 
 def falling_entropy(evidence: Evidence) -> Answer:
@@ -33,7 +33,7 @@ def falling_ngrams(evidence: Evidence) -> Answer:
 
 
 def rising_repeats(evidence: Evidence) -> Answer:
-    """Responses that a group has said before."""
+    """Share of responses that repeat an earlier response of the group."""
     if evidence.log.responses is None:
         raise MissingError("the log has no column `response`")
     course = evidence.curves.course("repeated")
@@ -61,7 +61,7 @@ def rising_kl(evidence: Evidence) -> Answer:
 
 
 def fallen(name: Series, course: Course, setup: Setup) -> Answer:
-    """What it means that a figure of diversity has fallen, or has not."""
+    """The finding for a figure of diversity over training."""
     is_clear = course.p_fallen < CLEAR
     state = "passed"
     if is_clear and course.last.mean < _HALF * course.first.mean:
@@ -82,7 +82,7 @@ def still_rising(course: Course) -> Answer:
     A policy at the optimum of its objective has stopped moving away from the reference.
     """
     if len(course.windows) < _LEAST_WINDOWS:
-        raise MissingError("the log has too few groups or steps to compare its last third with those before")
+        raise MissingError("the log has too few groups or steps to compare the last third with the first two")
     before = course.windows[len(course.windows) * 2 // 3 - 1]
     p = welch_test(course.last.values.tolist(), before.values.tolist())
     is_rising = p < CLEAR and course.last.mean > _MORE * before.mean
@@ -91,11 +91,11 @@ def still_rising(course: Course) -> Answer:
         state="tip" if is_rising else "passed",
         summary=(
             f"The {SERIES['kl']} was {before.describe()} and is {course.last.describe()}{test}: "
-            + ("it still rises." if is_rising else "it does not rise clearly any more.")
+            + ("it still rises." if is_rising else "it no longer rises clearly.")
         ),
         remedy=(
-            "What is seen over training is not the end: the policy is still on its way to the optimum. Train "
-            "on, or judge the objective by the optimum (AM010)."
+            "The policy has not reached the optimum yet. Train longer, or judge the objective by its "
+            "optimum (AM010)."
         )
         if is_rising
         else "",

@@ -1,4 +1,4 @@
-"""Rows of a training's log that are not its samples: copies of a generation, and rows of evaluations."""
+"""Find rows of a log that are not training samples: copies of a generation, and rows of evaluations."""
 
 import math
 from collections import Counter
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from allmodes.objectives.groups import Groups, group_size, pair_groups
 
-_CHANCE = 1e-3  # how probable a repeated block may be by chance, over the whole log
+_CHANCE = 1e-3  # largest probability of a repeated block by chance, over the whole log
 
 
 def mixed(digest: Tensor, bits: Tensor) -> Tensor:
-    """One more number in digests of 64 bits, which wrap around."""
+    """Mix one more number into 64-bit digests, which wrap around."""
     product = (digest ^ bits) * 0x9E3779B97F4A7C15  # odd: no two products are the same
     return product ^ (product >> 29)
 
 
 def mixed_columns(columns: list[Tensor | None], count: int) -> Tensor:
-    """A number for each row, (N,), equal for rows that are equal in all columns that are there."""
+    """A number for each row, (N,), equal for rows that are equal in all given columns."""
     digest = torch.zeros(count, dtype=torch.long)
     for column in columns:
         if column is not None:
@@ -49,7 +49,7 @@ class Blocks:
 
 
 def blocks_of(steps: Tensor, chosen: Tensor) -> Blocks:
-    """Blocks of those rows of a log that are chosen and have a step, in the order of the steps, both (N,)."""
+    """Blocks of the chosen rows that have a step, in the order of the steps. Arguments are (N,)."""
     rows = torch.argsort(steps, stable=True)
     rows = rows[(steps[rows] >= 0) & chosen[rows]]
     own, counts = torch.unique_consecutive(steps[rows], return_counts=True)
@@ -57,11 +57,11 @@ def blocks_of(steps: Tensor, chosen: Tensor) -> Blocks:
 
 
 def copies(blocks: Blocks, digests: Tensor, prompts: Tensor, *, rolling: bool) -> Tensor:
-    """Which rows an earlier step has in the same order, (N,), as where one generation serves several updates.
+    """Which rows repeat an earlier step in the same order, (N,): one generation may serve several updates.
 
-    A block is a copy where it equals an earlier one row by row, and chance would not bring that about:
-    B Π f < 0.001, with B the blocks and f the share of each row among those of its prompt. rolling: whether a
-    block may also begin with the last rows of the one before, as TRL's window over generations does.
+    A block is a copy if it equals an earlier block row by row and chance does not explain it: B Π f < 0.001,
+    with B blocks and f the share of each row among the rows of its prompt. rolling: whether a block may also
+    begin with the last rows of the block before, as in TRL's window over generations.
 
     digests: (N,), of all columns but the step. prompts: (N,).
     """
@@ -107,7 +107,7 @@ def _block_keys(blocks: Blocks, ordered: Tensor) -> list[int]:
 
 
 def _overlap(before: Tensor, block: Tensor) -> int:
-    """With how many of the last rows of the block before a block begins."""
+    """The number of last rows of the previous block that a block begins with."""
     for start in (before == block[0]).nonzero().squeeze(1).tolist():
         count = len(before) - start
         if count <= len(block) and torch.equal(before[start:], block[:count]):
@@ -116,13 +116,13 @@ def _overlap(before: Tensor, block: Tensor) -> int:
 
 
 def evaluations(blocks: Blocks, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """Which rows of TRL's own log are of evaluations, and which may be, (N,) both, by prompts and steps.
+    """Which rows of TRL's log are of evaluations, and which may be, both (N,), from prompts and steps.
 
-    An evaluation asks the same prompts in the same order at every d-th step, and TRL writes them at the end
-    of a step's rows or instead of them. So steps k·d that end alike, with two prompts or more that no other
-    row has, are of evaluations; and so are the last groups of a step that are of another size than the
-    training's, with prompts that training has not. Where several sets of steps end alike, as those of epochs
-    in a fixed order do, the steps k·d only may be.
+    An evaluation uses the same prompts in the same order at every d-th step, and TRL writes its rows at the
+    end of a step's rows or instead of them. Two patterns mark evaluations: the steps k·d end with the same
+    two or more prompts, which no other row has; or the last groups of a step differ in size from those of the
+    training and have prompts that the training does not have. If several sets of steps end alike, as with
+    epochs in a fixed order, the rows only may be of evaluations.
     """
     found, suspected = (torch.zeros(len(prompts), dtype=torch.bool) for _ in range(2))
     by_last: dict[int, list[int]] = {}
@@ -149,14 +149,14 @@ def _is_regular(steps: list[int]) -> bool:
 
 
 def _common_tail(blocks: Blocks, prompts: Tensor, which: list[int]) -> Tensor | None:
-    """The last rows of some blocks, as far as their prompts agree and no other row has them; else None."""
+    """The last rows of some blocks whose prompts agree and occur in no other row; None if there are none."""
     if len(which) < 2:
         return None
     own = [prompts[blocks.of(block)].flip(0) for block in which]
     shortest = min(map(len, own))
     agree = torch.stack([values[:shortest] == own[0][:shortest] for values in own]).all(0)
     count = int(agree.long().cumprod(0).sum())
-    if len(which) == len(blocks) and count == shortest:  # all of training, with one batch
+    if len(which) == len(blocks) and count == shortest:  # the whole training, with one batch
         return None
     asked = torch.unique(own[0][:count])
     rows = torch.cat([blocks.of(block)[-count:] for block in which])
@@ -165,7 +165,7 @@ def _common_tail(blocks: Blocks, prompts: Tensor, which: list[int]) -> Tensor | 
 
 
 def _of_another_size(blocks: Blocks, prompts: Tensor) -> list[Tensor]:
-    """Rows of the last groups of steps, of one size that is not training's, with prompts that it has not."""
+    """Rows of last groups of steps whose size differs from the training's and whose prompts are new."""
     runs = [_runs(prompts[blocks.of(block)]) for block in range(len(blocks))]
     sizes = Counter(size for own in runs for _, size in own)
     commonest = sizes.most_common(1)[0][0]
@@ -180,6 +180,6 @@ def _of_another_size(blocks: Blocks, prompts: Tensor) -> list[Tensor]:
 
 
 def _runs(values: Tensor) -> list[tuple[int, int]]:
-    """Runs of equal values: what they are of, and their lengths."""
+    """Runs of equal values: the values and the lengths of the runs."""
     names, sizes = torch.unique_consecutive(values, return_counts=True)
     return list(zip(names.tolist(), sizes.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Log-probabilities that a log lacks, computed by a model; a computation that was killed resumes."""
+"""Compute log-probabilities that a log lacks with a model; a killed computation resumes."""
 
 import hashlib
 import json
@@ -28,10 +28,10 @@ _TOKENS = "num_tokens"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A response whose log-probability is wanted.
+    """A response whose log-probability is to be computed.
 
-    prompt: what the log has, a text or messages, None where it has none. truncated: whether the response was
-    cut off, so that its end was not drawn; None where the log does not say.
+    prompt: as in the log, a text or messages; None if the log has none. truncated: whether the response was
+    cut off, so that its end-of-text was not drawn; None if the log does not say.
     """
 
     prompt: Any
@@ -40,7 +40,7 @@ class Request:
 
 
 Scorer = Callable[[Sequence[Request]], Sequence[ResponseLogprob | None]]
-"""A result for each request; None for a response that the model cannot have written."""
+"""Return a result for each request; None for a response that the model cannot have written."""
 
 
 def backfill(
@@ -53,24 +53,27 @@ def backfill(
     identity: Mapping[str, str],
     batch: int,
 ) -> "BackfilledSource":
-    """The log with log-probabilities of the responses that it has none of.
+    """Fill in log-probabilities of responses that the log lacks, and return the completed log.
 
-    What the log knows it keeps, `column` as it is mapped or else by our own name; null and NaN are not known.
-    So a log can be backfilled again, with the other column. Rows without a response are left alone, and bad
-    ones.
+    Values in the log are kept, whether `column` is mapped or has our own name; null and NaN count as missing.
+    So a log can be backfilled again with the other column. Rows without a response and malformed rows are
+    left unchanged.
 
-    path: the file to which results are appended, `batch` at a time; what is there is not computed again.
-    identity: what the results depend on besides the log, such as the model. Of equal requests in a batch one
-    is asked for.
+    path: the file to which results are appended, `batch` at a time; results in it are not computed again.
+    identity: what the results depend on besides the log, such as the model. Equal requests in a batch are
+    computed once.
 
-    Raises InputError for a file of another model or log, a log that has our name for another of our columns,
+    Raises InputError for a file of another model or log, a log that uses our name for another column of ours,
     or one of token ids; RunError for a file that cannot be written.
     """
     _check_texts(mapped)
     for name in (column, _TOKENS):
         for ours, theirs in mapped.sources.items():
             if theirs == name != ours:
-                raise InputError(f"`columns.{ours}`: expected another name than {name!r}, which is added")
+                raise InputError(
+                    f"`columns.{ours}`: expected a name other than {name!r}, which is the "
+                    "name of the added column"
+                )
 
     def requests(advance: Advance) -> Iterator[tuple[Place, Request]]:
         for place, row in source.rows(advance=advance):
@@ -98,18 +101,16 @@ def backfill(
 
 def _check_texts(mapped: Mapped) -> None:
     if mapped.has_tokens:
-        raise InputError(
-            f"`{mapped.sources['response']}`: expected responses as texts for a model to read; got token ids"
-        )
+        raise InputError(f"`{mapped.sources['response']}`: expected responses as texts; got token ids")
 
 
 @final
 class BackfilledSource:
-    """A log whose rows have computed columns by our own names.
+    """A log whose rows have computed columns with our own names.
 
-    columns: our names, each for itself, to be given to `map_columns` besides what the log needs. computed:
-    rows with a computed log-probability. failed: rows that the model had none for. as_they_stand: those of
-    `computed` whose prompt was taken as the log has it, because what the model saw could not be found.
+    columns: our names mapped to themselves, to be passed to `map_columns` with the log's own. computed:
+    rows with a computed log-probability. failed: rows for which the model gave none. as_they_stand: those of
+    `computed` whose prompt was taken as logged, because the prompt as the model saw it could not be found.
     """
 
     def __init__(self, source: Source, mapped: Mapped, column: Column, cached: CachedLogprobs) -> None:
@@ -130,18 +131,18 @@ class BackfilledSource:
         return self._source.remarks
 
     def rows(self, *, wanted: Places | None = None, advance: Advance) -> Iterator[Row]:
-        """The log's rows; all that can be read have the added columns, with None for what is not known."""
+        """The log's rows; every readable row has the added columns, with None for unknown values."""
         for place, row in self._source.rows(wanted=wanted, advance=advance):
             yield place, row if isinstance(row, BadLineError) else self._backfilled(place, row)
 
     def name(self, place: Place) -> str:
-        """A place, named for a reader."""
+        """A text that names a place."""
         return self._source.name(place)
 
     def _backfilled(self, place: Place, row: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             ours = self._mapped.convert(row)
-        except BadLineError:  # said again by whoever reads the row
+        except BadLineError:  # reported by the reader of the row
             return {self._column: None, _TOKENS: None, **row}
         logprob, tokens = (_value(ours, row, name) for name in (self._column, _TOKENS))
         result = self._cached.get(place)
@@ -151,7 +152,7 @@ class BackfilledSource:
 
 
 def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Column) -> Request | None:
-    """What a model has to be asked for; None for a row that has no response, or needs nothing."""
+    """The request for a row; None for a row that has no response or lacks nothing."""
     if isinstance(row, BadLineError):
         return None
     try:
@@ -165,7 +166,7 @@ def _request(mapped: Mapped, row: Mapping[str, Any] | BadLineError, column: Colu
     try:
         truncated = truth_or_none(ours.get("truncated"), "truncated")
         json.dumps(prompt, default=str)
-    except (BadLineError, ValueError, RecursionError):  # said again by whoever reads the row
+    except (BadLineError, ValueError, RecursionError):  # reported by the reader of the row
         return None
     return Request(prompt=prompt, response=whole_text(response), truncated=truncated)
 
@@ -175,7 +176,7 @@ def _value(ours: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Any:
 
 
 def _survey(requests: Iterable[tuple[Place, Request]]) -> tuple[int, str]:
-    """How many there are, and a digest of all."""
+    """The number of requests, and a digest of all of them."""
     digest, count = hashlib.blake2b(digest_size=16), 0
     for place, request in requests:
         part = f".{place.part}" if place.part else ""
@@ -192,7 +193,7 @@ def _score(scorer: Scorer, requests: Sequence[Request]) -> list[ResponseLogprob 
 
 
 def _text(request: Request) -> str:
-    """Equal for equal requests."""
+    """A text that is equal for equal requests."""
     return json.dumps([request.prompt, request.response, request.truncated], default=str)
 
 

@@ -1,4 +1,4 @@
-"""A cache of computed log-probabilities, by row of a log: a million in tens of megabytes."""
+"""A cache of computed log-probabilities by row of a log; a million take tens of megabytes."""
 
 import fcntl
 import json
@@ -21,9 +21,9 @@ _REMEDY = "choose another folder or delete the file"
 @final
 @dataclass(frozen=True, kw_only=True)
 class ResponseLogprob:
-    """Log-probability of a whole response, nats, and the number of tokens that it is of.
+    """Log-probability of a whole response in nats, and its number of tokens.
 
-    as_it_stands: the prompt was taken as the log has it, because what the model saw could not be found.
+    as_it_stands: the prompt was taken as logged, because the prompt as the model saw it could not be found.
     """
 
     logprob: float
@@ -49,14 +49,14 @@ class CachedLogprobs:
         return self._index(place) is not None
 
     def get(self, place: Place) -> ResponseLogprob | None:
-        """A row's result; None where there is none, or the model had none."""
+        """The result of a row; None if there is none, or the model gave none."""
         index = self._index(place)
         if index is None or self._tokens[index] < 0:
             return None
         return ResponseLogprob(logprob=self._logprobs[index], num_tokens=self._tokens[index])
 
     def add(self, place: Place, result: ResponseLogprob | None) -> None:
-        """One more result. Raises ValueError for a place that does not come after the last."""
+        """Add a result. Raises ValueError for a place that does not come after the last."""
         key = place_number(place)
         if self._keys and key <= self._keys[-1]:
             raise ValueError(f"expected a place after the last; got {place}")
@@ -74,10 +74,10 @@ class CachedLogprobs:
 
 @final
 class LogprobCache:
-    """An open file of results, JSON Lines: the first says whose they are, each other one is a row's.
+    """An open JSON Lines file of results: the first line names model and log, every other line is a row.
 
-    head: the first line, where the file has none yet; it comes with the first results, so that a model that
-    cannot be loaded leaves no file that is another model's.
+    head: the first line, if the file has none yet. It is written with the first results, so that a model that
+    cannot be loaded leaves no file behind.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LogprobCache:
         self._path, self._handle, self.rows, self._head = path, handle, rows, head
 
     def append(self, results: Sequence[tuple[Place, ResponseLogprob | None]]) -> None:
-        """Add results, and hand them to the operating system. Raises RunError where it does not take them."""
+        """Append results and flush them to the operating system. Raises RunError if writing fails."""
         head = [] if self._head is None else [self._head]
         _write(self._path, self._handle, [*head, *(_line(place, result) for place, result in results)])
         self._head = None
@@ -96,10 +96,10 @@ class LogprobCache:
 
 @contextmanager
 def open_cache(path: Path, head: Mapping[str, str]) -> Iterator[LogprobCache]:
-    """Open the results of `head`, which says what they depend on; a new file begins with it.
+    """Open the results file of `head`, which names what the results depend on; a new file begins with it.
 
-    A last line that a kill cut off is dropped. Raises InputError for a file of another head, or one that is
-    no such file; RunError for one that cannot be written, or that another process has open.
+    An incomplete last line is dropped. Raises InputError for a file with another head or another format;
+    RunError for one that cannot be written, or that another process has open.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def open_cache(path: Path, head: Mapping[str, str]) -> Iterator[LogprobCache]:
 
 
 def _read(path: Path, handle: BinaryIO, head: Mapping[str, str], rows: CachedLogprobs) -> bool:
-    """Read what is whole, and cut off the rest; False where not even the first line is."""
+    """Read the complete lines and cut off the rest; return False if the first line is not complete."""
     end = 0
     for number, line in enumerate(lines_of(path, handle), start=1):
         if not line.endswith(b"\n") and (number > 1 or _encoded(head).startswith(line)):

@@ -1,4 +1,4 @@
-"""The columns of a log in memory: a million rows in tens of megabytes."""
+"""The columns of a log in memory; a million rows take tens of megabytes."""
 
 from array import array
 from collections.abc import Callable, Mapping
@@ -27,24 +27,24 @@ from allmodes.runs.lines import BadLineError, BadLines
 
 LOGPROBS = ("ref_logprob", "policy_logprob")
 WHOLE_NUMBERS = ("step", "num_tokens")
-_FILE, _LINE = 48, 18  # bits of a place below its file and below its line
+_FILE, _LINE = 48, 18  # bit positions of the file and the line in a place
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """N samples. A column that no row has is None; in a column that some have, what is missing is marked.
+    """N samples. A column that no row has is None; other columns mark missing values.
 
-    prompts: (N,), numbers of `prompt_names`; all 0 where no prompt is known. responses: (N,), equal for equal
-    texts (64-bit digests). outcomes: (N,), numbers of `outcome_names`, −1 for a response without a valid one;
-    None where the log has no column for it, and then the responses themselves are the outcomes. Names are cut
-    off at 80 characters. rewards, ref_logprobs, policy_logprobs: (N,), float64, NaN where missing;
-    log-probabilities in nats of whole responses. steps, num_tokens: (N,), −1 where missing. truncated: (N,),
-    1, 0, or −1 where it is not known. places: (N,), of the rows. rows: all that were read. bad: those that
-    were left out, by kind; set_aside: those that are well formed and no samples of the training, by kind;
-    notes: rewards that are not known, by reason; first_places: where the first of each kind is. prompt_keys,
-    outcome_keys: 64-bit digests of each prompt and outcome, the same in every log. numbers: (N,), of each
-    among all well-formed rows, from 0; None where none was set aside. remarks: on how it was read.
+    prompts: (N,), indices into `prompt_names`; all 0 if no prompt is known. responses: (N,), equal for equal
+    texts (64-bit digests). outcomes: (N,), indices into `outcome_names`, −1 for a response without a valid
+    one; None if the log has no such column; the responses themselves are then the outcomes. Names are cut
+    off at 80 characters. rewards, ref_logprobs, policy_logprobs: (N,), float64, NaN if missing;
+    log-probabilities of whole responses, in nats. steps, num_tokens: (N,), −1 if missing. truncated: (N,),
+    1, 0, or −1 if unknown. places: (N,), of the rows. rows: number of rows read. bad: rows that
+    were left out, by kind; set_aside: well-formed rows that are not training samples, by kind;
+    notes: unknown rewards, by reason; first_places: the place of the first row of each kind. prompt_keys,
+    outcome_keys: 64-bit digests of each prompt and outcome, equal across logs. numbers: (N,), index of each
+    among all well-formed rows, from 0; None if no row was set aside. remarks: on how the log was read.
     """
 
     prompts: Tensor
@@ -79,11 +79,11 @@ class Log:
         return (self.places >> _LINE) & ((1 << (_FILE - _LINE)) - 1)
 
     def place(self, index: int) -> Place:
-        """Where a sample stands."""
+        """The place of a sample."""
         return place_of(int(self.places[index]))
 
     def place_name(self, index: int) -> str:
-        """Where a sample stands, named for a reader."""
+        """A text that names the place of a sample."""
         return self.name_of(self.place(index))
 
     def describe(self, kinds: Mapping[str, BadLines]) -> str:
@@ -94,9 +94,9 @@ class Log:
 
 
 def place_number(place: Place) -> int:
-    """A place as one number, in the order of the log. Raises InputError for one that is too far."""
+    """A place as one number, in the order of the log. Raises InputError for a place beyond the limits."""
     if place.file >= 1 << 15 or place.line >= 1 << (_FILE - _LINE) or place.part >= 1 << _LINE:
-        raise InputError(f"expected a log of at most 32,767 files, with 10⁹ rows each; got {place}")
+        raise InputError(f"expected a log of at most 32,767 files with at most 10⁹ rows each; got {place}")
     return place.file << _FILE | place.line << _LINE | place.part
 
 
@@ -108,7 +108,7 @@ def place_of(number: int) -> Place:
 
 
 def columns_but_step(log: Log) -> list[Tensor | None]:
-    """All columns in which samples may differ, but for the step."""
+    """All columns in which samples may differ, except the step."""
     return [
         log.prompts,
         log.responses,
@@ -127,7 +127,7 @@ def row_digests(log: Log) -> Tensor:
 
 
 def selected(log: Log, numbers: Tensor) -> Log:
-    """Some of the rows. Prompts that none of them has are gone."""
+    """Some of the rows; prompts without a row are dropped."""
 
     def of(column: Tensor | None) -> Tensor | None:
         return None if column is None else column[numbers]
@@ -154,10 +154,10 @@ def selected(log: Log, numbers: Tensor) -> Log:
 
 @final
 class Columns:
-    """Arrays that grow, row by row."""
+    """Arrays that grow row by row."""
 
     def __init__(self, *, largest: float = LARGEST) -> None:
-        """largest: reward that is taken, in absolute value."""
+        """largest: largest accepted reward, in absolute value."""
         self._largest = largest
         self._places = array("q")
         self._prompts, self._responses, self._outcomes = _Numbered(), array("q"), _Numbered()
@@ -167,8 +167,8 @@ class Columns:
         self._has_responses = self._has_outcomes = False
 
     def add(self, place: Place, row: Mapping[str, Any]) -> None:
-        """One row. Raises BadLineError where a value is not what its column holds."""
-        # All is parsed before anything is kept: a malformed row leaves no trace.
+        """Add a row. Raises BadLineError for a value that its column cannot hold."""
+        # All values are parsed before any is stored, so a malformed row changes nothing.
         response = row.get("response")
         if response is not None and not isinstance(response, str):
             raise BadLineError("`response` is not a text")
@@ -195,7 +195,7 @@ class Columns:
 
     @property
     def marks(self) -> Tensor:
-        """Which rows say that they are of an evaluation, (N,)."""
+        """Which rows are marked as rows of an evaluation, (N,)."""
         return torch.tensor(self._marks, dtype=torch.int8)
 
     def log(
@@ -207,7 +207,7 @@ class Columns:
         rows: int,
         name_of: Callable[[Place], str],
     ) -> Log:
-        """All of it as tensors; prompts are −1 where missing."""
+        """All columns as tensors; missing prompts are −1."""
         rewards, ref_logprobs, policy_logprobs = (_floats(values) for values in self._floats)
         steps, num_tokens = (_wholes(values) for values in self._wholes)
         truncated = torch.tensor(self._truncated, dtype=torch.int8)
@@ -237,7 +237,7 @@ class Columns:
 
 @final
 class _Numbered:
-    """Different values by number, in the order in which they came; −1 for None."""
+    """Numbers the distinct values in order of appearance; −1 for None."""
 
     def __init__(self) -> None:
         self.numbers = array("q")

@@ -1,4 +1,4 @@
-"""One of our columns as it is read from a row of somebody's log."""
+"""How one of our columns is read from a row of a log."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,40 +19,40 @@ Read = Callable[[Mapping[str, Any]], Any]
 @final
 @dataclass(frozen=True)
 class Field:
-    """source: whose value it is. read: the value of a row. column: of the log, where it is one."""
+    """source: description of the source. read: row → value. column: the log's column, if there is one."""
 
     source: str
     read: Read
     column: str | None = None
 
     def as_text(self) -> "Field":
-        """A response: a text, all that the model wrote in a conversation, or the numbers of its tokens."""
+        """A response: a text, all that the model wrote in a conversation, or token ids."""
         return Field(
             self.source, lambda row: _text_of(self.read(row), self.source, trajectory_text), self.column
         )
 
 
 def plain(name: str) -> Field:
-    """A column as it stands."""
+    """A column without changes."""
     return Field(name, lambda row: row.get(name), name)
 
 
 def read_with(field: Field, change: Callable[[Any], Any]) -> Field:
-    """A field whose values are changed."""
+    """A field with a function applied to its values."""
     return Field(field.source, lambda row: change(field.read(row)), field.column)
 
 
 def matched(pattern: str, response: Field | None) -> Field:
-    """What a regular expression finds in a response: of several turns, in the model's answer.
+    """The match of a regular expression in a response; in a conversation, in the model's answer.
 
-    Its first group, or else all that it matches; None without a match. The engine gives up on a match
-    without end: Python's own cannot be stopped, and one that does not backtrack knows neither look-around nor
-    references back, which patterns for answers use. Raises InputError for what is no regular expression,
-    without responses, and from `read` for a pattern that takes too long.
+    The value is the first group, or the whole match if the pattern has no group; None without a match. The
+    `regex` package is used because it has a time limit (`re` has none) and supports look-around and
+    backreferences, which patterns for answers use. Raises InputError for an invalid regular expression, for a
+    log without responses, and from `read` for a pattern that takes too long.
     """
     try:
         compiled = regex.compile(pattern)
-    except Exception as error:  # of the package's own kind, and whatever nested brackets make of it
+    except Exception as error:  # the package's own error, or any error of nested brackets
         raise InputError(f"`outcome_pattern`: expected a regular expression; {one_line(error)}") from error
     if response is None:
         raise InputError("`outcome_pattern`: expected a log with responses; got none")
@@ -65,8 +65,8 @@ def matched(pattern: str, response: Field | None) -> Field:
             found = compiled.search(text, timeout=_PATTERN_SECONDS)
         except TimeoutError as error:
             raise InputError(
-                f"`outcome_pattern`: expected a pattern that is done with a response within "
-                f"{_PATTERN_SECONDS:g} s; {shown(pattern)} was not with one of {len(text):,} characters; "
+                f"`outcome_pattern`: expected a pattern that takes less than {_PATTERN_SECONDS:g} s "
+                f"for a response; {shown(pattern)} took longer for one of {len(text):,} characters; "
                 "nested repeats such as (a+)+ try every way to divide a text"
             ) from error
         return None if found is None else found[1 if compiled.groups else 0]
@@ -75,7 +75,7 @@ def matched(pattern: str, response: Field | None) -> Field:
 
 
 def known(value: Any) -> Any:
-    """A value, None where it is NaN."""
+    """A value; None if it is NaN."""
     return None if is_nan(value) else value
 
 

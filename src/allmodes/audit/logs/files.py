@@ -1,4 +1,4 @@
-"""The rows of one file: JSON Lines, JSON, CSV, Parquet, a ledger of allmodes; packed by gzip or not."""
+"""The rows of one file: JSON Lines, JSON, CSV, Parquet or a ledger of allmodes, optionally with gzip."""
 
 import codecs
 import csv
@@ -23,11 +23,11 @@ _EVERY = 1 << 20  # bytes between two reports of progress
 
 @final
 class Unreadable:
-    """A value that its file holds and Python cannot, such as a date after the year 9999."""
+    """A value that Python cannot represent, such as a date after the year 9999."""
 
 
 def kind_of_file(path: Path) -> str | None:
-    """A file's kind, which is a key of `READERS`: its last suffix below `.gz`; None for another file."""
+    """A file's kind, a key of `READERS`: its last suffix before `.gz`; None for other files."""
     name = path.name.lower().removesuffix(".gz")
     return next((kind for kind in READERS if name.endswith(kind)), None)
 
@@ -37,10 +37,10 @@ def _is_packed(path: Path) -> bool:
 
 
 def read_file(path: Path, wanted: Container[int] | None, advance: Advance) -> Lines:
-    """The rows of a file with their numbers, or what is wrong with them; with `wanted` those alone.
+    """The rows of a file with their numbers, or the errors of malformed rows; with `wanted`, only those rows.
 
-    advance: told the bytes that were read since its last call, which add up to the file's size. Raises
-    InputError for a file of no kind that is read, or one that cannot be.
+    advance: called with the number of bytes read since its last call; the sum is the file's size. Raises
+    InputError for an unknown kind of file, or a file that cannot be read.
     """
     kind = kind_of_file(path)
     if kind is None:
@@ -48,13 +48,15 @@ def read_file(path: Path, wanted: Container[int] | None, advance: Advance) -> Li
             f"{path}: expected a file of one of the kinds {', '.join(READERS)}; got {path.suffix!r}"
         )
     if kind in _UNPACKED and _is_packed(path):
-        raise InputError(f"{path}: expected a {kind} file as it is; got one in gzip: unpack it")
+        raise InputError(
+            f"{path}: expected an uncompressed {kind} file; got one compressed with gzip: unpack it"
+        )
     return READERS[kind](path, wanted, advance)
 
 
 @contextmanager
 def _opened(path: Path, advance: Advance) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
-    """An open file, unpacked where it is packed, and a function that tells `advance` how far it was read."""
+    """An open file, decompressed if needed, and a function that reports the bytes read to `advance`."""
     with open_seekable(path) as raw:
         told = 0
 
@@ -85,13 +87,13 @@ def _json_lines(path: Path, wanted: Container[int] | None, advance: Advance) -> 
 
 
 def _json_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> Lines:
-    """An array of objects, a table of W&B's, pandas' {"data": [...]}, or JSON Lines by another name."""
+    """An array of objects, a W&B table, pandas' {"data": [...]}, or JSON Lines with another suffix."""
     data = read_bytes(path)
     try:
         document = json.loads(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise InputError(
-            f"cannot read {path}: expected JSON of few levels; got one that is nested deeply"
+            f"cannot read {path}: expected JSON with few levels of nesting; got too many"
         ) from error
     except ValueError as error:  # also UnicodeDecodeError
         if data.lstrip(codecs.BOM_UTF8 + b" \t\r\n").startswith(b"["):
@@ -109,7 +111,7 @@ def _rows_of(path: Path, document: Any) -> Iterator[Mapping[str, Any] | BadLineE
     rows: Any = document
     if isinstance(document, dict):
         rows, columns = document.get("data"), document.get("columns")
-        if not isinstance(rows, list):  # an object alone is a row
+        if not isinstance(rows, list):  # a single object is a row
             rows, columns = [document], None
     if not isinstance(rows, list):
         raise InputError(f"{path}: expected an array of objects or a table; got {type(document).__name__}")
@@ -128,7 +130,7 @@ def _csv_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> Li
     csv.field_size_limit(1 << 30)  # a response may be longer than the 128 KiB that the module allows
     unsaid = 0
     with _opened(path, advance) as (handle, tell):
-        # Bytes that are no UTF-8 become lone surrogates, so that they cost their row and not the file.
+        # Bytes that are not UTF-8 become lone surrogates, so only their row is lost, not the file.
         text = (
             line.removeprefix(codecs.BOM_UTF8.decode() if first else "")
             for first, line in _decoded(path, handle)
@@ -151,22 +153,22 @@ def _csv_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> Li
 
 
 def _csv_cells(lines: Iterator[str]) -> Iterator[tuple[int, list[str] | BadLineError]]:
-    """Rows by the number of their first line: a fault costs its row, but an open quotation mark all below."""
+    """Rows by the number of their first line; a fault loses one row, an open quotation mark all after it."""
     reader = csv.reader(lines, strict=True)
     while True:
-        number = reader.line_num + 1  # a quoted cell may go over several lines
+        number = reader.line_num + 1  # a quoted cell may span several lines
         try:
             yield number, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             is_open = "unexpected end" in str(error)
-            kind = "cut off, or not to be read from a quotation mark on" if is_open else f"not CSV ({error})"
+            kind = "cut off, or unreadable after an open quotation mark" if is_open else f"not CSV ({error})"
             yield number, BadLineError(kind, is_broken=True)
 
 
 def _names(cells: list[str]) -> list[str]:
-    """Names of columns; one that comes again is `name.1`, as pandas calls it, and hides nothing."""
+    """Names of columns; a repeated name becomes `name.1`, as in pandas."""
     names = [cell.strip() for cell in cells]
     again = [names[:at].count(name) for at, name in enumerate(names)]
     return [f"{name}.{count}" if count else name for name, count in zip(names, again, strict=True)]
@@ -188,7 +190,7 @@ def _csv_row(head: list[str], cells: list[str]) -> "Mapping[str, Any] | BadLineE
 
 
 def _wrong_cells(count: int, expected: int) -> BadLineError:
-    return BadLineError(f"{count} cells where the head has {expected}", is_broken=True)
+    return BadLineError(f"{count} cells where the header has {expected}", is_broken=True)
 
 
 def _parquet_rows(path: Path, wanted: Container[int] | None, advance: Advance) -> Lines:
@@ -212,7 +214,7 @@ def _parquet_rows(path: Path, wanted: Container[int] | None, advance: Advance) -
 
 
 def _values(column: Any, arrow_error: type[Exception]) -> list[Any]:
-    """A column as Python has it; what Python cannot hold costs its own value, not the file."""
+    """A column as Python values; a value that Python cannot represent is lost, not the file."""
     try:
         return column.to_pylist()
     except (ValueError, OverflowError, arrow_error):
@@ -239,7 +241,7 @@ def _ledger_rows(path: Path, wanted: Container[int] | None, advance: Advance) ->
     advance(path.stat().st_size)
 
 
-# By the end of a file's name, below `.gz`; of a folder with several kinds the first is read.
+# Keyed by the suffix before `.gz`; in a folder with several kinds, the first kind here is read.
 READERS: dict[str, Callable[[Path, "Container[int] | None", Advance], Lines]] = {
     ".sqlite": _ledger_rows,
     ".jsonl": _json_lines,

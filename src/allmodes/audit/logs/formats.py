@@ -1,4 +1,4 @@
-"""How the rows of a log are read: by one vocabulary of columns, and by what programs do beside it.
+"""How the rows of a log are read: one vocabulary of columns, plus the particulars of programs.
 
 TRL: the Parquet files of GRPOTrainer with log_completions, from 0.28 on. verl: the JSON Lines of
 trainer.rollout_data_dir and validation_data_dir, from 0.5 on. OpenRLHF: those of batch_inference up to 0.9.5;
@@ -28,7 +28,7 @@ from allmodes.audit.logs.vocabulary import COLUMNS, column_of
 from allmodes.errors import InputError
 from allmodes.reports.formatting import listing
 
-# Columns that a file of the program has, and no other program's; the first that fits is taken.
+# Columns that only files of this program have; the first match is used.
 _SIGNS: dict[Format, frozenset[str]] = {
     "ledger": frozenset({"call", "smiles", "penalised_reward"}),
     "saturn": frozenset({"oracle_calls", "smiles", "penalized_reward"}),
@@ -40,11 +40,11 @@ _SIGNS: dict[Format, frozenset[str]] = {
     "verl": frozenset({"input", "output", "score"}),
     "openrlhf": frozenset({"input", "output", "reward"}),
 }
-# Programs that decode a prompt's tokens for their logs; TRL 1.10 does, TRL 1.16 writes messages as they are.
+# Programs that log prompts decoded from tokens: TRL 1.10 does, TRL 1.16 writes the messages unchanged.
 _DECODED = ("trl", "verl", "openrlhf")
-# Programs that write NaN for a reward that is not there.
+# Programs that write NaN for a missing reward.
 _NAN = ("trl", "verl", "openrlhf", "reinvent", "saturn")
-# Programs whose columns have nothing of the vocabulary.
+# Programs whose columns are not in the vocabulary.
 _OTHER_NAMES = ("reinvent", "saturn", "ledger")
 _TRAINERS: dict[Format, Trainer] = {
     "verl": "verl", "openrlhf": "openrlhf", "reinvent": "reinvent", "saturn": "saturn", "ledger": "allmodes"
@@ -54,12 +54,13 @@ _TRAINERS: dict[Format, Trainer] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class Mapped:
-    """How the rows of a log are read. sources: each of our columns that it has, and a description of theirs.
+    """How the rows of a log are read. sources: our columns that the log has, with descriptions of theirs.
 
-    prompt_of: the prompt that a model saw, a text or messages, None where the log has none; `convert` may
-    have a key instead. has_decoded_prompts: whether texts of prompts have lost their special tokens.
-    has_tokens: whether responses are token ids. trainer: whose log it is. has_advantages: whether TRL wrote
-    it. outcome: the column of outcomes, unless the user named it. remarks: on what is read as what.
+    prompt_of: the prompt that the model saw, a text or messages, None if the log has none; `convert` may
+    use a key instead. has_decoded_prompts: whether texts of prompts have lost their special tokens.
+    has_tokens: whether responses are token ids. trainer: the program that wrote the log. has_advantages:
+    whether TRL wrote it. outcome: the column of outcomes, unless the user named it. remarks: which column is
+    read as what.
     """
 
     format: Format
@@ -84,19 +85,19 @@ def map_columns(
     outcome_pattern: str | None = None,
     needs_reward: bool = True,
 ) -> Mapped:
-    """How to read a log whose first rows, as one, are this one.
+    """How to read a log whose first rows, merged into one, are `first`.
 
-    rows: from all over the log, in its order, by which the reward is found; by default the first alone.
-    format: None recognises it by its columns. columns: our column → theirs, which win over the format's.
-    rewards: the columns that the reward is the sum of, with their weights; {} for none. By default it is
-    `reward`, else `score`; of TRL's own logs the columns that explain its advantages. outcome_pattern: a
-    regular expression, whose first group in a response, or else all that it matches, is the outcome; a
-    response without a match is invalid. Raises InputError for a column that is not there, a name that is not
-    ours, what is no regular expression, and with `needs_reward` where columns of numbers may be the reward
-    and none is known to be.
+    rows: rows from the whole log, in its order, used to find the reward; by default only the first.
+    format: None recognises it from the columns. columns: our column → theirs; overrides the format's.
+    rewards: the columns whose weighted sum is the reward, with their weights; {} for no reward. The default
+    is `reward`, else `score`; for TRL's own logs, the columns that explain its advantages. outcome_pattern: a
+    regular expression; its first group in a response (or the whole match) is the outcome, and a response
+    without a match is invalid. Raises InputError for a missing column, a name that is not ours, an invalid
+    regular expression, and, with `needs_reward`, if numeric columns may be the reward but none is known to
+    be.
     """
     if format == "means":
-        raise InputError("`format`: expected one of a log of samples; got 'means'")
+        raise InputError("`format`: expected a format of samples; got 'means'")
     given = dict(columns or {})
     for ours, theirs in given.items():
         if ours not in COLUMNS:
@@ -137,24 +138,24 @@ def map_columns(
 
 
 def _named(first: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], found: Format) -> dict[str, Field]:
-    """Columns by the vocabulary and by the names that the program has for them."""
+    """Columns found by the vocabulary and by the program's names for them."""
     fields = {} if found in _OTHER_NAMES else _by_vocabulary(first)
     fields |= FIELDS[found](first, rows) if found in FIELDS else {}
     if found == "prime-rl" and "outcome" not in first:
-        fields.pop("outcome", None)  # its `answer` is the dataset's
+        fields.pop("outcome", None)  # its `answer` is the dataset's answer
     if "prompt" in fields and fields["prompt"].column == "uid" and _is_of_samples("uid", rows):
         del fields["prompt"]
     return fields
 
 
 def _is_of_samples(name: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether each row has its own value: it is then a sample's, not a prompt's."""
+    """Whether each row has its own value, which is then that of a sample, not of a prompt."""
     values = [str(row.get(name)) for row in rows]
     return len(values) > 1 and len(set(values)) == len(values)
 
 
 def _parsed(fields: Mapping[str, Field], *, has_nan: bool) -> dict[str, Field]:
-    """Columns whose values the programs write in several ways."""
+    """Columns whose values differ in form between programs."""
     parsed = dict(fields)
     if has_nan and "reward" in fields:
         parsed["reward"] = read_with(fields["reward"], known)
@@ -186,7 +187,7 @@ def _converter(fields: Mapping[str, Field]) -> Convert:
 
 
 def _remarks(fields: Mapping[str, Field]) -> list[str]:
-    """What stands for the reward, and that nothing stands for a prompt."""
+    """Remarks that name the source of the reward, or say that no column names a prompt."""
     reward = fields.get("reward")
     remarks = [f"reward = {reward.source}." if reward is not None else "No column is read as the reward."]
     if "prompt" not in fields:
@@ -214,7 +215,7 @@ def _choose_reward(
     has_advantages: bool,
     remarks: list[str],
 ) -> str | None:
-    """Put the reward of a log among its columns, as far as it is known; else what to ask."""
+    """Add the reward to the fields if it is known; otherwise return the question to ask the user."""
     if rewards is not None:
         for name in rewards:
             _check_there("rewards", name, first)
@@ -239,7 +240,7 @@ def _choose_reward(
 def _by_advantages(
     reward: Field | None, rows: Sequence[Mapping[str, Any]], numbers: Sequence[str], remarks: list[str]
 ) -> Field | str | None:
-    """What TRL's advantages are of; what to ask where they do not tell. reward: what is named like one."""
+    """The reward that TRL's advantages belong to, or the question to ask. reward: a column named like one."""
     sums = explained_by(rows, numbers)
     if len(sums) == 1:
         same = [f"`{name}`" for name in same_in_groups(rows, numbers)]
@@ -251,9 +252,9 @@ def _by_advantages(
     if not advantages_differ(rows):
         if len(numbers) > 1:
             return ask(numbers, "`advantage` is the same for all samples of each prompt")
-        return _sum({numbers[0]: 1.0}) if numbers else None  # nothing speaks against the only one
+        return _sum({numbers[0]: 1.0}) if numbers else None  # the only candidate
     alike = " and ".join(" + ".join(f"`{name}`" for name in one) for one in sums[:3])
-    why = f"{alike} explain `advantage` alike" if sums else "no sum of columns explains `advantage`"
+    why = f"{alike} explain `advantage` equally well" if sums else "no sum of columns explains `advantage`"
     return ask(numbers, why)
 
 
@@ -263,7 +264,7 @@ def _sum(weights: Mapping[str, float]) -> Field:
 
 
 def _prompt_of_model(fields: Mapping[str, Field], first: Mapping[str, Any], found: Format) -> Field | None:
-    """The prompt as the model saw it, where a key stands for it."""
+    """The prompt as the model saw it, if the log's column holds a key."""
     if found in ("verl", "prime-rl"):
         return next((plain(name) for name in ("input", "prompt") if name in first), None)
     return fields.get("prompt")

@@ -1,4 +1,4 @@
-"""A log of samples, read once: which rows are samples, which are left out or set aside, and why."""
+"""Read a log of samples once: which rows are samples, and which are left out or set aside, and why."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,13 +16,13 @@ from allmodes.objectives.groups import Groups, group_max, group_min, group_size
 from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError, BadLines, count_bad
 
-COPY = "a copy of a generation that an earlier step has"
+COPY = "a copy of a generation of an earlier step"
 EVALUATION = "of an evaluation"
 
 Convert = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""A row as a program wrote it → a row with our columns' names. Raises BadLineError for a malformed one.
+"""A row as a program wrote it → a row with our column names. Raises BadLineError for a malformed row.
 
-Beside the columns `note` may say why a reward is not known."""
+Besides the columns, `note` may say why a reward is not known."""
 
 
 def read_log(
@@ -36,17 +36,16 @@ def read_log(
     largest: float = LARGEST,
     advance: Advance = lambda done: None,
 ) -> Log:
-    """Read every row once; malformed ones are counted by kind, named by place, and left out.
+    """Read every row once; malformed rows are counted by kind, with the place of the first, and left out.
 
-    In a log with steps rows that say they are of an evaluation are set aside; in TRL's (`is_trls`) also
-    copies of a generation that an earlier step has, and in those that it wrote itself (`has_advantages`)
-    evaluations that prompts and steps tell. An outcome that is the same for all samples of each prompt while
-    their rewards differ is none, but the reference's; it is dropped where `outcome` names its column, and
-    else remarked on.
+    In a log with steps, rows marked as an evaluation are set aside; in TRL's logs (`is_trls`) also copies of
+    a generation of an earlier step; and in logs that TRL wrote itself (`has_advantages`) evaluations that
+    prompts and steps reveal. If outcomes are the same for all samples of each prompt while rewards differ,
+    they are the dataset's answers: the column is dropped if `outcome` names it; otherwise a remark says so.
 
-    kept: called with each converted row that is well formed, in their order. largest: reward that is taken,
-    so that sums of squares are finite. Raises InputError for a log
-    without rows, or without a row that can be used.
+    kept: called with each well-formed converted row, in order. largest: largest accepted reward, in absolute
+    value, so that sums of squares are finite. Raises InputError for a log without rows, or without a usable
+    row.
     """
     columns = Columns(largest=largest)
     bad: dict[str, BadLines] = {}
@@ -93,7 +92,7 @@ def _with_samples_alone(
     if bool(is_marked[chosen].any()) and not bool(is_marked[chosen].all()):
         if log.steps is None:
             marked = plural(int(is_marked[chosen].sum()), "row")
-            remark = f"{marked} of an evaluation count as the others do: the log has no steps."
+            remark = f"{marked} of an evaluation are used like the others, because the log has no steps."
             log = replace(log, remarks=(remark,))
         else:
             _take(log, chosen, is_marked, EVALUATION, log.set_aside, count)
@@ -107,8 +106,9 @@ def _with_samples_alone(
             rows = plural(int(suspected.sum()), "row")
             first = log.place_name(int(suspected.nonzero()[0]))
             remark = (
-                f"{rows} may be of an evaluation, the first on {first}, and count as samples: steps ask the "
-                "same prompts again in the same order, as evaluations and epochs without shuffling do."
+                f"{rows} may be of an evaluation (the first on {first}) and are used as samples: steps "
+                "use the same prompts again in the same order, as evaluations and epochs without "
+                "shuffling do."
             )
             log = replace(log, remarks=(*log.remarks, remark))
     return log if bool(chosen.all()) else selected(log, chosen.nonzero().squeeze(1))
@@ -117,7 +117,7 @@ def _with_samples_alone(
 def _take(
     log: Log, chosen: Tensor, rows: Tensor, kind: str, kinds: dict[str, BadLines], count: Callable[..., None]
 ) -> None:
-    """Take rows out of those that are chosen, and count them."""
+    """Remove rows from the chosen ones, and count them."""
     taken = (rows & chosen).nonzero().squeeze(1)
     chosen[taken] = False
     for row in taken[:1].tolist():
@@ -128,7 +128,7 @@ def _take(
 
 
 def _with_outcomes_alone(log: Log, outcome: str | None) -> Log:
-    """The log without outcomes that are the reference's answers."""
+    """The log without outcomes that are the dataset's answers."""
     if (
         log.outcomes is None
         or log.rewards is None
@@ -150,7 +150,7 @@ def _with_outcomes_alone(log: Log, outcome: str | None) -> Log:
 
 
 def _is_of_prompts(outcomes: Tensor, rewards: Tensor, prompts: Tensor) -> bool:
-    """Whether outcomes hang on the prompt alone, and rewards do not."""
+    """Whether outcomes depend on the prompt only, and rewards do not."""
     groups = Groups(index=prompts, count=int(prompts.max()) + 1)
     has_several = group_size(groups) > 1
     low, high = (group(outcomes.double(), groups)[has_several] for group in (group_min, group_max))

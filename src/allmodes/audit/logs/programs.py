@@ -1,4 +1,4 @@
-"""Columns of programs whose rows need more than other names to be read as ours."""
+"""Readers for programs whose rows need more than renamed columns."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,22 +11,23 @@ from allmodes.audit.logs.values import is_nan
 from allmodes.runs.lines import BadLineError
 
 Row = Mapping[str, Any]
-# What a molecule was made from; REINVENT's models that have no input have no such column.
+# The input molecule; REINVENT's models without input have no such column.
 _REINVENT_INPUTS = ("Input_Scaffold", "Warheads", "Input_SMILES", "Masked_input_peptide")
 _REINVENT_OWN = ("Agent", "Prior", "Target", "Score", "SMILES", "SMILES_state", "Scaffold", "step")
 _VERL_SAMPLE = re.compile(r"(.+)_\d+_\d+", re.DOTALL)
 _VERL_PADDING = re.compile(r"pad[0-9a-f]{32}_\d+_\d+")
 _INVALID, _VALID, _REPEATED = "0", "1", "2"  # REINVENT's SMILES_state
 FILTERED = "REINVENT's diversity filter set a valid molecule's score to 0"
-REPEATED = "a molecule that comes twice in a batch has no score of its own"
+REPEATED = "a molecule that is repeated in a batch has no score of its own"
 
 
 def _verl(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
-    """Lines of rollout_data_dir and validation_data_dir; `reward`, where it is there, is the training's.
+    """Lines of rollout_data_dir and validation_data_dir; `reward`, if present, is that of the training.
 
-    The uid keeps prompts of one text with different pictures apart. Where each row has its own, it is a
-    sample's: either all are prompt_sample_part, and prompts are told by the first part together with the
-    text, or by the text alone. Rows that verl has made up to fill a batch have a uid of their own kind.
+    The uid distinguishes prompts of equal text with different images. If each row has its own uid, it belongs
+    to a sample: either all have the form prompt_sample_part, and the first part together with the text
+    identifies the prompt, or the text alone does. Rows that verl adds to fill a batch have another kind of
+    uid.
     """
     fields = {"prompt": plain("input"), "response": Field("output", _verl_response, "output")}
     uids = [str(row["uid"]) for row in rows if row.get("uid") is not None]
@@ -39,7 +40,7 @@ def _verl(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
 
 def _verl_response(row: Row) -> Any:
     if _VERL_PADDING.fullmatch(str(row.get("uid"))):
-        raise BadLineError("verl has made it up to fill a batch")
+        raise BadLineError("verl added it to fill a batch")
     return row.get("output")
 
 
@@ -50,7 +51,7 @@ def _verl_prompt(row: Row) -> list[Any]:
 
 
 def _open_instruct(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
-    """Rollouts in tokens: `prompt_idx` counts anew in each step, and the prompt's tokens are its identity."""
+    """Rollouts as tokens: the prompt's tokens identify it, since `prompt_idx` starts again in each step."""
     fields = {"prompt": plain("prompt_tokens"), "response": plain("response_tokens")}
     fields["num_tokens"] = Field("length of response_tokens", lambda row: _length(row.get("response_tokens")))
     if first.get("logprobs") is not None:
@@ -63,7 +64,7 @@ def _length(value: Any) -> int | None:
 
 
 def _sum_of_logprobs(row: Row) -> float | None:
-    """Of a response that the model wrote alone; None where a tool wrote some of its tokens."""
+    """Log-probability of a response by the model alone; None if a tool wrote some of its tokens."""
     values, info = row.get("logprobs"), row.get("request_info")
     if not isinstance(values, list) or (isinstance(info, Mapping) and info.get("tool_calleds")):
         return None
@@ -74,7 +75,7 @@ def _sum_of_logprobs(row: Row) -> float | None:
 
 
 def _prime_rl(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
-    """Rollouts of verifiers: one prompt's text may stand for many examples, and `answer` is the dataset's."""
+    """Rollouts of verifiers: many examples may share a prompt text, and `answer` is the dataset's answer."""
     fields: dict[str, Field] = {"response": plain("completion")}
     names = [name for name in ("env_name", "task", "example_id") if isinstance(first.get(name), str | int)]
     fields["prompt"] = Field(" and ".join(names), lambda row: [row.get(name) for name in names])
@@ -84,7 +85,7 @@ def _prime_rl(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
 
 
 def _noveltybench(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
-    """Several generations of a prompt; a class has one score, and generations that repeat it have 0."""
+    """Several generations of a prompt; each class has one score; repetitions of a class have 0."""
     fields = {"response": plain("generations")}
     if "generation_scores" in first or "partition_scores" in first:
         score = Field("the score of the generation's class", _score_of_class)
@@ -102,8 +103,8 @@ def _score_of_class(row: Row) -> Any:
 def _reinvent(first: Row, rows: Sequence[Row]) -> dict[str, Field]:
     """Staged learning's summary CSV: Prior and Agent are −log π_ref and −log π of the sampled string.
 
-    Score is what is left of it after the diversity filter: a valid molecule with score 0 all of whose
-    components are above 0 was filtered, and what it is worth is not known.
+    Score is the score after the diversity filter: a valid molecule with score 0 and all components above 0
+    was filtered, and its own score is not known.
     """
     inputs = [name for name in _REINVENT_INPUTS if name in first]
     components = [
@@ -141,7 +142,7 @@ def _float_or_none(value: Any) -> float | None:
 
 
 def _state(row: Row) -> str:
-    """REINVENT's SMILES_state, which pandas may have made a float of."""
+    """REINVENT's SMILES_state, which pandas may have converted to a float."""
     value = row.get("SMILES_state")
     return _VALID if value is None else str(value).strip().removesuffix(".0")
 

@@ -1,4 +1,4 @@
-"""How a log is opened and its columns are found: what `allmodes audit` and `allmodes evaluate` share."""
+"""Open a log and find its columns, for `allmodes audit` and `allmodes evaluate`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,18 +16,18 @@ from allmodes.audit.logs.vocabulary import WHOLE, column_of
 from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError
 
-_FIRST = 1000  # rows in which columns are looked for
+_FIRST = 1000  # rows that are searched for columns
 _SHORT = 64  # characters, or numbers
-_STRETCH, _STRETCHES = 256, 64  # rows side by side, from all over the log, by which a reward is found
+_STRETCH, _STRETCHES = 256, 64  # stretches of rows from the whole log, used to find the reward
 
 Backfill = Callable[[Source, Mapped, Path], BackfilledSource]
-"""A log, how its rows are read, a folder to write to → the log with log-probabilities that it lacked."""
+"""(log, how its rows are read, output folder) → the log with the log-probabilities that it lacked."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How rows are read, as `map_columns` has it, and what computes missing log-probabilities."""
+    """How rows are read, as in `map_columns`, and the function that computes missing log-probabilities."""
 
     format: Format | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Reading:
         return SplitSource(source, response, whole=whole)
 
     def mapped(self, source: Source, *, needs_reward: bool = True) -> Mapped:
-        """The columns of a log, with those that were added. Raises InputError as `map_columns` does."""
+        """The columns of a log, with the added ones. Raises InputError as `map_columns` does."""
         added = source.columns if isinstance(source, BackfilledSource) else {}
         first = merged_row(source)
         return map_columns(
@@ -72,9 +72,9 @@ def read_samples(
     largest: float = LARGEST,
     advance: Advance = lambda done: None,
 ) -> Log:
-    """A log in columns, as `read_log` has it; its remarks say how it was read, from the reward on.
+    """A log in columns, as from `read_log`; its remarks say how it was read.
 
-    convert: of `mapped`, or one that looks at more of a row.
+    convert: the converter of `mapped`, or one that uses more of a row.
     """
     log = read_log(
         source,
@@ -101,7 +101,7 @@ def read_samples(
 
 
 def used_sources(mapped: Mapped, log: Log) -> dict[str, str]:
-    """Each of our columns that a log has, and a description of theirs; without an outcome that is none."""
+    """Our columns that a log has, with descriptions of theirs; without an outcome column that was dropped."""
     return {
         ours: theirs
         for ours, theirs in mapped.sources.items()
@@ -110,9 +110,9 @@ def used_sources(mapped: Mapped, log: Log) -> dict[str, str]:
 
 
 def merged_row(source: Source) -> Mapping[str, Any]:
-    """The first thousand rows that can be read as one, by which columns are known; {} where none can be.
+    """The first thousand readable rows merged into one row, used to find columns; {} if none is readable.
 
-    Of each column the first value that is not null: what a sample has not, programs leave out of its row.
+    Each column has its first value that is not null, since programs omit missing values from a row.
     """
     found: dict[str, Any] = {}
     rows = (row for _, row in source.rows(advance=lambda done: None) if not isinstance(row, BadLineError))
@@ -130,7 +130,7 @@ def first_rows(source: Source) -> list[Mapping[str, Any]]:
 
 
 def rows_from_all_over(source: Source) -> list[Mapping[str, Any]]:
-    """At most 16,384 rows, in stretches of 256 that lie evenly over the log, without their long texts."""
+    """At most 16,384 rows, in stretches of 256 spread evenly over the log, without their long texts."""
     kept: list[list[Mapping[str, Any]]] = []
     spacing = 1
     for number, (_, row) in enumerate(source.rows(advance=lambda done: None)):
@@ -148,7 +148,7 @@ def rows_from_all_over(source: Source) -> list[Mapping[str, Any]]:
 
 
 def _without_texts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with a digest for each text and each object of it that is long, equal for equal ones."""
+    """A row in which each long text or object is replaced by a digest, equal for equal values."""
     return {name: _short(value) for name, value in row.items()}
 
 

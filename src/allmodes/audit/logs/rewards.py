@@ -1,4 +1,4 @@
-"""Which columns of a log are its reward: named, or told by TRL's advantages, and never just all numbers."""
+"""Find the columns of a log that are its reward: by name or from TRL's advantages, never by guessing."""
 
 import math
 import re
@@ -13,19 +13,19 @@ from allmodes.audit.logs.values import LARGEST, is_nan, key_of, reward_of
 from allmodes.reports.formatting import listing
 from allmodes.runs.lines import BadLineError
 
-_INDEX = re.compile(r"|\.\d+|index|Unnamed: \d+|__index_level_\d+__")  # as pandas and W&B name a row's number
+_INDEX = re.compile(r"|\.\d+|index|Unnamed: \d+|__index_level_\d+__")  # row numbers of pandas and W&B
 _MOST = 12  # columns of numbers whose sums are tried
-_SOME = 200  # groups, evenly over the log, on which most sums fail
-_CLOSE = 5e-3  # of a group's advantages, for advantages that a table has rounded
-_ALMOST_ALL = 0.95  # of the groups, for two groups of one prompt may look like one
+_SOME = 200  # groups, evenly over the log; enough to reject most sums
+_CLOSE = 5e-3  # relative tolerance, since tables round advantages
+_ALMOST_ALL = 0.95  # of the groups, since two groups of one prompt may look like one
 
 Group = tuple[np.ndarray, np.ndarray]
 
 
 def number_columns(rows: Sequence[Mapping[str, Any]], taken: Collection[str]) -> list[str]:
-    """Columns that hold numbers or truth values alone, and are not `taken` or the rows' own numbers.
+    """Columns that hold only numbers or truth values, except `taken` and row numbers.
 
-    A number as a text counts where a log has nothing but texts, as in CSV.
+    A number given as text counts if the log has only texts, as in CSV.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     is_table = all(value is None or isinstance(value, str) for row in rows for value in row.values())
@@ -54,12 +54,12 @@ def _is_list_of_numbers(values: list[Any]) -> bool:
 
 
 def explained_by(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The sums of columns that explain TRL's column `advantage`; none without advantages that differ.
+    """The sums of columns that explain TRL's column `advantage`; none if no advantages differ.
 
-    A sum s explains it where in each group of a prompt's samples A = f (s − mean s) with a factor f > 0 of
-    the group's own: 1 without scaling, 1/σ with it, G/(G − 1) with the others' mean as the baseline. Columns
-    that are the same for all samples of each prompt tell nothing, and are in no sum. If several sums explain
-    the advantages, those remain whose factor is 1, or G/(G − 1), in all groups, if there are any.
+    A sum s explains the advantages A if A = f (s − mean s) in each group of a prompt's samples, with one
+    factor f > 0 per group: 1 without scaling, 1/σ with scaling, G/(G − 1) with a leave-one-out baseline.
+    Columns that are the same for all samples of each prompt give no information and are in no sum. If several
+    sums explain the advantages, those with a factor of 1 or G/(G − 1) in all groups are preferred.
 
     rows: in the order of the log. Sums that explain fewer groups than another are left out.
     Source: TRL's GRPOTrainer and RLOOTrainer.
@@ -80,7 +80,7 @@ def explained_by(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> l
 
 
 def _factors(groups: Sequence[Group], chosen: Sequence[int]) -> list[float] | None:
-    """The factors of the groups that a sum explains; None where these are not almost all."""
+    """The factors of the groups that a sum explains; None if these are not almost all groups."""
     found: list[float] = []
     missed = 0
     for group in groups:
@@ -108,17 +108,18 @@ def same_in_groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 
 
 def ask(columns: Sequence[str], why: str) -> str:
-    """What to say where the reward is not known."""
+    """The question to the user if the reward is not known."""
     names = listing([f"`{name}`" for name in columns[:8]] or ["none"])
     more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
     return (
         f"`reward`: {why}; columns of numbers: {names}{more}. Name it with `--columns.reward NAME`, or "
-        "what it is the sum of with `--rewards NAME WEIGHT ...`; `--rewards` alone where there is none"
+        "the columns of a weighted sum with `--rewards NAME WEIGHT ...`; `--rewards` alone if there is "
+        "no reward"
     )
 
 
 def total_of(row: Mapping[str, Any], weights: Mapping[str, float]) -> float | None:
-    """Σ w R over the columns that a row has; None where it has none. Raises BadLineError for no number."""
+    """Σ w R over the columns that a row has; None if it has none. Raises BadLineError for a non-number."""
     there = [
         (reward_of(value, name), weight)
         for name, weight in weights.items()
@@ -130,7 +131,7 @@ def total_of(row: Mapping[str, Any], weights: Mapping[str, float]) -> float | No
 def _groups(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[Group]:
     """Advantages, (G,), and columns, (G, K), of each group: runs of one prompt in one step, or all its rows.
 
-    A run that is a multiple of the commonest length is as many groups.
+    A run whose length is a multiple of the most common one is split into that many groups.
     """
     names = [_group_of(row) for row in rows]
     runs = [[at for at, _ in run] for _, run in groupby(enumerate(names), key=lambda pair: pair[1])]
@@ -168,12 +169,12 @@ def _float(value: Any) -> float:
 
 
 def _varies(values: np.ndarray) -> bool:
-    """Whether a column differs within a group; a sample that a function gave nothing counts as 0."""
+    """Whether a column differs within a group; a missing value counts as 0."""
     return bool(np.ptp(np.nan_to_num(values)) > 0)
 
 
 def _factor(group: Group, chosen: Sequence[int]) -> float | None:
-    """A/(s − mean s) of a group; None where neither differs between its samples, 0 where it is no factor."""
+    """A/(s − mean s) of a group; None if neither differs within the group, 0 if there is no such factor."""
     advantages, values = group[0], group[1][:, list(chosen)]
     has_any = ~np.isnan(values).all(axis=1) & ~np.isnan(advantages)
     if has_any.sum() < 2:
@@ -193,7 +194,7 @@ def _factor(group: Group, chosen: Sequence[int]) -> float | None:
 
 
 def _is_unscaled(factors: Sequence[float], sizes: Sequence[int]) -> bool:
-    """Whether advantages were divided by nothing: the factor is 1, or that of a leave-one-out baseline."""
+    """Whether advantages were not divided: the factor is 1, or that of a leave-one-out baseline."""
     size = Counter(sizes).most_common(1)[0][0]
     return any(
         all(abs(factor - expected) <= _CLOSE * expected for factor in factors)

@@ -1,4 +1,4 @@
-"""Where the rows of a log stand: a file, a folder of files, or memory; read as often as needed."""
+"""Sources of the rows of a log: a file, a folder of files, or memory. Each can be read repeatedly."""
 
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -11,18 +11,18 @@ from allmodes.errors import InputError
 from allmodes.reports.formatting import listing
 from allmodes.runs.lines import BadLineError
 
-# Of a folder that also holds other files: the samples, and what is known of their training.
+# Files that hold the samples in folders with other files, and what is known of their training.
 SAMPLES, SETTINGS = "samples.jsonl", "audit.json"
-# NoveltyBench writes the same generations three times; of these files the first one has the most.
+# NoveltyBench writes the same generations three times; the first of these files has the most columns.
 _NOVELTYBENCH = ("scores.jsonl", "partitions.jsonl", "generations.jsonl")
 _OTHER_FILES = (SETTINGS, "report.json", "evaluation.json")
 _STEP = re.compile(r"step_(\d+)")
 
 
 class Place(NamedTuple):
-    """Where a row stands: which file of the log, from 0, and its line, or its row in a table, from 1.
+    """The place of a row: the file of the log, from 0, and its line, or its row in a table, from 1.
 
-    part: which of the responses of a row with several it is, from 0.
+    part: the index of the response in a row with several, from 0.
     """
 
     file: int
@@ -39,18 +39,19 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """What `advance` is told in sum: bytes, or rows."""
+        """The total that `advance` adds up to: bytes, or rows."""
         ...
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is to be said of what was read and what was not, in sentences."""
+        """Sentences about files that were read or left out."""
         ...
 
     def rows(self, *, wanted: Places | None = None, advance: Advance) -> Iterator[Row]:
-        """Every row, or what is wrong with it; with `wanted` those alone.
+        """Every row, or its error if it is malformed; with `wanted`, only those rows.
 
-        advance: told what has been read since its last call. Raises InputError for what cannot be read.
+        advance: called with the amount read since its last call. Raises InputError if the source cannot be
+        read.
         """
         ...
 
@@ -62,14 +63,13 @@ class Source(Protocol):
 def open_source(path: Path) -> "FileSource":
     """The log at a path: a file, or a folder of files of one kind in their natural order.
 
-    Kinds: the keys of `READERS`, and all but Parquet and ledgers also as `.gz`. A folder with samples.jsonl,
-    as our runs and `AuditLog` write it, is that file; one with NoveltyBench's files the last that it wrote;
-    one with a ledger that ledger's run. Folders `step_N`, as prime-rl has them, here or below `rollouts`,
-    give their rows the step. `completions`, as TRL has it below its output, is read for that.
-    Raises InputError for anything else.
+    Kinds: the keys of `READERS`; all except Parquet and ledgers also as `.gz`. In a folder with
+    samples.jsonl (from our runs and `AuditLog`), that file is read; with NoveltyBench's files, the last one
+    written; with a ledger, the ledger. Folders `step_N`, as from prime-rl, here or in `rollouts`, give their
+    rows the step. For TRL's output folder, its `completions` are read. Raises InputError for anything else.
     """
     if not path.exists():
-        raise InputError(f"expected a log of samples; {path} is not there")
+        raise InputError(f"expected a log of samples; {path} does not exist")
     if not path.is_dir():
         return FileSource((path,))
     found = (
@@ -84,7 +84,7 @@ def open_source(path: Path) -> "FileSource":
 
 
 def _of_folder(folder: Path) -> "FileSource | None":
-    """The files of a folder; None for one that has none."""
+    """The files of a folder; None if it has none."""
     if not folder.is_dir():
         return None
     for name in (SAMPLES, *_NOVELTYBENCH):
@@ -106,19 +106,19 @@ def _of_folder(folder: Path) -> "FileSource | None":
         is_evaluation = []
     others = [kind for kind, paths in kinds.items() if paths and kind != ".json"][1:]
     remarks = (
-        [f"Of the folder the {kind} files are read, and not those of kind {listing(others)}."]
+        [f"The {kind} files of the folder are read; those of kind {listing(others)} are not."]
         if others
         else []
     )
     if is_evaluation:
         remarks.append(
-            f"{listing([path.name for path in is_evaluation])} is left out: it is of an evaluation."
+            f"{listing([path.name for path in is_evaluation])} is left out: it holds an evaluation."
         )
     return FileSource(tuple(chosen), tuple(remarks))
 
 
 def _of_steps(folder: Path) -> "FileSource | None":
-    """The files in folders `step_N`; None where there are none."""
+    """The files in folders `step_N`; None if there are none."""
     if not folder.is_dir():
         return None
     found = [
@@ -221,12 +221,12 @@ class RecordSource:
 class SplitSource:
     """A log whose rows hold a list of responses each, one row a response.
 
-    Of a row with n responses every other list of n values, but for the prompt, has one for each of them; all
-    else, all of them share. A row that has one response stays as it is.
+    In a row with n responses, every other list of n values except the prompt has one value per response; all
+    other values are shared. A row with one response stays unchanged.
     """
 
     def __init__(self, source: Source, response: str, *, whole: frozenset[str]) -> None:
-        """response: the column that holds the lists. whole: columns that are never taken apart."""
+        """response: the column that holds the lists. whole: columns that are never split."""
         self._source, self._response, self._whole = source, response, whole
         self.remarks = source.remarks
 
@@ -236,7 +236,7 @@ class SplitSource:
         return self._source.size
 
     def rows(self, *, wanted: Places | None = None, advance: Advance) -> Iterator[Row]:
-        """A row a response."""
+        """One row per response."""
         for place, row in self._source.rows(advance=advance):
             responses: Any = None if isinstance(row, BadLineError) else row.get(self._response)
             if responses == []:
@@ -262,7 +262,7 @@ class SplitSource:
 
 
 def holds_responses(value: Any) -> bool:
-    """Whether a value is a list of responses: of texts or conversations, and not itself a conversation."""
+    """Whether a value is a list of responses (texts or conversations), and not itself a conversation."""
     return (
         isinstance(value, list)
         and any(one is not None for one in value)

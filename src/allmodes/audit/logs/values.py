@@ -1,4 +1,4 @@
-"""What the cells of a log hold: numbers, truth values, and identities of prompts and outcomes."""
+"""Parse the cells of a log: numbers, truth values, and identities of prompts and outcomes."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from allmodes.runs.lines import BadLineError, finite_number, whole_text
 
 _NAME = 80  # characters of a prompt or an outcome that are kept for showing
-LARGEST = 1e100  # of a number, so that squares, and sums of squares, are finite
+LARGEST = 1e100  # largest number, so that sums of squares are finite
 _PLAIN = (float, int)
-# Why a generation ended, as vLLM, SGLang, TGI and model servers name it.
+# Reasons why a generation ended, as named by vLLM, SGLang, TGI and model servers.
 _CUT_OFF = ("length", "max_tokens", "max_length", "model_length")
 _ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "tool_calls", "tool_use", "function_call")
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -21,7 +21,7 @@ _EVALUATION = ("eval", "evaluation", "val", "valid", "validation", "test", "dev"
 
 
 class Key(NamedTuple):
-    """What a prompt or an outcome is: 16 bytes that are equal for equal ones; and its value."""
+    """The identity of a prompt or an outcome (16 bytes, equal for equal values), and its value."""
 
     digest: bytes
     value: Any
@@ -34,7 +34,7 @@ def is_nan(value: Any) -> bool:
 
 def number_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
     """A number, also as a text, NaN for null. Raises BadLineError for anything else, or beyond ±largest."""
-    if type(value) in _PLAIN and -LARGEST <= value <= LARGEST:  # nearly all, and isinstance takes its time
+    if type(value) in _PLAIN and -LARGEST <= value <= LARGEST:  # nearly all values; isinstance is slow
         return float(value)
     if value is None:
         return math.nan
@@ -52,7 +52,7 @@ def number_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
 
 
 def reward_of(value: Any, name: str, *, largest: float = LARGEST) -> float:
-    """As `number_of`, and a verifier's true and false are 1 and 0."""
+    """Like `number_of`; a verifier's true and false are 1 and 0."""
     if isinstance(value, bool):
         return float(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):  # as tables write them
@@ -69,19 +69,19 @@ def logprob_of(value: Any, name: str) -> float:
 
 
 def whole_of(value: Any, name: str) -> int:
-    """A whole number from 0 on, −1 for null."""
+    """A whole number ≥ 0; −1 for null."""
     if type(value) is int and 0 <= value < 1 << 62:
         return value
     if value is None:
         return -1
     number = number_of(value, name)
     if number != int(number) or not 0 <= number < 1 << 62:
-        raise BadLineError(f"`{name}` is not a whole number from 0 on")
+        raise BadLineError(f"`{name}` is not a whole number ≥ 0")
     return int(number)
 
 
 def truth_or_none(value: Any, name: str) -> bool | None:
-    """A truth value, also as a word or a number; None for null. Raises BadLineError for anything else."""
+    """A truth value, also as a word or a number; None for null. Raises BadLineError otherwise."""
     if value is None or isinstance(value, bool):
         return value
     found = _TRUTHS.get(str(value).strip().lower())
@@ -93,8 +93,8 @@ def truth_or_none(value: Any, name: str) -> bool | None:
 def cut_off(value: Any, name: str) -> bool | None:
     """Whether a limit ended a response, from a truth value or from the reason that a server gives.
 
-    name: of its column. None where it is not known, as for a reason of another kind ("abort"). Raises
-    BadLineError for what is neither.
+    name: of its column. None if it is not known, for example for another reason ("abort"). Raises
+    BadLineError for any other value.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -112,16 +112,16 @@ def cut_off(value: Any, name: str) -> bool | None:
 
 
 def is_evaluation(value: Any) -> bool:
-    """Whether a row is of an evaluation, by a truth value or the name of its split."""
+    """Whether a row is of an evaluation, from a truth value or the name of its split."""
     return value is True or (isinstance(value, str) and value.strip().lower() in (*_EVALUATION, "true"))
 
 
 def key_of(value: Any, name: str) -> Key | None:
     """The identity of a text, a number, a list or a conversation; None for null.
 
-    Texts are equal where all their characters are; a number is no text, 1 and 1.0 are one number. A user's
-    only message is its text, and what a message lacks is as good as null. Raises BadLineError for NaN, and
-    for what JSON cannot hold.
+    Texts are equal if all their characters are; a number never equals a text; 1 and 1.0 are equal. A
+    conversation of one user message equals its text, and a missing key of a message equals null. Raises
+    BadLineError for NaN, and for a value that JSON cannot hold.
     """
     if type(value) is str:
         return Key(_digest(value.encode("utf-8", "surrogatepass"), b""), value)
@@ -144,7 +144,7 @@ def key_of(value: Any, name: str) -> Key | None:
 
 
 def name_of(key: Key) -> str:
-    """A prompt or an outcome for showing, cut off at 80 characters."""
+    """A prompt or an outcome for display, cut off at 80 characters."""
     return text_of(key.value)[:_NAME]
 
 
@@ -154,7 +154,7 @@ def text_of(value: Any) -> str:
 
 
 def digest_of(text: str) -> int:
-    """64 bits of a text, with a sign; equal for equal texts."""
+    """A signed 64-bit digest of a text; equal for equal texts."""
     return first_bits(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
@@ -164,14 +164,14 @@ def first_bits(digest: bytes) -> int:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A value without what its parts lack, which Parquet writes as null in all that others have."""
+    """A value without null entries: Parquet writes null for each key that only other rows have."""
     if isinstance(value, dict):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def _question(value: Any) -> Any:
-    """A conversation of a user's message alone, with nothing beside its text, is that text."""
+    """A conversation of a single user message with only a text becomes that text."""
     match value:
         case [{"role": "user", "content": str(content), **rest}] if not rest:
             return content

@@ -1,4 +1,4 @@
-"""The columns of a log of samples, and the names that they go by: one list for audit and evaluate."""
+"""The columns of a log of samples and their alternative names: one list for audit and evaluate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, final
 @final
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """names: ours first, then others that are read for it, the first that a log has. holds: what it holds."""
+    """names: ours first, then alternatives, of which the first in a log is used. holds: the values."""
 
     names: tuple[str, ...]
     holds: str
@@ -34,12 +34,12 @@ VOCABULARY: dict[str, Column] = {
         holds="what counts as one answer, a text or a number; null where invalid",
     ),
     "reward": Column(names=("reward", "rewards", "score", "scores"), holds="a number or a truth value"),
-    "score": Column(names=("score", "scores", "generation_scores"), holds="a number: of use to a reader"),
+    "score": Column(names=("score", "scores", "generation_scores"), holds="a number: usefulness to a reader"),
     "correct": Column(names=("correct", "is_correct"), holds="a truth value"),
-    "method": Column(names=("method", "model"), holds="a text: whose sample it is"),
+    "method": Column(names=("method", "model"), holds="a text: the method or model of the sample"),
     "ref_logprob": Column(names=("ref_logprob",), holds="log π_ref of the whole response, nats"),
     "policy_logprob": Column(names=("policy_logprob",), holds="log π of the whole response, nats"),
-    "step": Column(names=("step", "global_step"), holds="a whole number: updates before"),
+    "step": Column(names=("step", "global_step"), holds="a whole number: updates made before the sample"),
     "num_tokens": Column(names=("num_tokens",), holds="a whole number: length of the response"),
     "truncated": Column(
         names=("truncated", "is_truncated", "finish_reason", "stop_reason"),
@@ -51,13 +51,13 @@ VOCABULARY: dict[str, Column] = {
     ),
 }  # fmt: skip
 COLUMNS = tuple(VOCABULARY)
-# Columns of which a row with several responses has one value.
+# Columns with one value per row, even if the row has several responses.
 WHOLE = ("prompt", "ground_truth", "messages")
 
 
 def column_of(name: str, first: Mapping[str, Any]) -> str | None:
-    """What a log calls one of our columns; None where it has no such column."""
+    """The log's name of one of our columns; None if it has no such column."""
     names = VOCABULARY[name].names
     found = [one for one in names if one in first]
-    # A column that is there and empty says less than another that is not.
+    # A column with values is preferred over an empty one.
     return next((one for one in found if first[one] is not None), found[0] if found else None)

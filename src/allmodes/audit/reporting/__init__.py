@@ -1,1 +1,1 @@
-"""Answers of an audit on a page, in a terminal and as JSON."""
+"""Reports of an audit: as a page, in a terminal, and as JSON."""

@@ -1,4 +1,4 @@
-"""Two logs side by side: what changed between their audits, and what one says beforehand of the other."""
+"""Compare two logs: what changed between their audits, and what the first predicts for the second."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from allmodes.reports.pages import require_report_extra
 @final
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A figure of the last windows of both logs. p: one-sided, of Welch's test that the second is larger."""
+    """A figure of the last windows of both logs. p: of Welch's one-sided test that the second is larger."""
 
     name: str
     first: Estimate
@@ -47,7 +47,7 @@ class Difference:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two audits. names: of their logs."""
+    """Two audits. names: the names of their logs."""
 
     first: Audit
     second: Audit
@@ -55,7 +55,7 @@ class Comparison:
 
     @cached_property
     def differences(self) -> dict[Series, Difference]:
-        """Reward and diversity of the last windows, where both logs have them."""
+        """Reward and diversity of the last windows, if both logs have them."""
         try:
             first, second = last_windows(self.first.evidence), last_windows(self.second.evidence)
         except MissingError:
@@ -73,7 +73,7 @@ class Comparison:
 
     @cached_property
     def prediction(self) -> Prediction | str:
-        """What the first log's samples of the reference say of the second, under the second's settings."""
+        """The prediction for the second log from the first log's samples, with the second's settings."""
         other = self.second.evidence
         try:
             return predict_between(self.first.evidence.under(other.objective), other)
@@ -82,9 +82,9 @@ class Comparison:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
-    """Write report.html and report.json into a folder; gives the page's path.
+    """Write report.html and report.json into a folder, and return the page's path.
 
-    Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
+    Raises ConfigError without the extra `report`, and RunError if a file cannot be written.
     """
     require_report_extra()
     one, other = comparison.names
@@ -103,7 +103,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         lead=" ".join(f"{name}: {verdict_line(audit)}" for audit, name in audits),
         remarks=[
             *(lead(audit, name=name) for audit, name in audits),
-            "Errors are one standard error, by the bootstrap over groups.",
+            "Errors are one standard error, from the bootstrap over groups.",
             *_remarks(comparison),
         ],
         names=comparison.names,
@@ -121,7 +121,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """What report.json holds of two logs."""
+    """The content of report.json for two logs."""
     return {
         "logs": [json_report(audit, name=name) for audit, name in _named(comparison)],
         "differences": {
@@ -137,14 +137,14 @@ def _named(comparison: Comparison) -> list[tuple[Audit, str]]:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Figures of the last windows, checks whose state differs, prediction beside outcome."""
+    """Print figures of the last windows, checks whose state differs, and the prediction."""
     for audit, name in _named(comparison):
         console.print(Text(shown_name(f"{name}: {verdict_line(audit)}", 2 * OF_LOG), style="bold"))
         console.print(Text(lead(audit, name=name)))
     for remark in _remarks(comparison):
         console.print(Text(shown_name(remark, 2000), style="dim"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for heading in ("the last window", *comparison.names, "p, the second larger"):
+    for heading in ("last window", *comparison.names, "p (second larger)"):
         table.add_column(Text(heading))
     for difference in comparison.differences.values():
         row = _cells(difference)
@@ -166,7 +166,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    """How both logs were read, once where it is the same for both."""
+    """How both logs were read; only once if it is the same for both."""
     one, other = (audit.log.remarks for audit in (comparison.first, comparison.second))
     if one == other:
         return [" ".join(one)]

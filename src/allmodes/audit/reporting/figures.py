@@ -1,4 +1,4 @@
-"""Pictures of an audit: the optimum over good samples, MARA's bonus, training, prediction and outcome."""
+"""Figures of an audit: the optimum over good samples, MARA's bonus, training, prediction and observation."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from allmodes.reports.plotting import BLUE, FAINT, INK, MUTED, ORANGE, distinct_
 _NO_TRANSFORM = "no transform"
 _RANKS = 16  # as MARA's Figure 11
 _BETAS = 41
-_PANELS = 3  # in a row
-_FEW = 12  # outcomes that get a line of their own
+_PANELS = 3  # per row
+_FEW = 12  # up to this number, each outcome gets its own line
 _MOST_POINTS = 2000  # of a scatter plot
 _TITLES: dict[Series, str] = {
     "reward": "Reward",
@@ -37,9 +37,9 @@ _TITLES: dict[Series, str] = {
 
 
 def draw_optimum(evidence: Evidence) -> Any:
-    """Shares of the good samples by rank, and with a KL their effective number by β.
+    """Plot the shares of the good samples by rank and, with a KL, their effective number over β.
 
-    Raises MissingError or NotApplicableError where there is no optimum to show.
+    Raises MissingError or NotApplicableError if there is no optimum to show.
     """
     has_kl = evidence.objective.is_plain or not evidence.objective.lacks_kl
     figure = _figure(2)
@@ -70,7 +70,7 @@ def _draw_ranks(axes: Any, evidence: Evidence, *, has_kl: bool) -> None:
     for name, shares, colour, width in curves:
         axes.plot(
             range(1, len(shares) + 1), shares, "o-", color=colour, markersize=3.5, linewidth=width,
-            label=name, alpha=0.5 if width > 2 else 1,  # what lies below others stays in sight
+            label=name, alpha=0.5 if width > 2 else 1,  # keeps lines below visible
         )  # fmt: skip
     axes.set(
         title=f"Share of the good {evidence.kind}s, by rank", xlabel="rank within a prompt",
@@ -96,9 +96,9 @@ def _draw_betas(axes: Any, evidence: Evidence) -> None:
 
 
 def draw_bonus(evidence: Evidence) -> Any:
-    """The distribution of MARA's bonus, and for responses the bonus by length.
+    """Plot the distribution of MARA's bonus and, for responses, the bonus over the length.
 
-    Raises MissingError or NotApplicableError where there is no bonus.
+    Raises MissingError or NotApplicableError if there is no bonus.
     """
     bonus = bonuses(evidence, evidence.support)
     rewards = evidence.samples.rewards[evidence.support_rows]
@@ -109,7 +109,7 @@ def draw_bonus(evidence: Evidence) -> Any:
     extent = float(rewards.max() - rewards.min())
     row[0].set(
         title=f"MARA's bonus of good {evidence.kind}s", ylabel=f"{evidence.kind}s",
-        xlabel=f"in units of reward; rewards extend over {extent:.3g}",
+        xlabel=f"bonus, in units of reward (range of rewards: {extent:.3g})",
     )  # fmt: skip
     row[1].set_visible(points is not None)
     if points is not None:
@@ -121,7 +121,7 @@ def draw_bonus(evidence: Evidence) -> Any:
 
 
 def draw_training(courses: Sequence[tuple[str, dict[Series, Course]]]) -> Any:
-    """Reward and diversity over training, window by window, of one log or several.
+    """Plot reward and diversity over training by window, for one log or several.
 
     courses: a name and the figures of each log. Points have bootstrap errors of one standard deviation;
     dotted lines are change points of the first log.
@@ -156,7 +156,7 @@ def draw_training(courses: Sequence[tuple[str, dict[Series, Course]]]) -> Any:
 
 
 def draw_prediction(prediction: Prediction) -> Any:
-    """Predicted and observed shares: a line for each of a few outcomes, else a scatter plot."""
+    """Plot predicted and observed shares: lines for a few outcomes, else a scatter plot."""
     if prediction.prompts.count == 1 and prediction.names and len(prediction.names) <= _FEW:
         return _few_outcomes(prediction)
     figure = _figure(2)
@@ -174,9 +174,9 @@ def draw_prediction(prediction: Prediction) -> Any:
                 alpha=0.6, label=label,
             )  # fmt: skip
         axes.axline((0, 0), (1, 1), color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.set(title=title, xlabel="share beforehand" if axes is left else "predicted share")
+        axes.set(title=title, xlabel="share before training" if axes is left else "predicted share")
         axes.grid(color=FAINT, linewidth=0.5)
-    # Shares of responses go over many orders of magnitude; none of them is 0.
+    # Shares of responses span many orders of magnitude; none of them is 0.
     if prediction.kind == "response":
         floor = 1e-12
         for axes in (left, right):
@@ -199,7 +199,7 @@ def _few_outcomes(prediction: Prediction) -> Any:
             [float(shares[at]) for at in order], range(len(order)), marker, color=colour, markersize=size,
             label=name, alpha=0.9,
         )  # fmt: skip
-    # A model may have written the names: no mathematics is read in them.
+    # A model may have written the names, so matplotlib must not parse mathematics in them.
     names = [shown_name(prediction.names[at]).replace("$", r"\$") for at in order]
     labels = [
         f"{name} *" if bool(prediction.good[at]) else name for name, at in zip(names, order, strict=True)
@@ -222,9 +222,9 @@ def _whole_ticks(last: int) -> list[int]:
 
 
 def _shares_by_rank(support: Support, logprobs: Tensor, good: Tensor) -> list[float]:
-    """Mean share of the k-th likeliest good item among the good ones, over prompts with k of them.
+    """Mean share of the k-th likeliest good item among the good items, over prompts with at least k.
 
-    Of prompts with at least two.
+    Only prompts with at least two good items are used.
     """
     several = group_size(support.prompts, good) >= 2
     rows = (good & several[support.prompts.index]).nonzero().squeeze(1)
@@ -237,7 +237,7 @@ def _shares_by_rank(support: Support, logprobs: Tensor, good: Tensor) -> list[fl
 
 
 def _colors(evidence: Evidence) -> dict[str, str]:
-    """Of no transform, of MARA, and of the transform in use where it is another, by their names."""
+    """Colours by name: no transform, MARA, and the transform in use."""
     colors = {_NO_TRANSFORM: Plain.color, MARA.label: MARA.color}
     if not evidence.objective.is_plain:
         colors.setdefault(evidence.config.describe_transform(), color_of(str(evidence.config.transform)))
@@ -245,7 +245,7 @@ def _colors(evidence: Evidence) -> dict[str, str]:
 
 
 def _effective_at(evidence: Evidence, beta: float) -> dict[str, float]:
-    """The mean effective number of good items were β another, by the names that `_colors` has."""
+    """The mean effective number of good items at other β, by the names in `_colors`."""
     support = evidence.support_at(beta)
     optima = {
         _NO_TRANSFORM: evidence.objective.plain(support, beta=beta),
@@ -267,9 +267,9 @@ def _lengths(evidence: Evidence) -> tuple[Tensor, Tensor] | None:
     try:
         return lengths_and_bonuses(evidence)
     except (MissingError, NotApplicableError):
-        return None  # the check of the lengths says why
+        return None  # the check of the lengths gives the reason
 
 
 def _some(count: int) -> Tensor:
-    """At most 2000 of so many, evenly."""
+    """At most 2000 of the indices, evenly spaced."""
     return torch.linspace(0, count - 1, min(count, _MOST_POINTS)).round().long()

@@ -1,4 +1,4 @@
-"""An audit as plain data, for report.json: nothing in it is rounded, and NaN is null."""
+"""An audit as plain data for report.json: numbers are not rounded, and NaN is null."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from allmodes.audit.windows import Course
 
 
 def json_report(audit: Diagnosis, *, name: str) -> dict[str, Any]:
-    """What report.json holds of one log."""
+    """The content of report.json for one log."""
     answer, reason = verdict(audit)
     return {
         "allmodes": allmodes.__version__,
@@ -38,7 +38,7 @@ def json_report(audit: Diagnosis, *, name: str) -> dict[str, Any]:
 
 
 def prediction_json(prediction: Prediction | str) -> dict[str, Any]:
-    """Predicted and observed figures, or why there are none."""
+    """Predicted and observed figures, or the reason why there are none."""
     if isinstance(prediction, str):
         return {"missing": prediction}
     to_prediction, to_reference = prediction.distances
@@ -63,7 +63,7 @@ def prediction_json(prediction: Prediction | str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of findings as JSON has them."""
+    """Numbers of findings as JSON values."""
     if isinstance(value, Estimate):
         return {"value": plain(value.value), "error": plain(value.error)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The summary of an audit in Markdown, for the page that a CI job shows."""
+"""The summary of an audit in Markdown, for the summary page of a CI job."""
 
 import re
 
@@ -20,11 +20,11 @@ from allmodes.audit.reporting.overview import (
 )
 from allmodes.reports.formatting import listing, shown_name
 
-_SIGNS = re.compile(r"([\\`*_\[\]|~#!])")  # that Markdown obeys
+_SIGNS = re.compile(r"([\\`*_\[\]|~#!])")  # characters with a meaning in Markdown
 
 
 def markdown_summary(audit: Diagnosis, *, name: str) -> str:
-    """The answer, issues and tips as a table, the prediction, and all other checks, as whole lines."""
+    """The answer, issues and tips as a table, the prediction, and all other checks, in Markdown lines."""
     answer = f"{QUESTION} {verdict(audit)[0].capitalize()}."
     lines = [
         f"## {answer}",
@@ -36,7 +36,7 @@ def markdown_summary(audit: Diagnosis, *, name: str) -> str:
     ]
     found = raised(audit)
     if found:
-        lines += ["| | check | what was found | what to change |", "| --- | --- | --- | --- |"]
+        lines += ["| | check | finding | what to change |", "| --- | --- | --- | --- |"]
         lines += [_row(finding) for finding in found]
         lines.append("")
     prediction = audit.prediction
@@ -61,9 +61,9 @@ def _row(finding: Finding) -> str:
 
 
 def _text(text: str, width: int = OF_LOG) -> str:
-    """A text on one line in which nothing is obeyed but backticks in pairs, which stand for code."""
+    """A text on one line, escaped for Markdown except for pairs of backticks, which mark code."""
     parts = shown_name(text, width).split("`")
-    if len(parts) % 2 == 0:  # a backtick of the log's own
+    if len(parts) % 2 == 0:  # an unpaired backtick from the log
         return _escaped("`".join(parts))
     return "".join(
         "`{}`".format(part.replace("|", r"\|")) if number % 2 else _escaped(part)

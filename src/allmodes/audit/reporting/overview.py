@@ -1,4 +1,4 @@
-"""An audit in a few sentences, which the terminal summary, the page, the JSON report and notebooks share."""
+"""An audit in a few sentences, shared by the terminal summary, the page, the JSON report and notebooks."""
 
 import html
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +18,7 @@ STATE_NAMES: dict[State, str] = {
     "skipped": "not tested",
 }
 QUESTION = "Will this objective collapse?"
-OF_LOG = 500  # characters of a summary, which may quote the log
+OF_LOG = 500  # largest number of characters of a summary, since it may quote the log
 _NOT_TESTED = "Not tested: "
 _FALLING, _TOKENS = ("AM050", "AM051", "AM052", "AM053"), "AM054"
 
@@ -26,10 +26,10 @@ Verdict = Literal["yes", "no", "not known"]
 
 
 def verdict(audit: "Diagnosis") -> tuple[Verdict, str]:
-    """Whether the objective collapses at its own optimum, and a sentence that says why.
+    """Whether the objective collapses at its own optimum, and a sentence with the reason.
 
-    By AM010: yes where it raises an issue or a tip, no where it passes with a figure above its bar. Else it
-    is not known, and the sentence says what is missing.
+    From AM010: yes if it reports an issue or a tip, no if it passes clearly. Otherwise the answer
+    is "not known", and the sentence says what is missing.
     """
     found = audit.of("AM010")
     if found.state not in ("issue", "tip", "passed"):
@@ -40,14 +40,15 @@ def verdict(audit: "Diagnosis") -> tuple[Verdict, str]:
         return "yes", found.summary.split(" The optimum ")[0] + " Nothing brings back what the policy loses."
     evidence, count = audit.samples_evidence(), numbers["good"]
     reason = (
-        f"At the optimum an effective {numbers['effective']} of {count:.3g} good {evidence.kind}s of a "
-        f"prompt are left, and the likeliest has {numbers['top_share']} of their mass.{evidence.assumption}"
+        f"The optimum keeps an effective number of {numbers['effective']} of {count:.3g} good "
+        f"{evidence.kind}s of a prompt, and the likeliest has {numbers['top_share']} of their "
+        f"mass.{evidence.assumption}"
     )
     if found.state != "passed":
         return "yes", reason
     bar = numbers["even_from"]
     if numbers["effective"].value < bar:
-        return "not known", f"{reason} Even enough is {bar:.3g} or more. More samples would tell."
+        return "not known", f"{reason} At least {bar:.3g} counts as even; more samples would decide it."
     return "no", reason
 
 
@@ -58,7 +59,7 @@ def verdict_line(audit: "Diagnosis") -> str:
 
 
 def _over_training(audit: "Diagnosis") -> str:
-    """Whether diversity has fallen, as a sentence with a space before it; empty where nothing is known."""
+    """Whether diversity has fallen, as a sentence with a leading space; empty if nothing is known."""
     found = [audit.of(code) for code in _FALLING]
     tokens = audit.of(_TOKENS).state
     fallen = [finding.code for finding in found if finding.state in ("issue", "tip")]
@@ -72,14 +73,14 @@ def _over_training(audit: "Diagnosis") -> str:
         )
     if tokens == "passed" and not said:
         return (
-            f" Over training the entropy of tokens has not fallen clearly ({_TOKENS}); of outcomes nothing "
-            "is known."
+            f" Over training the entropy of tokens has not fallen clearly ({_TOKENS}); the entropy of "
+            "outcomes is not known."
         )
     return said
 
 
 def lead(audit: "Diagnosis", *, name: str) -> str:
-    """What was audited, in a sentence."""
+    """A sentence that describes the audited log."""
     config = audit.config
     beta = "β is not known" if config.beta is None else f"β{NBSP}={NBSP}{config.beta:g}"
     transform = "" if config.transform is None else f", {config.describe_transform()}"
@@ -109,7 +110,7 @@ def describe_counts(audit: "Diagnosis") -> str:
 
 
 def prediction_sentence(prediction: Prediction) -> str:
-    """The figures that the optimum predicts, beside those observed."""
+    """The figures predicted from the optimum, with the observed figures."""
     figures = "; ".join(
         f"{pair.name} {pair.predicted}, observed {pair.observed}" for pair in prediction.figures
     )
@@ -117,7 +118,7 @@ def prediction_sentence(prediction: Prediction) -> str:
 
 
 def progress_sentence(prediction: Prediction) -> str:
-    """How far a policy has come from the reference to the optimum that the first samples predict."""
+    """How far a policy is on its way from the reference to the optimum predicted from the first samples."""
     figures = "; ".join(
         f"{pair.name} {pair.before} at the reference, {pair.predicted} at the optimum, {pair.observed} now"
         for pair in prediction.figures
@@ -130,7 +131,7 @@ def progress_sentence(prediction: Prediction) -> str:
 
 
 def not_tested(audit: "Diagnosis") -> dict[str, list[Finding]]:
-    """The checks that were not tested, by the reason."""
+    """The checks that were not tested, by reason."""
     found: dict[str, list[Finding]] = {}
     for finding in audit.findings:
         if finding.state == "skipped":
@@ -139,7 +140,7 @@ def not_tested(audit: "Diagnosis") -> dict[str, list[Finding]]:
 
 
 def html_summary(audit: "Diagnosis") -> str:
-    """The verdict and what was raised, as a fragment of HTML with everything escaped."""
+    """The verdict, issues and tips as an escaped HTML fragment."""
     rows = "".join(
         f"<tr><td>{STATE_NAMES[found.state]}</td><td>{found.code} {html.escape(found.title)}</td>"
         f"<td>{html.escape(shown_name(found.summary, OF_LOG))}<br>→ {html.escape(found.remedy)}</td></tr>"

@@ -1,4 +1,4 @@
-"""The report of an audit: one HTML file that explains itself, offline, and the same as JSON."""
+"""The report of an audit: one self-contained HTML file, and the same as JSON."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ _STATE_COLOURS: dict[State, str] = {
     "not applicable": MUTED,
     "skipped": MUTED,
 }
-# Codes by their first two digits.
+# Sections by the first two digits of a code.
 _SECTIONS = {
     "AM00": "The log",
     "AM01": "The optimum",
@@ -47,21 +47,21 @@ _SETTINGS = {
     "trainer": "Trainer",
     "beta": "β",
     "kl": "KL",
-    "scale_rewards": "Advantages divided by the deviation of",
+    "scale_rewards": "Advantages divided by the standard deviation of",
     "transform": "Transform",
     "entropy": "η of the entropy bonus",
     "threshold": "τ",
     "threshold_quantile": "τ, as a quantile",
     "group_size": "Group size",
     "max_tokens": "Longest response, tokens",
-    "good": "Good from",
+    "good": "Smallest good reward",
 }
 
 
 def write_report(audit: Diagnosis, folder: Path, *, name: str) -> Path:
-    """Write report.html and report.json into a folder; gives the page's path.
+    """Write report.html and report.json into a folder, and return the page's path.
 
-    Raises ConfigError without the extra `report`, and RunError where a file cannot be written.
+    Raises ConfigError without the extra `report`, and RunError if a file cannot be written.
     """
     require_report_extra()
     answer, _ = verdict(audit)
@@ -90,7 +90,7 @@ def write_report(audit: Diagnosis, folder: Path, *, name: str) -> Path:
 
 
 def write_page(folder: Path, template: str, *, report: Mapping[str, Any], **values: Any) -> Path:
-    """Write report.html from a template with its values, and report.json; gives the page's path."""
+    """Write report.html from a template and its values, and report.json; return the page's path."""
     page = render_page(
         Path(__file__).parent / "templates" / template,
         code_spans=code_spans,
@@ -104,18 +104,18 @@ def write_page(folder: Path, template: str, *, report: Mapping[str, Any], **valu
 
 
 def write_json(folder: Path, report: Mapping[str, Any]) -> Path:
-    """Write report.json alone; gives its path. Raises RunError where it cannot be written."""
+    """Write only report.json, and return its path. Raises RunError if it cannot be written."""
     path = folder / "report.json"
     write_text(path, json.dumps(report, indent=1) + "\n")
     return path
 
 
 def code_spans(text: str) -> str:
-    """Escaped for a page, with what stands between backticks as code."""
+    """A text escaped for a page, with text between backticks as code."""
     from markupsafe import Markup, escape
 
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # a backtick of the log's own
+    if len(parts) % 2 == 0:  # an unpaired backtick from the log
         return escape(text)
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
@@ -124,32 +124,32 @@ def code_spans(text: str) -> str:
 
 
 def settings_rows(audit: Diagnosis) -> list[tuple[str, str]]:
-    """What was known of the training."""
+    """The known settings of the training."""
     values = audit.config.model_dump(exclude_none=True)
-    of_method = values.pop("settings", {})  # by the method's own names
+    of_method = values.pop("settings", {})  # settings of the method, by its own names
     rows = [(_SETTINGS[key], str(value)) for key, value in values.items()]
     rows += [(f"{audit.config.transform}: {key}", str(value)) for key, value in of_method.items()]
     if not {"good", "threshold", "threshold_quantile"} & values.keys():
-        with suppress(MissingError):  # then nothing is better than another
+        with suppress(MissingError):  # raised if all rewards are equal
             rows.append((_SETTINGS["good"], f"{audit.samples_evidence().good_from:g}, suggested"))
     unknown = [name for key, name in _SETTINGS.items() if key not in values]
     return [*rows, ("Not given", listing(unknown))] if unknown else rows
 
 
 def prediction_rows(prediction: Prediction | str) -> dict[str, Any]:
-    """Predicted and observed figures for a table, or why there are none."""
+    """Predicted and observed figures for a table, or the reason why there are none."""
     if isinstance(prediction, str):
         return {"missing": prediction}
     before = plural(prediction.samples_before, "sample")
     if prediction.kind == "outcome":
         source = (
-            f"From {before} of the reference, over {plural(prediction.prompts.count, 'prompt')}, beside "
-            f"{plural(prediction.samples_after, 'sample')} of {prediction.after}."
+            f"From {before} of the reference, over {plural(prediction.prompts.count, 'prompt')}, "
+            f"compared with {plural(prediction.samples_after, 'sample')} of {prediction.after}."
         )
     else:
         source = (
-            f"Of {before} ({prediction.after}), whose log-probabilities under reference and policy are "
-            "known; both are normalised over these samples."
+            f"From {before} ({prediction.after}) with known log-probabilities under reference and policy, "
+            "both normalised over these samples."
         )
     to_prediction, to_reference = prediction.distances
     return {
@@ -184,7 +184,7 @@ def _sections(audit: Diagnosis) -> list[dict[str, Any]]:
 
 
 def _pictures(audit: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
-    """The pictures that there are, and why others are not."""
+    """The figures that can be drawn, and the reasons for the missing ones."""
     prediction = audit.prediction
     draw: dict[str, Callable[[], Any]] = {
         "optimum": lambda: draw_optimum(audit.samples_evidence()),
@@ -197,7 +197,7 @@ def _pictures(audit: Diagnosis) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def draw_all(draw: dict[str, Callable[[], Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Pictures by name as elements of a page, and for those that cannot be drawn the reason."""
+    """Figures by name as elements of a page, and the reasons for those that cannot be drawn."""
     pictures, why_not = {}, {}
     with figure_style():
         for name, figure in draw.items():

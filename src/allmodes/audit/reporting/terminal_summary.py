@@ -26,11 +26,11 @@ STATE_STYLES: dict[State, str] = {
     "not applicable": "dim",
     "skipped": "dim",
 }
-_REMARKS = 2000  # characters of the remarks on how the log was read
+_REMARKS = 2000  # largest number of characters of the remarks on how the log was read
 
 
 def print_summary(audit: Diagnosis, console: Console, *, name: str) -> None:
-    """The answer, issues and tips in full, the prediction, and the names of all other checks."""
+    """Print the answer, issues and tips in full, the prediction, and the names of all other checks."""
     console.print(Text(shown_name(verdict_line(audit), 2 * OF_LOG), style="bold"))
     console.print(Text(lead(audit, name=name)))
     console.print(Text(shown_name(" ".join(audit.remarks), _REMARKS), style="dim"))
@@ -58,5 +58,5 @@ def print_summary(audit: Diagnosis, console: Console, *, name: str) -> None:
 
 
 def prediction_line(prediction: Prediction) -> Text:
-    """The figures that the optimum predicts, beside those observed."""
+    """The line with the figures predicted from the optimum and the observed figures."""
     return Text("Predicted: ", style="bold") + Text(prediction_sentence(prediction))

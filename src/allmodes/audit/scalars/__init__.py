@@ -1,1 +1,1 @@
-"""Logs that hold means over each step instead of samples: how they are read, and what can be said of them."""
+"""Logs that hold means over each step instead of samples: their readers and their checks."""

@@ -23,14 +23,14 @@ _ENOUGH = 10  # steps with a KL of exactly 0
 @final
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ScalarAudit(Diagnosis):
-    """What all checks found of a log of means. evidence: what they looked at."""
+    """The findings of all checks on a log of means. evidence: the input of the checks."""
 
     log: ScalarLog
     evidence: ScalarEvidence
 
     @property
     def contents(self) -> str:
-        """Its rows and steps."""
+        """Number of logged steps, and their range."""
         steps = [int(step) for series in self.log.series.values() for step in series.steps[[0, -1]]]
         return (
             f"means of {plural(len(self.log), 'logged step')} in steps {min(steps):,} to {max(steps):,} "
@@ -39,15 +39,15 @@ class ScalarAudit(Diagnosis):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What each figure was read from, and what was assumed."""
+        """The source of each figure, and assumptions."""
         read = "; ".join(f"{name} = {series.column}" for name, series in self.log.series.items())
         return (f"Read: {read}.", *self.log.remarks)
 
     @property
     def method(self) -> str:
-        """Figures are means of means."""
+        """What the figures and errors refer to."""
         return (
-            "The log holds means over each step, not samples: no optimum can be worked out from them, and a "
+            "The log holds means over each step, not samples, so no optimum can be computed from it. A "
             "window is a mean over its rows. Errors are one standard error over rows."
         )
 
@@ -58,12 +58,12 @@ class ScalarAudit(Diagnosis):
 
     @property
     def columns_read(self) -> list[tuple[str, str]]:
-        """What the means are read from."""
+        """The columns that the means are read from."""
         series = self.log.series
         return [(HOLDS[name], series[name].column if name in series else "") for name in SCALARS]
 
     def log_report(self) -> dict[str, Any]:
-        """Container, columns, and how many rows there were and were not used."""
+        """Container, columns, and the number of rows read and not used."""
         log = self.log
         return {
             "format": "means",
@@ -80,7 +80,7 @@ class ScalarAudit(Diagnosis):
         }
 
     def samples_evidence(self) -> Never:
-        """Raises MissingError: there are none."""
+        """Raises MissingError, since the log has no samples."""
         raise MissingError(self.evidence.needs_samples)
 
     def _course(self, name: Series) -> Course:
@@ -88,7 +88,7 @@ class ScalarAudit(Diagnosis):
 
 
 def audit_scalars(log: ScalarLog, config: AuditConfig) -> ScalarAudit:
-    """Audit a log of means. What the settings leave open, of the trainer and of β, the log may tell."""
+    """Audit a log of means. If the settings lack the trainer or β, they are read from the log if possible."""
     told = _told(log, config)
     if "beta" in told:
         log = replace(log, remarks=(*log.remarks, _source_of_beta(log)))
@@ -110,7 +110,7 @@ def _needs_samples(evidence: ScalarEvidence) -> Answer:
 
 
 def _told(log: ScalarLog, config: AuditConfig) -> dict[str, Any]:
-    """Settings that are not given and the log knows."""
+    """Settings that are not given and can be read from the log."""
     told: dict[str, Any] = {}
     if config.trainer is None and log.program is not None:
         told["trainer"] = TRAINERS[log.program]
@@ -124,9 +124,9 @@ def _told(log: ScalarLog, config: AuditConfig) -> dict[str, Any]:
 
 
 def _has_no_kl(log: ScalarLog) -> bool:
-    """Whether no KL acts: a log in which it would stand has none, or one that is exactly 0 at every step.
+    """Whether no KL acts: the log would contain a KL but has none, or it is exactly 0 at every step.
 
-    A policy that is trained leaves its reference: some versions write the 0 that they have not computed.
+    A trained policy moves away from its reference; some versions write 0 for a KL they do not compute.
     """
     kl = log.series.get("kl")
     if log.program not in _LOG_EVERY_KL or "reward" not in log.series:
@@ -137,7 +137,7 @@ def _has_no_kl(log: ScalarLog) -> bool:
 
 
 def _source_of_beta(log: ScalarLog) -> str:
-    """Where β was read from, as a sentence."""
+    """A sentence that names the source of β."""
     if "beta" in log.series:
         return f"β is the last value of `{log.series['beta'].column}`."
     if "kl" in log.series:

@@ -1,4 +1,4 @@
-"""What means over each step say: the checks that they allow, under the codes of the same questions."""
+"""The checks that are possible with means over each step, under the codes of the checks of samples."""
 
 from collections.abc import Callable
 from typing import final
@@ -25,7 +25,7 @@ _OF_SERIES: dict[Series, Scalar] = {
 
 @final
 class ScalarEvidence:
-    """A log of means with its settings. Raises MissingError for what they do not tell."""
+    """A log of means with its settings. Raises MissingError for missing data."""
 
     def __init__(self, log: ScalarLog, config: AuditConfig) -> None:
         self.log, self.config = log, config
@@ -36,12 +36,12 @@ class ScalarEvidence:
 
     @property
     def objective(self) -> Objective:
-        """What is trained, as far as the settings and the longest response say."""
+        """The objective, as far as the settings and the longest response determine it."""
         return self._objective
 
     @property
     def needs_samples(self) -> str:
-        """Why a check is not tested, and what would help."""
+        """The reason why a check is not tested, and what would help."""
         return f"the log holds means, not samples; {option('samples', self.config.trainer)}"
 
     def mean(self, scalar: Scalar) -> float:
@@ -52,7 +52,7 @@ class ScalarEvidence:
         return float(found.values.mean())
 
     def course(self, name: Series) -> Course:
-        """A figure over training, each row of the log one value of it."""
+        """A figure over training, with one value per row of the log."""
         scalar = _OF_SERIES.get(name)
         if scalar is None:
             raise MissingError(self.needs_samples)
@@ -65,7 +65,7 @@ class ScalarEvidence:
         return course
 
     def lacks(self, scalar: Scalar) -> str:
-        """Which columns the log would need for a figure, and that samples would do."""
+        """The columns that a figure needs, and the hint that samples would do."""
         program = self.log.program
         own = () if program is None else NAMES[program].get(scalar, ())
         names = " or ".join(f"`{name}`" for name in own)
@@ -79,11 +79,11 @@ def usable_rows(evidence: ScalarEvidence) -> Answer:
     return Answer(
         state="issue" if share > _MANY else "tip" if log.faulty else "passed",
         summary=(
-            f"{log.faulty:,} of {plural(log.rows, 'row')} hold what cannot be used: {log.describe(log.bad)}."
+            f"{log.faulty:,} of {plural(log.rows, 'row')} hold unusable values: {log.describe(log.bad)}."
             if log.faulty
             else f"All {log.rows:,} rows can be used."
         ),
-        remedy="Look at what happened at these steps: their values are in no figure here.",
+        remedy="Look at what happened at these steps: no figure here includes these values.",
         numbers={
             "rows": log.rows,
             "left_out": log.faulty,
@@ -93,10 +93,10 @@ def usable_rows(evidence: ScalarEvidence) -> Answer:
 
 
 def repeated_steps(evidence: ScalarEvidence) -> Answer:
-    """Whether steps go back, as where a resumed run logs them again."""
+    """Whether steps go back, for example because a resumed run logs them again."""
     log = evidence.log
     if not log.returns:
-        again = f" {plural(log.written_again, 'value')} of a step that has a later one left out."
+        again = f" {plural(log.written_again, 'value')} left out because the same step has a later value."
         return Answer(state="passed", summary=f"The steps never go back.{again if log.written_again else ''}")
     came_from, to = log.returns[0]
     values = sum(len(series.values) for series in log.series.values()) + log.written_again
@@ -104,15 +104,15 @@ def repeated_steps(evidence: ScalarEvidence) -> Answer:
         state="issue" if log.written_again > _MANY * values else "tip",
         summary=(
             f"The steps go back {plural(len(log.returns), 'time')}, the first from {came_from:,} to {to:,}. "
-            f"Of what was logged before, {plural(log.written_again, 'value')} from that step on are left out."
+            f"{plural(log.written_again, 'value')} logged earlier for the repeated steps are left out."
         ),
-        remedy="A resumed run has logged steps again: nothing to do, unless the log is of several runs.",
+        remedy="A resumed run logs steps again. Nothing needs to change, unless the log mixes several runs.",
         numbers={"returns": len(log.returns), "values": log.written_again},
     )
 
 
 def optimum_without_samples(evidence: ScalarEvidence) -> Answer:
-    """Whether no KL acts; where one does, the optimum needs samples."""
+    """The finding if no KL acts; if a KL acts, the optimum needs samples."""
     objective, method = evidence.objective, evidence.objective.method()
     needs_kl = objective.is_plain or (method is not None and method.needs_reference)
     if not objective.lacks_kl or not needs_kl:
@@ -126,8 +126,8 @@ def optimum_without_samples(evidence: ScalarEvidence) -> Answer:
     return Answer(
         state="tip",
         summary=(
-            f"{no_kl} The optimum consists of the best responses to a prompt alone. Any mixture of these is "
-            "optimal, a single one as well as all, and nothing brings back one that the policy loses by "
+            f"{no_kl} The optimum has only the best responses to a prompt. Any mixture of these is "
+            "optimal, also a single one, and nothing brings back one that the policy loses by "
             "chance."
         ),
         remedy=f"{give_kl}, and use {option('mara', trainer)}.",
@@ -135,19 +135,19 @@ def optimum_without_samples(evidence: ScalarEvidence) -> Answer:
 
 
 def groups_without_difference(evidence: ScalarEvidence) -> Answer:
-    """How many groups teach nothing, since all their rewards are equal."""
+    """The share of groups without a learning signal, since all their rewards are equal."""
     return setup_checks.idle_groups(
         evidence.mean("idle"), f"the groups of {plural(_rows(evidence, 'idle'), 'row')}", evidence
     )
 
 
 def truncated_responses(evidence: ScalarEvidence) -> Answer:
-    """How many responses were cut off at the limit."""
+    """The share of responses that were cut off at the length limit."""
     return setup_checks.cut_off_share(evidence.mean("truncated"), evidence)
 
 
 def quantile_at_the_minimum(evidence: ScalarEvidence) -> Answer:
-    """Not known from means, where τ is a quantile."""
+    """Cannot be tested with means if τ is a quantile."""
     if evidence.config.threshold_quantile is None:
         raise NotApplicableError("τ is not a quantile")
     raise MissingError(evidence.needs_samples)
@@ -176,7 +176,7 @@ def rising_kl(evidence: ScalarEvidence) -> Answer:
 
 
 def quality(evidence: ScalarEvidence) -> Answer:
-    """The reward over training; what a fall is worth, and diversity beside it, only samples tell."""
+    """The reward over training; the size of a fall and diversity need samples."""
     course = evidence.course("reward")
     raise MissingError(f"the mean reward {course.describe(course.p_fallen)}; {evidence.needs_samples}")
 
@@ -185,7 +185,7 @@ def _rows(evidence: ScalarEvidence, scalar: Scalar) -> int:
     return len(evidence.log.series[scalar].values)
 
 
-# By the codes of the checks of samples. A check that is not here needs samples.
+# Keyed by the codes of the checks of samples. A check without an entry needs samples.
 ASK: dict[str, Callable[[ScalarEvidence], Answer]] = {
     "AM001": usable_rows,
     "AM002": repeated_steps,

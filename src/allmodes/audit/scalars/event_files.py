@@ -12,7 +12,7 @@ from allmodes.extras import require
 from allmodes.runs.lines import BadLineError
 
 _SIGN = "tfevents"
-_FRAME = 16  # bytes of a record beside its event: its length and two checksums
+_FRAME = 16  # bytes of a record besides its event: its length and two checksums
 
 
 def is_event_file(path: Path) -> bool:
@@ -21,7 +21,7 @@ def is_event_file(path: Path) -> bool:
 
 
 def read_events(paths: list[Path], advance: Advance) -> Iterator[NamedRow]:
-    """The scalars of event files in the order of the files, one row an event; and where a file breaks off.
+    """The scalars of event files in the order of the files, one row per event, and where a file breaks off.
 
     Raises ConfigError without TensorBoard, InputError for a file that cannot be read.
     """
@@ -40,9 +40,9 @@ def read_events(paths: list[Path], advance: Advance) -> Iterator[NamedRow]:
                     yield f"{path.name}, event {number}", found
         except Exception as error:
             raise InputError(f"cannot read {path}: expected an event file; {one_line(error)}") from error
-        if read < size:  # the reader stops there, and says nothing
+        if read < size:  # the reader stopped silently at this point
             advance(size - read)
-            kind = "no event file" if number == 0 else "cut off or damaged, and not read from there on"
+            kind = "not an event file" if number == 0 else "cut off or damaged, and not read from here"
             yield f"{path.name}, after event {number}", BadLineError(kind, is_broken=True)
 
 

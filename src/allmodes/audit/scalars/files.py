@@ -1,4 +1,4 @@
-"""Files that hold means: how they are recognised among logs of samples, and their rows."""
+"""Recognise files that hold means among logs of samples, and read their rows."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from allmodes.runs.lines import BadLineError
 METRICS = "metrics.jsonl"
 _STATE, _HISTORY = "trainer_state.json", "log_history"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_PEEK = 4096  # bytes within which a trainer's state names its history
+_PEEK = 4096  # bytes at the start of a trainer's state that contain the key of its history
 
 Kind = Literal["state", "events", "rows"]
 
@@ -41,7 +41,7 @@ class ScalarFiles:
         return sum(path.stat().st_size for path in self.paths)
 
     def read(self, *, advance: Advance = lambda done: None) -> ScalarLog:
-        """Their means. Raises InputError for files that cannot be read, or hold none that are known."""
+        """The means of the files. Raises InputError for files that cannot be read or hold no known means."""
         path = self.paths[0]
         if self.kind == "state":
             return read_scalars(_history(path, advance), path=path, container=_STATE, is_whole=True)
@@ -52,12 +52,12 @@ class ScalarFiles:
 
 
 def find_scalars(path: Path, format: Format | None = None) -> ScalarFiles | None:  # noqa: A002
-    """The means at a path; None for what is a log of samples, or nothing that is read.
+    """The means at a path; None for a log of samples or an unknown kind of file.
 
-    A file is one of means where its rows have a column that no log of samples has and no prompt, response or
-    outcome. A folder is one where it has no samples: its trainer_state.json, that of its last checkpoint,
-    event files, or metrics.jsonl. format: "means" takes rows as means whatever their columns are; another
-    one takes them as samples.
+    A file holds means if its rows have a column that no log of samples has, and no prompt, response or
+    outcome. A folder holds means if it has no samples but a trainer_state.json (its own or that of its last
+    checkpoint), event files, or metrics.jsonl. format: "means" reads rows as means whatever their columns
+    are; any other format reads them as samples.
     """
     if format not in (None, "means"):
         return None
@@ -81,7 +81,7 @@ def _of_folder(folder: Path) -> ScalarFiles | None:
     if any(kind_of_file(path) not in (None, ".json") and path.name != METRICS for path in files) and (
         not (folder / METRICS).is_file()
     ):
-        return None  # of samples, which are read as ever
+        return None  # a log of samples
     if (folder / _STATE).is_file():
         return ScalarFiles("state", (folder / _STATE,))
     if (folder / METRICS).is_file() and _is_table_of_means(FileSource((folder / METRICS,))):
@@ -106,7 +106,7 @@ def _is_state(path: Path) -> bool:
         with open(path, "rb") as handle:
             start = handle.read(_PEEK)
     except OSError:
-        return False  # whoever reads it says so
+        return False  # the reader reports the error
     return start.lstrip().startswith(b"{") and f'"{_HISTORY}"'.encode() in start
 
 
@@ -114,12 +114,12 @@ def _is_table_of_means(source: Source) -> bool:
     try:
         first = merged_row(source)
     except InputError:
-        return False  # as one of samples it says why
+        return False  # the reader of samples reports the error
     return holds_means(_unpacked(first))
 
 
 def _unpacked(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row as verl's file logger writes it, {"step": ..., "data": {...}}, as one of columns."""
+    """A row of verl's file logger, {"step": ..., "data": {...}}, as a row of columns."""
     data = row.get("data")
     return {**data, "step": row["step"]} if isinstance(data, Mapping) and "step" in row else row
 
@@ -136,7 +136,7 @@ def _history(path: Path, advance: Advance) -> Iterator[NamedRow]:
     advance(len(data))
     history = document.get(_HISTORY) if isinstance(document, dict) else None
     if not isinstance(history, list):
-        raise InputError(f"{path}: expected `{_HISTORY}`, a list of what was logged; got none")
+        raise InputError(f"{path}: expected `{_HISTORY}`, a list of logged values; got none")
     for number, row in enumerate(history, start=1):
         yield (
             f"entry {number}",
@@ -159,7 +159,7 @@ def _read_rows(source: FileSource, advance: Advance) -> ScalarLog:
         raise InputError(f"{path}: expected a column of steps, one of {', '.join(STEPS)}; got {_some(first)}")
     chart = is_chart(first)
     names = _chart_names(path, first) if chart else {}
-    remarks = (f"Of the chart the run {listing([next(iter(names.values()))[0]])} is read.",) if names else ()
+    remarks = (f"The chart's run {listing([next(iter(names.values()))[0]])} is read.",) if names else ()
 
     def rows() -> Iterator[NamedRow]:
         for place, row in source.rows(advance=advance):

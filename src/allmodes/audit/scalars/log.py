@@ -1,4 +1,4 @@
-"""Means over training in memory: for each of them its steps and values, in the order of the steps."""
+"""Means over training in memory: the steps and values of each mean, in the order of the steps."""
 
 from array import array
 from collections.abc import Iterable, Mapping
@@ -23,17 +23,17 @@ from allmodes.errors import InputError
 from allmodes.reports.formatting import plural
 from allmodes.runs.lines import BadLineError, BadLines, count_bad
 
-_NAMED = 1000  # rows whose names say whose log it is
-_UNORDERED = 0.1  # share of the values from which on steps that go back are no resumed runs
+_NAMED = 1000  # first rows whose names identify the program
+_UNORDERED = 0.1  # if a larger share of steps goes back, the steps are unordered, not resumed
 
 NamedRow = tuple[str, "Mapping[str, Any] | BadLineError"]
-"""Where a row stands, named for a reader, and its values by plain name, with `step`."""
+"""The name of a row's place, and its values by plain name, with `step`."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One mean. column: what the log calls it. steps: (n,), rising. values: (n,), float64, finite."""
+    """One mean. column: its name in the log. steps: (n,), ascending. values: (n,), float64, finite."""
 
     column: str
     steps: Tensor
@@ -45,11 +45,11 @@ class Series:
 class ScalarLog:
     """The means of a log.
 
-    container: what kind of file it is. program: whose means they are, None where that is not known. is_whole:
-    whether all that the program logs is in it, so that what is missing was not logged. rows: all that were
-    read; faulty: how many of them hold something that cannot be used, whose kinds are in `bad`.
-    written_again: values left out because the steps went back, as of a resumed run; returns: from which step
-    to which, each time. remarks: on how it was read.
+    container: the kind of file. program: the program that wrote it, None if not known. is_whole: whether the
+    file holds everything that the program logs, so that a missing mean was not logged. rows: number of rows
+    read; faulty: number of rows with unusable values, by kind in `bad`. written_again: values left out
+    because the steps went back, as after a resume; returns: (from, to) steps of each time. remarks: on how
+    the log was read.
     """
 
     container: str
@@ -70,7 +70,7 @@ class ScalarLog:
         return len(torch.unique(torch.cat(found))) if found else 0
 
     def describe(self, kinds: Mapping[str, BadLines]) -> str:
-        """What cannot be used, by kind, with its count and the place of the first, on one line."""
+        """Unusable values by kind, with count and the place of the first, on one line."""
         return "; ".join(
             f"{kind}: {seen.count:,}, first at {self.first_places[kind]}" for kind, seen in kinds.items()
         )
@@ -79,7 +79,7 @@ class ScalarLog:
 def read_scalars(
     rows: Iterable[NamedRow], *, path: object, container: str, is_whole: bool, remarks: tuple[str, ...] = ()
 ) -> ScalarLog:
-    """The means of a log from its rows. Raises InputError where none is known, or none can be used."""
+    """The means of a log from its rows. Raises InputError if no mean is known, or none can be used."""
     found = _Values()
     for place, row in rows:
         found.add(place, row)
@@ -110,7 +110,7 @@ def read_scalars(
 
 @final
 class _Values:
-    """What rows hold of the means that are known: by name their steps and values, as they came."""
+    """Collects the known means of rows: steps and values by name, in the order of the rows."""
 
     def __init__(self) -> None:
         self.steps: dict[str, array[int]] = {}
@@ -121,7 +121,7 @@ class _Values:
         self.first_places: dict[str, str] = {}
 
     def add(self, place: str, row: Mapping[str, Any] | BadLineError) -> None:
-        """One row. What cannot be used of it is counted, and the rest is used."""
+        """Add a row. Unusable values are counted; the others are used."""
         self.rows += 1
         faults: list[str] = []
         if isinstance(row, BadLineError):
@@ -181,9 +181,9 @@ class _Ordered:
 def _in_order(steps: "array[int]", values: "array[float]") -> _Ordered:
     """One mean in the order of its steps, each once.
 
-    Where steps go back, a run was resumed: from that step on only what came after counts, so value i stays
-    where s_i < min_{j > i} s_j. Of equal steps the last counts. Steps that go back all the time are in no
-    order, and are sorted.
+    If steps go back, the run was resumed, and later values replace earlier ones: value i is kept if
+    s_i < min_{j > i} s_j. The last value of a step is used. Steps that go back all the time are unordered,
+    and are sorted.
     """
     s = torch.frombuffer(steps, dtype=torch.int64).clone()
     v = torch.frombuffer(values, dtype=torch.float64).clone()
@@ -207,7 +207,7 @@ def _in_order(steps: "array[int]", values: "array[float]") -> _Ordered:
 
 def _order_remarks(ordered: Mapping[str, _Ordered]) -> list[str]:
     unordered = sum(one.is_unordered for one in ordered.values())
-    return [f"Steps of {plural(unordered, 'column')} were in no order, and are sorted."] if unordered else []
+    return [f"Steps of {plural(unordered, 'column')} were not in order and are sorted."] if unordered else []
 
 
 def plain_row(row: Mapping[str, Any], step: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The means that programs log, and the names that they go by: one table for all containers."""
+"""The means that programs log, and their names: one table for all containers."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -24,7 +24,7 @@ HOLDS: dict[Scalar, str] = {
     "truncated": "share of truncated responses",
     "longest": "tokens of the longest response",
 }
-# Of each program the first name that a log has. TRL's PPOTrainer has names of its own, the last ones; verl
+# For each program, the first name that a log has is used. The last names are those of TRL's PPOTrainer; verl
 # renamed the entropy in 0.4, and OpenRLHF the truncation in 0.9.
 NAMES: dict[Program, dict[Scalar, tuple[str, ...]]] = {
     "trl": {
@@ -53,7 +53,7 @@ NAMES: dict[Program, dict[Scalar, tuple[str, ...]]] = {
     },
     "allmodes": {"reward": ("mean_reward",)},
 }
-# Names that a program's means have and no column of samples has; the first program that fits is taken.
+# Names of means that no log of samples has as a column; the first program that matches is used.
 SIGNS: dict[Program, frozenset[str]] = {
     "verl": frozenset({"critic/score/mean", "critic/rewards/mean", "actor/pg_loss", "actor/ppo_kl"}),
     "openrlhf": frozenset({"actor_lr"}),
@@ -72,7 +72,7 @@ SIGNS: dict[Program, frozenset[str]] = {
 TRAINERS: dict[Program, Trainer] = {
     "trl": "trl", "verl": "verl", "openrlhf": "openrlhf", "allmodes": "allmodes"
 }  # fmt: skip
-# Updates before; the first that a log has. W&B counts calls of its own in `_step`, and names its axis `Step`.
+# Updates made so far; the first name that a log has is used. W&B counts its own calls in `_step`.
 STEPS = (
     "step", "global_step", "train/global_step", "trainer/global_step", "training/global_step", "Step",
     "_step",
@@ -85,18 +85,18 @@ _EXTREMES = ("__MIN", "__MAX")
 
 @cache
 def plain_name(column: str) -> str | None:
-    """A column's name without the prefix of training; None for one of an evaluation."""
+    """A column's name without the prefix of training; None for a column of an evaluation."""
     name = column.strip()
     return None if _OF_EVALUATION.match(name) else name.removeprefix(_TRAIN)
 
 
 def program_of(names: Collection[str]) -> Program | None:
-    """The program whose means have these plain names; None where no name is one program's alone."""
+    """The program whose means have these plain names; None if no name is unique to a program."""
     return next((program for program, signs in SIGNS.items() if not signs.isdisjoint(names)), None)
 
 
 def names_of(scalar: Scalar, program: Program | None) -> list[str]:
-    """The plain names of a mean, the preferred first; of all programs where it is not known which."""
+    """The plain names of a mean, the preferred first; those of all programs if the program is not known."""
     own = NAMES.values() if program is None else [NAMES[program]]
     return [name for names in own for name in names.get(scalar, ())]
 
@@ -116,7 +116,7 @@ def chart_column(column: str) -> tuple[str, str] | None:
 
 
 def holds_means(first: Mapping[str, Any]) -> bool:
-    """Whether a row is one of means: it has a name that no column of samples has, and no column of theirs."""
+    """Whether a row holds means: it has a name that no log of samples has, and no column of samples."""
     if is_chart(first):
         return True
     if any(column_of(name, first) is not None for name in ("prompt", "response", "outcome")):
