@@ -1,6 +1,7 @@
 """Reports as single HTML files that work offline."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,23 @@ def render_page(template: Path, *, run: Path | None = None, **values: Any) -> st
     A template extends `page.html`, which needs title, lead, remarks and colours. run: the folder of the
     page's run, whose start is given in the last line; that of this process if it is None.
     """
+    made, command = made_by(run)
+    page = _environment(template.parent).get_template(template.name)
+    return page.render(made=made, command=command, **values)
+
+
+@cache
+def _environment(folder: Path) -> Any:
+    """Of the templates of a folder. It keeps those that it has read, since most pages share most of them."""
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent / "templates"]),
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, Path(__file__).parent / "templates"]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made, command = made_by(run)
-    return environment.get_template(template.name).render(made=made, command=command, **values)
 
 
 def made_by(run: Path | None = None) -> tuple[str, str]:
