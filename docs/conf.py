@@ -6,14 +6,17 @@ The pages are plain Markdown, which GitHub shows as it is. What only the site ne
 import re
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+from docutils import nodes
+from myst_parser.parsers.sphinx_ import MystParser
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import docstrings
-from notebooks import NotebookParser
+from notebooks import to_markdown
 from site_contents import CONTENTS
 
 import allmodes
@@ -38,6 +41,7 @@ html_theme = "furo"
 html_title = "allmodes"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_show_search_summary = False  # it would fetch pages, which browsers refuse for files of a disk
 html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
@@ -64,6 +68,16 @@ def _for_site(app: Sphinx, docname: str, source: list[str]) -> None:
         options = f":caption: {caption}\n" if caption else ""
         listed = "\n".join(pages)
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n{options}\n{listed}\n```\n"
+
+
+class NotebookParser(MystParser):
+    """Markdown of a notebook and of what it printed."""
+
+    supported: ClassVar[tuple[str, ...]] = ("notebook",)
+
+    def parse(self, inputstring: str, document: nodes.document) -> None:
+        """Sphinx's hook for a file of this kind."""
+        super().parse(to_markdown(inputstring), document)
 
 
 def setup(app: Sphinx) -> None:

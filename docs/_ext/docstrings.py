@@ -8,8 +8,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
 
 PACKAGES = (
     "allmodes.targets",
@@ -81,7 +84,9 @@ def _escaped(text: str) -> str:
     return "".join(pieces)
 
 
-def read_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+def read_docstring(
+    app: "Sphinx", what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
     """Sphinx's event autodoc-process-docstring."""
     if any(lines):
         lines[:] = to_rst("\n".join(lines), _arguments(obj)).splitlines()
@@ -95,7 +100,7 @@ def _arguments(obj: object) -> list[str]:
 
 
 def read_signature(
-    app: Sphinx,
+    app: "Sphinx",
     what: str,
     name: str,
     obj: object,

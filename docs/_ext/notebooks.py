@@ -6,20 +6,7 @@ A cell begins with `# %%`, or with `# %% [markdown]` where it is text. What code
 import contextlib
 import io
 import re
-from typing import Any, ClassVar
-
-from docutils import nodes
-from myst_parser.parsers.sphinx_ import MystParser
-
-
-class NotebookParser(MystParser):
-    """Markdown of a notebook and of what it printed."""
-
-    supported: ClassVar[tuple[str, ...]] = ("notebook",)
-
-    def parse(self, inputstring: str, document: nodes.document) -> None:
-        """Sphinx's hook for a file of this kind."""
-        super().parse(to_markdown(inputstring), document)
+from typing import Any
 
 
 def to_markdown(script: str) -> str:
