@@ -80,7 +80,7 @@ def test_what_it_needs() -> None:
         method(batch_of(tensor(1, 0), tensor(-1, -1), tensor(-1, -1)), beta=0.0)
     with pytest.raises(InputError, match="`alpha` must be at least 0 and at most 1; got 2"):
         AlphaDPG(alpha=2)
-    with pytest.raises(InputError, match="α-DPG makes advantages, so it must come last"):
+    with pytest.raises(InputError, match="α-DPG returns advantages, so it must come last"):
         Then(AlphaDPG(), EntropyBonus(0.1))
 
 

@@ -109,7 +109,7 @@ def test_ids_are_the_same_in_every_process() -> None:
 
 @pytest.mark.parametrize("key", [float("nan"), Decimal("NaN"), ("a", float("nan"))])
 def test_what_differs_from_itself_is_refused(key: Any) -> None:
-    with pytest.raises(InputError, match="a key must not be NaN, which differs from itself; give None"):
+    with pytest.raises(InputError, match="a key must not be NaN, which does not equal itself; use None"):
         stable_ids(["a", key])
 
 
@@ -121,7 +121,7 @@ def _function() -> None:
     "key", [object(), _function, lambda: None, (1, object()), Pair(1, object()), Pair(1, Holder(_function))]
 )
 def test_what_has_no_value_is_refused(key: Any) -> None:
-    with pytest.raises(InputError, match="known by its place in memory alone"):
+    with pytest.raises(InputError, match="only identified by its address in memory"):
         stable_ids([key])
 
 

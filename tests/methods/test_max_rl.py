@@ -31,7 +31,7 @@ def test_what_it_cannot_take_is_refused() -> None:
     ids = torch.zeros(2, dtype=torch.long)
     with pytest.raises(InputError, match=r"must not be negative for MaxRL.*got -1"):
         MaxRL()(Batch(rewards=tensor(1, -1), group_ids=ids), beta=0.0)
-    with pytest.raises(InputError, match="MaxRL makes advantages, so it must come last"):
+    with pytest.raises(InputError, match="MaxRL returns advantages, so it must come last"):
         Then(MaxRL(), EntropyBonus(0.1))
 
 

@@ -707,7 +707,7 @@ def test_bad_options_of_ips_are_named(options: dict[str, Any], message: str) -> 
     ],
 )
 def test_bad_times_are_named(times: Tensor) -> None:
-    with pytest.raises(InputError, match="`times` must be a vector that rises from 0 or later"):
+    with pytest.raises(InputError, match="`times` must be an ascending vector of numbers of at least 0"):
         integrate_flow(lambda at: at, uniform(2), times=times, max_step=0.1)
 
 

@@ -1,4 +1,4 @@
-"""Methods: how rewards are changed, where training then comes to rest, and what that needs. Torch alone.
+"""Methods: how rewards are changed, the optimum of the changed rewards, and their needs. Needs only torch.
 
     from allmodes.methods import MARA, Batch
     result = MARA(threshold=1.0)(Batch(rewards=..., group_ids=..., ref_logprobs=...), beta=0.1)
@@ -100,7 +100,7 @@ def method_names(name: str) -> list[str]:
 
 
 def label_of(name: str) -> str:
-    """What reports call a name such as "mara" or "mara+entropy".
+    """The label in reports of a name such as "mara" or "mara+entropy".
 
     >>> label_of("mara+entropy")
     'MARA + entropy bonus'
@@ -109,7 +109,7 @@ def label_of(name: str) -> str:
 
 
 def color_of(name: str) -> str:
-    """The colour of a name in figures, that of its first part; `METHODS` has one a method.
+    """The colour of a name in figures: that of its first part. Each method in `METHODS` has one colour.
 
     >>> color_of("mara+entropy") == color_of("mara")
     True

@@ -1,4 +1,4 @@
-"""α-DPG: distribution matching with α-divergences, towards a reference without its wrong answers."""
+"""α-DPG: distribution matching with α-divergences to the reference restricted to correct answers."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -23,15 +23,15 @@ class AlphaDPG(Method):
     p* ∝ π_ref where R ≥ threshold;   without a threshold p* ∝ π_ref exp(R/β)
     R̄ = L − its mean over the others of the group,   L = min((t^(α−1) − 1)/(1 − α), c),   t = π/p*
 
-    α = 0: L = p*/π − 1, the forward KL(p* ‖ π); α = 1: L = −log t, the reverse KL(π ‖ p*); between them one
-    trades coverage for precision. c: `clip`; −c is the lower limit, which matters above α = 0.9 alone and
-    without which α = 1 would give wrong answers −∞. p* is normalised by the group's own importance weights,
+    α = 0: L = p*/π − 1, the forward KL(p* ‖ π); α = 1: L = −log t, the reverse KL(π ‖ p*); values in between
+    trade coverage for precision. c: `clip`; −c is the lower limit, which only matters above α = 0.9: without
+    it, α = 1 would give wrong answers −∞. p* is normalised by the group's own importance weights,
     Ẑ = mean of P/π with P = π_ref 1[R ≥ threshold] or π_ref exp(R/β). A group without a correct answer
-    teaches nothing: its advantages are 0, as is that of an empty response, which counts nowhere.
+    has advantages of 0; so has an empty response, which is left out of all sums.
 
-    The pull to the reference is inside. With a threshold β plays no part. These are advantages: no baseline
-    may be subtracted, and dividing by σ is not part of the method. Source: Kruszewski et al. 2025, arXiv
-    2512.05962; Go et al. 2023.
+    The advantages already include the pull to the reference; β has no effect with a threshold. No baseline
+    may be subtracted from them, and division by σ is not part of the method. Source: Kruszewski et al. 2025,
+    arXiv 2512.05962; Go et al. 2023.
 
     >>> AlphaDPG(threshold=1.0)(batch, beta=0.1).rewards
     tensor([ 0.7698,  0.7698,  0.7698, -2.3094])
@@ -44,42 +44,42 @@ class AlphaDPG(Method):
     source: ClassVar[str] = "α-DPG, arXiv 2512.05962"
 
     threshold: float | None = setting(
-        "The reward from which on an answer is correct; without one the target is π_ref exp(R/β).",
+        "Smallest reward of a correct answer; without a threshold the target is π_ref exp(R/β).",
         default=None,
     )
     alpha: float = setting(
         "α: 0 is the forward KL to the target, 1 the reverse.", default=0.5, at_least=0, at_most=1
     )
-    clip: float = setting("Limit of what the policy gains by one sample.", default=10.0, above=0)
+    clip: float = setting("Largest gain of the policy from one sample.", default=10.0, above=0)
 
     @property
     def needs_reference(self) -> bool:
-        """Always: the target is made of it."""
+        """True: the target is computed from it."""
         return True
 
     @property
     def needs_policy(self) -> bool:
-        """Always: t is a ratio to it."""
+        """True: t is a ratio to it."""
         return True
 
     @property
     def contains_kl(self) -> bool:
-        """Yes: the target holds the reference."""
+        """True: the target contains the reference."""
         return True
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: these are advantages."""
+        """False: the results are advantages."""
         return False
 
     @property
     def has_own_baseline(self) -> bool:
-        """Yes: leave-one-out."""
+        """True: leave-one-out."""
         return True
 
     @property
     def min_group_size(self) -> int:
-        """Two, for the baseline."""
+        """2, for the baseline."""
         return 2
 
     def describe(self) -> str:
@@ -97,10 +97,10 @@ class AlphaDPG(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """p*, for every α and groups of any size: there all t are 1, and every group's advantages 0.
+        """p*, for every α and group size: there all t are 1, and all advantages are 0.
 
-        None for groups of 1, where the reference writes no correct answer, and, without a threshold, for β =
-        0.
+        None for groups of 1, if the reference never writes a correct answer, and, without a threshold, for β
+        = 0.
         """
         del outcome_ids, kl
         check_outcomes(ref_logprobs, rewards)

@@ -1,4 +1,4 @@
-"""Outcome-based exploration within a batch: a penalty on the outcomes that many samples of a group share."""
+"""Outcome-based exploration within a batch: a penalty on outcomes that many samples of a group share."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -16,12 +16,12 @@ from allmodes.targets import crowding_target
 @final
 @dataclass(frozen=True)
 class BatchExploration(Method):
-    """Each sample pays for the others of its group that have the same outcome.
+    """Subtract a penalty for each other sample of the group with the same outcome.
 
     R̄ = R − c (n − 1)/G,   n the samples of the group with the sample's outcome
 
-    Wrong outcomes pay as well; responses without an outcome count as one of their own. A sample without a
-    reward still counts in n and G, for it was drawn. With many samples an outcome's gain is R − c p, and the
+    The penalty also applies to wrong outcomes; responses without an outcome together count as one outcome. A
+    sample without a reward still counts in n and G. With many samples an outcome's gain is R − c p, and the
     optimum is sparsemax(R/c). Source: Song et al. 2025, arXiv 2509.06941, the batch form.
 
     >>> BatchExploration()(batch, beta=0.1).rewards
@@ -35,26 +35,26 @@ class BatchExploration(Method):
     source: ClassVar[str] = "Song et al. 2025, arXiv 2509.06941"
 
     strength: float = setting(
-        "c, what a sample would pay if all of its group had its outcome.", default=1.0, at_least=0
+        "c, penalty of a sample if the whole group had its outcome.", default=1.0, at_least=0
     )
 
     @property
     def needs_outcomes(self) -> bool:
-        """Always: they are counted."""
+        """True: outcomes are counted."""
         return True
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: with σ of the group the optimum is another."""
+        """False: division by the group's σ changes the optimum."""
         return False
 
     def group_warning(self, group_size: int) -> str | None:
-        """In groups of 2 nothing restores diversity."""
+        """A warning for groups of 2, in which nothing restores diversity."""
         if group_size > 2:
             return None
         return (
-            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels all of its "
-            "penalty on frequent outcomes. Take at least 4 samples of a prompt (of c a share of (G − 2)/G is "
+            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels its whole "
+            "penalty on frequent outcomes. Use at least 4 samples of a prompt (a share (G − 2)/G of c is "
             "left), or a larger c"
         )
 
@@ -72,12 +72,12 @@ class BatchExploration(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """sparsemax(R/c), with a KL or without, for many samples and for groups of any size.
+        """sparsemax(R/c), with or without a KL, for many samples and for groups of any size.
 
         Under a leave-one-out baseline an outcome's expected gain is R − c (G − 2)/G p: the penalty is weaker,
-        and there is none at G = 2. A group-mean baseline has (G − 1)/G of that, which moves the optimum only
-        beside a KL that is not inside the rewards. None for groups of 1, and without a KL where no penalty is
-        left: the start then decides.
+        and there is none at G = 2. With a group-mean baseline it is (G − 1)/G of that, which changes the
+        optimum only with a KL outside the rewards. None for groups of 1, and, without a KL, if no penalty is
+        left, since the optimum then depends on the start.
         """
         if group_size is not None and group_size < 2:
             return None
@@ -91,7 +91,7 @@ class BatchExploration(Method):
         return over_outcomes(solve, ref_logprobs, rewards, outcome_ids)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Each reward less c times the share of the others with its outcome; β plays no part."""
+        """Each reward minus c times the share of other samples with its outcome; β has no effect."""
         del beta, state
         outcome_ids = supplied("outcome_ids", batch.outcome_ids)
         groups = make_groups(batch.group_ids, batch.rewards)

@@ -16,10 +16,10 @@ from allmodes.objectives.groups import group_size, make_groups
 class BestOfN(Method):
     """Train for the best of k samples: the policy gradient becomes that of E[max of k].
 
-    R̄ = k · (what the sample adds to the maximum of k of its group), see `best_of_n_rewards`. These are
-    advantages already, and the trainer's baseline is taken back. k None is the whole group. Unscorable
-    samples are left out; a group with fewer than k others teaches nothing, all its rewards are 0, and
-    `groups_too_small` counts it. Source: Tang et al. 2025.
+    R̄ = k · (contribution of the sample to the maximum of k samples), see `best_of_n_rewards`. These are
+    advantages, so the trainer's baseline is undone. k None is the whole group. Unscorable samples are left
+    out; a group with fewer than k scored samples gets rewards of 0 and is counted in `groups_too_small`.
+    Source: Tang et al. 2025.
 
     >>> BestOfN(2)(batch, beta=0.1).rewards
     tensor([0.6667, 0.6667, 0.6667, 0.0000])
@@ -32,26 +32,26 @@ class BestOfN(Method):
     source: ClassVar[str] = "Tang et al. 2025"
 
     k: int | None = setting(
-        "Samples of which the maximum is taken; the whole group if left out.", default=None, at_least=1
+        "Number of samples whose maximum is optimised; the whole group if left out.", default=None, at_least=1
     )
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: with its own baseline there is nothing to centre or to scale."""
+        """False: the advantages have their own baseline and must not be scaled."""
         return False
 
     @property
     def has_own_baseline(self) -> bool:
-        """Yes: the maximum without the sample is its baseline."""
+        """True: the maximum without the sample is its baseline."""
         return True
 
     @property
     def min_group_size(self) -> int:
-        """The k samples of which the maximum is taken."""
+        """k, the number of samples whose maximum is optimised."""
         return self.k or 1
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """What each sample adds to the maximum, times k; β plays no part."""
+        """The contribution of each sample to the maximum, times k; β has no effect."""
         del beta, state
         rewards, scored = batch.rewards, batch.is_scored
         groups = make_groups(batch.group_ids, rewards)

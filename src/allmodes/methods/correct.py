@@ -1,4 +1,4 @@
-"""Correct answers, for methods that treat them apart from wrong ones."""
+"""Helpers for methods that treat correct and wrong answers differently."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,10 @@ from allmodes.objectives.advantages import group_advantages
 
 
 def correct_answers(batch: Batch, threshold: float) -> Tensor:
-    """Samples with a reward of at least the threshold that are not empty, (N,) of booleans.
+    """Non-empty samples with a reward of at least the threshold, (N,) booleans.
 
-    The threshold is taken in the precision of the rewards: as a float64, 0.9 is above a float32 of 0.9.
+    The threshold is compared in the precision of the rewards, since a float64 of 0.9 exceeds a float32 of
+    0.9.
     """
     correct = batch.rewards >= torch.as_tensor(threshold, dtype=batch.rewards.dtype)
     return correct if batch.lengths is None else correct & (batch.lengths > 0)
@@ -24,9 +25,9 @@ def grpo_advantages(batch: Batch, *, scale: str, dtype: torch.dtype) -> Tensor:
 
 
 def flat_or_tilted(good: Tensor, rewards: Tensor, *, temperature: float | None) -> Tensor | None:
-    """Log p ∝ exp(R/temperature) over good outcomes, (..., K): flat where their rewards are equal.
+    """Log p ∝ exp(R/temperature) over good outcomes, (..., K): flat if their rewards are equal.
 
-    temperature None: not known, and None comes back unless they are equal. `good` must not be empty.
+    temperature None: not known; the result is then None unless rewards are equal. `good` must not be empty.
     """
     inside = rewards.masked_fill(~good, -torch.inf)
     if temperature is None:

@@ -1,4 +1,4 @@
-"""DARLING: rewards times the share of the group that said something else."""
+"""DARLING: rewards times the share of the group with another outcome."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -15,17 +15,17 @@ from allmodes.targets import crowding_target
 @final
 @dataclass(frozen=True)
 class Darling(Method):
-    """Each reward times the share of its group that has another outcome.
+    """Multiply each reward by the share of its group that has another outcome.
 
     R̄ = R (G − n)/G,   n the samples of the group with the sample's outcome
 
-    The published partition is by a classifier of meaning; here it is by outcome, and responses without one
-    count as one of their own. A sample without a reward still counts in n and G, for it was drawn. The
-    authors' code divides by the size of the whole batch instead of G, which is another learning rate.
-    Rewards must not be negative: the factor would punish rare outcomes most.
+    The paper groups responses by a classifier of meaning; here they are grouped by outcome, and responses
+    without one together count as one outcome. A sample without a reward still counts in n and G. The authors'
+    code divides by the size of the whole batch instead of G, which only changes the learning rate. Rewards
+    must not be negative: the factor would penalise rare outcomes most.
 
-    With many samples an outcome's gain is R (1 − p), so that the optimum is water-filling: the best outcomes
-    fill up until the next best is as good. Source: Li et al. 2025, arXiv 2509.02534.
+    With many samples an outcome's gain is R (1 − p), so the optimum is water-filling: the best outcomes gain
+    mass until the next best has the same gain. Source: Li et al. 2025, arXiv 2509.02534.
 
     >>> Darling()(batch, beta=0.1).rewards
     tensor([0.5000, 0.5000, 0.7500, 0.0000])
@@ -39,31 +39,31 @@ class Darling(Method):
 
     @property
     def needs_outcomes(self) -> bool:
-        """Always: they are counted."""
+        """True: outcomes are counted."""
         return True
 
     @property
     def takes_negative_rewards(self) -> bool:
-        """No: of outcomes with negative rewards the rare ones would be punished most."""
+        """False: among outcomes of negative reward, rare ones would be penalised most."""
         return False
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: with σ of the group the optimum is another, and the authors leave the division out."""
+        """False: division by the group's σ changes the optimum, and the authors leave it out."""
         return False
 
     @property
     def min_group_size(self) -> int:
-        """Two: the factor of a lone sample is 0."""
+        """2: the factor of a single sample is 0."""
         return 2
 
     def group_warning(self, group_size: int) -> str | None:
-        """In groups of 2 nothing restores diversity."""
+        """A warning for groups of 2, in which nothing restores diversity."""
         if group_size > 2:
             return None
         return (
-            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels all of its "
-            "penalty on frequent outcomes. Take at least 4 samples of a prompt (3 keep 1/2 of the penalty, 4 "
+            f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels its whole "
+            "penalty on frequent outcomes. Use at least 4 samples of a prompt (3 keep 1/2 of the penalty, 4 "
             "keep 2/3)"
         )
 
@@ -77,13 +77,13 @@ class Darling(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Water-filling, with a KL or without, for many samples and for groups of any size.
+        """Water-filling, with or without a KL, for many samples and for groups of any size.
 
-        Under a leave-one-out baseline an outcome's expected gain is R [(G − 1) − (G − 2) p]/G: of the penalty
-        (G − 2)/(G − 1) is left, and nothing at G = 2. A group-mean baseline has (G − 1)/G of that, which
-        moves the optimum only beside a KL that is not inside the rewards. None for groups of 1; and without a
-        KL at G = 2, or where all rewards are 0, for the start then decides. Raises InputError for a negative
-        reward.
+        Under a leave-one-out baseline an outcome's expected gain is R [(G − 1) − (G − 2) p]/G: a share
+        (G − 2)/(G − 1) of the penalty is left, and nothing at G = 2. With a group-mean baseline the gain is
+        (G − 1)/G of that, which changes the optimum only with a KL outside the rewards. None for groups of 1;
+        and, without a KL, at G = 2 or if all rewards are 0, since the optimum then depends on the start.
+        Raises InputError for a negative reward.
         """
         not_negative(self.label, rewards, why="which would punish rare outcomes most")
         height, slope = 1.0, 1.0
@@ -102,7 +102,7 @@ class Darling(Method):
         return over_outcomes(solve, ref_logprobs, rewards, outcome_ids)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Each reward times (G − n)/G; β plays no part. Raises InputError for a negative reward."""
+        """Each reward times (G − n)/G; β has no effect. Raises InputError for a negative reward."""
         del beta, state
         not_negative(self.label, batch.rewards, why="which would punish rare outcomes most")
         outcome_ids = supplied("outcome_ids", batch.outcome_ids)

@@ -1,4 +1,4 @@
-"""Differential smoothing: entropy for correct answers, sharpening for wrong ones."""
+"""Differential smoothing: an entropy bonus for correct answers, sharpening for wrong ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -20,11 +20,11 @@ class DifferentialSmoothing(Method):
     R̄ = A − τ log π(y)    where R ≥ threshold
     R̄ = A + τ′ log π(y)   elsewhere
 
-    A: reward minus the group's mean; scale "group" divides it by the standard deviation, as GRPO does. These
-    are advantages: no baseline may be subtracted, and nothing is left to divide by σ. An empty response gets
-    no bonus, and a sample without a reward is left out of the mean. The bonus grows with length, and its
-    mean over a group is not subtracted. It makes all correct strings equally likely (strings, not outcomes)
-    and needs no reference. Source: Gai et al. 2025, arXiv 2511.19942.
+    A: reward minus the group's mean; scale "group" divides it by the standard deviation, as GRPO does. The
+    results are advantages: subtract no baseline and do not divide by σ. An empty response gets no bonus, and
+    a sample without a reward is left out of the mean. The bonus grows with the length, and its mean over a
+    group is not subtracted. It makes all correct strings equally likely (strings, not outcomes) and needs no
+    reference. Source: Gai et al. 2025, arXiv 2511.19942.
 
     >>> DifferentialSmoothing(threshold=1.0)(batch, beta=0.1).rewards
     tensor([ 0.2600,  0.2800,  0.2800, -0.7700])
@@ -36,36 +36,36 @@ class DifferentialSmoothing(Method):
     law: ClassVar[str] = "flat where R ≥ τ, over strings"
     source: ClassVar[str] = "Gai et al. 2025, arXiv 2511.19942"
 
-    threshold: float = setting("The reward from which on an answer is correct.")
+    threshold: float = setting("Smallest reward of a correct answer.")
     strength: float = setting("τ, in rewards per nat, for correct answers.", default=0.01, at_least=0)
     wrong_strength: float = setting("τ′, in rewards per nat, for wrong answers.", default=0.01, at_least=0)
     scale: Literal["none", "group"] = setting(
-        "What advantages are divided by: nothing, or the group's standard deviation.", default="none"
+        "Divisor of the advantages: none, or the group's standard deviation.", default="none"
     )
 
     @property
     def needs_policy(self) -> bool:
-        """Always: the bonus is of log π."""
+        """True: the bonus uses log π."""
         return True
 
     @property
     def needs_sequence_kl(self) -> bool:
-        """Yes: the bonus is a log-probability of whole responses."""
+        """True: the bonus is a log-probability of whole responses."""
         return True
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: these are advantages, and their own `scale` says what they are divided by."""
+        """False: the results are advantages with their own `scale`."""
         return False
 
     @property
     def has_own_baseline(self) -> bool:
-        """Yes: the mean of the group, before the bonus."""
+        """True: the mean of the group, before the bonus."""
         return True
 
     @property
     def min_group_size(self) -> int:
-        """Two: a lone sample is its own mean."""
+        """2: a single sample equals its own mean."""
         return 2
 
     def optimum(
@@ -80,15 +80,15 @@ class DifferentialSmoothing(Method):
     ) -> Tensor | None:
         """Without a KL: p ∝ exp(f R/τ) over correct strings, for groups of any size; flat for equal rewards.
 
-        f = (G − 1)/G is what the group's mean leaves of the rewards, 1 for many samples. With a reverse KL
-        beside the advantages, at full strength,
+        f = (G − 1)/G is the effect of the group's mean as baseline, 1 for many samples. With a reverse KL
+        outside the advantages, at full strength,
 
             p = exp((f R + β log q − Λ)/(β + τ)) where correct, exp((f R + β log q − Λ)/(β − τ′)) elsewhere
 
-        with the Λ at which Σ p = 1, found by Newton's method from below. That needs β > τ′: a stronger τ′ is
-        positive feedback, and where wrong answers end depends on the start. None then, and for a forward KL,
-        for scaled advantages unless rewards are equal and there is no KL, for τ = 0 without a KL, and where
-        nothing reaches the threshold.
+        with Λ such that Σ p = 1, found by Newton's method from below. This needs β > τ′: with a larger τ′ the
+        shares of wrong answers depend on the start. None in that case, for a forward KL, for scaled
+        advantages unless rewards are equal and there is no KL, for τ = 0 without a KL, and if nothing reaches
+        the threshold.
         """
         del outcome_ids
         check_outcomes(ref_logprobs, rewards)
@@ -119,7 +119,7 @@ class DifferentialSmoothing(Method):
             return normalised(log_masses(climb(step, heights.amax(-1, keepdim=True))))
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Advantages, with the bonus of either kind; β plays no part."""
+        """Advantages with the bonus for correct or wrong answers; β has no effect."""
         del beta, state
         logprobs = supplied("logprobs", batch.logprobs)
         dtype = torch.promote_types(batch.rewards.dtype, logprobs.dtype)

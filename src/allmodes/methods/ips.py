@@ -28,14 +28,14 @@ from allmodes.targets import ips_target
 @final
 @dataclass(frozen=True, kw_only=True)
 class IPS(Method):
-    """Inverse probability scaling: each reward divided by how often its outcome came up in its group.
+    """Inverse probability scaling: divide each reward by the frequency of its outcome in the group.
 
-    R̄ = R / max(p̂, p_min)^α,   p̂ = n/G, or `outcome_probabilities` of the batch where a trainer gives them
+    R̄ = R / max(p̂, p_min)^α,   p̂ = n/G, or `outcome_probabilities` of the batch if the trainer gives them
 
-    Responses without an outcome count as one outcome of their own. Rewards must not be negative: the division
-    would punish rare outcomes most, until none is left. exponent: α; 1 is IPS, others are UA-RL's (on
-    rewards). outcome_key: the outcome of a response's text, for trainers that have no other. kl_first: R − β
-    log(π/π_ref) is divided, not R alone. Source: IPS, equation 9; UA-RL, arXiv 2601.08763.
+    Responses without an outcome together count as one outcome. Rewards must not be negative: the division
+    would penalise rare outcomes most, until none is left. exponent: α; 1 is IPS, other values are UA-RL (on
+    rewards). outcome_key: maps the text of a response to its outcome, for trainers without outcomes.
+    kl_first: divide R − β log(π/π_ref) instead of R. Source: IPS, equation 9; UA-RL, arXiv 2601.08763.
 
     >>> IPS()(batch, beta=0.1).rewards
     tensor([2., 2., 4., 0.])
@@ -48,69 +48,69 @@ class IPS(Method):
     source: ClassVar[str] = "IPS, equation 9"
 
     min_probability: float = setting(
-        "Lower limit of p̂, so that a rare outcome is not divided by almost nothing.",
+        "Lower limit of p̂, so that rewards of rare outcomes do not explode.",
         default=0.0,
         at_least=0,
         at_most=1,
     )
     exponent: float = setting(
-        "Rewards are divided by p̂ to this power; 1 is IPS, 0 plain RL.", default=1.0, at_least=0
+        "α: rewards are divided by p̂ to this power; 1 is IPS, 0 plain RL.", default=1.0, at_least=0
     )
     outcome_key: OutcomeKey | None = setting("Text → outcome.", default=None, in_recipes=False)
-    kl_first: bool = setting("Whether the KL is inside.", default=False, in_recipes=False)
+    kl_first: bool = setting("Whether the KL is part of the divided reward.", default=False, in_recipes=False)
 
     @property
     def needs_reference(self) -> bool:
-        """Where the KL is divided, too."""
+        """True if the KL is also divided."""
         return self.kl_first
 
     @property
     def needs_policy(self) -> bool:
-        """Where the KL is divided, too."""
+        """True if the KL is also divided."""
         return self.kl_first
 
     @property
     def needs_outcomes(self) -> bool:
-        """Always: they are counted."""
+        """True: outcomes are counted."""
         return True
 
     @property
     def takes_outcome_probabilities(self) -> bool:
-        """Yes: what is divided by."""
+        """True: they replace p̂."""
         return True
 
     @property
     def baseline_is_worth_a_sample(self) -> bool:
-        """Yes, as p ∝ r (1 − (1 − p)^G) shows."""
+        """True, since p ∝ r (1 − (1 − p)^G)."""
         return True
 
     @property
     def contains_kl(self) -> bool:
-        """Where it is divided with the reward."""
+        """True if the KL is divided with the reward."""
         return self.kl_first
 
     @property
     def takes_negative_rewards(self) -> bool:
-        """No: outcomes of negative reward go extinct, the rare ones first."""
+        """False: outcomes of negative reward go extinct, the rare ones first."""
         return False
 
     def group_warning(self, group_size: int) -> str | None:
-        """In groups of 2 nothing restores diversity: the update is 2^α times that of plain RL."""
+        """A warning for groups of 2, whose update is 2^α times plain RL's and restores no diversity."""
         if group_size > 2:
             return None
         return (
             f"{self.label} keeps no diversity in groups of {group_size}: the baseline cancels its counts, "
-            "and the update is that of plain RL. Take at least 4 samples of a prompt, better 16: with a "
-            "baseline G of them hold what G − 1 hold without"
+            "and the update is that of plain RL. Use at least 4 samples of a prompt, better 16: "
+            "G samples with a baseline keep what G − 1 keep without"
         )
 
     @property
     def key(self) -> OutcomeKey | None:
-        """What is counted, where the user gave its key here."""
+        """The outcome key, if the user gave one with the method."""
         return self.outcome_key
 
     def describe(self) -> str:
-        """The clip and the exponent, where they are not the paper's."""
+        """The clip and the exponent, if they differ from the paper's."""
         parts = [f"p̂ at least {self.min_probability:g}"] if self.min_probability else []
         parts += [f"exponent {self.exponent:g}"] if self.exponent != 1 else []
         return "; ".join(parts)
@@ -127,8 +127,8 @@ class IPS(Method):
     ) -> Tensor | None:
         """Corollary 4.2; p ∝ R^(1/α) without a KL.
 
-        None with a clip; with a KL and an exponent other than 1 or groups of finite size; and where all
-        rewards are 0. Under the group's baseline a group of G rests where one of G − 1 does without.
+        None with a clip; with a KL and an exponent other than 1 or groups of finite size; and if all rewards
+        are 0. With the group's baseline, the optimum of G samples is that of G − 1 samples without.
         """
         if self.min_probability > 0 or self.exponent == 0 or bool((rewards.sum(-1) == 0).any()):
             return None
@@ -145,7 +145,7 @@ class IPS(Method):
         return over_outcomes(solve, ref_logprobs, rewards, outcome_ids)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Each reward over p̂ of its outcome. Raises InputError for a negative reward."""
+        """Each reward divided by p̂ of its outcome. Raises InputError for a negative reward."""
         del state
         not_negative(self.label, batch.rewards, why="which would punish rare outcomes most")
         rewards = batch.rewards
@@ -182,7 +182,7 @@ class IPS(Method):
             metrics["without_outcome"] = mean(batch.outcome_ids < 0)
         if batch.outcome_probabilities is None:
             groups = make_groups(batch.group_ids, batch.rewards)
-            # Each sample's 1/(n of its outcome) sums to the number of distinct outcomes.
+            # 1/n of each sample's outcome sums to the number of distinct outcomes.
             distinct = (1 / (frequencies * size_of(groups)[groups.index])).sum()
             metrics["distinct_outcomes"] = float(distinct) / max(int((size_of(groups) > 0).sum()), 1)
         return metrics

@@ -1,4 +1,4 @@
-"""Keys of prompts and outcomes as integers that mean the same in every batch, process and run."""
+"""Integer ids of prompt and outcome keys that are equal in every batch, process and run."""
 
 import math
 import re
@@ -19,11 +19,11 @@ _PLACE = re.compile(r" at 0x[0-9a-fA-F]+>")
 
 
 def stable_ids(keys: Sequence[Hashable | None]) -> Tensor:
-    """An id of each key, (N,), int64: equal for equal keys, in every process; −1 for None.
+    """The id of each key, (N,), int64; equal for equal keys in every process, −1 for None.
 
-    Ids are the first 63 bits of a hash of the key's value, never of its place in memory. Python's own `hash`
-    of a text differs from process to process. Raises InputError for NaN, and for an object that has no value
-    to tell it by.
+    Ids are the first 63 bits of a hash of the key's value, not of its address in memory. Python's own `hash`
+    of a text differs between processes. Raises InputError for NaN, and for an object without a value that
+    identifies it.
 
     >>> ids = stable_ids(["C1CC1", None, "C1CC1"])
     >>> bool(ids[0] == ids[2]), int(ids[1])
@@ -55,9 +55,9 @@ def _name(key: object) -> str:
         return f"n{_number(key)}"
     if isinstance(key, tuple):
         return f"t({','.join(_name(part) for part in key)})"
-    if isinstance(key, frozenset):  # whose order differs from process to process
+    if isinstance(key, frozenset):  # its order differs between processes
         return f"f({','.join(sorted(_name(part) for part in key))})"
-    if type(key).__module__ == "numpy" and hasattr(key, "item"):  # its numbers are keys like Python's own
+    if type(key).__module__ == "numpy" and hasattr(key, "item"):  # NumPy numbers equal Python numbers as keys
         return _name(key.item())  # pyright: ignore[reportAttributeAccessIssue]
     kind = type(key).__qualname__
     if isinstance(key, Enum):
@@ -67,7 +67,7 @@ def _name(key: object) -> str:
         return f"d{kind}({','.join(parts)})"
     text = repr(key)
     if not isinstance(key, Hashable) or _PLACE.search(text):
-        why = "is known by its place in memory alone" if _PLACE.search(text) else "can change"
+        why = "is only identified by its address in memory" if _PLACE.search(text) else "can change"
         raise InputError(
             "a key must be a text, a number, or tuples and frozensets of these; got "
             f"{type(key).__name__}, which {why}"
@@ -78,7 +78,7 @@ def _name(key: object) -> str:
 def _number(key: float | Fraction | Decimal) -> str:
     if isinstance(key, float | Decimal) and not math.isfinite(key):
         if key != key:
-            raise InputError("a key must not be NaN, which differs from itself; give None for no outcome")
+            raise InputError("a key must not be NaN, which does not equal itself; use None for no outcome")
         return "inf" if key > 0 else "-inf"
     exact = Fraction(key)
     return str(exact.numerator) if exact.denominator == 1 else str(exact)

@@ -42,22 +42,22 @@ Level = Literal["strings", "outcomes"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class MARA(Method):
-    """Mode-anchored reward augmentation: above the threshold all samples become equally likely.
+    """Mode-anchored reward augmentation: all samples with a reward of at least τ become equally likely.
 
     R̄ = R(z) + β (log π_ref(z) − log π_ref(y))  where R ≥ τ,   z the likeliest good sample of the group
 
-    threshold: what counts as good; a number is the same τ for all, and the right choice where rewards are 0
-    and 1. A quantile is remembered from batch to batch (`remembered_threshold`). anchor, max_gap_bonus: as in
-    `mara_rewards`; under a trainer's baseline "group", the paper's, is the better anchor. level: with
-    "outcomes" all good *outcomes* become equally likely, not all good strings; a response without an outcome
-    is neither anchor nor augmented. outcome_key: the outcome of a response's text, for trainers that have no
-    other; to give one means level "outcomes". algorithm: 2 gives the anchor's reward and the anchor's log
-    π_ref (the KL must then be in the reward), with the same optimum.
+    threshold: τ; a number is the same τ for all samples, and the right choice for rewards of 0 and 1. A
+    quantile is remembered between batches (`remembered_threshold`). anchor, max_gap_bonus: as in
+    `mara_rewards`; with a trainer's baseline, "group" (the paper's) is the better anchor. level: "outcomes"
+    makes all good *outcomes* equally likely instead of all good strings; a response without an outcome is
+    neither anchor nor augmented. outcome_key: maps the text of a response to its outcome, for trainers
+    without outcomes; it implies level "outcomes". algorithm: 2 replaces reward and log π_ref by the
+    anchor's (the KL must then be in the reward); the optimum is the same.
 
-    An empty response is neither anchor nor augmented. Where no sample of a group reaches τ, its rewards
-    stay, and `groups_without_anchor` counts it; `groups_without_threshold` counts those for which a quantile
-    names no τ yet, all rewards so far being equal, and one warning says when that left all samples alone.
-    Source: MARA, Algorithms 1 and 2.
+    An empty response is neither anchor nor augmented. If no sample of a group reaches τ, its rewards stay,
+    and `groups_without_anchor` counts the group. `groups_without_threshold` counts groups for which a
+    quantile gives no τ yet because all rewards so far are equal; a warning says so once if no sample was
+    augmented. Source: MARA, Algorithms 1 and 2.
 
     >>> MARA(threshold=1.0)(batch, beta=0.1).rewards
     tensor([1.0000, 1.2000, 1.2000, 0.0000])
@@ -69,16 +69,18 @@ class MARA(Method):
     law: ClassVar[str] = "flat where R ≥ τ, π_ref exp(R/β) below"
     source: ClassVar[str] = "MARA, Algorithm 1"
 
-    threshold: Threshold | float = setting("τ, the reward from which on all answers shall be equally likely.")
+    threshold: Threshold | float = setting(
+        "τ: all answers with at least this reward are made equally likely."
+    )
     anchor: Anchor = setting(
-        "The anchor is the likeliest good sample of the group (the paper), or of its other samples.",
+        "The anchor is the likeliest good sample of the group (as in the paper), or of the other samples.",
         default="group",
     )
     max_gap_bonus: float | None = setting(
         "Largest bonus β (log π_ref(z) − log π_ref(y)); no limit if left out.", default=None, above=0
     )
     level: Level = setting(
-        "What shall become equally likely: the good outcomes, or every string that says them.",
+        "What becomes equally likely: the good outcomes, or all their strings.",
         default="strings",
     )
     outcome_key: OutcomeKey | None = setting("Text → outcome.", default=None, in_recipes=False)
@@ -93,52 +95,52 @@ class MARA(Method):
 
     @property
     def needs_reference(self) -> bool:
-        """Always: the bonus is a difference of log π_ref."""
+        """True: the bonus is a difference of log π_ref."""
         return True
 
     @property
     def needs_policy(self) -> bool:
-        """For outcomes, whose log π_ref is estimated with importance weights."""
+        """True for outcomes, whose log π_ref is estimated with importance weights."""
         return self.needs_outcomes
 
     @property
     def needs_outcomes(self) -> bool:
-        """At their level."""
+        """True at the level of outcomes."""
         return self.level == "outcomes"
 
     @property
     def needs_sequence_kl(self) -> bool:
-        """Yes: the bonus is a log-ratio of whole responses, and so must the KL be that it balances."""
+        """True: the bonus is a log-ratio of whole responses, so the KL that it balances must be one, too."""
         return True
 
     @property
     def changes_reference(self) -> bool:
-        """In Algorithm 2, which gives good samples the anchor's log π_ref."""
+        """True for Algorithm 2, which gives good samples the anchor's log π_ref."""
         return self.algorithm == 2
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: the bonus would be divided and the KL penalty beside it would not."""
+        """False: the bonus would be divided, but the KL penalty would not."""
         return False
 
     @property
     def key(self) -> OutcomeKey | None:
-        """Outcomes, where the user gave their key here."""
+        """The outcome key, if the user gave one with the method."""
         return self.outcome_key
 
     @property
     def has_state(self) -> bool:
-        """For a quantile, which one batch may not tell."""
+        """True for a quantile, which a single batch may not determine."""
         return is_quantile(self.threshold)
 
     @property
     def needs_prompts(self) -> bool:
-        """For the quantile of each prompt."""
+        """True for the quantile of each prompt."""
         return isinstance(self.threshold, GroupQuantile)
 
     @property
     def couples_prompts(self) -> bool:
-        """For the quantile of a whole batch."""
+        """True for the quantile of a whole batch."""
         return isinstance(self.threshold, BatchQuantile)
 
     def describe(self) -> str:
@@ -161,10 +163,11 @@ class MARA(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Flat above τ under a reverse KL, with one anchor for all, as in large groups.
+        """Flat above τ under a reverse KL, with a common anchor, as in large groups.
 
-        None for a τ that depends on the batch, a cap, or no KL, and for a forward KL in Algorithm 2, which
-        has its KL in the reward. At the level of outcomes the reference's spelling of each stays.
+        None for a τ that depends on the batch, with a cap, without a KL, and for a forward KL in Algorithm 2,
+        which has its KL in the reward. At the level of outcomes, strings keep the reference's shares within
+        an outcome.
         """
         del group_size
         if self.changes_reference and kl == "forward":
@@ -189,7 +192,7 @@ class MARA(Method):
         if self.needs_outcomes:
             outcome_ids = supplied("outcome_ids", batch.outcome_ids)
             if eligible is not None:
-                # Nothing is known of an empty response's outcome: its weight of 1 belongs to none.
+                # An empty response has no known outcome, so its weight of 1 belongs to none.
                 outcome_ids = outcome_ids.masked_fill(~eligible, -1)
             eligible = outcome_ids >= 0
             ref_logprobs = outcome_ref_logprobs(
@@ -199,7 +202,7 @@ class MARA(Method):
                 group_ids=batch.group_ids,
             )
         threshold = self.threshold if callable(self.threshold) else Constant(self.threshold)
-        # τ in the precision of the rewards: as a float64, 0.9 is above the float32 of a reward of 0.9.
+        # τ in the precision of the rewards, since a float64 of 0.9 exceeds a float32 of 0.9.
         keys = None
         if self.needs_prompts:
             keys = [str(prompt) for prompt in supplied("prompt_ids", batch.prompt_ids).tolist()]
@@ -236,8 +239,8 @@ class MARA(Method):
         scored = batch.rewards[batch.is_scored]
         if is_quantile(self.threshold) and len(scored) and not bool(has_tau.any()):
             warnings.warn(
-                f"MARA left this batch as it was: all rewards so far are equal ({float(scored[0]):g}), and "
-                f"{self.threshold} names no threshold. Where the range of rewards is known, give a number",
+                f"MARA left this batch as it was: all rewards so far are equal ({float(scored[0]):g}), so "
+                f"{self.threshold} gives no threshold. If the range of rewards is known, use a number",
                 AllmodesWarning,
                 stacklevel=3,
             )
@@ -256,7 +259,7 @@ class MARA(Method):
 def flattened_density(
     ref_logprobs: Tensor, rewards: Tensor, *, beta: float, threshold: float, flattening: float = 1.0
 ) -> Tensor:
-    """Log-density up to a constant: log π_ref + R/β, and above τ a part of the way to the anchor's.
+    """Log-density up to a constant: log π_ref + R/β, and above τ moved by a share λ to the anchor's.
 
     (1 − λ) (log π_ref(y) + R(y)/β) + λ (log π_ref(z) + R(z)/β) where R ≥ τ; all of shape (..., K), nats.
     """
@@ -268,9 +271,9 @@ def flattened_density(
 
 
 def forward_optimum(density: Tensor, ref_logprobs: Tensor, rewards: Tensor, *, beta: float) -> Tensor:
-    """The forward KL's optimum of the rewards that make `density` the reverse KL's, (..., K).
+    """The forward-KL optimum of the rewards whose reverse-KL optimum is `density`, (..., K).
 
-    What the reference never writes keeps its reward, for no sample shows it.
+    Outcomes that the reference never writes keep their rewards, since they are never sampled.
     """
     reached = ~ref_logprobs.isneginf()
     augmented = target_rewards(

@@ -1,4 +1,4 @@
-"""MaxRL: advantages over the group's mean reward, which is maximum likelihood of success."""
+"""MaxRL: advantages divided by the group's mean reward, which maximises the likelihood of success."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -12,22 +12,22 @@ from allmodes.objectives.groups import group_mean, make_groups
 from allmodes.objectives.groups import group_size as size_of
 from allmodes.targets.inputs import check_outcomes
 
-_HALVINGS = 100  # of a bracket in float64, after which its ends no longer differ
+_HALVINGS = 100  # halvings of a bracket, after which its float64 ends are equal
 
 
 @final
 @dataclass(frozen=True)
 class MaxRL(Method):
-    """Advantages relative to how well the group does: hard prompts count as much as easy ones.
+    """Divide advantages by the mean reward of the group, so that hard prompts count as much as easy ones.
 
-    R̄_i = (R_i − m)/m,   m the mean reward of the group; 0 where m is 0
+    R̄_i = (R_i − m)/m,   m the mean reward of the group; 0 if m is 0
 
     With many samples it is the gradient of log E[R]. With rewards of 0 and 1 and groups of G it is that of
     Σ_k (1/k) (success within k samples), k = 1 .. G − 1: the gradient of a success rate ρ is multiplied by
-    (1 − (1 − ρ)^(G−1))/ρ. Within a prompt all good answers get the same advantage, so that among them
-    the one that was ahead at the start wins: three tied winners end at (1, 0, 0). Rewards must not be
-    negative. A sample without a reward is left out of m. These are advantages: no baseline may be
-    subtracted, and nothing is left to divide by σ. Source: arXiv 2602.02710.
+    (1 − (1 − ρ)^(G−1))/ρ. Within a prompt all good answers get the same advantage, so the likeliest of
+    them at the start wins: three good answers of equal reward end at (1, 0, 0). Rewards must not be
+    negative. A sample without a reward is left out of m. The results are advantages: subtract no baseline
+    and do not divide by σ. Source: arXiv 2602.02710.
 
     >>> MaxRL()(batch, beta=0.1).rewards
     tensor([ 0.3333,  0.3333,  0.3333, -1.0000])
@@ -41,22 +41,22 @@ class MaxRL(Method):
 
     @property
     def takes_negative_rewards(self) -> bool:
-        """No: they are how often a prompt is solved, or by how much."""
+        """False: rewards are rates or degrees of success."""
         return False
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: these advantages are scaled already."""
+        """False: these advantages are already scaled."""
         return False
 
     @property
     def has_own_baseline(self) -> bool:
-        """Yes: the mean of the group, by which it also divides."""
+        """True: the mean of the group, by which it also divides."""
         return True
 
     @property
     def min_group_size(self) -> int:
-        """Two: a lone sample is its own mean."""
+        """2: a single sample equals its own mean."""
         return 2
 
     def optimum(
@@ -69,13 +69,13 @@ class MaxRL(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Plain RL's at rewards w R, where the weight w answers to the mean reward ρ that results from it.
+        """Plain RL's optimum at rewards w R, with the weight w consistent with the resulting mean reward ρ.
 
-        w = 1/ρ for many samples; for groups of G, where R is 0 or 1, w = (1 − (1 − ρ)^(G−1))/ρ, and where it
-        is 0 or v that of R/v. More weight gives a larger ρ and w falls with ρ, so there is one solution. The
-        KL, of either kind, must stand beside the advantages, at its full strength. None without a KL, where
-        the start decides; for groups with other rewards than 0 and one v; and where the reference reaches no
-        reward. Raises InputError for a negative reward.
+        w = 1/ρ for many samples; for groups of G and rewards of 0 or 1, w = (1 − (1 − ρ)^(G−1))/ρ; for
+        rewards of 0 or v, that of R/v. A larger w gives a larger ρ, and w falls with ρ, so the solution is
+        unique. The KL, of either kind, must be outside the advantages, at full strength. None without a KL,
+        since the optimum then depends on the start; for groups with rewards other than 0 and one v; and if
+        the reference never gets a reward. Raises InputError for a negative reward.
         """
         del outcome_ids
         not_negative(self.label, rewards, why="which must be rates of success")
@@ -105,7 +105,7 @@ class MaxRL(Method):
         return solution((low + high) / 2)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Advantages over the mean of the group; β plays no part. Raises InputError for a negative reward."""
+        """Advantages over the group's mean; β has no effect. Raises InputError for a negative reward."""
         del beta, state
         not_negative(self.label, batch.rewards, why="which must be rates of success")
         rewards, groups = batch.rewards, make_groups(batch.group_ids, batch.rewards)

@@ -1,4 +1,4 @@
-"""A method: what it makes of rewards, where that comes to rest, what it needs, and what it is called."""
+"""The interface of a method: its reward transform, its optimum, its needs, and its names."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ KL = Literal["reverse", "forward"]
 OutcomeKey = Callable[[str], Hashable | None]
 """The text of a response → its outcome; None for an invalid one."""
 State = Mapping[str, Any]
-"""What a method remembers between batches: tensors, numbers, strings, and lists and dicts of these."""
+"""A method's state between batches: tensors, numbers, strings, and lists and dicts of these."""
 
 
 @final
@@ -25,16 +25,16 @@ State = Mapping[str, Any]
 class Batch:
     """All samples of one generation, gathered from every process; all tensors of shape (N,).
 
-    rewards: weighted sum of the reward functions, NaN where none gave one. group_ids: samples with one id are
-    responses to one prompt, drawn together; numbered anew in each batch. lengths: tokens that the model wrote
-    and that count; 0 is an empty response, None says that none is empty. ref_logprobs, logprobs: log π_ref(y)
+    rewards: weighted sum of the reward functions, NaN if none gave one. group_ids: samples with one id are
+    responses to one prompt, drawn together; numbered anew in each batch. lengths: number of unmasked tokens
+    of the model; 0 is an empty response, None means that none is empty. ref_logprobs, logprobs: log π_ref(y)
     and log π(y) under the policy that drew y, of the whole response, nats. outcome_ids, prompt_ids: integers
-    that mean the same outcome and the same prompt in every batch and on every process (`stable_ids`); an
-    outcome of −1 is none, such as that of an invalid response. outcome_probabilities: probability of each
-    sample's outcome where the trainer knows it, or counts it over more than the group. wants_metrics: False
-    where nobody logs figures, as in small worlds that take thousands of steps.
+    that identify the outcome and the prompt across batches and processes (`stable_ids`); −1 is no outcome,
+    for example of an invalid response. outcome_probabilities: probability of each sample's outcome, if the
+    trainer knows it or estimates it from more than the group. wants_metrics: False if no figures are logged,
+    as in small worlds with thousands of steps.
 
-    What a method does not ask for may be None.
+    Fields that a method does not need may be None.
 
     >>> ids = torch.tensor([0, 0, 1, 2])  # the first two say the same
     >>> logprobs = torch.tensor([-1.0, -3.0, -3.0, -2.0])
@@ -83,12 +83,12 @@ class Batch:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a method makes of a batch.
+    """The result of a method for a batch.
 
-    rewards: (N,), NaN where the batch's are and nowhere else. metrics: figures to log; one that has no
-    meaning in this batch, such as the mean over no samples, is NaN. state: to be handed to the next call;
-    None for a method without one. ref_logprobs: (N,) instead of the reference's in the KL, where the
-    method changes it (MARA's Algorithm 2).
+    rewards: (N,), NaN exactly where the batch's rewards are NaN. metrics: figures to log; NaN if undefined
+    for this batch, such as a mean over no samples. state: to be passed to the next call; None for a method
+    without state. ref_logprobs: (N,), replaces the reference's in the KL if the method changes it (MARA's
+    Algorithm 2).
     """
 
     rewards: Tensor
@@ -98,32 +98,32 @@ class Result:
 
 
 class Method(ABC):
-    """Rewards in, rewards out; the optimum of that; what it needs of a trainer; its names in reports.
+    """A reward transform with its optimum, its needs of a trainer, and its names in reports.
 
     A subclass is a frozen dataclass whose fields are its settings, each declared by `setting`. Trainers,
-    recipes, reports, audits and worlds ask a method and know none by name. To add one, write its module and
-    put the class into `METHODS`.
+    recipes, reports, audits and worlds query these properties and know no method by name. To add a method,
+    write its module and add the class to `METHODS`.
     """
 
     name: ClassVar[str]
-    """In recipes, logs and run folders."""
+    """Name in recipes, logs and run folders."""
     label: ClassVar[str]
-    """In reports."""
+    """Name in reports."""
     color: ClassVar[str]
-    """In figures, #rrggbb."""
+    """Colour in figures, #rrggbb."""
     law: ClassVar[str]
-    """Its optimum in one line, for tables."""
+    """The optimum in one line, for tables."""
     source: ClassVar[str]
-    """Who published it."""
+    """Publication."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
-    # --- What a trainer must supply or must not do. By default nothing, and anything. ---
+    # --- What a trainer must supply or must not do; by default no requirement. ---
 
     @property
     def needs_reference(self) -> bool:
-        """Whether log π_ref of whole responses is needed, and with it β > 0."""
+        """Whether log π_ref of whole responses is needed, and therefore β > 0."""
         return False
 
     @property
@@ -138,49 +138,50 @@ class Method(ABC):
 
     @property
     def needs_prompts(self) -> bool:
-        """Whether `prompt_ids` are needed, by which prompts are known again in later batches."""
+        """Whether `prompt_ids` are needed, which identify prompts across batches."""
         return False
 
     @property
     def takes_outcome_probabilities(self) -> bool:
-        """Whether `outcome_probabilities` of a batch replace its own count of outcomes."""
+        """Whether `outcome_probabilities` of a batch replace the method's own counts of outcomes."""
         return False
 
     @property
     def baseline_is_worth_a_sample(self) -> bool:
-        """Whether without a KL groups of G without a baseline rest where those of G + 1 do with the group's.
+        """Whether, without a KL, G samples without baseline have the optimum of G + 1 with the group's.
 
-        `optimum` is that with a baseline; where this is False, without one it is not known from group counts.
+        `optimum` is the optimum with a baseline; if this is False, the optimum without one is not known.
         """
         return False
 
     @property
     def couples_prompts(self) -> bool:
-        """Whether rewards depend on samples of other prompts, as by a quantile of the whole batch."""
+        """Whether rewards depend on samples of other prompts, as with a quantile of the whole batch."""
         return False
 
     @property
     def needs_sequence_kl(self) -> bool:
-        """Whether its optimum needs the KL of whole responses: one per token, states held fixed, is another.
+        """Whether the optimum requires the KL of whole responses, since a KL per token has another optimum.
 
-        Such a method adds log-probabilities of whole responses to the rewards. The gradient of a per-token KL
-        lacks what a token does to the KL of those after it, so that the two do not cancel at any β.
+        Such a method adds log-probabilities of whole responses to the rewards. The gradient of a KL per
+        token, with the states fixed, ignores the effect of a token on the KL of later tokens, so the two do
+        not cancel at any β.
         """
         return False
 
     @property
     def contains_kl(self) -> bool:
-        """Whether the rewards hold the pull to the reference already, so that no KL may be added."""
+        """Whether the rewards already contain the pull to the reference, so that no KL may be added."""
         return False
 
     @property
     def changes_reference(self) -> bool:
-        """Whether results carry another log π_ref for the KL, which must then be inside the rewards."""
+        """Whether results have another log π_ref for the KL, which must then be in the rewards."""
         return False
 
     @property
     def has_state(self) -> bool:
-        """Whether a call takes what the one before returned; evaluation leaves the state as it is."""
+        """Whether a call needs the state of the previous call; evaluation does not change the state."""
         return False
 
     @property
@@ -190,37 +191,37 @@ class Method(ABC):
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """Whether dividing the new rewards by their standard deviation leaves the optimum in place."""
+        """Whether dividing the new rewards by their standard deviation keeps the optimum."""
         return True
 
     @property
     def has_own_baseline(self) -> bool:
-        """Whether the new rewards are advantages, from which no baseline must be subtracted."""
+        """Whether the new rewards are advantages, from which no baseline may be subtracted."""
         return False
 
     @property
     def min_group_size(self) -> int:
-        """Fewest samples of a prompt that the method can use."""
+        """Smallest number of samples of a prompt that the method can use."""
         return 1
 
     def group_warning(self, group_size: int) -> str | None:
-        """What is missing in groups of this size, and what helps, in one line; None if nothing is.
+        """A one-line warning if groups of this size change the optimum, with a remedy; None if they do not.
 
-        Trainers, recipes and audits pass it on. It is about the optimum: a group that is too small to be used
-        at all is below `min_group_size`.
+        Trainers, recipes and audits show it. Groups that are too small to be used at all are below
+        `min_group_size`.
         """
         del group_size
         return None
 
     @property
     def key(self) -> OutcomeKey | None:
-        """What turns the text of a response into its outcome, where the user gave that with the method."""
+        """The function from the text of a response to its outcome, if the user gave one with the method."""
         return None
 
-    # --- What it says of itself. ---
+    # --- Description. ---
 
     def describe(self) -> str:
-        """Its settings in one line, for reports; empty where it has none."""
+        """The settings in one line, for reports; empty if there are none."""
         return "; ".join(
             f"{name.replace('_', ' ')} {_shown(getattr(self, name))}"
             for name in recipe_fields(type(self))
@@ -237,7 +238,7 @@ class Method(ABC):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Log-probabilities where training comes to rest, (..., K), nats; None where that is not known.
+        """Log-probabilities of the optimum, (..., K), nats; None if it is not known.
 
         ref_logprobs, rewards: (..., K) of all strings, normalised over the last dimension. beta: strength of
         the KL of whole responses, 0 for none. outcome_ids: (K,), strings with one id are one outcome; None
@@ -251,8 +252,8 @@ class Method(ABC):
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
         """The new rewards of a batch under a KL of strength β, a number or (N,).
 
-        state: what the result of the batch before had; None before the first. Raises InputError for a batch
-        that lacks what the method needs, or holds what it does not take.
+        state: the state in the result of the previous batch; None for the first. Raises InputError for a
+        batch that lacks a needed field or has values that the method does not accept.
         """
 
 
@@ -265,11 +266,11 @@ def setting(
     at_most: float | None = None,
     in_recipes: bool = True,
 ) -> Any:
-    """A field of a method: what it means and its bounds, for Python, recipes and the docs at once.
+    """A field of a method with its description and bounds, used in Python, recipes and docs.
 
-    >>> field = setting("From which reward on a sample is good.", default=1.0, at_least=0)
+    >>> field = setting("Smallest reward of a good sample.", default=1.0, at_least=0)
     >>> field.metadata["doc"]
-    'From which reward on a sample is good.'
+    'Smallest reward of a good sample.'
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most}
     return dataclasses.field(
@@ -278,7 +279,7 @@ def setting(
 
 
 def recipe_fields(method: type[Method]) -> dict[str, "dataclasses.Field[Any]"]:
-    """The settings of a method that a recipe can give, by name; those that are functions are left out.
+    """The settings of a method that a recipe can give, by name; settings that are functions are left out.
 
     >>> list(recipe_fields(EntropyBonus))
     ['entropy']
@@ -288,7 +289,7 @@ def recipe_fields(method: type[Method]) -> dict[str, "dataclasses.Field[Any]"]:
 
 
 def check_settings(method: Method) -> None:
-    """Raises InputError for a number outside its bounds, a text that is no choice, or neither."""
+    """Raise InputError for a number outside its bounds, an unknown choice, or a wrong type."""
     assert dataclasses.is_dataclass(method)  # noqa: S101
     types = get_type_hints(type(method))
     for field in dataclasses.fields(method):
@@ -316,19 +317,19 @@ def check_settings(method: Method) -> None:
 
 
 def supplied(name: str, value: Tensor | None) -> Tensor:
-    """What a method asks for. Raises InputError where a trainer did not give it."""
+    """A field of the batch that a method needs. Raises InputError if it is None."""
     if value is None:
         raise InputError(f"`{name}` of the batch is needed for this method; got None")
     return value
 
 
 def not_negative(label: str, rewards: Tensor, *, why: str) -> None:
-    """Raises InputError for a negative reward, in one line that says what helps."""
+    """Raise InputError for a negative reward, in one line with a remedy."""
     if bool((rewards < 0).any()):
         lowest = float(rewards[rewards < 0].min())
         raise InputError(
-            f"rewards must not be negative for {label}, {why}; got {lowest:g}. Clip them at 0, or take their "
-            "exponential: a shift would change the optimum"
+            f"rewards must not be negative for {label}, {why}; got {lowest:g}. Clip them at 0, or use their "
+            "exponential; adding a constant would change the optimum"
         )
 
 

@@ -1,4 +1,4 @@
-"""Outcome marginal matching: the good outcomes come up in the shares that were asked for."""
+"""Outcome marginal matching: good outcomes get the shares that the user asks for."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
@@ -27,32 +27,32 @@ from allmodes.targets import outcome_matching_target
 Target = Literal["uniform", "reward", "tempered"]
 
 _COLUMNS = ("counts", "good", "seen", "reward_sums", "multipliers")
-_LEAST_COUNT = 1e-300  # of an outcome once counted: it stays known
+_LEAST_COUNT = 1e-300  # smallest count of an outcome once counted, so that it stays known
 _MOST_MULTIPLIER = 2.0  # λ is kept within ±2 reward gaps
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class OutcomeMatching(Method):
-    """Outcome marginal matching: good answers are paid the log of what their outcome lacks of its share.
+    """Outcome marginal matching: the bonus of a good answer is the log of wanted over current share.
 
     R̄ = R + D (a log(g(o)/p̃(o)) + shift + λ(o))  where R ≥ τ,   R elsewhere
 
-    g: the share of outcome o that is wanted among the known good outcomes of its prompt. p̃: the share that it
-    has, over the batch without the sample itself and a short memory, smoothed by `pseudo_count` samples drawn
-    from g. An outcome counts as good if more than `min_good_share` of all its sightings were judged good; a
-    good answer of another outcome, or without one, keeps its reward. shift lifts the mean bonus of a prompt's
-    good answers to −k, so that being right always pays. λ, with `dual_rate` > 0, sums up what each outcome
-    has lacked, which removes the remaining pull of a KL.
+    g: the wanted share of outcome o among the known good outcomes of its prompt. p̃: its current share, over
+    the batch without the sample itself and a short memory, smoothed by `pseudo_count` samples drawn from g.
+    An outcome counts as good if more than `min_good_share` of its occurrences were judged good; a good answer
+    of another outcome, or without one, keeps its reward. shift raises the mean bonus of a prompt's good
+    answers to at least −k, so that a good answer always beats a wrong one. λ, with `dual_rate` > 0, sums up
+    the missing share of each outcome, which removes the remaining pull of a KL.
 
     The optimum has s(o) ∝ (g^(aD) π_ref^β e^R)^(1/(aD + β)) among good outcomes, and the reference's shares
     within each outcome. For targets other than "uniform" all good answers get one reward, the larger of τ and
-    D. Counts are per prompt, however many groups of a batch it has. Advantages over a standard deviation are
-    allowed; they cost up to a few percent of the good outcomes found, or more where prompts share parameters.
+    D. Counts are per prompt, over all its groups of a batch. Division of advantages by a standard deviation
+    is allowed; it costs up to a few percent of the good outcomes, or more if prompts share parameters.
 
-    state: a table of pairs of prompt and outcome, sorted by both, on the CPU: samples remembered (`counts`),
-    sightings judged good (`good`) and all (`seen`), sums of good rewards, λ. One row for each pair ever seen.
-    Source: ours; see docs/guide/outcome-matching.md, which says where it loses.
+    state: a table of pairs of prompt and outcome, sorted by both, on the CPU: remembered samples (`counts`),
+    occurrences judged good (`good`) and all (`seen`), sums of good rewards, λ. One row for each pair seen.
+    Source: ours; docs/guide/outcome-matching.md also says where it loses.
 
     >>> OutcomeMatching(threshold=1.0)(batch, beta=0.1).rewards
     tensor([1.0000, 1.0000, 2.0986, 0.0000])
@@ -64,33 +64,31 @@ class OutcomeMatching(Method):
     law: ClassVar[str] = "(g^a π_ref^β e^R)^(1/(a + β)) over good outcomes"
     source: ClassVar[str] = "ours"
 
-    threshold: float = setting("τ, the reward from which on an answer is good.")
+    threshold: float = setting("τ, smallest reward of a good answer.")
     strength: float = setting("a, strength of the bonus, in reward gaps.", default=1.0, above=0)
     reward_gap: float = setting("D, reward of a good answer minus that of a wrong one.", default=1.0, above=0)
     pseudo_count: float = setting(
-        "e, samples drawn from the target that smooth each share.", default=1.0, above=0
+        "e, pseudo-samples from the target that smooth each share.", default=1.0, above=0
     )
-    max_log_ratio: float = setting("Largest |log(g/p̃)| that is paid.", default=3.0, above=0)
+    max_log_ratio: float = setting("Largest |log(g/p̃)| in the bonus.", default=3.0, above=0)
     max_penalty: float = setting(
         "k, the mean bonus of a prompt's good answers is at least −k reward gaps.", default=0.5, at_least=0
     )
     min_good_share: float = setting(
-        "An outcome is good if more than this share of its sightings was; 0 asks for one. 0.5 protects "
-        "against a verifier that errs; coarse outcomes, which are good and bad at once, need 0.",
+        "An outcome is good if more than this share of its occurrences is; 0 asks for one. 0.5 protects "
+        "against verifier errors; coarse outcomes with good and wrong answers need 0.",
         default=0.5,
         at_least=0,
         at_most=1,
     )
-    per_outcome: float = setting(
-        "Samples remembered of a prompt for each known outcome.", default=4.0, at_least=0
-    )
+    per_outcome: float = setting("Remembered samples of a prompt per known outcome.", default=4.0, at_least=0)
     target: Target = setting(
-        "Shares wanted among good outcomes: equal, proportional to reward, or to exp(reward/temperature).",
+        "Wanted shares of good outcomes: equal, proportional to reward, or to exp(reward/temperature).",
         default="uniform",
     )
     temperature: float = setting('Of the target "tempered", in units of the reward.', default=1.0, above=0)
     dual_rate: float = setting(
-        "η, rate of λ for each batch, such as 0.002 to 0.005 under a strong KL; 0 is off.",
+        "η, rate of λ per batch, such as 0.002 to 0.005 with a strong KL; 0 is off.",
         default=0.0,
         at_least=0,
     )
@@ -106,26 +104,26 @@ class OutcomeMatching(Method):
 
     @property
     def needs_outcomes(self) -> bool:
-        """Always: they are counted."""
+        """True: outcomes are counted."""
         return True
 
     @property
     def needs_prompts(self) -> bool:
-        """Always: each prompt has outcomes of its own, and a memory of them."""
+        """True: outcomes and memory are kept per prompt."""
         return True
 
     @property
     def has_state(self) -> bool:
-        """Always: groups are too small to tell shares."""
+        """True: single groups are too small to estimate shares."""
         return True
 
     @property
     def key(self) -> OutcomeKey | None:
-        """What is counted, where the user gave its key here."""
+        """The outcome key, if the user gave one with the method."""
         return self.outcome_key
 
     def describe(self) -> str:
-        """τ, a and D, and what differs from the defaults."""
+        """τ, a and D, and settings that differ from the defaults."""
         parts = [f"threshold τ = {self.threshold:g}; strength {self.strength:g}"]
         parts += [f"reward gap {self.reward_gap:g}"] if self.reward_gap != 1 else []
         if self.target != "uniform":
@@ -145,10 +143,9 @@ class OutcomeMatching(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """With exact shares of all good outcomes; see `outcome_matching_target`.
+        """The optimum with exact shares of all good outcomes; see `outcome_matching_target`.
 
-        The memory makes shares of small groups as good as those of large ones. None where an outcome has
-        good and wrong strings.
+        With the memory, it also holds for small groups. None if an outcome has both good and wrong strings.
         """
         del group_size
         good = rewards >= self.threshold
@@ -167,9 +164,9 @@ class OutcomeMatching(Method):
         )
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """The rewards under the counts of this batch and before; then the counts with it in the state.
+        """Rewards from the counts of this and earlier batches; the state has the updated counts.
 
-        Raises InputError for a good reward that is not finite where the target looks at rewards.
+        Raises InputError for a good reward that is not finite if the target depends on rewards.
         """
         del beta
         rewards = batch.rewards.cpu()
@@ -222,17 +219,17 @@ class OutcomeMatching(Method):
 
     @property
     def _level(self) -> float:
-        """The reward of good answers whose shares are to follow from the target alone."""
+        """The common reward of good answers, so that their shares depend only on the target."""
         return max(self.threshold, self.reward_gap)
 
     def _log_weights(self, rewards: Tensor) -> Tensor:
-        """What the target makes of the reward of an outcome, up to a constant; rewards in float64."""
+        """Log g of an outcome from its reward, up to a constant; rewards in float64."""
         if self.target == "uniform":
             return torch.zeros_like(rewards)
         return rewards.log() if self.target == "reward" else rewards / self.temperature
 
     def _judged(self, rows: PromptRows, good: Tensor, rewards: Tensor) -> dict[str, Tensor]:
-        """What is known of each pair, with this batch's verdicts."""
+        """The table of pairs, updated with the verdicts of this batch."""
         known, seen = dict(rows.columns), rows.row >= 0
         agreed = seen & good
         known["seen"] = known["seen"] + torch.bincount(rows.row[seen], minlength=len(rows.is_new))
@@ -254,15 +251,15 @@ class OutcomeMatching(Method):
         return (counts + self.pseudo_count * log_target.exp()) / (totals + self.pseudo_count)
 
     def _pull(self, log_target: Tensor, shares: Tensor) -> Tensor:
-        """The bonus a log(g/s), in reward gaps, limited; 0 where nothing is wanted."""
+        """The limited bonus a log(g/s), in reward gaps; 0 for outcomes that are not wanted."""
         ratio = torch.where(log_target.isneginf(), 0, log_target - shares.log())
         return self.strength * ratio.clamp(-self.max_log_ratio, self.max_log_ratio)
 
     def _remembered(self, rows: PromptRows, counts: Tensor, drawn: Tensor) -> Tensor:
-        """Counts with those drawn, at most `per_outcome` a prompt for each outcome that was ever counted.
+        """Updated counts, at most `per_outcome` per prompt for each outcome ever counted.
 
-        Where nothing good was drawn they stay, to the bit. Outcomes that have since been overruled age with
-        the others.
+        Without a good sample of the prompt they do not change. Outcomes later judged wrong decay with the
+        others.
         """
         counted = (counts + drawn) > 0
         total = rows.per_prompt(counts + drawn)
@@ -280,7 +277,7 @@ class OutcomeMatching(Method):
         log_target: Tensor,
         size: Tensor,
     ) -> Tensor:
-        """λ + η/G (C − c/g), less its mean; of prompts where something good was drawn."""
+        """λ + η/G (C − c/g) minus its mean, for prompts with a good sample."""
         total = rows.per_prompt(drawn)
         is_good = ~log_target.isneginf()
         lacked = total[rows.row_prompt] - torch.where(is_good, drawn / log_target.exp(), 0)

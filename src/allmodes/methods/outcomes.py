@@ -1,4 +1,4 @@
-"""Optima over strings from optima over outcomes, each of which can be written in many ways."""
+"""Optima over strings from optima over outcomes, which can have several strings each."""
 
 from collections.abc import Callable
 
@@ -14,14 +14,14 @@ def over_outcomes(
     rewards: Tensor,
     outcome_ids: Tensor | None,
 ) -> Tensor | None:
-    """The optimum over strings of a method that looks at outcomes alone, (..., K).
+    """The optimum over strings of a method that only depends on outcomes, (..., K).
 
     p(y) = s(o(y)) π_ref(y) / π_ref(o(y)),   s = solve(log π_ref(o), R(o))
 
     Within an outcome the reference's shares stay. ref_logprobs, rewards: (..., K); outcome_ids: (K,), or None
-    where each string is its own. solve: (..., U) over the distinct outcomes, in the order of their ids. None
-    where `solve` gives None, where strings of one outcome differ in reward, and where an outcome that the
-    reference never writes has mass: which of its strings would have it is not known.
+    if each string is its own outcome. solve: (..., U) over the distinct outcomes, in the order of their ids.
+    None if `solve` returns None, if strings of one outcome differ in reward, or if an outcome that the
+    reference never writes has mass, since its split over strings is not known.
     """
     if outcome_ids is None:
         return solve(ref_logprobs, rewards)

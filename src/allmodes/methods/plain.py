@@ -1,4 +1,4 @@
-"""Rewards as they are."""
+"""Plain RL: unchanged rewards."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -12,7 +12,7 @@ from allmodes.targets import forward_kl_target, reverse_kl_target
 @final
 @dataclass(frozen=True)
 class Plain(Method):
-    """Nothing is changed: what every other method is compared with.
+    """Unchanged rewards, the baseline that all other methods are compared with.
 
     >>> Plain()(batch, beta=0.1).rewards
     tensor([1., 1., 1., 0.])
@@ -34,7 +34,7 @@ class Plain(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """π_ref exp(R/β), or the forward KL's β π_ref/(Λ − R); None without a KL, where the start decides."""
+        """π_ref exp(R/β), or the forward KL's β π_ref/(Λ − R); None without a KL, since the start decides."""
         del outcome_ids, group_size
         if beta == 0:
             return None

@@ -1,4 +1,4 @@
-"""What a method remembers, as JSON: checkpoints of trainers keep no tensors beside the weights."""
+"""A method's state as JSON, since trainers' checkpoints hold no tensors besides the weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ def state_to_json(state: State | None) -> Any:
 
 
 def state_from_json(saved: Any) -> State | None:
-    """What `state_to_json` was given.
+    """The state from the result of `state_to_json`.
 
     >>> state_from_json(state_to_json({"step": 3}))
     {'step': 3}

@@ -1,4 +1,4 @@
-"""MARA by degrees: part of the way from the tilted reference to a flat top."""
+"""Tempered MARA: part of the way from plain RL's optimum to MARA's."""
 
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -15,7 +15,7 @@ from allmodes.objectives.target import target_rewards
 @final
 @dataclass(frozen=True, kw_only=True)
 class Tempered(Method):
-    """Above the threshold log-heights move a part λ of the way to the anchor's.
+    """Move the log-density of good samples by a share λ to that of the anchor.
 
     R̄ = β (log g − log π_ref),   log g = (1 − λ) (log π_ref + R/β) + λ (log π_ref(z) + R(z)/β)  where R ≥ τ
 
@@ -31,26 +31,26 @@ class Tempered(Method):
     law: ClassVar[str] = "between π_ref exp(R/β) and flat where R ≥ τ"
     source: ClassVar[str] = "MARA, equation 2 solved for R; the mixture is ours"
 
-    threshold: float = setting("τ, the reward from which on heights are flattened.")
+    threshold: float = setting("τ: the density of answers with at least this reward is flattened.")
     flattening: float = setting("λ: 0 is plain RL, 1 is MARA.", default=0.5, at_least=0, at_most=1)
     anchor: Anchor = setting(
-        "The anchor is the likeliest good sample of the group (the paper), or of its other samples.",
+        "The anchor is the likeliest good sample of the group (as in the paper), or of the other samples.",
         default="group",
     )
 
     @property
     def needs_reference(self) -> bool:
-        """Always: the density is relative to log π_ref."""
+        """True: the density is relative to log π_ref."""
         return True
 
     @property
     def needs_sequence_kl(self) -> bool:
-        """Yes, as for MARA."""
+        """True, as for MARA."""
         return True
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: the bonus would be divided and the KL penalty beside it would not."""
+        """False: the bonus would be divided, but the KL penalty would not."""
         return False
 
     def describe(self) -> str:
@@ -67,7 +67,7 @@ class Tempered(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """The density g, with one anchor for all, as in large groups; None without a KL."""
+        """The density g with a common anchor, as in large groups; None without a KL."""
         del outcome_ids, group_size
         if beta == 0:
             return None
@@ -79,7 +79,7 @@ class Tempered(Method):
         return forward_optimum(density, ref_logprobs, rewards, beta=beta)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Rewards of the density g. Raises InputError for β ≤ 0."""
+        """Rewards whose optimum is the density g. Raises InputError for β ≤ 0."""
         del state
         ref_logprobs = supplied("ref_logprobs", batch.ref_logprobs)
         dtype = torch.promote_types(batch.rewards.dtype, ref_logprobs.dtype)

@@ -1,4 +1,4 @@
-"""Several methods one after another."""
+"""Several methods applied in sequence."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
@@ -13,11 +13,10 @@ from allmodes.methods.method import KL, Batch, Method, OutcomeKey, Result, State
 @final
 @dataclass(frozen=True, init=False)
 class Then(Method):
-    """Methods in their order: each sees what the one before made of the rewards.
+    """Several methods in sequence: each transforms the rewards of the method before it.
 
-    In recipes it is written "mara+entropy". What any of them needs or refuses, all of them do. Raises
-    InputError for fewer than two, and where one that is not the last makes advantages, which no other can
-    take for rewards.
+    In recipes it is written "mara+entropy". It needs and refuses everything that any of its methods does.
+    Raises InputError for fewer than two methods, and if a method other than the last returns advantages.
 
     >>> Then(MARA(threshold=1.0), EntropyBonus(0.1))(batch, beta=0.1).rewards
     tensor([1.1000, 1.5000, 1.5000, 0.2000])
@@ -36,11 +35,11 @@ class Then(Method):
             raise InputError(f"`Then` needs at least two methods; got {len(methods)}")
         own = next((method for method in methods[:-1] if method.has_own_baseline), None)
         if own is not None:
-            raise InputError(f"{own.label} makes advantages, so it must come last; got {self.describe()}")
+            raise InputError(f"{own.label} returns advantages, so it must come last; got {self.describe()}")
 
     @property
     def color(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # a fact of the instance
-        """That of the first."""
+        """The colour of the first method."""
         return self.methods[0].color
 
     @property
@@ -95,36 +94,36 @@ class Then(Method):
 
     @property
     def takes_negative_rewards(self) -> bool:
-        """What the first takes: the others see what it made."""
+        """Whether the first accepts negative rewards; the others get its results."""
         return self.methods[0].takes_negative_rewards
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """Where that of all does."""
+        """True if it is True for all methods."""
         return all(method.optimum_survives_std_normalization for method in self.methods)
 
     @property
     def has_own_baseline(self) -> bool:
-        """Where the last has."""
+        """True if it is True for the last method."""
         return self.methods[-1].has_own_baseline
 
     @property
     def min_group_size(self) -> int:
-        """The largest of theirs."""
+        """The largest of the methods' sizes."""
         return max(method.min_group_size for method in self.methods)
 
     def group_warning(self, group_size: int) -> str | None:
-        """Those of all."""
+        """The warnings of all methods."""
         found = [method.group_warning(group_size) for method in self.methods]
         return "; ".join(warning for warning in found if warning is not None) or None
 
     @property
     def key(self) -> OutcomeKey | None:
-        """That of the first that has one."""
+        """The outcome key of the first method that has one."""
         return next((method.key for method in self.methods if method.key is not None), None)
 
     def describe(self) -> str:
-        """All of them, in order."""
+        """The descriptions of all methods, in order."""
         parts = [(method.label, method.describe()) for method in self.methods]
         return ", then ".join(label + (f" ({about})" if about else "") for label, about in parts)
 
@@ -138,9 +137,9 @@ class Then(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Known where entropy bonuses follow one method whose rewards the policy does not move.
+        """Known if entropy bonuses follow one method whose rewards do not depend on the policy.
 
-        max E[R̄] − β KL + η H is p^(β/(β + η)) up to a constant, for the optimum p without the bonus.
+        The maximum of E[R̄] − β KL + η H is ∝ p^(β/(β + η)), with p the optimum without the bonus.
         """
         first, *others = self.methods
         if kl != "reverse" or first.needs_policy or first.needs_outcomes or beta == 0:
@@ -154,7 +153,7 @@ class Then(Method):
         return None if found is None else EntropyBonus(entropy).temper(found, beta=beta)
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """The rewards of the last. Figures bear the name of their method, `mara/augmented`."""
+        """The rewards of the last method. Metrics have their method as a prefix: `mara/augmented`."""
         before = {} if state is None else state
         states: dict[str, Any] = {}
         metrics: dict[str, float] = {}

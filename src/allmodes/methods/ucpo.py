@@ -16,7 +16,7 @@ from allmodes.targets.inputs import check_outcomes
 @final
 @dataclass(frozen=True, kw_only=True)
 class UCPO(Method):
-    """Of a group's correct answers those that the policy finds less likely gain more.
+    """Give a larger bonus to correct answers of a group that are less likely under the policy.
 
     additive (the paper; `divgrpo` in the authors' code):   R̄ = A + τ (−log q_S(y) − H(q_S))
     weighted (`iq`, the variant that the authors ship):     R̄ = A [(1 − τ) + τ n_S q_S(y)⁻¹ / Σ_S q_S⁻¹]
@@ -24,12 +24,12 @@ class UCPO(Method):
     for correct answers, and R̄ = A for the others. S: the n_S correct samples of the group, those with reward
     ≥ threshold; an empty response is not among them. q_S: softmax over S of log π, in the weighted form of
     log π per token. A: reward minus the group's mean; scale "group" divides it by the standard deviation, as
-    GRPO does. These are advantages: no baseline may be subtracted, and nothing is left to divide by σ. A
-    sample without a reward is left out of everything.
+    GRPO does. The results are advantages: subtract no baseline and do not divide by σ. A sample without a
+    reward is left out of all sums.
 
     The additive form makes all strings of S equally likely (strings, not outcomes). The weighted form does
-    not: where all are correct A is 0, and the shares it ends with depend on the start. Per token it hardly
-    acts: answers of 500 tokens at −100, −120 and −150 nats have weights 0.991, 0.999 and 1.011 at τ = 0.2.
+    not: if all samples are correct, A is 0, and the final shares depend on the start. Per token its effect is
+    small: answers of 500 tokens at −100, −120 and −150 nats have weights 0.991, 0.999 and 1.011 at τ = 0.2.
     Source: Lochab et al. 2026, arXiv 2605.00365.
 
     >>> UCPO(threshold=1.0)(batch, beta=0.1).rewards
@@ -42,17 +42,17 @@ class UCPO(Method):
     law: ClassVar[str] = "flat where R ≥ τ, over strings (additive form)"
     source: ClassVar[str] = "UCPO, arXiv 2605.00365"
 
-    threshold: float = setting("The reward from which on an answer is correct.")
+    threshold: float = setting("Smallest reward of a correct answer.")
     form: Literal["additive", "weighted"] = setting(
         "A bonus for unlikely correct answers, or a weight on their advantage.", default="additive"
     )
     strength: float = setting(
-        "τ of the paper: nats count so much, or the weight acts by this part (then at most 1).",
+        "τ of the paper: rewards per nat, or the share of the weighting (then at most 1).",
         default=0.2,
         at_least=0,
     )
     scale: Literal["none", "group"] = setting(
-        "What advantages are divided by: nothing, or the group's standard deviation.", default="none"
+        "Divisor of the advantages: none, or the group's standard deviation.", default="none"
     )
 
     def __post_init__(self) -> None:
@@ -62,27 +62,27 @@ class UCPO(Method):
 
     @property
     def needs_policy(self) -> bool:
-        """Always: q_S is the policy's."""
+        """True: q_S is computed from the policy."""
         return True
 
     @property
     def needs_sequence_kl(self) -> bool:
-        """In the additive form, whose bonus is a log-probability of whole responses."""
+        """True in the additive form, whose bonus is a log-probability of whole responses."""
         return self.form == "additive"
 
     @property
     def optimum_survives_std_normalization(self) -> bool:
-        """No: these are advantages, and their own `scale` says what they are divided by."""
+        """False: the results are advantages with their own `scale`."""
         return False
 
     @property
     def has_own_baseline(self) -> bool:
-        """Yes: the mean of the group, before the bonus."""
+        """True: the mean of the group, before the bonus."""
         return True
 
     @property
     def min_group_size(self) -> int:
-        """Two: a lone sample is its own mean and its own S."""
+        """2: a single sample equals its own mean and its own S."""
         return 2
 
     def optimum(
@@ -95,17 +95,17 @@ class UCPO(Method):
         outcome_ids: Tensor | None = None,
         group_size: int | None = None,
     ) -> Tensor | None:
-        """Of the additive form. Without a KL: flat over S, for groups of any size, if rewards in S are equal.
+        """The optimum of the additive form. Without a KL, flat over S if rewards in S are equal.
 
         For many samples the gain of a string of S is R + τ (m − log p) with m = Σ_S p² log p / Σ_S p², so
-        that in S p ∝ exp(R/τ); with a reverse KL beside the advantages, at full strength, p = P s in S and
+        p ∝ exp(R/τ) in S; with a reverse KL outside the advantages, at full strength, p = P s in S and
         (1 − P) w outside:
 
             s ∝ (q^β e^R)^(1/(τ + β)),   w ∝ q e^(R/β)
             β log P/(1 − P) = (τ + β) log Σ_S (q^β e^R)^(1/(τ + β)) + τ m(s) − β log Σ_W q e^(R/β)
 
-        None for the weighted form; with a KL for groups of finite size, scaled advantages or a forward KL;
-        for unequal rewards in S there, too; for τ = 0 without a KL; and where nothing reaches the threshold.
+        None for the weighted form; with a KL, for groups of finite size, scaled advantages or a forward KL;
+        for unequal rewards in S in these cases; for τ = 0 without a KL; and if nothing reaches the threshold.
         """
         del outcome_ids
         check_outcomes(ref_logprobs, rewards)
@@ -139,7 +139,7 @@ class UCPO(Method):
         )
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Advantages, with what correct answers gain; β plays no part."""
+        """Advantages with the bonus of correct answers; β has no effect."""
         del beta, state
         logprobs = supplied("logprobs", batch.logprobs)
         dtype = torch.promote_types(batch.rewards.dtype, logprobs.dtype)
@@ -166,14 +166,14 @@ class UCPO(Method):
 
 
 def _surprise(logprobs: Tensor, groups: Groups) -> Tensor:
-    """−log q − H(q), q the softmax of log π over each group, (M,), nats."""
+    """−log q − H(q), with q the softmax of log π over each group, (M,), nats."""
     log_q = logprobs - group_logsumexp(logprobs, groups)[groups.index]
     entropy = -group_sum(log_q.exp() * log_q, groups)
     return -log_q - entropy[groups.index]
 
 
 def _weights(logprobs: Tensor, groups: Groups) -> Tensor:
-    """1/q over its mean of the group, q the softmax of log π there, (M,)."""
+    """1/q divided by its mean over the group, with q the softmax of log π in the group, (M,)."""
     size = group_size(groups).to(logprobs.dtype)
     total = group_logsumexp(-logprobs, groups)
     return torch.exp(-logprobs - total[groups.index]) * size[groups.index]

@@ -12,9 +12,9 @@ from allmodes.objectives.unlikeliness import unlikeliness_rewards
 @final
 @dataclass(frozen=True)
 class Unlikeliness(Method):
-    """Of equally rewarded samples of a group those that the policy finds less likely count for more.
+    """Scale rewards so that less likely samples of a group count more among equal rewards.
 
-    R̄ = R (1 − b · rank/G), rank 0 the least likely by mean log-probability of a token. Rewards must not be
+    R̄ = R (1 − b · rank/G), with rank 0 for the lowest mean log-probability of a token. Rewards must not be
     negative. Source: He et al. 2025, equation 6.
 
     >>> Unlikeliness()(batch, beta=0.1).rewards
@@ -28,25 +28,25 @@ class Unlikeliness(Method):
     source: ClassVar[str] = "He et al. 2025"
 
     strength: float = setting(
-        "b, the share of the reward that the likeliest sample loses.", default=0.25, at_least=0, at_most=1
+        "b, share of the reward that the likeliest sample loses.", default=0.25, at_least=0, at_most=1
     )
 
     @property
     def needs_policy(self) -> bool:
-        """Always: samples are ranked by it."""
+        """True: samples are ranked by it."""
         return True
 
     @property
     def takes_negative_rewards(self) -> bool:
-        """No: the factor would favour likely samples."""
+        """False: the factor would favour likely samples."""
         return False
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
-        """Each reward times 1 − b rank/G; β plays no part. Raises InputError for a negative reward."""
+        """Each reward times 1 − b rank/G; β has no effect. Raises InputError for a negative reward."""
         del beta, state
         mean_logprobs = supplied("logprobs", batch.logprobs)
         if batch.lengths is not None:
-            # An empty response has no token to average over, and 0 ranks it as the likeliest.
+            # An empty response has no tokens to average over; 0 ranks it as the likeliest.
             mean_logprobs = mean_logprobs / batch.lengths.clamp(min=1)
         new = unlikeliness_rewards(
             batch.rewards, mean_logprobs, strength=self.strength, group_ids=batch.group_ids

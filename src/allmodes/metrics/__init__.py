@@ -1,4 +1,4 @@
-"""How good and how diverse results are."""
+"""Metrics of quality and diversity."""
 
 from allmodes.metrics.coverage import count_hits, oracle_burden, top_k_auc, top_mean
 from allmodes.metrics.packing import internal_diversity, mean_pair_distance, num_circles

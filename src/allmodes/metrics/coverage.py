@@ -1,4 +1,4 @@
-"""How many good outcomes were found, and how soon."""
+"""The number of good outcomes found, and the number of oracle calls it took."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from allmodes.errors import InputError
 def count_hits(rewards: Tensor, *, threshold: float) -> int:
     """Yield: number of distinct outcomes whose raw reward reaches the threshold.
 
-    rewards: (N,), one of each distinct outcome; NaN (a failed evaluation) is no hit. Source: MARA, C.5.
+    rewards: (N,), one per distinct outcome; NaN (a failed evaluation) is not a hit. Source: MARA, C.5.
 
     >>> count_hits(torch.tensor([0.9, 0.2, 0.8]), threshold=0.8)
     2
@@ -22,7 +22,7 @@ def count_hits(rewards: Tensor, *, threshold: float) -> int:
 def oracle_burden(rewards: Tensor, *, threshold: float, hits: int) -> int | None:
     """Oracle calls until the `hits`-th distinct outcome reached the threshold; OB100 has hits = 100.
 
-    rewards: (N,) in the order of the calls, one of each distinct outcome; NaN is no hit. None when there are
+    rewards: (N,) in the order of the calls, one per distinct outcome; NaN is not a hit. None if there are
     fewer hits: the figure is undefined then. Raises InputError for hits < 1. Source: MARA, C.5.
 
     >>> oracle_burden(torch.tensor([0.1, 0.9, 0.2, 0.8]), threshold=0.8, hits=2)
@@ -36,7 +36,7 @@ def oracle_burden(rewards: Tensor, *, threshold: float, hits: int) -> int | None
 
 
 def top_mean(rewards: Tensor, *, k: int) -> float:
-    """Mean of the `k` largest rewards, or of all where there are fewer; NaN without any.
+    """Mean of the `k` largest rewards, or of all if there are fewer; NaN without any.
 
     rewards: (N,); NaN (a failed evaluation) is left out. Raises InputError for k < 1.
 
@@ -56,8 +56,8 @@ def top_k_auc(rewards: Tensor, *, k: int, budget: int, every: int = 100) -> floa
     1/B [Σ_j every (t_j + t_{j−1})/2 + (N − c)(t_N + t_c)/2 + (B − N) t_N],   t_0 = 0
 
     t_j: `top_mean` after j·every calls; c: the last multiple of `every` below N. A run that ended before its
-    budget keeps its last value. rewards: (N,) in the order of the calls, one of each distinct outcome; NaN is
-    a call without a reward, and a mean over none counts 0. Raises InputError for k, every or budget below 1,
+    budget keeps its last value. rewards: (N,) in the order of the calls, one per distinct outcome; NaN is a
+    call without a reward, and a mean over none is 0. Raises InputError for k, every or budget below 1,
     and for more rewards than the budget. Source: PMO, Gao et al. 2022.
 
     >>> top_k_auc(torch.tensor([0.5, 0.5, 1.0, 1.0]), k=1, budget=4, every=1)

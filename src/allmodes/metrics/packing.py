@@ -9,7 +9,7 @@ from torch import Tensor
 from allmodes.checks import check_fraction
 from allmodes.errors import InputError
 
-_CHUNK = 2048  # rows and columns of the similarity matrix that exist at a time
+_CHUNK = 2048  # rows and columns of the similarity matrix held in memory at a time
 
 
 def tanimoto(left: Tensor, right: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def _overlap(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def internal_diversity(fingerprints: Tensor) -> float:
-    """IntDiv1: 1 − mean Tanimoto similarity over all ordered pairs, each with itself included.
+    """IntDiv1: 1 − mean Tanimoto similarity over all ordered pairs, including pairs of a row with itself.
 
     fingerprints: (N, B) zeros and ones. NaN for no rows. Source: Polykovskiy et al. 2020 (MOSES), p = 1.
 
@@ -69,9 +69,9 @@ def mean_pair_distance(fingerprints: Tensor) -> float:
 def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Generator | None = None) -> Tensor:
     """#Circles: indices of rows whose pairwise Tanimoto distances all exceed `distance`, chosen greedily.
 
-    Goes through the rows in the given order (shuffled by `generator` where given) and keeps a row that is
-    farther than `distance` from all kept ones. Greedy, so a lower bound that depends on the order: fix it.
-    fingerprints: (N, B) zeros and ones. Returns (C,) indices in the order they were kept; #Circles is C.
+    Goes through the rows in the given order (shuffled if a `generator` is given) and keeps a row if it is
+    farther than `distance` from all kept rows. The result is a lower bound that depends on the order, so fix
+    the order. fingerprints: (N, B) zeros and ones. Returns (C,) indices in the order kept; #Circles is C.
 
     Raises InputError for a shape that is not (N, B) or a distance outside [0, 1]. Source: Xie et al. 2023.
 
@@ -99,7 +99,7 @@ def num_circles(fingerprints: Tensor, *, distance: float, generator: torch.Gener
 
 
 def _farther(left: Tensor, right: Tensor, distance: float) -> Tensor:
-    """Which pairs are farther than `distance`; two distances that are equal as fractions compare equal."""
+    """Which pairs are farther apart than `distance`; distances that are equal as fractions compare equal."""
     limit = torch.tensor(distance, dtype=torch.float32, device=left.device)
     return tanimoto_distance(left, right) > limit
 

@@ -1,4 +1,4 @@
-"""How much of a known set of good answers the samples of one prompt recover (HypoSpace, Chen et al. 2025).
+"""Share of a known set of good answers that samples of a prompt recover (HypoSpace, Chen et al. 2025).
 
 `answers` are the samples' answers in any hashable form, None for none; `admissible` is the known set.
 """
@@ -20,10 +20,10 @@ def valid_rate(answers: Sequence[Hashable], admissible: Collection[Hashable]) ->
 
 
 def uniqueness(answers: Sequence[Hashable], admissible: Collection[Hashable]) -> float:
-    """Distinct admissible answers / samples with an admissible answer; NaN where there is none.
+    """Distinct admissible answers divided by samples with an admissible answer; NaN if there is none.
 
-    At most |admissible| / valid samples: compare it at equal numbers of samples. Raises InputError as
-    `valid_rate` does.
+    It is at most |admissible| / valid samples, so compare it at equal numbers of samples. Raises InputError
+    as `valid_rate` does.
 
     >>> round(uniqueness(["a", "a", "b", "x"], {"a", "b", "c", "d"}), 4)
     0.6667
@@ -33,7 +33,7 @@ def uniqueness(answers: Sequence[Hashable], admissible: Collection[Hashable]) ->
 
 
 def recovery_rate(answers: Sequence[Hashable], admissible: Collection[Hashable]) -> float:
-    """Share of the admissible answers that the samples hold. Raises InputError as `valid_rate` does.
+    """Share of the admissible answers that the samples contain. Raises InputError as `valid_rate` does.
 
     >>> recovery_rate(["a", "a", "b", "x"], {"a", "b", "c", "d"})
     0.5
@@ -64,7 +64,7 @@ def cumulative_recovery(answers: Sequence[Hashable], admissible: Collection[Hash
 
 
 def _counts(answers: Sequence[Hashable], admissible: Collection[Hashable]) -> Counter[Hashable]:
-    """How often each admissible answer came."""
+    """Number of samples of each admissible answer."""
     if len(answers) == 0 or len(admissible) == 0:
         name = "answers" if len(answers) == 0 else "admissible"
         raise InputError(f"`{name}` must hold at least one answer; got none")

@@ -1,4 +1,4 @@
-"""How diverse the generations of one prompt are: words, meanings, classes, answers."""
+"""Diversity of the generations of one prompt: words, meanings, classes, answers."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """Runs of letters, digits and underscores, and every other visible character by itself."""
+    """Split a text into runs of letters, digits and underscores, and single other visible characters."""
     return _WORD.findall(text)
 
 
@@ -25,9 +25,10 @@ def ead(responses: Sequence[Sequence[Hashable]], *, vocabulary_size: int, max_n:
 
     EAD_n = N / (V (1 − ((V − 1)/V)^C))
 
-    responses: the tokens of each response; their n-grams are pooled. N: distinct n-grams, C: all of them, V:
-    the vocabulary's size for every n (Kirk et al. 2023 take 50257). An n that no response is long enough for
-    is left out; NaN where none is left. Raises InputError for V < 2 or max_n < 1. Source: Liu et al. 2022.
+    responses: the tokens of each response; their n-grams are pooled. N: number of distinct n-grams, C: number
+    of all n-grams, V: vocabulary size, the same for every n (Kirk et al. 2023 use 50257). An n longer than
+    all responses is left out; NaN if none is left. Raises InputError for V < 2 or max_n < 1. Source: Liu et
+    al. 2022.
 
     >>> round(ead([["a", "b"], ["a", "c"]], vocabulary_size=100, max_n=1), 4)
     0.7613
@@ -72,15 +73,15 @@ def semantic_diversity(embeddings: Tensor) -> float:
     return float(1 - (total.dot(total) - count) / (count * (count - 1)))
 
 
-SHORT_ANSWER = 5  # words, up to which NoveltyBench compares answers by their words alone
+SHORT_ANSWER = 5  # words; NoveltyBench compares shorter or equal answers by their words only
 
 
 def same_short_answer(one: str, other: str) -> bool:
     """NoveltyBench's rule for answers of at most five words: 2 · distinct words shared ≥ words of the longer.
 
-    A repeated word counts once among the shared ones, and each time in the length, as in the benchmark's own
-    program: "ha ha ha" and "ha no" are two classes. Equal texts are the same here, also where that program
-    would count "ha ha ha" twice. Words are lower-cased and split at white space. Source: Zhang et al. 2025.
+    A repeated word counts once among the shared words but every time in the length, as in the benchmark's
+    code: "ha ha ha" and "ha no" are two classes. Unlike in that code, equal texts are always the same, also
+    "ha ha ha". Words are lower-cased and split at white space. Source: Zhang et al. 2025.
 
     >>> same_short_answer("a red fox", "red fox")
     True
@@ -90,7 +91,7 @@ def same_short_answer(one: str, other: str) -> bool:
 
 
 def partition(responses: Sequence[str], same: Callable[[str, str], bool]) -> list[int]:
-    """Class of each response, from 0: the first class whose *first* member is the same, or a new one.
+    """Class of each response, from 0: the first class whose *first* member is the same, or a new class.
 
     Greedy, in the order of the responses, as NoveltyBench does it. Source: Zhang et al. 2025.
 
@@ -117,7 +118,7 @@ def distinct_k(classes: Sequence[Hashable]) -> int:
 
 
 def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, patience: float = 0.8) -> float:
-    """Utility of reading k responses in order, when only new classes help.
+    """Utility of reading k responses in order if only new classes are useful.
 
     U = Σ pⁱ sᵢ / Σ pⁱ,   i = 0 .. k − 1,   sᵢ = 0 unless response i is the first of its class
 
@@ -143,9 +144,9 @@ def novelty_utility(classes: Sequence[Hashable], scores: Sequence[float], *, pat
 
 
 def answer_entropy(answers: Sequence[Hashable | None]) -> float:
-    """Entropy of the valid answers' empirical distribution, nats; None is an invalid answer and left out.
+    """Entropy of the empirical distribution of valid answers, nats; None marks an invalid answer.
 
-    NaN where no answer is valid. Source: MARA, Figure 10 (of 1s and 2s).
+    NaN if no answer is valid. Source: MARA, Figure 10 (of 1s and 2s).
 
     >>> round(answer_entropy(["1", "2", "2", "1", None]), 4)
     0.6931
@@ -154,7 +155,7 @@ def answer_entropy(answers: Sequence[Hashable | None]) -> float:
 
 
 def count_entropy(counts: Iterable[int]) -> float:
-    """Shannon entropy of the distribution that counts give, nats; NaN where all are 0.
+    """Shannon entropy of the distribution of counts, nats; NaN if all are 0.
 
     >>> round(count_entropy([3, 1]), 4)
     0.5623

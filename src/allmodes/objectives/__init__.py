@@ -1,4 +1,4 @@
-"""What one training step computes: pure functions of tensors, on torch alone."""
+"""What one training step computes, as pure functions of tensors. Needs only torch."""
 
 from allmodes.objectives.advantages import group_advantages, leave_one_out_advantages
 from allmodes.objectives.batch import SampledBatch

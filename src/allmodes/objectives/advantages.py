@@ -1,4 +1,4 @@
-"""Advantages: how much better a sample is than its group."""
+"""Advantages: the reward of a sample relative to its group."""
 
 from typing import Literal
 
@@ -19,8 +19,8 @@ def group_advantages(
     A_i = (r_i − mean(r)) / (std(r) + ε)   with std of the group, of the batch, or 1 for scale "none"
 
     rewards: (N,), group_ids: (N,) integers or None for one group. Divisor n − 1 in std. A NaN reward is left
-    out of mean and std, and its advantage is NaN. scale "group" together with a loss-side KL changes the
-    optimum that MARA aims at; see docs/architecture.md.
+    out of mean and std, and its advantage is NaN. scale "group" together with a KL in the loss changes the
+    optimum of MARA; see docs/architecture.md.
 
     Raises InputError for shapes that disagree or an unknown scale. Source: GRPO, Shao et al. 2024.
 
@@ -56,5 +56,5 @@ def leave_one_out_advantages(rewards: Tensor, group_ids: Tensor | None) -> Tenso
     scored = ~rewards.isnan()
     size = group_size(groups, scored).to(rewards.dtype)
     total = group_sum(torch.where(scored, rewards, 0), groups)
-    spread = size / (size - 1).clamp(min=1)  # a lone sample is centred to 0
+    spread = size / (size - 1).clamp(min=1)  # a single sample gets 0
     return (rewards - (total / size)[groups.index]) * spread[groups.index]

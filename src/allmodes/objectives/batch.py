@@ -1,4 +1,4 @@
-"""The samples that one training step sees."""
+"""The samples of one training step."""
 
 from dataclasses import dataclass, field
 from typing import final
@@ -13,11 +13,11 @@ from allmodes.checks import check_ids, check_same_shape, check_vector
 class SampledBatch:
     """N sampled sequences, all tensors of shape (N,).
 
-    rewards: what the environment gave; NaN marks an unscorable sample. ref_logprobs: log π_ref(y) of
+    rewards: from the environment; NaN marks an unscorable sample. ref_logprobs: log π_ref(y) of
     the whole sequence, in nats. logprobs: log π_θ(y), in nats. group_ids: samples with one id share a
     prompt (None: one group). outcome_ids: samples with one id are the same outcome (None: unknown).
 
-    Raises InputError when shapes or dtypes disagree.
+    Raises InputError if shapes or dtypes disagree.
 
     >>> batch = SampledBatch(rewards=torch.ones(2), ref_logprobs=torch.zeros(2), logprobs=torch.zeros(2))
     >>> batch.group_ids is None

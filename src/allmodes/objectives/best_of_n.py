@@ -1,4 +1,4 @@
-"""Best-of-N: train for the best of k samples, not for the mean one."""
+"""Best-of-N: train for the best of k samples instead of the mean."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,15 @@ from allmodes.objectives.groups import group_size, make_groups, sort_within_grou
 
 
 def best_of_n_rewards(rewards: Tensor, *, k: int | None = None, group_ids: Tensor | None = None) -> Tensor:
-    r"""What each sample adds to the maximum of k samples of its group, on average over who else is drawn.
+    r"""The contribution of each sample to the maximum of k samples of its group, averaged over subsets.
 
     r̄_i = mean over S ∋ i, |S| = k of max(S) − max(S \ i)
         = [C(j−1, k−1) r_(j) − Σ_{m<j} C(m−1, k−2) r_(m)] / C(n−1, k−1),   j the rank of i from 1
 
-    k None is the whole group: max(r) − max(r without i), which is 0 for all but the best. k = 1 leaves the
-    rewards as they are. k times the policy gradient on these is an unbiased gradient of E[max of k samples];
-    subtract nothing more. rewards: (N,), float64 inside. group_ids: (N,) integers or None for one group.
+    k None is the whole group: max(r) − max(r without i), which is 0 except for the best sample. k = 1 leaves
+    the rewards unchanged. k times the policy gradient on these is an unbiased gradient of E[max of k
+    samples]; subtract no further baseline. rewards: (N,), float64 internally. group_ids: (N,) integers or
+    None for one group.
 
     Raises InputError for rewards that are not finite, or k below 1 or above the size of a group.
     Source: Tang et al. 2025, with the average over subsets in closed form.
@@ -35,7 +36,7 @@ def best_of_n_rewards(rewards: Tensor, *, k: int | None = None, group_ids: Tenso
         raise InputError(f"`k` must lie between 1 and the smallest group's size, {smallest}; got {k}")
     order, rank = sort_within_groups(rewards, groups)
     group = groups.index[order]
-    below = rank.double()  # how many of the group are smaller, j − 1
+    below = rank.double()  # number of smaller rewards in the group, j − 1
     others = size[group].double() - 1
     drawn = others if k is None else torch.full_like(others, k - 1)  # k − 1
     value = rewards[order].double()
@@ -50,7 +51,7 @@ def best_of_n_rewards(rewards: Tensor, *, k: int | None = None, group_ids: Tenso
 def _sum_before(values: Tensor, rank: Tensor) -> Tensor:
     """Sum of the values of lower rank in the same group, for samples sorted by group and rank.
 
-    By doubling, so that no sum ever spans two groups: large values in one would round off small ones.
+    By doubling, so that no sum spans two groups: large values of one would round off small ones of the other.
     """
     total = torch.where(rank > 0, values.roll(1), 0)
     step, largest = 1, int(rank.max()) + 1

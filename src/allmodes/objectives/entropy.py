@@ -13,8 +13,8 @@ def entropy_rewards(rewards: Tensor, logprobs: Tensor, *, entropy: float | Tenso
     E[r̄] = E[R] + η H(π_θ),   and a policy gradient on r̄ is the exact gradient of that sum, with any baseline
     that does not depend on the sample itself:   ∇H = −E[log π_θ ∇ log π_θ], for E[∇ log π_θ] = 0
 
-    rewards, logprobs: one shape; log-probabilities in nats. entropy: η, a number or of a shape that
-    broadcasts to it. A NaN reward stays NaN. With a reverse KL of strength β beside it the optimum is
+    rewards, logprobs: equal shapes; log-probabilities in nats. entropy: η, a number or of a shape that
+    broadcasts to it. A NaN reward stays NaN. With an additional reverse KL of strength β the optimum is
     `reverse_kl_target(..., beta=β, entropy=η)`.
 
     Raises InputError for shapes that disagree, log-probabilities that are not finite, or η < 0 or not finite.

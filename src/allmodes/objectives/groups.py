@@ -1,6 +1,6 @@
 """Statistics per group of samples, vectorised over any number of groups of any sizes.
 
-A group is the set of samples that share an id. Values of shape (N,) reduce to one value a group, (P,);
+A group is the set of samples that share an id. Values of shape (N,) reduce to one value per group, (P,);
 `groups.index` spreads them back: `group_max(values, groups)[groups.index]`.
 """
 
@@ -16,7 +16,7 @@ from allmodes.checks import check_ids
 @final
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """index: (N,) each sample's group, from 0 to count − 1. A group may be empty."""
+    """index: (N,) the group of each sample, from 0 to count − 1. A group may be empty."""
 
     index: Tensor
     count: int
@@ -30,7 +30,7 @@ def make_groups(group_ids: Tensor | None, like: Tensor) -> Groups:
     if len(group_ids) == 0:
         return Groups(index=group_ids.long(), count=0)
     smallest, largest = (int(bound) for bound in torch.aminmax(group_ids))
-    if smallest >= 0 and largest < 2 * len(group_ids):  # dense enough: no need to sort
+    if smallest >= 0 and largest < 2 * len(group_ids):  # dense enough, so no sort is needed
         return Groups(index=group_ids.long(), count=largest + 1)
     index, counts = _unique(group_ids)
     return Groups(index=index, count=len(counts))
@@ -42,7 +42,7 @@ def group_sum(values: Tensor, groups: Groups) -> Tensor:
 
 
 def group_common(values: Tensor, groups: Groups) -> Tensor:
-    """The value that all samples of a group have in common, (P,); 0 for an empty group."""
+    """The common value of all samples of a group, (P,); 0 for an empty group."""
     return values.new_zeros(groups.count).scatter_(0, groups.index, values)
 
 
@@ -79,7 +79,7 @@ def group_first(groups: Groups) -> Tensor:
 
 
 def group_argmax(values: Tensor, groups: Groups, *, tie_break: Tensor, mask: Tensor) -> Tensor:
-    """Index of the largest value among the masked samples of each group, (P,); −1 where there is none.
+    """Index of the largest value among the masked samples of each group, (P,); −1 if there is none.
 
     Ties go to the largest `tie_break`, then to the lowest index. `values` (N,) must not be NaN under
     the mask.
@@ -95,14 +95,14 @@ def group_argmax(values: Tensor, groups: Groups, *, tie_break: Tensor, mask: Ten
 
 
 def group_mean(values: Tensor, groups: Groups) -> Tensor:
-    """Mean of each group without its NaN, (P,); NaN where nothing is left."""
+    """Mean of each group without NaN values, (P,); NaN if none is left."""
     scored = ~values.isnan()
     size = group_size(groups, scored)
     return group_sum(torch.where(scored, values, 0), groups) / size
 
 
 def group_std(values: Tensor, groups: Groups) -> Tensor:
-    """Standard deviation of each group without its NaN, divisor n − 1, (P,); 0 for fewer than two."""
+    """Standard deviation of each group without NaN values, divisor n − 1, (P,); 0 for fewer than two."""
     centred = values - group_mean(values, groups)[groups.index]
     scored = ~values.isnan()
     size = group_size(groups, scored)
@@ -111,7 +111,7 @@ def group_std(values: Tensor, groups: Groups) -> Tensor:
 
 
 def group_quantile(values: Tensor, groups: Groups, *, q: float) -> Tensor:
-    """Quantile of each group without its NaN, linear interpolation, (P,); NaN where nothing is left."""
+    """Quantile of each group without NaN values, linear interpolation, (P,); NaN if none is left."""
     scored = (~values.isnan()).nonzero().squeeze(1)
     order, _ = sort_within_groups(values[scored], Groups(index=groups.index[scored], count=groups.count))
     by_group = scored[order]
@@ -128,7 +128,7 @@ def group_quantile(values: Tensor, groups: Groups, *, q: float) -> Tensor:
 
 
 def outcome_frequency(outcome_ids: Tensor, groups: Groups) -> Tensor:
-    """Share of a sample's group that has the sample's outcome, p̂ = n/G, (N,), float64."""
+    """Share of each sample's group with the sample's outcome, p̂ = n/G, (N,), float64."""
     pairs = pair_groups(outcome_ids, groups)
     return group_size(pairs)[pairs.index].double() / group_size(groups)[groups.index]
 
@@ -141,7 +141,7 @@ def pair_groups(outcome_ids: Tensor, groups: Groups) -> Groups:
 
 
 def sort_within_groups(values: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
-    """Samples in the order of their groups and there of their values; and each one's rank there from 0.
+    """Samples sorted by group and value, and the rank of each in its group, from 0.
 
     Both (N,), for values without NaN. Equal values keep their order.
     """
@@ -153,7 +153,7 @@ def sort_within_groups(values: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
 
 
 def _unique(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Each id's rank among the distinct ids, (N,), and how often each of these comes, (U,)."""
+    """Each id's rank among the distinct ids, (N,), and the count of each distinct id, (U,)."""
     found = torch.unique(ids, return_inverse=True, return_counts=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     _, inverse, counts = cast("tuple[Tensor, Tensor, Tensor]", found)
     return inverse, counts

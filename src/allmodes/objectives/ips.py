@@ -1,4 +1,4 @@
-"""Inverse probability scaling: rewards divided by how often their outcome came up."""
+"""Inverse probability scaling: rewards divided by the frequency of their outcome."""
 
 from dataclasses import dataclass
 from typing import final
@@ -12,10 +12,10 @@ from allmodes.objectives.groups import make_groups, outcome_frequency
 @final
 @dataclass(frozen=True, kw_only=True)
 class IpsResult:
-    """What IPS makes of a batch; all of shape (N,).
+    """The result of IPS for a batch; all of shape (N,).
 
-    rewards: scaled. frequencies: p̂ = n/G of each sample's outcome, before clipping. clipped: where the
-    minimum probability took the place of p̂.
+    rewards: scaled. frequencies: p̂ = n/G of each sample's outcome, before clipping. clipped: whether the
+    minimum probability replaced p̂.
     """
 
     rewards: Tensor
@@ -35,7 +35,7 @@ def ips_rewards(
 
     r̄_i = r_i / max(p̂(outcome of y_i), p_min)^α,   p̂ = n/G
 
-    rewards: (N,); a NaN stays NaN, and its sample still counts in n and G, for it was drawn. outcome_ids,
+    rewards: (N,); NaN stays NaN, but its sample still counts in n and G. outcome_ids,
     group_ids: (N,) integers; one outcome has one id across groups. min_probability: p_min, which bounds the
     scale; 0 is no clipping. exponent: α; 1 is IPS. With exact probabilities the optimum is p ∝ r^(1/α); with
     the frequencies of G samples and α = 1 it is p_i ∝ r_i (1 − (1 − p_i)^G). Never shift rewards before

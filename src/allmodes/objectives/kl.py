@@ -1,9 +1,10 @@
-"""KL estimators from samples y ~ π_θ. As a value and as a gradient they are different things.
+"""KL estimators from samples y ~ π_θ. An estimator's value and its gradient can belong to different KLs.
 
-The `_value` functions estimate KL(π_θ ‖ π_ref) and carry no gradient. The `_loss` functions are surrogates
-that carry the gradient their name says, and their own value means nothing. All are elementwise: give them
-log-probabilities of whole sequences, or of tokens; per token the states are held fixed.
-Why apart: k1 as a loss has zero expected gradient, and k3 as a loss the gradient of the *forward* KL.
+The `_value` functions estimate KL(π_θ ‖ π_ref) and have no gradient. The `_loss` functions are surrogates
+with the gradient of the KL in their name; their values have no meaning. All are elementwise, for
+log-probabilities of whole sequences or of tokens; per token, the states are treated as fixed. They are
+separate because k1 as a loss has zero expected gradient, and k3 as a loss has the gradient of the *forward*
+KL.
 """
 
 import torch
@@ -94,8 +95,8 @@ def reverse_kl_weighted_loss(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
 def kl_in_rewards(rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, *, beta: float | Tensor) -> Tensor:
     """Rewards with the KL inside: R − β (log π_θ − log π_ref), no gradient; of whole sequences.
 
-    A policy gradient on these rewards is the exact gradient of E[R] − β KL(π_θ ‖ π_ref). All of one shape, β
-    a number or of a shape that broadcasts to it.
+    A policy gradient on these rewards is the exact gradient of E[R] − β KL(π_θ ‖ π_ref). Shapes are equal; β
+    is a number or of a shape that broadcasts to them.
 
     Raises InputError for shapes that disagree, or a β that is not finite. Source: MARA, equation 1 and
     appendix B.2.

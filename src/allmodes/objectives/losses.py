@@ -1,4 +1,4 @@
-"""Losses, one value an element: the caller masks and averages, for trainers differ in how."""
+"""Elementwise losses; the caller masks and averages, since trainers do this differently."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ from allmodes.checks import check_positive, check_same_shape, check_vector
 def policy_gradient_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
 ) -> Tensor:
-    """Clipped policy gradient, one loss an element.
+    """Clipped policy gradient, one loss per element.
 
     −min(ρ A, clip(ρ, 1 − ε_low, 1 + ε_high) A)   with   ρ = exp(log π_θ − log π_old)
 
     logprobs, old_logprobs, advantages: one shape, (N,) for sequences or (N, T) for tokens (expand the
-    advantages); leave out samples with a NaN advantage first. Gradients flow through `logprobs` alone.
+    advantages); leave out samples with a NaN advantage first. Gradients flow only through `logprobs`.
     On-policy, ρ = 1 and the gradient is −A ∇ log π_θ.
 
     Raises InputError for shapes that disagree or ε ≤ 0. Source: PPO, Schulman et al. 2017, equation 7;
@@ -37,12 +37,12 @@ def policy_gradient_loss(
 
 
 def reinvent_loss(logprobs: Tensor, ref_logprobs: Tensor, rewards: Tensor, *, sigma: float) -> Tensor:
-    """REINVENT's squared distance to the augmented likelihood, one loss a sequence.
+    """REINVENT's squared distance to the augmented likelihood, one loss per sequence.
 
     L = (log π_θ − log π_ref − σ R)²
 
     logprobs, ref_logprobs, rewards: (N,), log-probabilities of whole sequences in nats. Its expected gradient
-    on-policy is −2σ ∇(E[R] − β KL(π_θ ‖ π_ref)) with β = 1/σ. Gradients flow through `logprobs` alone.
+    on-policy is −2σ ∇(E[R] − β KL(π_θ ‖ π_ref)) with β = 1/σ. Gradients flow only through `logprobs`.
 
     Raises InputError for shapes that disagree or σ ≤ 0. Source: MARA, equation 12; Olivecrona et al. 2017.
 
@@ -64,15 +64,14 @@ def trajectory_balance_loss(
     *,
     beta: float | Tensor,
 ) -> Tensor:
-    """Squared violation of trajectory balance, one loss a sequence.
+    """Squared violation of trajectory balance, one loss per sequence.
 
     L = (log Z + log π_θ − log π_ref − R/β)²,   0 everywhere at π_θ = π_ref exp(R/β)/Z
 
     logprobs, ref_logprobs, rewards, log_partition: (N,), log-probabilities of whole sequences in nats; β a
-    number or (N,). Gradients flow through `logprobs` and `log_partition`, which is learned, one log Z a
-    prompt; or give the group's mean of R/β + log π_ref − log π_θ, detached, which is VarGrad. FlowRL gives
-    means over tokens for both log-probabilities, advantages over their standard deviation for R, and β =
-    1/15.
+    number or (N,). Gradients flow through `logprobs` and `log_partition`, which is a learned log Z per
+    prompt, or the detached group mean of R/β + log π_ref − log π_θ (VarGrad). FlowRL uses means over tokens
+    for both log-probabilities, advantages divided by their standard deviation for R, and β = 1/15.
 
     Raises InputError for shapes that disagree or β ≤ 0. Source: Malkin et al. 2022, equation 14, with a tree
     of states; FlowRL, Zhu et al. 2025, equation 6.
@@ -98,13 +97,13 @@ def trajectory_balance_loss(
 
 
 def filtered_likelihood_loss(logprobs: Tensor, rewards: Tensor, *, threshold: float | Tensor) -> Tensor:
-    """Maximum likelihood on the samples that are good enough, one loss a sequence; RAFT and STaR.
+    """Maximum likelihood on good samples, one loss per sequence; RAFT and STaR.
 
     L = −1[R ≥ τ] log π_θ
 
-    logprobs, rewards: (N,); threshold a number or (N,). Average over the good samples, or over all, as the
-    trainer has it. A NaN reward is never good. Samples of π_θ itself give the gradient of E[1[R ≥ τ]] held at
-    the current policy: it sharpens π_θ on the good set and keeps ratios within it.
+    logprobs, rewards: (N,); threshold a number or (N,). The trainer averages over the good samples or over
+    all. A NaN reward is never good. With samples of π_θ itself it has the gradient of E[1[R ≥ τ]] at the
+    current policy: it concentrates π_θ on the good set and keeps ratios within it.
 
     Raises InputError for shapes that disagree. Source: Dong et al. 2023; MARA, section 3.2.
 

@@ -23,13 +23,13 @@ Anchor = Literal["group", "leave_one_out"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class MaraResult:
-    """What MARA makes of a batch; all of shape (N,).
+    """The result of MARA for a batch; all of shape (N,).
 
     rewards: r̄ (Algorithm 1). anchor_rewards and ref_logprobs: the pair (R(z), log π_ref(z)) that
-    Algorithm 2 puts instead of (R, log π_ref), the original pair where nothing was augmented (with a
+    Algorithm 2 uses instead of (R, log π_ref); the original pair for samples that are not augmented (with a
     cap, the second is log π_ref(y) plus the capped gap, so that both algorithms stay equal).
-    anchor_index: the anchor's position in the batch, −1 where there is none. augmented: which samples were
-    changed. bonus: r̄ − R, in units of reward, 0 where nothing was augmented.
+    anchor_index: the anchor's position in the batch, −1 if there is none. augmented: which samples were
+    changed. bonus: r̄ − R, in units of reward, 0 for samples that are not augmented.
     """
 
     rewards: Tensor
@@ -51,7 +51,7 @@ def mara_rewards(
     mask: Tensor | None = None,
     max_gap_bonus: float | None = None,
 ) -> MaraResult:
-    """Give every good sample of a group the same height in the target distribution.
+    """Give every good sample of a group the same probability in the target distribution.
 
     z = argmax_{i: R(y_i) ≥ τ} log π_ref(y_i)
     r̄_i = R(z) + β (log π_ref(z) − log π_ref(y_i))   where R(y_i) ≥ τ,   else R(y_i)
@@ -63,15 +63,15 @@ def mara_rewards(
     log π_ref = 0 and would win the argmax.
 
     anchor "group" is the paper's. Its z depends on whether y_i itself was drawn, which favours likely
-    samples in small groups: for 20 good outcomes with log π_ref evenly spaced over 6 nats, the largest over
-    the smallest optimal mass is 2.6 in groups of 4 and 1.23 of 16. "leave_one_out" takes z among the other
-    good samples of the group and has no such bias where there is another; a lone one keeps its reward. That
-    holds for rewards used as they are: a baseline over the same group (its mean, or leave-one-out) depends on
-    the sample through the others' anchors, favours likely samples anew with "leave_one_out", and happens to
-    undo most of the bias of "group", which is then the better one.
+    samples in small groups: for 20 good outcomes with log π_ref evenly spaced over 6 nats, the ratio of the
+    largest to the smallest optimal mass is 2.6 in groups of 4 and 1.23 in groups of 16. "leave_one_out" takes
+    z from the other good samples of the group, which removes this bias; a single good sample keeps its
+    reward. This holds for rewards without a baseline. A baseline over the same group (its mean, or
+    leave-one-out) depends on the sample through the anchors of the others: it adds a bias to
+    "leave_one_out" and cancels most of the bias of "group", which is then the better anchor.
 
     max_gap_bonus: cap on β (log π_ref(z) − log π_ref(y)), in units of reward; None is no cap, as in the
-    paper. The term is unbounded and grows with the length of the sequences.
+    paper. Without a cap the term is unbounded and grows with the length of the sequences.
 
     Raises InputError for shapes that disagree, β ≤ 0, a NaN threshold, or a reward or log π_ref that is not
     finite at a good sample. Source: MARA, equation 11, Algorithms 1 and 2.
@@ -101,7 +101,7 @@ def mara_rewards(
     best = group_argmax(ref_logprobs, groups, tie_break=rewards, mask=good)
     anchor_index = torch.where(good, best[groups.index], -1)
     if anchor == "leave_one_out":
-        # Only the best sample of a group has another anchor than the rest: the second best.
+        # Only the best sample of a group has a different anchor: the second best.
         is_best = torch.zeros_like(good)
         is_best[best[best >= 0]] = True
         second = group_argmax(ref_logprobs, groups, tie_break=rewards, mask=good & ~is_best)

@@ -1,4 +1,4 @@
-"""From strings to outcomes: an answer or a molecule that can be written in many ways."""
+"""From strings to outcomes, since an answer or a molecule can be written in many ways."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from allmodes.objectives.groups import group_max, group_size, group_sum, make_gr
 def outcome_ref_logprobs(
     ref_logprobs: Tensor, logprobs: Tensor, outcome_ids: Tensor, *, group_ids: Tensor | None = None
 ) -> Tensor:
-    """Estimate of the reference's log-probability of each sample's whole outcome, over all its spellings.
+    """Estimate the reference's log-probability of each sample's outcome, over all its strings.
 
     log q̂(o) = log (1/G) Σ_{j: o_j = o} π_ref(y_j) / π_θ(y_j)
 
-    Importance weights make q̂ unbiased for the samples of π_θ; its logarithm is not, in small groups. MARA
-    with these instead of `ref_logprobs` has an optimum in which all good *outcomes* are equally likely,
-    each spelled as the reference would, where MARA on strings makes all good strings equally likely.
+    Importance weights make q̂ unbiased for samples of π_θ; its logarithm is biased in small groups. With
+    these values instead of `ref_logprobs`, MARA makes all good *outcomes* equally likely, with the
+    reference's shares of strings within each, instead of all good strings.
 
     ref_logprobs, logprobs: (N,), of whole sequences, nats. outcome_ids, group_ids: (N,) integers. Returns
     (N,), no gradient. Raises InputError for shapes that disagree or values that are not finite. Source: MARA,

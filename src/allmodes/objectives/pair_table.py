@@ -1,4 +1,4 @@
-"""What is remembered of pairs of a prompt and an outcome: a sparse table, and its rows for one batch."""
+"""A sparse table of values for pairs of prompt and outcome, and its rows for one batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ Table = Mapping[str, Tensor]
 @final
 @dataclass(frozen=True, kw_only=True)
 class PromptRows:
-    """The rows of all pairs that belong to the prompts of a batch, those new in it included.
+    """The rows of all pairs that belong to the prompts of a batch, including new pairs.
 
     prompt_ids: (P,) distinct, sorted. prompt: (N,) each sample's prompt, from 0 to P − 1. row: (N,) each
     sample's pair, from 0 to V − 1; −1 for a sample without an outcome. row_prompt, outcome_ids: (V,) of the
-    pairs, sorted by both. columns: (V,) each, 0 where the pair is new. is_new: (V,).
+    pairs, sorted by both. columns: (V,) each, 0 for new pairs. is_new: (V,).
     """
 
     prompt_ids: Tensor
@@ -37,7 +37,7 @@ class PromptRows:
 def open_rows(
     table: Table | None, prompt_ids: Tensor, outcome_ids: Tensor, *, columns: tuple[str, ...]
 ) -> PromptRows:
-    """The rows for samples of these prompts and outcomes, both (N,) int64; a negative outcome is none.
+    """The rows for samples of these prompts and outcomes, both (N,) int64; a negative outcome means none.
 
     table: None is an empty one. Cost: three sorts of the samples; the table is searched, not sorted.
     """
@@ -46,7 +46,7 @@ def open_rows(
     first = torch.searchsorted(table["prompt_ids"], prompts)
     count = torch.searchsorted(table["prompt_ids"], prompts, right=True) - first
     known_prompt = torch.arange(len(prompts)).repeat_interleave(count)
-    # Where each run of rows starts in the table, less where it starts among the rows taken.
+    # Start of each run of rows in the table, minus its start among the selected rows.
     known = torch.arange(len(known_prompt)) + (first - (count.cumsum(0) - count))[known_prompt]
     sampled = (outcome_ids >= 0).nonzero().squeeze(1)
     outcomes, outcome = _distinct(torch.cat((table["outcome_ids"][known], outcome_ids[sampled])))
@@ -72,12 +72,12 @@ def open_rows(
 
 
 def write_rows(table: Table | None, rows: PromptRows, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A new table in which these rows hold the columns given, (V,) each; the old one stays as it is."""
+    """A new table with the given columns, (V,) each, in these rows; the old table is not changed."""
     table = _empty(tuple(columns)) if table is None else table
     is_new, is_old = rows.is_new, ~rows.is_new
     first = torch.searchsorted(table["prompt_ids"], rows.prompt_ids)
-    # An old row's place in the table is the first of its prompt and as many more as there are old rows before
-    # it; a new row belongs before the old one that follows it.
+    # The place of an old row is the first row of its prompt plus the number of old rows before it; a new row
+    # goes before the old row that follows it.
     before = is_old.cumsum(0) - is_old.long()
     starts = torch.searchsorted(rows.row_prompt, torch.arange(len(rows.prompt_ids)))
     at = first[rows.row_prompt] + before - before[starts[rows.row_prompt]]

@@ -1,4 +1,4 @@
-"""Any target distribution as rewards: the law that MARA is a case of."""
+"""Rewards for any target distribution; MARA is a special case."""
 
 from torch import Tensor
 
@@ -10,12 +10,12 @@ def target_rewards(log_density: Tensor, ref_logprobs: Tensor, *, beta: float | T
 
     r = β (log g − log π_ref),   so that   π_ref exp(r/β) = g
 
-    log_density: log g up to a constant, in nats; ref_logprobs: log π_ref, in nats; both of one shape, and β a
+    log_density: log g up to a constant, in nats; ref_logprobs: log π_ref, in nats; equal shapes, and β a
     number or a tensor that broadcasts.
     log g = log π_ref + R/β gives back R; log g = log π_ref(z) + R(z)/β above τ is MARA.
 
-    Raises InputError for shapes that disagree, β ≤ 0, or values that are not finite (give an unwanted sample
-    a low density, not zero). Source: MARA, equation 2 solved for R.
+    Raises InputError for shapes that disagree, β ≤ 0, or values that are not finite (use a low density for an
+    unwanted sample, not zero). Source: MARA, equation 2 solved for R.
 
     >>> ref_logprobs = torch.tensor([0.9, 0.1]).log()
     >>> target_rewards(torch.tensor([0.5, 0.5]).log(), ref_logprobs, beta=0.1)  # uniform is wanted

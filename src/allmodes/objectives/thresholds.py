@@ -1,16 +1,16 @@
-"""What counts as good: the threshold τ of each sample.
+"""Thresholds: the smallest reward τ of a good sample.
 
-Each threshold is called with rewards (N,) and group ids (N,) or None and gives τ for every sample, (N,).
+Each threshold is called with rewards (N,) and group ids (N,) or None and returns τ of every sample, (N,).
 τ = +inf means that no sample of that group counts as good.
 
-A quantile of one batch cannot tell "all samples are equally good" from "no sample is good": in both all
-rewards are equal. A training therefore hands what it has seen to the next call, in a loop of one's own by
+A quantile of one batch cannot distinguish "all samples are equally good" from "no sample is good", since all
+rewards are equal in both cases. A training therefore passes its last τ to the next call, in your own loop by
 
     tau = None
     for rewards in batches:
         tau = BatchQuantile(0.9)(rewards, last=tau)
 
-and wherever it must be saved by `remembered_threshold`.
+and by `remembered_threshold` if the state must be saved.
 """
 
 import math
@@ -29,7 +29,7 @@ ThresholdState = Mapping[str, tuple[float | None, float]]
 
 
 class Threshold(Protocol):
-    """Rewards and groups in, τ for every sample out."""
+    """A function from rewards and groups to τ of every sample."""
 
     def __call__(self, rewards: Tensor, group_ids: Tensor | None = None) -> Tensor:
         """τ of each sample, (N,)."""
@@ -39,7 +39,7 @@ class Threshold(Protocol):
 @final
 @dataclass(frozen=True)
 class Constant:
-    """The same τ for every sample: for rewards whose range is known.
+    """The same τ for every sample, for rewards with a known range.
 
     >>> Constant(0.9)(torch.tensor([1.0, 0.0]))
     tensor([0.9000, 0.9000])
@@ -58,10 +58,10 @@ class Constant:
 class GroupQuantile:
     """The q-quantile of the rewards of a sample's own group.
 
-    Where the quantile is not above the group's smallest reward, it tells nothing: on binary rewards with few
-    successes a 90th percentile is the reward of a failure, which all samples reach, and with successes alone
-    it is the smallest reward, too. Then the τ that held before stays. Where none did, τ is the smallest
-    reward of the group above the smallest that was ever seen; where there is none, nothing counts as good.
+    A quantile that equals the group's smallest reward gives no information: on binary rewards with few
+    successes, the 90th percentile is the reward of a failure, which all samples reach; with only successes,
+    it is also the smallest reward. In these cases the previous τ stays. Without a previous τ, it is the
+    smallest reward of the group above the smallest reward ever seen; if there is none, no sample is good.
 
     >>> GroupQuantile(0.5)(torch.tensor([0.0, 0.4, 0.8, 1.0]), torch.tensor([0, 0, 1, 1]))
     tensor([0.2000, 0.2000, 0.9000, 0.9000])
@@ -82,9 +82,9 @@ class GroupQuantile:
     ) -> Tensor:
         """τ of each sample, (N,).
 
-        last: τ that held before, and smallest: the smallest reward that was seen before; numbers, or those of
-        each sample's group, (N,); not finite or None where there was none. Raises InputError for rewards that
-        are not (N,) floats, and for other shapes of `last` and `smallest`.
+        last: the previous τ; smallest: the smallest reward seen before. Both are numbers, or values of each
+        sample's group, (N,); not finite or None if there are none. Raises InputError for rewards that are not
+        (N,) floats, and for other shapes of `last` and `smallest`.
         """
         check_vector("rewards", rewards)
         groups = make_groups(group_ids, rewards)
@@ -102,7 +102,7 @@ class GroupQuantile:
 class BatchQuantile:
     """The q-quantile of all rewards of the batch (MARA, section 6.2: q = 0.9).
 
-    Where the quantile is not above the batch's smallest reward, what GroupQuantile says holds for the batch.
+    A quantile that equals the batch's smallest reward is handled as in GroupQuantile, for the whole batch.
 
     >>> tau = BatchQuantile(0.5)(torch.tensor([0.1, 0.2, 0.9]))
     >>> tau
@@ -126,9 +126,9 @@ class BatchQuantile:
     ) -> Tensor:
         """τ of each sample, (N,), the same for all.
 
-        last: τ that held before, a number, or what the call for an earlier batch gave, of whatever size; not
-        finite or None where there was none. smallest: the smallest reward that was seen before. Raises
-        InputError for rewards that are not (N,) floats.
+        last: the previous τ: a number, or the result for an earlier batch of any size; not finite or None if
+        there was none. smallest: the smallest reward seen before. Raises InputError for rewards that are not
+        (N,) floats.
         """
         if last is not None:
             values = torch.as_tensor(last).flatten()
@@ -138,7 +138,7 @@ class BatchQuantile:
 
 
 def is_quantile(threshold: object) -> bool:
-    """Whether τ depends on what a batch holds, so that a training has to remember it."""
+    """Whether τ depends on the batch, so that a training must remember it."""
     return isinstance(threshold, BatchQuantile | GroupQuantile)
 
 
@@ -150,12 +150,12 @@ def remembered_threshold(
     keys: Sequence[str] | None = None,
     state: ThresholdState | None = None,
 ) -> tuple[Tensor, ThresholdState]:
-    """τ of each sample, (N,), by what earlier batches have shown, and what is known after this one.
+    """τ of each sample, (N,), given the state of earlier batches, and the new state.
 
-    keys: a name of each sample's prompt, (N,), the same in every batch; without them a GroupQuantile
-    remembers nothing, for the ids of its groups may mean other prompts in another batch. state: what the
-    last call gave, None before the first: for each prompt, or "" for the whole batch, the last finite τ and
-    the smallest reward; plain data, for a checkpoint. Raises InputError for keys of another number.
+    keys: a stable name of each sample's prompt, (N,); without them a GroupQuantile remembers nothing, since
+    group ids may mean other prompts in other batches. state: from the last call, None for the first; it holds
+    the last finite τ and the smallest reward for each prompt, or for "" (the whole batch), as plain data for
+    a checkpoint. Raises InputError for a wrong number of keys.
 
     >>> tau, state = remembered_threshold(BatchQuantile(0.5), torch.tensor([0.1, 0.2, 0.9]))
     >>> tau, state = remembered_threshold(BatchQuantile(0.5), torch.tensor([1.0, 1.0]), state=state)
@@ -188,7 +188,7 @@ def remembered_threshold(
 
 
 def _before(name: str, value: Tensor | float | None, rewards: Tensor) -> Tensor:
-    """What held before, a number or (N,); +inf for None."""
+    """The previous value, a number or (N,); +inf for None."""
     if value is None:
         return rewards.new_tensor(torch.inf)
     before = torch.as_tensor(value, dtype=rewards.dtype, device=rewards.device)

@@ -1,4 +1,4 @@
-"""Unlikeliness: of equally rewarded samples the policy's less likely ones count for more."""
+"""Unlikeliness: among samples of equal reward, those less likely under the policy count more."""
 
 import torch
 from torch import Tensor
@@ -11,12 +11,12 @@ from allmodes.objectives.groups import group_size, make_groups, sort_within_grou
 def unlikeliness_rewards(
     rewards: Tensor, mean_logprobs: Tensor, *, strength: float, group_ids: Tensor | None = None
 ) -> Tensor:
-    """Scale each reward down by how likely the policy finds the sample within its group.
+    """Scale down each reward by the rank of the sample's likelihood within its group.
 
     r̄_i = r_i (1 − b · rank_i / G),   rank 0 the least likely, ties share their mean rank
 
-    rewards: (N,), not negative, for the factor would turn around; a NaN stays NaN and its sample still has a
-    rank. mean_logprobs: (N,), mean log-probability of a token under the policy, nats. strength: b from 0 to
+    rewards: (N,), not negative, since the factor would then favour likely samples; NaN stays NaN, and its
+    sample still has a rank. mean_logprobs: (N,), mean log-probability per token, nats. strength: b from 0 to
     1, 0.25 in the paper. group_ids: (N,) integers or None for one group.
 
     Raises InputError for shapes that disagree, a negative reward, log-probabilities that are not finite, or b
@@ -41,7 +41,7 @@ def unlikeliness_rewards(
     is_new = torch.ones_like(order, dtype=torch.bool)
     is_new[1:] = (group[1:] != group[:-1]) | (value[1:] != value[:-1])
     tie = is_new.cumsum(0) - 1
-    # float64, for half precision holds neither the sum of some hundred ranks nor their mean
+    # float64, since half precision cannot hold the sum or mean of some hundred ranks
     count = torch.bincount(tie).double()
     total = torch.zeros_like(count).index_add_(0, tie, rank.double())
     ranks = torch.empty_like(rewards, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Which distribution is wanted: exact optima of objectives on enumerable spaces, on torch alone."""
+"""Exact optima of objectives on enumerable spaces: which distribution is wanted. Needs only torch."""
 
 from allmodes.targets.crowding import crowding_target
 from allmodes.targets.divergences import (

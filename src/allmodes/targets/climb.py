@@ -1,4 +1,4 @@
-"""Newton's method where it can only rise: how multipliers of targets are found."""
+"""Monotone Newton's method, used to find the multipliers of targets."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ _MOST_STEPS = 200  # Newton's iterates rise until rounding stops them; they need
 
 
 def climb(step: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Repeat a step that rises towards its fixed point until it does no more; one more carries gradients.
+    """Repeat a step that rises to its fixed point until it no longer rises; a last step carries gradients.
 
-    Newton's method on a convex function that falls, from the left of its root, is such a step. Raises
-    RunError where 200 steps are not enough.
+    Newton's method on a decreasing convex function, from the left of its root, is such a step. Raises
+    RunError if 200 steps are not enough.
     """
     with torch.no_grad():
         value = start

@@ -1,4 +1,4 @@
-"""Where rewards that fall with an outcome's own probability come to rest: water-filling and sparsemax."""
+"""Optima of rewards that fall with an outcome's own probability: water-filling and sparsemax."""
 
 from typing import Literal
 
@@ -20,19 +20,19 @@ def crowding_target(
     beta: float = 0.0,
     kl: Literal["reverse", "forward"] = "reverse",
 ) -> Tensor:
-    """Optimum of Σ r p − ½ Σ c p² − β KL: each outcome's gain r − c p falls as the outcome fills up.
+    """Optimum of Σ r p − ½ Σ c p² − β KL: the gain r − c p of an outcome falls with its probability.
 
     no KL:     p = (r − Λ)₊ / c                                           Σ p = 1
     "reverse": p = (β/c) ω((r − Λ)/β + log q + log(c/β))                  gain r − c p − β log(p/q)
     "forward": c p² + (Λ − r) p − β q = 0                                 gain r − c p + β q/p
 
-    with q = π_ref, ω Wright's omega and Λ the gain that all outcomes in use share. With c the same for all
-    and no KL it is sparsemax(r/c), with c = r water-filling, p = (1 − Λ/r)₊. rewards, ref_logprobs: (..., K),
-    nats. penalty: c ≥ 0, a number or of the shape of `rewards`. Returns log p, (..., K), −inf where an
-    outcome goes extinct. No gradient.
+    with q = π_ref, ω Wright's omega and Λ the common gain of outcomes with p > 0. Without a KL, a constant c
+    gives sparsemax(r/c), and c = r gives water-filling, p = (1 − Λ/r)₊. rewards, ref_logprobs: (..., K),
+    nats. penalty: c ≥ 0, a number or of the shape of `rewards`. Returns log p, (..., K), −inf for an extinct
+    outcome. No gradient.
 
-    Σ p falls and is convex in Λ, so Newton's method from the Λ at which one outcome alone would have p = 1
-    climbs to the root. Raises InputError for shapes that disagree, values that are not finite, c < 0, β < 0,
+    Σ p is decreasing and convex in Λ, so Newton's method, started from the Λ at which a single outcome would
+    have p = 1, rises to the root. Raises InputError for unequal shapes, values that are not finite, c < 0, β < 0,
     β > 0 without a reference, or, without a KL, c = 0 at the best reward, where the optimum is not unique.
 
     >>> rewards = torch.tensor([1.0, 1.0, 0.8])
@@ -48,11 +48,11 @@ def crowding_target(
     if bool((c < 0).any()):
         raise InputError(f"`penalty` must not be negative; got {float(c.min()):g}")
     with torch.no_grad():
-        rewards = rewards - rewards.amax(-1, keepdim=True)  # so that r − c keeps the digits of a small c
+        rewards = rewards - rewards.amax(-1, keepdim=True)  # keeps the digits of a small c in r − c
         if beta == 0:
             return _without_kl(rewards, c)
         if ref_logprobs is None:
-            raise InputError("`ref_logprobs` must be given where `beta` is above 0; got None")
+            raise InputError("`ref_logprobs` must be given if `beta` is above 0; got None")
         check_outcomes(ref_logprobs, rewards)
         solve = _reverse if kl == "reverse" else _forward
         return solve(rewards, c, ref_logprobs, beta)
@@ -83,7 +83,7 @@ def _reverse(rewards: Tensor, c: Tensor, ref_logprobs: Tensor, beta: float) -> T
     def log_masses(level: Tensor) -> Tensor:
         plain = ref_logprobs + (rewards - level) / beta
         omega = torch.where(has_penalty, wright_omega(plain + share.log()), 0)
-        # Two forms of one number: neither may subtract large numbers.
+        # Two forms of the same number, chosen so that no large numbers are subtracted.
         large = omega > 1
         return torch.where(large, torch.where(large, omega, 1).log() - share.log(), plain - omega)
 

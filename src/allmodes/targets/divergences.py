@@ -1,4 +1,4 @@
-"""How far two distributions are apart, and how many outcomes one of them covers."""
+"""Distances between distributions, and the effective number of outcomes."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from allmodes.checks import check_log_distribution, check_same_shape
 def kl_divergence(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     """KL(p ‖ q) = Σ p (log p − log q), nats, (...), of log-probabilities (..., K).
 
-    +inf where p has mass that q lacks. Reverse KL is KL(π ‖ π_ref), forward KL is KL(π_ref ‖ π).
-    Raises InputError for shapes that disagree or what does not sum to 1.
+    +inf if p has mass outside the support of q. Reverse KL is KL(π ‖ π_ref), forward KL is KL(π_ref ‖ π).
+    Raises InputError for shapes that disagree or probabilities that do not sum to 1.
 
     >>> kl_divergence(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log())
     tensor(0.3681)
@@ -26,7 +26,7 @@ def kl_divergence(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
 def total_variation(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     """½ Σ |p − q|, between 0 and 1, (...), of log-probabilities (..., K).
 
-    Raises InputError for shapes that disagree or what does not sum to 1.
+    Raises InputError for shapes that disagree or probabilities that do not sum to 1.
 
     >>> total_variation(torch.tensor([0.9, 0.1]).log(), torch.tensor([0.5, 0.5]).log())
     tensor(0.4000)
@@ -40,7 +40,7 @@ def total_variation(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
 def entropy(logprobs: Tensor) -> Tensor:
     """−Σ p log p, nats, (...), of log-probabilities (..., K).
 
-    Raises InputError for what does not sum to 1.
+    Raises InputError for probabilities that do not sum to 1.
 
     >>> entropy(torch.tensor([0.5, 0.5]).log())
     tensor(0.6931)
@@ -53,7 +53,7 @@ def entropy(logprobs: Tensor) -> Tensor:
 def effective_modes(logprobs: Tensor) -> Tensor:
     """Effective number of outcomes, exp(H(p)), (...): K for a uniform distribution over K outcomes.
 
-    logprobs: (..., K). Raises InputError for what does not sum to 1. Source: Hill number of order 1.
+    logprobs: (..., K). Raises InputError if they do not sum to 1. Source: Hill number of order 1.
 
     >>> effective_modes(torch.tensor([0.25, 0.25, 0.25, 0.25]).log())
     tensor(4.)

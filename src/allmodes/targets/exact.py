@@ -1,4 +1,4 @@
-"""Optima of regularised objectives, in closed form or to the last digit.
+"""Optima of regularised objectives, in closed form or to machine precision.
 
 Log-probabilities in, log-probabilities out, outcomes along the last dimension: shape (..., K). β may be a
 number or a tensor of the leading shape (...). Outside the reference's support log-probabilities are −inf.
@@ -15,10 +15,10 @@ from allmodes.checks import check_finite, check_outcome_dimension, check_same_sh
 from allmodes.errors import InputError, RunError
 from allmodes.targets.inputs import check_outcomes, per_outcome
 
-_PIECE = 2**17  # outcomes handled at a time: large enough for two threads, small enough for the cache
-_FEW, _STRIDE = 2**15, 64  # beyond so many outcomes a sample of them gives the start
-_CLOSE = 1e-9  # a last relative rise whose square is below rounding
-_MOST_STEPS = 200  # Newton's method needs about 5; its iterates rise until they no longer can
+_PIECE = 2**17  # outcomes per chunk: large enough for two threads, small enough for the cache
+_FEW, _STRIDE = 2**15, 64  # with more outcomes than this, every 64th is used to find the start
+_CLOSE = 1e-9  # last relative rise; its square is below rounding
+_MOST_STEPS = 200  # Newton's method needs about 5; its iterates rise until rounding stops them
 
 
 @final
@@ -27,7 +27,7 @@ class ForwardKLTarget:
     """Optimum of E[R] − β KL(π_ref ‖ π).
 
     logprobs: (..., K). multiplier: Λ, (...). off_support_mass: (...), the mass outside the reference's
-    support; it is spread evenly over the best outcomes there, for the objective does not care how.
+    support; it is spread evenly over the best outcomes there, since any split is optimal.
     """
 
     logprobs: Tensor
@@ -43,7 +43,7 @@ def reverse_kl_target(
     log G = (β log π_ref + R) / (β + η) − log Z
 
     ref_logprobs, rewards: (..., K), nats. Returns log G, (..., K), differentiable in the rewards. β = 0 with
-    η > 0 is entropy regularisation alone, and then the reference has no say, its support included.
+    η > 0 is entropy regularisation only; the reference and its support then have no effect.
 
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
     1, β < 0, η < 0 or β + η = 0. Source: MARA, Remark 3.1.
@@ -68,8 +68,9 @@ def mara_target(
     G ∝ π_ref(z) exp(R(z)/β) where R ≥ τ,  π_ref exp(R/β) elsewhere,  z = argmax_{R ≥ τ} π_ref
 
     ref_logprobs, rewards: (..., K), nats. threshold: a number or a tensor of the leading shape. Ties for z go
-    to the highest reward. Good outcomes outside the reference's support stay at 0, for no sample shows them.
-    A row without a good outcome in its support is plain reverse KL. Returns log G, (..., K).
+    to the highest reward. Good outcomes outside the reference's support stay at 0, since they are never
+    sampled. A row without a good outcome in its support gets the plain reverse-KL optimum. Returns log G,
+    (..., K).
 
     Raises InputError as `reverse_kl_target` does, and for β = 0 or a NaN threshold. Source: MARA, Remark B.3.
 
@@ -99,11 +100,11 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
 
     G = β π_ref / (Λ − R),   Λ > max R on the support such that Σ G = 1
 
-    If the best reward outside the support exceeds that Λ, then Λ is that reward, and the mass that is left,
+    If the best reward outside the support exceeds this Λ, Λ is that reward, and the remaining mass,
     1 − Σ β π_ref / (Λ − R), goes there. ref_logprobs, rewards: (..., K), nats, float64 for full accuracy.
     Differentiable in rewards and reference where no mass is off support.
 
-    Solved for the gap s = Λ − max R, never for Λ, which would lose s to rounding when β is small: with
+    Solved for the gap s = Λ − max R instead of Λ, since Λ would lose s to rounding if β is small: with
     d = max R − R, 1/Σ βπ_ref/(s + d) − 1 is concave and rises in s, so Newton's method climbs to the root.
 
     Raises InputError for shapes that disagree, rewards that are not finite, a reference that does not sum to
@@ -132,7 +133,7 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
         )
     if hole is None:
         best, inside = rewards.amax(-1, keepdim=True), rewards
-    else:  # what lies off the support has no weight, but must not come before the best either
+    else:  # outcomes off the support have no weight, but must not precede the best
         best = rewards.masked_fill(hole, -torch.inf).amax(-1, keepdim=True)
         inside = torch.where(hole, best, rewards)
     with torch.no_grad():
@@ -144,7 +145,7 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
     if gap.requires_grad:
         logprobs = ref_logprobs + kl.log() - (gap + (best - rewards)).log()
     else:
-        logprobs = weights  # its memory is free now
+        logprobs = weights  # reuses its memory
         log_kl = kl.log()
         for out, logs, scores in _pieces(logprobs, ref_logprobs, rewards):
             torch.sub(best, scores, out=out).add_(gap).log_()
@@ -159,9 +160,9 @@ def forward_kl_target(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Te
 def _with_off_support(
     ref_logprobs: Tensor, rewards: Tensor, kl: Tensor, best: Tensor, gap: Tensor, hole: Tensor
 ) -> ForwardKLTarget:
-    """The optimum where the reference has holes: Λ may not be below the best reward in one of them.
+    """The optimum if the reference has holes: Λ must be at least the best reward in a hole.
 
-    A hole is also where the reference's probability is too small for this precision.
+    A hole is an outcome with zero probability under the reference, or too small for this precision.
     """
     outside = rewards.masked_fill(~hole, -torch.inf).amax(-1, keepdim=True)
     has_mass_outside = outside - best > gap
@@ -196,10 +197,10 @@ def forward_kl_mara_rewards(
     ref_logprobs, rewards: (..., K), nats; threshold a number or of the leading shape. Ties for z go to the
     highest reward. A good outcome outside the support gets R(z), which keeps it at 0; a row without a good
     outcome in its support keeps its rewards. R̄ − R(z) is about |S| β π_ref(z), so R(z) should not dwarf it:
-    in float64 the masses then carry errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
+    in float64 the masses then have errors of about 1e-16 R(z) / (β π_ref). Returns R̄, (..., K).
 
     Raises InputError as `forward_kl_target` does, and for a NaN threshold. Source: MARA's Remark 3.3 solved
-    for the rewards of a uniform optimum; the papers do not have it.
+    for the rewards of a uniform optimum; not in the papers.
 
     >>> ref = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64).log()
     >>> rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
@@ -216,7 +217,7 @@ def forward_kl_mara_rewards(
     good = (rewards >= tau) & support
     anchor_logprob, anchor_reward = anchor_of(ref_logprobs, rewards, good)
     has_good = good.any(-1, keepdim=True)
-    # Each good outcome stands as one of the anchor's probability and reward, the best there is.
+    # Each good outcome is replaced by one with the anchor's probability and reward, the best of all.
     weights = kl * torch.where(good, anchor_logprob, ref_logprobs).exp()
     best = torch.where(has_good, anchor_reward, 0)
     inside = torch.where(good | ~support | ~has_good, best, rewards)
@@ -245,9 +246,7 @@ def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
     gap = _sampled_gap(weights, rewards, best) if weights.shape[-1] > _FEW else None
     if gap is not None:
         gap = gap + _newton_step(gap, weights, rewards, best)
-    if gap is None or not bool(
-        (gap > _least(weights)).all()
-    ):  # no start, or one from which the step overflew
+    if gap is None or not bool((gap > _least(weights)).all()):  # no start, or the step overflowed
         brackets = [(w - (best - r)).amax(-1, keepdim=True) for w, r in _pieces(weights, rewards)]
         low = torch.stack(brackets).amax(0).clamp(min=_least(weights))
         gap = low if gap is None else torch.maximum(gap.nan_to_num(posinf=0), low)
@@ -260,7 +259,7 @@ def _solve_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor:
 
 
 def _sampled_gap(weights: Tensor, rewards: Tensor, best: Tensor) -> Tensor | None:
-    """The gap of every 64th outcome with the weight of all; None where these weigh nothing."""
+    """The gap for every 64th outcome with the total weight; None if these have no weight."""
     few = weights[..., ::_STRIDE]
     total = few.sum(-1, keepdim=True)
     if not bool((total > _least(weights)).all()):
@@ -281,7 +280,7 @@ def _newton_step(gap: Tensor, weights: Tensor, rewards: Tensor, best: Tensor) ->
 
 
 def _least(weights: Tensor) -> float:
-    """The smallest weight or gap whose reciprocal is safe; what is below counts as 0."""
+    """The smallest weight or gap with a finite reciprocal; smaller values count as 0."""
     return 16 * torch.finfo(weights.dtype).tiny
 
 
@@ -293,10 +292,10 @@ def _newton(gap: Tensor, weights: Tensor, distance: Tensor) -> Tensor:
 
 
 def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same stretches of outcomes of several tensors, short enough to stay in a core's cache."""
+    """The same chunks of several tensors, small enough to stay in a core's cache."""
     return zip(*(torch.split(tensor, _PIECE, -1) for tensor in tensors), strict=True)
 
 
 def _from_best(rewards: Tensor) -> Tensor:
-    """R − max R: the same optimum, and R/β loses no digits to a common offset when β is small."""
+    """R − max R: the same optimum, without loss of digits of R/β to a common offset if β is small."""
     return rewards - rewards.amax(-1, keepdim=True)

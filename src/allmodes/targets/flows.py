@@ -1,4 +1,4 @@
-"""Gradient flows over outcomes: where exact policy-gradient updates carry a softmax policy, and how fast.
+"""Gradient flows over outcomes: how exact policy-gradient updates move a softmax policy.
 
 A flow gives the velocity θ̇ of the logits, (..., K), at log-probabilities (..., K). Adding a constant to a
 row of logits changes nothing, so two velocities are equal when they differ by a constant.
@@ -37,10 +37,10 @@ def expected_return_flow(
 
     θ̇_i = p_i (A_i − b) − p_i Σ p (A − b) = p_i (A_i − Σ p A)
 
-    The baseline b, a number or of the leading shape, is in the computation as a sampled policy gradient has
-    it, and drops out: only the noise of an estimator depends on it. Without a KL, for any two outcomes
-    d/dt log(p_i/p_j) = p_i (r_i − r̄) − p_j (r_j − r̄): the rich get richer. With all rewards equal nothing
-    moves; with β > 0 the flow ends in `reverse_kl_target`.
+    The baseline b, a number or of the leading shape, is computed as in a sampled policy gradient and cancels:
+    it only affects the noise of an estimator. Without a KL, for any two outcomes
+    d/dt log(p_i/p_j) = p_i (r_i − r̄) − p_j (r_j − r̄): the likelier one gains. If all rewards are equal,
+    nothing moves; with β > 0 the flow ends in `reverse_kl_target`.
 
     Raises InputError for shapes that disagree, rewards that are not finite, or β > 0 without a reference.
     Source: IPS, Theorem 3.1.
@@ -64,7 +64,7 @@ def natural_gradient_flow(
 
     Log-ratios then grow linearly with the difference of rewards, p(t) ∝ p(0) exp(t r); with a KL they relax
     to those of `reverse_kl_target` at the rate β. Shapes and errors as `expected_return_flow`; where p_i = 0
-    the velocity is 0. Source: Kakade 2001; IPS claims this linear growth for the plain gradient.
+    the velocity is 0. Source: Kakade 2001; the IPS paper claims this linear growth for the plain gradient.
 
     >>> logprobs = torch.tensor([0.5, 0.25, 0.25]).log()
     >>> natural_gradient_flow(logprobs, torch.tensor([1.0, 1.0, 0.0]))
@@ -89,13 +89,13 @@ def ips_flow(
     θ̇_i = r_i w_i − p_i Σ r w − β (gradient of the regulariser),   w_i = E[p̂_i / max(p̂_i, p_min)]
 
     With exact probabilities (group_size None) p̂ = p and, without p_min, w = 1: θ̇_i = r_i − p_i Σ r. With
-    frequencies p̂ = n/G of a group of G, n is binomial: w_i = 1 − (1 − p_i)^G without p_min, so that an
+    frequencies p̂ = n/G of a group of G, n is binomial: w_i = 1 − (1 − p_i)^G without p_min, so an
     outcome that is rarely drawn is rarely rewarded. No baseline. The KL is not divided by p: "reverse" is
     KL(p ‖ q), "forward" KL(q ‖ p), and "in_reward" subtracts β log(p/q) from r before the division by an
     exact p.
 
-    Where `ips_target` knows the fixed point (no p_min, no group together with a KL), the flow ends there.
-    Shapes as `expected_return_flow`. Raises InputError as it does, for a group of fewer than 1, and for
+    If `ips_target` knows the fixed point (no p_min, and not both a group size and a KL), the flow ends there.
+    Shapes and errors as in `expected_return_flow`; also raises InputError for a group size below 1, and for
     "in_reward" with a group size. Source: IPS, Theorem 4.1 and equation 9.
 
     >>> logprobs = torch.tensor([0.5, 0.25, 0.25]).log()
@@ -128,10 +128,10 @@ def ips_flow(
 
 
 def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: float) -> Tensor:
-    """Follow a flow of the logits from given log-probabilities: log p at each time, (T, ..., K).
+    """Integrate a flow of the logits from given log-probabilities; returns log p at each time, (T, ..., K).
 
-    times: (T,), rising, from 0 on. Classical Runge-Kutta of fourth order in steps of at most `max_step`,
-    which has to be well below the flow's shortest time scale (1 over the sum of rewards is one).
+    times: (T,), ascending, at least 0. Classical Runge-Kutta of fourth order in steps of at most `max_step`,
+    which must be well below the flow's shortest time scale (one is 1 over the sum of rewards).
 
     Raises InputError for times that do not rise from at least 0, or a step that is not positive.
 
@@ -142,7 +142,7 @@ def integrate_flow(flow: Flow, logprobs: Tensor, *, times: Tensor, max_step: flo
     tensor([0.4000, 0.4000, 0.2000])
     """
     if times.ndim != 1 or len(times) == 0 or float(times[0]) < 0 or bool((times.diff() <= 0).any()):
-        raise InputError("`times` must be a vector that rises from 0 or later")
+        raise InputError("`times` must be an ascending vector of numbers of at least 0")
     check_finite("times", times)
     check_positive("max_step", max_step)
     logits, now = logprobs, 0.0

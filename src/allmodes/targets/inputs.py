@@ -1,4 +1,4 @@
-"""What every exact target asks of its inputs."""
+"""Input checks of the exact targets."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def check_outcomes(ref_logprobs: Tensor, rewards: Tensor) -> None:
 
 
 def per_outcome(name: str, value: float | Tensor, like: Tensor, *, may_be_negative: bool = False) -> Tensor:
-    """A number, or a tensor of the leading shape, as something that broadcasts over outcomes."""
+    """A number, or a tensor of the leading shape, as a tensor that broadcasts over outcomes."""
     tensor = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     check_finite(name, tensor)
     if not may_be_negative and bool((tensor < 0).any()):

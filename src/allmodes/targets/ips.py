@@ -1,4 +1,4 @@
-"""Where inverse probability scaling comes to rest: exactly, with a KL, and with finite groups."""
+"""Exact optima of inverse probability scaling, with a KL, and with finite groups."""
 
 import math
 from typing import Literal
@@ -14,7 +14,7 @@ from allmodes.targets.wright_omega import wright_omega
 
 IpsRegularizer = Literal["reverse", "forward", "in_reward"]
 
-_LEAST = 1e-12  # c/β where the rewards on the support are 0, and the reference is the answer
+_LEAST = 1e-12  # c/β if all rewards on the support are 0; the result is then the reference
 
 
 def ips_target(
@@ -35,15 +35,15 @@ def ips_target(
 
     with q = π_ref and ω Wright's omega, ω(a) = W₀(e^a). "in_reward" divides r − β log(p/q) by p, the others r
     alone. rewards, ref_logprobs: (..., K), nats; β a number or of the leading shape. Returns log p, (..., K);
-    −inf where an outcome goes extinct. Entropy of weight η is "reverse" with a uniform q and β = η.
+    −inf for an extinct outcome. An entropy bonus of weight η is "reverse" with a uniform q and β = η.
 
-    A group's outcome i survives only if G r_i > Σ r (1 − (1 − p)^G): small groups lose the worse outcomes.
-    That is for rewards without a baseline; the group's mean as the baseline, or leave-one-out, makes a group
-    of G rest where one of G − 1 does without.
+    In groups of G, outcome i survives only if G r_i > Σ r (1 − (1 − p)^G): small groups lose the worse
+    outcomes. This holds without a baseline; with the group's mean or a leave-one-out baseline, the fixed
+    point of G samples is that of G − 1 samples without.
 
-    Differentiable in the rewards and the reference, but for finite groups. Never shift rewards: a constant
-    changes the target. Raises InputError for shapes that disagree, rewards that are negative (their outcomes
-    go extinct, and the rest is no longer proportional to reward) or sum to 0, β < 0, β > 0 without a
+    Differentiable in the rewards and the reference, except for finite groups. Never shift rewards: a constant
+    changes the target. Raises InputError for shapes that disagree, negative rewards (their outcomes go
+    extinct, and the rest is no longer proportional to reward), rewards that sum to 0, β < 0, β > 0 without a
     reference or with a group size, or a group of fewer than 2. Source: IPS, Corollary 4.2, equations 8 and 9.
 
     >>> rewards = torch.tensor([1.0, 0.8, 0.2])
@@ -57,22 +57,20 @@ def ips_target(
     weight = per_outcome("beta", beta, rewards)
     if group_size is not None:
         if bool((weight > 0).any()):
-            raise InputError(
-                "`group_size` must be None where `beta` is above 0: that fixed point is not known"
-            )
+            raise InputError("`group_size` must be None if `beta` is above 0: that fixed point is not known")
         return _group_target(rewards, group_size)
     if ref_logprobs is not None:
         check_outcomes(ref_logprobs, rewards)
     if not bool((weight > 0).any()):
         return _exact_target(rewards)
     if ref_logprobs is None:
-        raise InputError("`ref_logprobs` must be given where `beta` is above 0; got None")
+        raise InputError("`ref_logprobs` must be given if `beta` is above 0; got None")
     solve = {"reverse": _reverse_target, "forward": _forward_target, "in_reward": _in_reward_target}[
         regularizer
     ]
     if bool((weight > 0).all()):
         return solve(rewards, ref_logprobs, weight)
-    # Each row takes part in the solution that is not its own with numbers that harm no gradient.
+    # Rows of the other case get harmless numbers, so that they do not affect gradients.
     solved = solve(rewards, ref_logprobs, torch.where(weight > 0, weight, 1))
     return torch.where(weight > 0, solved, _exact_target(torch.where(weight > 0, 1, rewards)))
 
@@ -99,18 +97,18 @@ def _forward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tens
 
 def _reverse_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Tensor:
     """Solved for t = c/β ≥ 0: log Σ p is convex and falls in t, so Newton from 0 climbs to the root."""
-    largest = math.log(torch.finfo(rewards.dtype).max) - 10  # an exponent that does not overflow
+    largest = math.log(torch.finfo(rewards.dtype).max) - 10  # largest exponent without overflow
     supported = ~ref_logprobs.isneginf()
     rewarded = rewards > 0
     log_share = torch.where(rewarded, rewards, 1).log() - beta.log()
 
     def log_mass(t: Tensor) -> tuple[Tensor, Tensor]:
         a = torch.where(supported & rewarded, log_share - ref_logprobs + t, -torch.inf)
-        # ω(log x) = W₀(x), which is x to first order at x = 0: a reward of 0 has a gradient, too.
+        # ω(log x) = W₀(x), which is x to first order at x = 0, so a reward of 0 also has a gradient.
         at_zero = rewards / beta * (t - ref_logprobs).clamp(max=largest).exp()
         omega = torch.where(rewarded, wright_omega(a), at_zero)
-        # Two forms of one number, log p = log(r/β) − log ω = log q − t + ω: neither may subtract large
-        # numbers.
+        # Two forms of the same number, log p = log(r/β) − log ω = log q − t + ω, chosen so that no large
+        # numbers are subtracted.
         large = a > 0
         log_p = torch.where(
             large,
@@ -148,7 +146,7 @@ def _in_reward_target(rewards: Tensor, ref_logprobs: Tensor, beta: Tensor) -> Te
         relative_slope = (torch.exp(log_p - log_total) * slope).sum(-1, keepdim=True)
         return v + torch.expm1(log_total) / (-relative_slope.detach())
 
-    # Where one outcome alone would have mass 1, v is its height. Heights below 0 leave v just above 0.
+    # If a single outcome had mass 1, v would be its height. For heights below 0, v is just above 0.
     start = heights.detach().amax(-1, keepdim=True).clamp(min=_LEAST)
     return normalised(log_mass(climb(step, start))[0])
 

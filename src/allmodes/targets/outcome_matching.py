@@ -1,4 +1,4 @@
-"""Where outcome marginal matching comes to rest, under both KLs."""
+"""The optimum of outcome marginal matching, under both KLs."""
 
 import math
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from allmodes.targets.exact import forward_kl_target
 from allmodes.targets.inputs import check_outcomes
 from allmodes.targets.wright_omega import wright_omega
 
-_MOST_ODDS = 100.0  # log-odds of being good, at most
+_MOST_ODDS = 100.0  # largest log-odds of being good
 _MOST_STEPS, _LEAST_RISE = 60, 1e-15  # of Newton's method, which needs about 8
-_HALVINGS = 64  # of a bracket, to the last digit of float64
+_HALVINGS = 64  # halvings of a bracket, to float64 precision
 
 
 def outcome_matching_target(
@@ -39,22 +39,23 @@ def outcome_matching_target(
     among good outcomes     s(o) ∝ (g(o)^a Z(o)^β)^(1/(a + β)),   Z(o) = Σ_{y in o} q(y) e^(R(y)/β)
     log-odds of being good  ((a + β) log Σ_o (g^a Z^β)^(1/(a + β)) + shift)/β − log Σ_{y not in A} q e^(R/β)
 
-    q = π_ref. shift = max(0, a KL(s ‖ g) − max_penalty) is the guard, which leaves s as it is. Where
-    |log(g/s)| exceeds `max_log_ratio` the bonus is cut there, and s solves the same conditions with the cut.
-    With β = 0 all mass is on A, and within outcomes the reference's shares stay among the best strings. Under
-    a forward KL, −β KL(π_ref ‖ π), J is solved to the last digit; max/min of s/g is at most
-    exp(β/a max q(o)/π(o)) there.
+    q = π_ref. shift = max(0, a KL(s ‖ g) − max_penalty) is the guard, which does not change s. If |log(g/s)|
+    exceeds `max_log_ratio`, the bonus is cut off there, and s solves the same conditions with the cut. With
+    β = 0 all mass is on A, and within outcomes the best strings keep the reference's shares. Under a forward
+    KL, −β KL(π_ref ‖ π), the objective is solved to machine precision; max/min of s/g is then at most
+    exp(β/a max q(o)/π(o)).
 
-    ref_logprobs, rewards: (..., K), nats. good: (..., K), which strings are paid where they have an outcome.
+    ref_logprobs, rewards: (..., K), nats. good: (..., K), which strings get the bonus if they have an
+    outcome.
     outcome_ids: (K,), strings of one id are one outcome, a negative id is none; None if each is its own.
     log_weights: (..., K), log g of a string's outcome up to a constant, averaged with the reference's shares
-    where its strings differ; None is uniform. Outcomes that the reference never writes are not wanted.
-    strength, max_penalty, max_multiplier: in rewards. max_multiplier above 0 is the dual: then s = g.
+    if its strings differ; None is uniform. Outcomes that the reference never writes get no target share.
+    strength, max_penalty, max_multiplier: in units of reward. max_multiplier above 0 is the dual: then s = g.
 
-    None where an outcome has good and wrong strings; without a bonus and a KL; where the dual's multipliers
-    would exceed their limit; without a KL where a limit of the bonus is reached; and under a forward KL where
-    that is so, with the dual, without a bonus, or where strings of an outcome differ in reward. Raises
-    InputError as `reverse_kl_target` does.
+    Returns None if an outcome has good and wrong strings; without both bonus and KL; if the dual's
+    multipliers would exceed their limit; without a KL, if a limit of the bonus is reached; and under a
+    forward KL if a limit is reached, with the dual, without a bonus, or if strings of an outcome differ in
+    reward. Raises InputError as `reverse_kl_target` does.
 
     >>> ref = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64).log()
     >>> rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
@@ -106,7 +107,7 @@ class _Strings:
         return _log_sum(values.masked_fill(~self.paid, -torch.inf), self.index, self.log_target.shape)
 
     def best(self) -> Tensor:
-        """The largest reward of the paid strings of each outcome, (..., U); 0 where there are none."""
+        """The largest reward of the paid strings of each outcome, (..., U); 0 if there are none."""
         rewards = self.rewards.masked_fill(~self.paid, -torch.inf)
         best = torch.full_like(self.log_target, -torch.inf).scatter_reduce(-1, self.index, rewards, "amax")
         return best.masked_fill(best.isneginf(), 0)
@@ -153,7 +154,7 @@ def _reverse(
     log_mass = strings.log_sum(log_within)
     value = best + (beta * torch.where(wanted, log_mass, 0) if beta > 0 else 0)  # β log Z
     if max_multiplier > 0:
-        # λ = level − β log Z + β log g, less its mean under g: what is left of the pull.
+        # λ = level − β log Z + β log g minus its mean under g, which is the remaining pull.
         left = torch.where(wanted, value - beta * log_target, 0)
         level = (log_target.exp() * left).sum(-1, keepdim=True)
         if bool(((level - left).abs() > max_multiplier)[wanted].any()):
@@ -188,7 +189,7 @@ def _limited(
 ) -> tuple[Tensor, Tensor]:
     """Log-shares and the level C with V(o) + a clip(log(g/s)) − β log s = C for each wanted outcome.
 
-    For a given C each s is known, for the left side falls in it; Σ s falls in C, which is halved.
+    The left side falls with s, so each s follows from C; Σ s falls with C, which is found by bisection.
     """
     wanted = ~log_target.isneginf()
     target = torch.where(wanted, log_target, 0)
@@ -235,7 +236,7 @@ def _forward(
         return torch.where(wanted, omega - height, -torch.inf), -1 / (strength * (1 + omega))
 
     def climb(level: Tensor, log_good: Tensor) -> Tensor:
-        """The level of Σ s = 1: log Σ s falls and is convex, so Newton from below never passes it."""
+        """The level with Σ s = 1: log Σ s is decreasing and convex, so Newton from below never overshoots."""
         for _ in range(_MOST_STEPS):
             log_share, slope = shares(level, log_good)
             total = torch.logsumexp(log_share, -1, keepdim=True)
@@ -275,7 +276,7 @@ def _forward(
 
 
 def _root(falling: Callable[[Tensor], Tensor], levels: Tensor, wanted: Tensor) -> Tensor:
-    """Where a falling function of a level is 0, (..., 1): between the least and the largest level wanted."""
+    """The root of a decreasing function of a level, (..., 1), between the smallest and largest level."""
     low = levels.masked_fill(~wanted, torch.inf).amin(-1, keepdim=True)
     high = levels.masked_fill(~wanted, -torch.inf).amax(-1, keepdim=True)
     for _ in range(_HALVINGS):

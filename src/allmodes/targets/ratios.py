@@ -41,9 +41,9 @@ def log_ratio(ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor) ->
 @final
 @dataclass(frozen=True, kw_only=True)
 class PredictedRatios:
-    """The samples that an optimum favours most, likeliest first.
+    """The likeliest samples of an optimum, in descending order.
 
-    log_ratios: (..., top), nats, against the last of them, which has 0. indices: (..., top), which samples.
+    log_ratios: (..., top), nats, relative to the last of them, which has 0. indices: (..., top), the samples.
     """
 
     log_ratios: Tensor
@@ -53,7 +53,7 @@ class PredictedRatios:
 def predicted_ratios(
     ref_logprobs: Tensor, rewards: Tensor, *, beta: float | Tensor, top: int
 ) -> PredictedRatios:
-    """How much likelier the top samples are at the reverse-KL optimum than the last of them.
+    """Log-ratios of the top samples at the reverse-KL optimum, relative to the last of them.
 
     sᵢ = log π_ref(yᵢ) + R(yᵢ)/β,   log G(y₍ₖ₎)/G(y₍top₎) = s₍ₖ₎ − s₍top₎,   s₍₁₎ ≥ … ≥ s₍top₎
 
@@ -90,7 +90,7 @@ def flip_beta(reward_1: Tensor, reward_2: Tensor, ref_logprob_1: Tensor, ref_log
     β* = (R₂ − R₁) / (log π_ref(y₁) − log π_ref(y₂))
 
     All inputs broadcast; log-probabilities are in nats. Returns +inf where the reference gives both samples
-    the same probability, and a negative value or 0 where no positive β makes them equal; NaN for NaN.
+    the same probability, a negative value or 0 if no positive β makes them equal, and NaN for NaN.
 
     Source: MARA, Remark 4.4.
 
@@ -138,10 +138,10 @@ def mara_beta_bound(ref_logprobs: Tensor, rewards: Tensor, *, threshold: float |
     β < min over y with R(y) < τ and π_ref(y) > π_ref(z) of (R(z) − R(y)) / log(π_ref(y)/π_ref(z))
 
     z is MARA's anchor. ref_logprobs, rewards: (..., K), nats, normalised or not. +inf where no outcome below
-    τ is likelier than the anchor: any β will do. NaN where no outcome in the support reaches τ.
+    τ is likelier than the anchor, so any β works. NaN if no outcome in the support reaches τ.
 
     Raises InputError for shapes that disagree or rewards that are not finite. Source: MARA, Remark B.3; the
-    bound is what Definition 3.5 demands of it.
+    bound follows from Definition 3.5.
 
     >>> ref = torch.tensor([0.1, 0.9]).log()
     >>> mara_beta_bound(ref, torch.tensor([1.0, 0.8]), threshold=0.9)

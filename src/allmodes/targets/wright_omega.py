@@ -5,7 +5,7 @@ from torch import Tensor
 
 _SMALL = -40.0  # below this ω(a) = e^a (1 − e^a + ...) is e^a to the last digit of float64
 _LARGE = 1e9  # above this a − log a is ω in float64, and squares in the iteration may overflow in float32
-_STEPS = 4  # of fourth order; two are enough from these starting points, and they cost little
+_STEPS = 4  # of fourth order; two are enough from these starting points
 
 
 def wright_omega(a: Tensor) -> Tensor:

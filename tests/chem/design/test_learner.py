@@ -22,7 +22,7 @@ def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) 
     def augmented(learner: Learner, rewards: list[float]) -> float | None:
         return learner.update(tokens, torch.tensor(rewards), smiles, step=1)[0]["augmented"]
 
-    with pytest.warns(AllmodesWarning, match="names no threshold"):
+    with pytest.warns(AllmodesWarning, match="gives no threshold"):
         assert augmented(learner, [0.5] * 8) == 0  # better or worse than what?
     assert augmented(learner, [0.0] * 6 + [0.5] * 2) == 0.25
     assert augmented(learner, [0.5] * 8) == 1
@@ -31,5 +31,5 @@ def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) 
     assert augmented(restored, [0.5] * 8) == 1
     older = Learner(config, parse_arm("mara"), OutcomeFrequencies(config.outcomes))
     older.restore(learner.tensors(), None)  # a checkpoint of an earlier version
-    with pytest.warns(AllmodesWarning, match="names no threshold"):
+    with pytest.warns(AllmodesWarning, match="gives no threshold"):
         assert augmented(older, [0.5] * 8) == 0
