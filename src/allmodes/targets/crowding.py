@@ -32,8 +32,8 @@ def crowding_target(
     outcome. No gradient.
 
     Σ p is decreasing and convex in Λ, so Newton's method, started from the Λ at which a single outcome would
-    have p = 1, rises to the root. Raises InputError for unequal shapes, values that are not finite, c < 0, β < 0,
-    β > 0 without a reference, or, without a KL, c = 0 at the best reward, where the optimum is not unique.
+    have p = 1, rises to the root. Raises InputError for unequal shapes, values that are not finite, c < 0,
+    β < 0, β > 0 without a reference, or, without a KL, c = 0 at the best reward (optimum not unique).
 
     >>> rewards = torch.tensor([1.0, 1.0, 0.8])
     >>> crowding_target(rewards, penalty=rewards).exp()
