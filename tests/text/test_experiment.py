@@ -431,5 +431,5 @@ def test_a_report_asks_the_methods_for_their_names_colours_and_settings(
         "&#39;", "'"
     )  # MARA's and α-DPG's are in the reward
     assert "IPS keeps no diversity in groups of 2" in text
-    assert "GRPO's KL per token holds" not in text.replace("&#39;", "'")
+    assert "GRPO's KL per token treats" not in text.replace("&#39;", "'")
     assert "threshold τ = 0.5; anchor: group; uniform over outcomes" in text

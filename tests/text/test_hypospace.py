@@ -113,7 +113,7 @@ def test_a_run_trains_on_some_prompts_and_is_measured_on_others(
             assert all(0 <= row["good_answers"] <= 4 for row in metrics)
     assert (tmp_path / "run" / "recovery.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "run" / "answers.png").exists()
-    for expected in ("Recovery over samples", "2 test prompts, which no run trained on", "Recovery rate"):
+    for expected in ("Recovery over samples", "2 test prompts, which no run was trained on", "Recovery rate"):
         assert expected in page
     assert "3 prompts to train on, 2 others to measure on" in page
     printed = io.StringIO()

@@ -85,7 +85,7 @@ def test_sampling_and_likelihood(folder: Path) -> None:
 
 def test_a_processor_without_it_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment, "has_bfloat16", lambda: False)
-    with pytest.warns(AllmodesWarning, match="`precision`: bfloat16 is emulated here, slower than float32"):
+    with pytest.warns(AllmodesWarning, match="`precision`: this processor has no bfloat16; it is emulated"):
         experiment.check_training_files(config_of(folder))
     experiment.check_training_files(config_of(folder, precision="float32"))
 

@@ -1,4 +1,4 @@
-"""LoRA: low-rank adapters that are trained on a model whose own weights stay."""
+"""LoRA: low-rank adapters, trained while the model's own weights stay fixed."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from allmodes.text.models import load_model
 
 
 def peft_config(lora: LoRA) -> Any:
-    """The adapter's settings as PEFT, and TRL's `peft_config`, have them."""
+    """The adapter's settings for PEFT, and for TRL's `peft_config`."""
     import peft  # not at the top: it takes seconds, and most runs need none of it
 
     return peft.LoraConfig(
@@ -24,7 +24,7 @@ def peft_config(lora: LoRA) -> Any:
 
 
 def check_adapter(model: Any, lora: LoRA) -> None:
-    """Raise ConfigError where the model has none of the layers that the adapter is for; changes the model."""
+    """Raise ConfigError if the model has none of the adapter's layers; this changes the model."""
     import peft
 
     try:
@@ -48,10 +48,10 @@ def round_frozen(model: Any) -> None:
 
 
 def merged(model: Any, *, source: str) -> Any:
-    """The model with its adapter's product added to its weights; a model without an adapter as it is.
+    """Merge a model's adapter into its weights; a model without an adapter is returned unchanged.
 
-    source: where the model came from, for the weights that `round_frozen` has rounded. log π stays the same
-    up to rounding. The adapter is gone afterwards.
+    source: the origin of the model, for weights that `round_frozen` has rounded. log π stays the same
+    up to rounding. The adapter is removed.
     """
     if not hasattr(model, "merge_and_unload"):
         return model

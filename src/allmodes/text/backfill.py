@@ -1,4 +1,4 @@
-"""A log with log-probabilities under a language model, or a policy over SMILES, where it had none."""
+"""Fill in missing log-probabilities of a log under a language model or a policy over SMILES."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,17 +29,16 @@ def backfill_log(
     prompts: Prompts,
     max_tokens: int | None,
 ) -> BackfilledSource:
-    """The log with log-probabilities of the responses that it has none of, by `backfill`.
+    """Fill in missing log-probabilities of a log's responses with `backfill`.
 
-    model: a policy over SMILES (a .safetensors file, or the name of a shipped prior), which looks at no
-    prompt; anything else is a language model by Hugging Face name, folder or GGUF file. It is loaded when
-    there is something to compute. folder: where ref_logprobs.jsonl or policy_logprobs.jsonl is kept.
-    prompts: what a text as a prompt is, as `PromptReader` has it; "auto" is "decoded" for a log of a program
-    that decodes. max_tokens: the limit of a response, from which on it was cut off where the log does not
-    say.
+    model: a policy over SMILES (a .safetensors file, or the name of a shipped prior), which ignores prompts;
+    anything else is a language model by Hugging Face name, folder or GGUF file. It is only loaded if there is
+    something to compute. folder: for ref_logprobs.jsonl or policy_logprobs.jsonl. prompts: how to read a
+    prompt given as text, as in `PromptReader`; "auto" is "decoded" for logs of programs that decode prompts.
+    max_tokens: length limit; a response of this length counts as cut off if the log does not say.
 
-    Raises ConfigError for what cannot be loaded, InputError for packages that are missing, and what
-    `backfill` raises.
+    Raises ConfigError if a model cannot be loaded, InputError for missing packages, and the errors of
+    `backfill`.
     """
     policy = named_policy(model)
     if policy is not None:

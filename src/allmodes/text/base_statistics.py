@@ -1,4 +1,4 @@
-"""What a model writes before any reinforcement learning: how much is valid, and which answers."""
+"""Statistics of a model before any reinforcement learning: shares of valid responses and of answers."""
 
 import json
 import math
@@ -21,7 +21,7 @@ _SHOWN = 4  # known answers that a sentence names
 @final
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A share with its standard error, both None where there was nothing to count."""
+    """A share with its standard error; both None if there is nothing to count."""
 
     mean: float | None
     standard_error: float | None
@@ -66,7 +66,7 @@ class BaseStatistics:
 @final
 @dataclass(frozen=True, kw_only=True)
 class BaseModel:
-    """base: of the model that all runs start from. before: of that before its warm start, if it had one."""
+    """base: statistics of the base model of all runs. before: those before its warm start, if it had one."""
 
     base: BaseStatistics
     before: BaseStatistics | None
@@ -77,9 +77,9 @@ class BaseModel:
 
 
 def load_base_model(folder: Path) -> BaseModel | None:
-    """What `save` wrote; None where answers are not known, or an older version made the folder.
+    """Read the result of `save`; None if answers are not known, or an older version wrote the folder.
 
-    The checksums of the folder's result vouch for the file.
+    The file is covered by the checksums of the folder's result.
     """
     if not (folder / _FILE).exists():
         return None
@@ -94,7 +94,7 @@ def load_base_model(folder: Path) -> BaseModel | None:
 def base_statistics(
     task: Task, prompts: Sequence[str], responses: Sequence[Sequence[str]]
 ) -> BaseStatistics | None:
-    """The statistics of responses to each prompt; None where a prompt's answers are not known.
+    """The statistics of responses to each prompt; None if a prompt's answers are not known.
 
     Raises InputError without a prompt or for a prompt without responses.
     """

@@ -1,4 +1,4 @@
-"""TRL's checkpoints with checksums, and the logs of a run that they vouch for."""
+"""TRL's checkpoints with checksums, which also cover the logs of the run."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @final
 class CheckpointSeal(TrainerCallback):
-    """Forces each checkpoint to disk once it is whole, with what the run's logs are by then."""
+    """Forces each complete checkpoint to disk, together with checksums of the run's logs."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class CheckpointSeal(TrainerCallback):
 
 
 def last_checkpoint(out: Path) -> Path | None:
-    """The last checkpoint that was written whole, if there is one."""
+    """The last complete checkpoint, if there is one."""
     found = {
         int(match[1]): path
         for path in out.glob("checkpoint-*")
@@ -46,9 +46,9 @@ def last_checkpoint(out: Path) -> Path | None:
 
 
 def restore_logs(folder: RunFolder, checkpoint: Path | None, *, step: int) -> None:
-    """Cut the run's logs to what they were at a checkpoint, whose files are checked.
+    """Check a checkpoint's files, and cut the run's logs back to its step.
 
-    step: the last one that the checkpoint knows. Raises RunError for damage to either.
+    step: the last step of the checkpoint. Raises RunError for damage to checkpoint or logs.
     """
     if checkpoint is None:
         folder.restore_logs({})
@@ -56,7 +56,9 @@ def restore_logs(folder: RunFolder, checkpoint: Path | None, *, step: int) -> No
         try:
             marks = read_sealed_json(checkpoint / _SEAL)
         except RunError as error:
-            raise RunError(f"{error}; or remove {checkpoint} to resume from what was before it") from error
+            raise RunError(
+                f"{error}; or remove {checkpoint} to resume from the checkpoint before it"
+            ) from error
         with restoring(checkpoint / _SEAL):
             folder.restore_logs(marks["logs"])
     else:  # of an older version, or written by a run that was killed just then

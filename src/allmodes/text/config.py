@@ -1,4 +1,4 @@
-"""What training a language model can be told. `recipes/one-two.toml` explains it by example."""
+"""Configuration of training a language model. `recipes/one-two.toml` explains it by example."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -41,7 +41,7 @@ class LoRA(Config):
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     """Share of an adapter's inputs that are dropped in training."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = (ALL_LINEAR,)
-    """Names of the layers that get an adapter; "all-linear": all linear layers but the output."""
+    """Names of the layers with an adapter; "all-linear": all linear layers except the output."""
 
     _one_or_several = field_validator("targets", mode="before")(one_or_several)
 
@@ -52,13 +52,13 @@ class FlowRLSettings(Config):
     form: Literal["exact", "paper"] = "exact"
     """The optimum π_ref exp(R/β), or FlowRL as published, whose optimum depends on lengths."""
     log_partition: Literal["learned", "group"] = "learned"
-    """Whether log Z of a prompt is learned, or the mean of its group."""
+    """Whether log Z of a prompt is learned, or is the mean of its group."""
     reward_factor: PositiveFloat = 15.0
-    """Of normalised rewards in the paper's form, which has no β."""
+    """Factor of the normalised rewards in the paper's form, which has no β."""
     head_learning_rate: LearningRate = 1e-3
-    """Of what learns log Z."""
+    """Learning rate of the network for log Z."""
     method: Annotated[tuple[MethodName, ...], Field(min_length=1)] | None = None
-    """Which of the recipe's methods it trains; all if left out."""
+    """Methods of the recipe that it trains; all if left out."""
 
     _one_or_several = field_validator("method", mode="before")(
         lambda value: None if value is None else one_or_several(value)
@@ -72,22 +72,22 @@ class WarmStart(Config):
     """
 
     steps: PositiveInt = 24
-    """Most supervised steps."""
+    """Maximum number of supervised steps."""
     batch_size: Size = 8
-    """Examples of a step."""
+    """Examples per step."""
     learning_rate: LearningRate = 4e-5
-    """Highest rate of Adam, after a warm-up and before a cosine to zero; of all weights."""
+    """Peak learning rate of Adam for all weights, between a warm-up and a cosine decay to zero."""
     valid: Probability = 0.5
-    """Share of the examples that give a known answer; the others are near misses, worth 0."""
+    """Share of examples with a known answer; the others are near misses with a reward of 0."""
     skew: Annotated[float, Field(strict=True, ge=1, le=1e9)] = 4.0
     """Odds of each known answer against the next one: with 4, 80 % of valid examples give the first of 2."""
     target: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
-    """Share of valid responses at which it stops, and which it must reach; all steps if left out."""
+    """Share of valid responses that it must reach, and at which it stops; all steps if left out."""
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
-    """Of the examples."""
+    """Seed of the examples."""
 
     def describe(self) -> str:
-        """The settings in a sentence for reports."""
+        """The settings as a sentence for reports."""
         until = "" if self.target is None else f", until {self.target:.0%} of responses are valid"
         return (
             f"at most {plural(self.steps, 'step')} of {plural(self.batch_size, 'example')}{until}, rate "
@@ -117,19 +117,19 @@ class TextConfig(Config):
     """A comparison of methods × trainers × KLs × βs × seeds on one task; one of each is a single run."""
 
     kind: Literal["text"]
-    """What the recipe is."""
+    """Kind of the recipe."""
     task: TaskKind
-    """What is asked and rewarded."""
+    """The task: prompts and rewards."""
     model: Annotated[str, Field(min_length=1)] = STAND_IN
-    """Name on a hub, folder or .gguf file; "stand-in" is a tiny model that is built at run time."""
+    """Name on a hub, folder or .gguf file; "stand-in" is a tiny model built at run time."""
     warm_start: WarmStart | None = None
-    """Teaches a weak model the format first; none if left out."""
+    """Supervised phase that first teaches a weak model the format; none if left out."""
     trainer: Annotated[tuple[Trainer, ...], Field(min_length=1)]
     """TRL's trainers."""
     kl: Annotated[tuple[KL, ...], Field(min_length=1)]
-    """Which KL holds the policy to the base model; per token or of whole responses."""
+    """KL between the policy and the base model: per token or of whole responses."""
     method: Annotated[tuple[MethodName, ...], Field(min_length=1)]
-    """Methods, or several in a row as "mara+entropy"; the first is what the others are tested against."""
+    """Methods, also combined as in "mara+entropy"; the others are tested against the first."""
     beta: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Strengths of the KL."""
     seeds: Seeds = (0,)
@@ -141,31 +141,31 @@ class TextConfig(Config):
     group_size: GroupSize
     """Responses to each prompt."""
     micro_batch: Size | None = None
-    """Completions that go through the model at once; all of an update if left out."""
+    """Completions per forward pass; all of an update if left out."""
     updates_per_step: Size = 1
-    """Updates that the responses of a step are split into."""
+    """Number of updates that the responses of a step are split into."""
     learning_rate: LearningRate
     """AdamW's rate."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Of the learning rate."""
+    """Schedule of the learning rate."""
     scale_rewards: bool = False
     """Whether advantages are divided by a standard deviation (GRPO: of the group; RLOO: of the batch)."""
     max_tokens: Size
-    """Longest response."""
+    """Maximum length of a response, in tokens."""
     max_prompt_tokens: Size | None = None
-    """Longer prompts are left out; none is if this is left out."""
+    """Prompts with more tokens are left out; no limit if left out."""
     temperature: PositiveFloat = 1.0
-    """Of sampling, in training and at the end."""
+    """Sampling temperature, in training and at the end."""
     chat_template: dict[str, Any] = Field(default_factory=dict)
     """Settings of the model's chat template."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of what is computed, on processors that have bfloat16, too; weights and updates are float32."""
+    """Precision of the computation, also on processors with bfloat16; weights and updates are float32."""
     lora: LoRA | None = None
-    """Train an adapter on the model, whose own weights stay; all weights are trained if left out."""
+    """Train an adapter and keep the model's weights fixed; all weights are trained if left out."""
     share_prompts: bool = True
-    """Whether each prompt goes through the model once for all its responses, where the trainer allows it."""
+    """Whether each prompt is processed once for all its responses, if the trainer allows it."""
     gradient_checkpointing: bool = False
-    """Less memory for more time."""
+    """Whether to save memory at the cost of time."""
     flowrl: FlowRLSettings = FlowRLSettings()
     """Settings of trainer "flowrl"."""
     methods: Methods = Methods()
@@ -173,11 +173,11 @@ class TextConfig(Config):
     samples: PositiveInt = 1000
     """Responses that each policy writes to each prompt at the end."""
     sample_prompts: PositiveInt | None = None
-    """Only to the first so many prompts; to all if left out."""
+    """Number of prompts that are used for this; all if left out."""
     sample_batch: Size = 256
-    """Responses that are written at once."""
+    """Responses generated at once."""
     bin: PositiveInt = 8
-    """Steps that curves take together."""
+    """Steps per point of the curves."""
     checkpoint_every: PositiveInt = 100
     """Steps between two checkpoints."""
     save_model: bool = False
@@ -185,15 +185,15 @@ class TextConfig(Config):
     log_samples: bool = True
     """Whether every sample of training is kept, for `allmodes audit`."""
     workers: Workers = 1
-    """Runs that are done at the same time."""
+    """Number of parallel runs."""
     threads: Workers | None = None
-    """Threads of each run; a share of all cores if left out."""
+    """Threads per run; an equal share of all cores if left out."""
     trl: dict[str, Any] = Field(default_factory=dict)
     """Any other setting of TRL's GRPOConfig and RLOOConfig."""
 
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`[mara]` is `[methods.mara]`, and `entropy = 0.01` the setting of `[methods.entropy]`."""
+        """Move `[mara]` to `[methods.mara]`, and `entropy = 0.01` to `[methods.entropy]`."""
         return cast("dict[str, Any]", move_old_tables(values))
 
     @model_validator(mode="before")
@@ -292,7 +292,7 @@ class TextConfig(Config):
             return self
         if self.flowrl.form == "paper" and len(self.beta) > 1:
             raise ValueError(
-                f"one `beta` with trainer 'flowrl' in the paper's form, whose loss has none; got "
+                f"one `beta` with trainer 'flowrl' in the paper's form, whose loss does not use β; got "
                 f"{len(self.beta)}"
             )
         for name in self.flowrl.method or self.method:
@@ -300,12 +300,12 @@ class TextConfig(Config):
             if method.has_own_baseline:
                 raise ValueError(
                     f"no method {name!r} with trainer 'flowrl', whose target π_ref exp(R/β) needs rewards "
-                    "while this method gives advantages; `flowrl.method` names those that it trains"
+                    "while this method returns advantages; `flowrl.method` selects the methods that it trains"
                 )
             if self.flowrl.form == "paper" and not method.optimum_survives_std_normalization:
                 raise ValueError(
                     f"flowrl.form = 'exact' with method {name!r}: the paper's form would divide its bonus "
-                    "by a standard deviation; `flowrl.method` names the methods that it trains"
+                    "by a standard deviation; `flowrl.method` selects the methods that it trains"
                 )
         return self
 

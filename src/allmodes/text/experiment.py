@@ -53,7 +53,7 @@ from allmodes.text.warm_start import check_warm_start, no_examples, warm_started
 @final
 @dataclass(frozen=True)
 class Job:
-    """One arm with one seed, in a folder below the experiment's."""
+    """One arm with one seed, in a folder inside the experiment's."""
 
     arm: Arm
     seed: int
@@ -61,7 +61,7 @@ class Job:
 
 
 def check_training_files(config: TextConfig) -> None:
-    """Let TRL see its settings, read the prompts, look at the folders of models; nothing is loaded.
+    """Check TRL's settings, the prompts and the folders of models, without loading a model.
 
     Raises `ConfigError` for what would fail later.
     """
@@ -79,7 +79,7 @@ def check_training_files(config: TextConfig) -> None:
             warnings.warn(f"{warning}; got group_size = {config.group_size}", AllmodesWarning, stacklevel=2)
     if config.precision == "bfloat16" and not has_bfloat16():
         warnings.warn(
-            "`precision`: bfloat16 is emulated here, slower than float32: this processor has no bfloat16",
+            "`precision`: this processor has no bfloat16; it is emulated and slower than float32",
             AllmodesWarning,
             stacklevel=2,
         )
@@ -95,7 +95,7 @@ def check_training_files(config: TextConfig) -> None:
 
 
 def check_training(config: TextConfig) -> None:
-    """Check files, load task and model. Raises `ConfigError` for what would fail later."""
+    """Check files, load task and model. Raises `ConfigError` for errors that would appear later."""
     check_training_files(config)
     task = config.task.make()
     if config.model != STAND_IN:
@@ -115,8 +115,8 @@ def check_training(config: TextConfig) -> None:
 def new_training(config: TextConfig, out: Path) -> Path:
     """Run an experiment in a new folder `out` and return its report's path.
 
-    Raises `ConfigError` before anything is written when the configuration cannot work, and `RunError` when
-    `out` holds a run already or cannot be written.
+    Raises `ConfigError` before anything is written if the configuration cannot work, and `RunError` if
+    `out` already holds a run or cannot be written.
     """
     refuse_old_folder(out)
     check_training(config)
@@ -127,10 +127,10 @@ def new_training(config: TextConfig, out: Path) -> Path:
 
 
 def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
-    """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
+    """Resume the interrupted experiment in folder `path`, and return its report's path.
 
-    Raises `ConfigError` when the folder holds no run, and `RunError` when a setting, a local model or the
-    prompts are others than they were, unless such changes are accepted; they are recorded.
+    Raises `ConfigError` if the folder holds no run, and `RunError` if a setting, a local model or the prompts
+    have changed, unless changes are accepted; accepted changes are recorded.
     """
     config = saved_config(TextConfig, path)
     check_training(config)
@@ -138,7 +138,7 @@ def resume_training(path: Path, *, accept_changes: bool = False) -> Path:
 
 
 def run_inputs(config: TextConfig) -> dict[str, Path]:
-    """The local files that a run is made from; the hub keeps the revisions of names."""
+    """The local files that a run depends on."""
     folders = {} if config.model == STAND_IN else {"model": config.model}
     files = config.task.inputs()
     for key, folder in {**folders, **config.task.models()}.items():
@@ -188,12 +188,12 @@ def _run(config: TextConfig, folder: RunFolder) -> Path:
 
 
 def result_path(path: Path) -> Path:
-    """The file that a finished job, and the measured base model, leave in their folder."""
+    """The result file in the folder of a finished job or of the measured base model."""
     return path / "result.json"
 
 
 def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
-    """The base model of all runs, made and measured where it is not yet.
+    """Prepare and measure the base model of all runs, if this is not done yet.
 
     The configuration's, or the stand-in, which is made in `path`; warm-started, if so configured, in a folder
     beside it.
@@ -230,7 +230,7 @@ def _base(config: TextConfig, path: Path, progress: ProgressDisplay) -> str:
 
 
 def _has_own_stand_in(task: Task) -> bool:
-    """Whether the stand-in learns the task's own format; else it is that of the 1-2 task."""
+    """Whether the stand-in learns the task's own format, or else that of the 1-2 task."""
     return isinstance(task, WritesExamples) and not isinstance(task, OneTwo)
 
 
@@ -261,7 +261,7 @@ def measure_base_model(config: TextConfig, model: str, path: Path, before: BaseS
 
 
 def run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progress | None], object]) -> None:
-    """Train, sample, write the result; TRL's checkpoints are deleted when nothing is left to resume."""
+    """Train, sample and write the result, then delete TRL's checkpoints."""
     torch.set_num_threads(config.threads or 1)
     task = config.task.make()
     with RunFolder(job.path) as folder:
@@ -283,7 +283,7 @@ def run_job(config: TextConfig, model: str, job: Job, on_step: Callable[[Progres
 def _sample(
     config: TextConfig, task: Task, model: Any, tokenizer: Any, *, seed: int
 ) -> tuple[list[str], list[list[str]]]:
-    """The prompts that are measured, and the policy's responses to each."""
+    """The prompts for the final measurement, and the policy's responses to each."""
     prompts = measured_prompts(config, task, tokenizer)
     return prompts, policy_responses(config, model, tokenizer, prompts, count=config.samples, seed=seed)
 

@@ -1,4 +1,4 @@
-"""How likely a language model finds its own responses, and how skewed an optimum that makes of them."""
+"""Log-probabilities of a language model's own responses, and the skew of the optimum they imply."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,8 +50,8 @@ def sample_with_logprobs(
 ) -> Samples:
     """`count` responses at temperature 1 with their log-probabilities, of the tokens that were drawn.
 
-    A text may have other tokens when it is read again than when it was written, so both come from the same
-    ids. The state of torch's generators is left as it was.
+    Tokenizing a text again may give other tokens, so texts and log-probabilities come from the same ids. The
+    state of torch's generators is not changed.
     """
     start = _prompt_ids(tokenizer, prompt, chat_template)
     ends = _ends(model, tokenizer)
@@ -92,8 +92,8 @@ def sequence_logprobs(
 ) -> Tensor:
     """Log-probabilities of whole responses, the end of text included, (N,), nats, at temperature 1.
 
-    A text has the tokens that the tokenizer gives it, which need not be those that a model drew: for a
-    model's own samples take `sample_with_logprobs`. Raises InputError for no responses.
+    The tokens of a text are those of the tokenizer, which may differ from those that a model drew: for a
+    model's own samples use `sample_with_logprobs`. Raises InputError for no responses.
     """
     if not responses:
         raise InputError("`responses` must hold at least one text; got none")
@@ -191,7 +191,7 @@ def _batch_logprobs(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence
 @final
 @dataclass(frozen=True, kw_only=True)
 class Skew:
-    """How unevenly the reverse-KL optimum treats good samples.
+    """How uneven the reverse-KL optimum is over good samples.
 
     threshold: the quantile of the rewards. good_logprobs: log π_ref of the samples from it on, nats.
     largest_gap: between two of them; the log-ratio of samples of equal reward. log_ratios: of the top
@@ -206,7 +206,7 @@ class Skew:
 
 
 def skew_of_samples(ref_logprobs: Tensor, rewards: Tensor, *, beta: float, quantile: float, top: int) -> Skew:
-    """What Figure 11 shows of anybody's samples from a reference model.
+    """The quantities of MARA's Figure 11 for samples from any reference model.
 
     ref_logprobs, rewards: (N,), log π_ref in nats of whole responses, with their rewards. Samples that were
     drawn twice count twice. quantile: of the rewards, from which on a sample is good.

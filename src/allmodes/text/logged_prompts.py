@@ -1,4 +1,4 @@
-"""Tokens of the prompts of a log, also of those that a program has decoded without special tokens."""
+"""Tokens of the prompts of a log, also of prompts decoded without special tokens."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _MARK = "⁂"  # a content that no template has of itself
 
 
 class PromptTokens(NamedTuple):
-    """as_it_stands: the prompt was looked for behind a decoded text, and not found."""
+    """as_it_stands: the original of a decoded prompt was searched but not found."""
 
     ids: list[int]
     as_it_stands: bool = False
@@ -29,11 +29,12 @@ class PromptTokens(NamedTuple):
 class PromptReader:
     """Prompts of a log → tokens.
 
-    Messages go through the chat template, which begins the assistant's turn. A text goes by the mode:
+    Messages are formatted by the chat template, which begins the assistant's turn. A text depends on the
+    mode:
 
     - chat: as the user's message.
-    - text: as it stands, with the start of text that the tokenizer may put before it; TRL does the same.
-    - auto: as chat where the tokenizer has a template, else as text.
+    - text: unchanged, with the start of text that the tokenizer may add, as in TRL.
+    - auto: as chat if the tokenizer has a template, else as text.
     - decoded: as a program logs it that decodes a prompt's tokens without special ones. A user's message,
       with a system's or without, is looked for whose tokens in the template decode to just this text. If
       there is none, the text is taken as it stands.

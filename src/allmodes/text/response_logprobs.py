@@ -13,7 +13,7 @@ _BATCH = 64
 
 @final
 class ResponseScorer:
-    """Log π of whole responses after their prompts, nats, as `backfill` wants them.
+    """Log π of whole responses after their prompts, nats, for `backfill`.
 
     Tokens of a response are those that the tokenizer gives its text, and the end of text, unless it was cut
     off: where the log says so, or says nothing and there are `max_tokens` or more. prompts: what a text as a

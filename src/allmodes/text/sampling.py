@@ -1,4 +1,4 @@
-"""Responses of a language model to prompts, at a temperature, with nothing else bent."""
+"""Sample responses of a language model at a temperature, without other changes of its distribution."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -49,7 +49,7 @@ def sample_responses(
     chat_template: Mapping[str, Any] | None = None,
     advance: Callable[[int], object] = lambda done: None,
 ) -> list[list[str]]:
-    """`count` responses to each prompt, special tokens left out.
+    """`count` responses to each prompt, without special tokens.
 
     The model's own generation settings (top-k, top-p, penalties) are overruled: samples are of the policy
     at this temperature. advance: given the number of responses of each batch as it is there. The state of

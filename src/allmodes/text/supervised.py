@@ -1,4 +1,4 @@
-"""Maximum likelihood of responses: how a warm start and every stand-in are trained."""
+"""Maximum likelihood of responses, used for warm starts and stand-ins."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -43,7 +43,7 @@ _TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or n
 
 
 def arms(config: TextConfig) -> list[Arm]:
-    """Every combination of the configuration; RLOO and FlowRL have the reverse KL alone."""
+    """Every combination of the configuration; RLOO and FlowRL only have the reverse KL."""
     return [
         Arm(trainer=trainer, kl=kl, method=method, beta=beta)
         for trainer in config.trainer
@@ -58,7 +58,7 @@ def arms(config: TextConfig) -> list[Arm]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come. reward: mean of the last step's samples, NaN where none could be scored."""
+    """Progress of a run. reward: mean of the last step's samples, NaN if none could be scored."""
 
     step: int
     reward: float
@@ -121,7 +121,7 @@ def make_trainer(
     keep_checkpoints: bool,
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
-    """TRL's trainer as the configuration wants it. Raises ConfigError as `train` does."""
+    """TRL's trainer for the configuration. Raises ConfigError as `train` does."""
     settings = make_settings(config, arm, seed=seed, out=out, keep_checkpoints=keep_checkpoints)
     prompts = usable_prompts(config, task, tokenizer)
     rows = prompts * math.ceil(config.prompts_per_step / len(prompts))  # enough for one step
@@ -205,7 +205,7 @@ def make_settings(
 
 
 def check_arm(config: TextConfig, arm: Arm) -> None:
-    """Raises ConfigError for what the trainer of an arm would refuse, before anything is loaded."""
+    """Raise ConfigError for settings that the trainer of an arm would refuse, before anything is loaded."""
     settings = make_settings(config, arm, seed=0, out=Path())
     transform = _transform(config.methods.make(arm.method))
     checks = {
@@ -226,7 +226,7 @@ def _flow(config: TextConfig) -> FlowRL:
 
 
 def _without_warnings() -> AbstractContextManager[Any]:
-    """TRL and transformers tell of their own plans here, which is not the user's business."""
+    """Silence deprecation notes of TRL and transformers, which do not concern the user."""
     return warnings.catch_warnings(action="ignore")
 
 
@@ -236,7 +236,7 @@ def _transform(method: Method) -> Method | None:
 
 
 def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
-    """The task's prompts but those over the limit. Raises ConfigError where none is left."""
+    """The task's prompts within the length limit. Raises ConfigError if none is left."""
     return _short_enough(config, list(task.prompts), tokenizer)
 
 
@@ -276,7 +276,7 @@ def _short_enough(config: TextConfig, prompts: list[str], tokenizer: Any) -> lis
     short = [p for p, n in zip(prompts, lengths, strict=True) if n <= config.max_prompt_tokens]
     if not short:
         raise ConfigError(
-            f"`max_prompt_tokens`: expected a limit that some prompt keeps; got "
+            f"`max_prompt_tokens`: expected a limit that at least one prompt meets; got "
             f"{config.max_prompt_tokens} with prompts of {min(lengths)} to {max(lengths)} tokens"
         )
     return short

@@ -1,8 +1,7 @@
 """A short supervised phase on examples of a task's own format, before any reinforcement learning.
 
-A weak base model rarely follows a format, and then a reward never comes. After a warm start it follows it now
-and then, and finds some answers likelier than others; the warm-started model is the reference of all that
-follows.
+A weak base model rarely follows a format, and then never gets a reward. After a warm start it sometimes does,
+with some answers likelier than others. The warm-started model is the reference of the training.
 """
 
 import random
@@ -32,7 +31,7 @@ _CHECK_EVERY, _CHECK_SAMPLES = 8, 128  # steps between two looks at a target, an
 
 @final
 class Examples:
-    """Examples of a task's format as tokens, drawn with the shares of a warm start.
+    """Examples of a task's format as tokens, drawn with the proportions of a warm start.
 
     Each is of a prompt drawn evenly. With probability `valid` it gives a known answer, of which each is
     `skew` times as likely as the next one in the task's order; else it is one of the near misses, evenly.
@@ -113,7 +112,7 @@ class Examples:
 
 
 def no_examples(task: Task) -> ConfigError:
-    """What is wrong with a task that is not a `WritesExamples`."""
+    """The error for a task that is not a `WritesExamples`."""
     return ConfigError(
         "`task`: expected one that writes examples for a warm start (`write` and `near_misses`, see "
         f"docs/guide/warm-start.md); got {task.name!r}"
@@ -123,7 +122,7 @@ def no_examples(task: Task) -> ConfigError:
 def check_warm_start(
     config: TextConfig, task: Task, prompts: Sequence[str], model: Any, tokenizer: Any
 ) -> Examples:
-    """The examples. Raises ConfigError for a task or lengths with which the warm start would fail."""
+    """The examples. Raises ConfigError if the warm start would fail for the task or its lengths."""
     examples = Examples(task, prompts, tokenizer, template=config.chat_template)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     examples.check_lengths(max_tokens=config.max_tokens, limit=limit)
@@ -141,7 +140,7 @@ def warm_started(
     out: Path,
     on_step: Callable[[int], object],
 ) -> tuple[str, BaseStatistics]:
-    """Make the warm-started model in folder `out` where it is not there yet; its name and the shares before.
+    """Train the warm-started model into folder `out` if it is missing; return its name and the shares before.
 
     prompts: of the examples. measured: of the shares. The folder holds model, tokenizer and warm-start.json:
     settings, steps, the loss of each, and the shares of the untouched model. The same settings, model,

@@ -244,7 +244,7 @@ def test_an_adapter_of_tied_embeddings_is_refused(make: Make, make_adapter: Make
     tied = make(1, tied=True)
     ensemble_weights(tied, make_adapter(tied, 5), tmp_path / "fine")
     for target in ("embed_tokens", "lm_head"):
-        with pytest.raises(InputError, match="must leave alone embeddings that its base has tied"):
+        with pytest.raises(InputError, match="must not change embeddings that are tied in its base"):
             ensemble_weights(tied, make_adapter(tied, 5, targets=[target]), tmp_path / "out")
     untied = make(1)
     ensemble_weights(untied, make_adapter(untied, 5, targets=["embed_tokens"]), tmp_path / "untied")

@@ -1,1 +1,1 @@
-"""How good and how diverse samples are, from any file of samples."""
+"""Evaluation of quality and diversity for any file of samples."""

@@ -1,4 +1,4 @@
-"""Weight ensembling: one model whose weights lie between an early and a late checkpoint of a training.
+"""Weight ensembling: a model with weights between an early and a late checkpoint of a training.
 
 Source: Dang et al. 2025; a baseline of MARA's Table 1.
 """
@@ -18,7 +18,7 @@ from allmodes.errors import InputError, RunError, one_line
 from allmodes.extras import require
 from allmodes.runs.files import new_folder
 
-# What two checkpoints of one model may differ in without computing something else from the same weights.
+# Settings that may differ between checkpoints of one model without changing what it computes.
 _HARMLESS = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
@@ -28,12 +28,12 @@ def ensemble_weights(early: Path, late: Path, out: Path, *, weight: float = 0.5)
     θ = (1 − d) θ_early + d θ_late,   d = weight (0.5 in the paper)
 
     early, late: folders of a model (safetensors, sharded or not) or of a LoRA adapter, which is merged into
-    its base first: the mean of the products BA is wanted, not the product of the means. out: a new folder,
-    written whole or not at all. The mean is taken in float32 and saved in the late checkpoint's precision;
-    tensors that are not floating point must be equal.
+    its base first, since the mean of the products BA is wanted, not the product of means. out: a new folder,
+    written completely or not at all. The mean is computed in float32 and saved in the late checkpoint's
+    precision; tensors that are not floating point must be equal.
 
     Raises InputError for a weight outside [0, 1], a missing folder, or checkpoints of different models;
-    RunError where `out` exists or cannot be written, or a checkpoint cannot be read.
+    RunError if `out` exists or cannot be written, or a checkpoint cannot be read.
     """
     check_fraction("weight", weight)
     for name, folder in (("early", early), ("late", late)):
@@ -103,7 +103,7 @@ def _load_model(folder: Path) -> tuple[Any, torch.dtype]:
     except Exception as error:  # whatever the package, a file or a shape raises
         raise RunError(f"cannot merge the adapter {folder}: {one_line(error)}") from error
     if is_untied and merged.config.get_text_config().tie_word_embeddings:
-        raise InputError(f"{folder}: the adapter must leave alone embeddings that its base has tied")
+        raise InputError(f"{folder}: the adapter must not change embeddings that are tied in its base")
     return merged, dtype
 
 

@@ -1,4 +1,4 @@
-"""How good and how diverse a file of generations is, per prompt, with error bars and method by method."""
+"""Evaluate quality and diversity of a file of generations, per prompt and method, with error bars."""
 
 import json
 import math
@@ -52,7 +52,7 @@ Values = dict[str, float]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """How each prompt is measured. ks: None stands for powers of two up to the prompt's generations."""
+    """How each prompt is measured. ks: None is all powers of two up to the prompt's generations."""
 
     tokenise: Tokenise
     vocabulary_size: int
@@ -72,20 +72,20 @@ def evaluate_file(
     baseline: str | None = None,
     reading: Reading = _READING,
 ) -> dict[str, Any]:
-    """Evaluate generations, print the table, write evaluation.json below `out` unless that is None.
+    """Evaluate generations, print the table, and write evaluation.json into `out` unless that is None.
 
-    path: a file or folder of samples, as `allmodes audit` reads it; `reading` says how. `response` is needed;
-    `prompt`, `reward`, `score`, `outcome` (null where none could be parsed), `correct` and `method` may be
-    there. The samples of a prompt need not be adjacent: memory holds a few numbers of each, and the samples
-    of one prompt. What cannot be used is counted and left out.
+    path: a file or folder of samples, as for `allmodes audit`; `reading` says how to read it. `response` is
+    required; `prompt`, `reward`, `score`, `outcome` (null if none could be parsed), `correct` and `method`
+    are optional. Samples of a prompt need not be adjacent: memory holds a few numbers per sample, and the
+    samples of one prompt. Unusable rows are counted and left out.
 
-    ks: of pass@k and max@k; None is powers of two. tokenizer: tokenizer.json for EAD, or its folder; None
-    takes words and punctuation marks. embedder: sentence-transformers model, "stand-in", or None for none.
+    ks: for pass@k and max@k; None is powers of two. tokenizer: tokenizer.json for EAD, or its folder; None
+    uses words and punctuation marks. embedder: a sentence-transformers model, "stand-in", or None.
     baseline: the method that the table compares all others with; None is the first of the file.
 
-    Every metric is computed per prompt, then averaged over prompts; sem is the bootstrap's over prompts.
-    Returns what evaluation.json holds; NaN is None. Raises InputError for wrong arguments or a log without a
-    sample, and RunError where `out` cannot be written.
+    Every metric is computed per prompt and averaged over prompts; sem is its bootstrap error over prompts.
+    Returns the content of evaluation.json; NaN is None. Raises InputError for wrong arguments or a log
+    without samples, and RunError if `out` cannot be written.
     """
     if ks is not None and (not ks or min(ks) < 1):
         raise InputError(f"`ks` must be whole numbers from 1; got {list(ks)}")
@@ -141,7 +141,7 @@ def evaluate_file(
 
 
 def measure_prompt(rows: Sequence[Generation], measures: Measures) -> Values:
-    """Every metric that one prompt's generations allow, from those of them that have what it needs.
+    """Every metric of one prompt's generations, each from the generations with the data that it needs.
 
     Names: reward, ead, semantic_diversity, vendi_score, distinct_classes, utility, valid_answers (share of
     1), answer_entropy (nats), pass@k and max@k.
@@ -171,10 +171,10 @@ def measure_prompt(rows: Sequence[Generation], measures: Measures) -> Values:
 
 
 def _classes(rows: Sequence[Generation]) -> Values:
-    """distinct_classes and utility: of answers where any line has one, else of responses.
+    """distinct_classes and utility: of answers if any line has one, else of responses.
 
-    Answers are exact: two are alike only if they are equal. NoveltyBench's rule is for free text. An invalid
-    answer is in no class and of no use, but takes its turn.
+    Answers are compared exactly; NoveltyBench's rule is for free text. An invalid answer belongs to no class
+    and has a utility of 0, but keeps its position.
     """
     classes: Sequence[str | int | None]
     if any(row.has_answer for row in rows):
@@ -203,7 +203,7 @@ def _ks(count: int, ks: tuple[int, ...] | None) -> list[int]:
 def _measure_file(
     path: Path, reading: Reading, measures: Measures
 ) -> tuple[Index, dict[str | None, dict[str, "array[float]"]]]:
-    """The index, and one value a prompt of every metric, by method."""
+    """The index, and one value per prompt of every metric, by method."""
     columns: dict[str | None, dict[str, array[float]]] = {}
     with progress_bar() as progress:
         size = path.stat().st_size if path.is_file() else None
@@ -232,7 +232,7 @@ def _mean(values: Sequence[float]) -> dict[str, float | int | None]:
 
 
 def _comparisons(columns: dict[str | None, dict[str, "array[float]"]]) -> Iterator[dict[str, Any]]:
-    """Both one-sided p-values of every pair of methods, for what both have."""
+    """Both one-sided p-values of every pair of methods, for the metrics that both have."""
     for (first, one), (second, other) in combinations(columns.items(), 2):
         for metric in one:
             if metric in other:
@@ -274,7 +274,7 @@ def _not_computed(
 
 
 def _skipped(columns: dict[str | None, dict[str, "array[float]"]]) -> dict[str, str]:
-    """Metrics that no method has, and what they want."""
+    """Metrics that no method has, and the data they need."""
     found = {name.partition("@")[0] for column in columns.values() for name in column}
     return {name: f"needs {needs}" for name, needs in NEEDS.items() if name.partition("@")[0] not in found}
 
@@ -300,17 +300,17 @@ def _notes(index: Index, embedder: str | None) -> list[str]:
     ]
     if embedder == STAND_IN:
         notes.append(
-            "The embedder is a stand-in, counts of three characters in a row: it tells spellings apart, not "
-            "meanings. Its semantic diversity and Vendi score compare with no published number."
+            "The embedder is a stand-in that counts three-character sequences: it compares spelling, not "
+            "meaning. Its semantic diversity and Vendi score cannot be compared with published numbers."
         )
     sizes = {len(offsets) for prompts in index.offsets.values() for offsets in prompts.values()}
     if len(sizes) > 1:
         notes.append(
             f"Prompts have {min(sizes)} to {max(sizes)} generations: EAD, classes, utility, entropy and "
-            "Vendi score depend on how many, and pass@k and max@k leave out prompts with fewer than k."
+            "Vendi score depend on this number, and pass@k and max@k leave out prompts with fewer than k."
         )
     if embedder is not None and max(sizes) > _MOST_EMBEDDED:
-        notes.append(f"Only the first {_MOST_EMBEDDED} generations of a prompt are embedded.")
+        notes.append(f"Only the first {_MOST_EMBEDDED} generations of each prompt are embedded.")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""The table of an evaluation, and what could not be computed."""
+"""The table of an evaluation, and the metrics that could not be computed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ def place(name: str) -> tuple[int, int]:
 
 
 def print_evaluation(result: dict[str, Any], left_out: str, console: Console) -> None:
-    """How much was read and left out, the table, and what is to be known of it."""
+    """Print counts of samples read and left out, the table, and its notes."""
     methods = result["methods"]
     shown = _distinct([row["method"] for row in methods])
     for row in methods:
@@ -51,8 +51,8 @@ def print_evaluation(result: dict[str, Any], left_out: str, console: Console) ->
         baseline = shown[result["settings"]["baseline"]]
         line = (
             "p: one-sided Welch test, over prompts, that the method's mean is greater than that of "
-            f"{baseline}, the baseline. By default that is the first method of the file; --baseline NAME "
-            "takes another."
+            f"{baseline}, the baseline. The default is the first method of the file; --baseline NAME "
+            "selects another."
         )
         console.print(Text(line))
     for row in result["not_computed"]:
@@ -101,7 +101,7 @@ def _p_values(result: dict[str, Any]) -> dict[tuple[str, str | None], float | No
 
 
 def _cells(result: dict[str, Any]) -> Iterator[tuple[str, str | None, dict[str, Any] | None]]:
-    """Every metric of every method in the order of the table; None for one that was asked for in vain."""
+    """Every metric of every method in the order of the table; None if it could not be computed."""
     missing = {(row["metric"], row["method"]) for row in result["not_computed"]}
     names = {name for row in result["methods"] for name in row["metrics"]} | {name for name, _ in missing}
     for name in sorted(names, key=place):
@@ -111,7 +111,7 @@ def _cells(result: dict[str, Any]) -> Iterator[tuple[str, str | None, dict[str, 
 
 
 def _distinct(methods: Sequence[str | None]) -> dict[str | None, str]:
-    """Names to show, cut only as far as no two become alike; numbered where they are alike uncut."""
+    """Names to show, cut as short as they stay distinct; numbered if they are equal uncut."""
     longest = max(len(method or "") for method in methods) + 16
     names: list[str] = []
     for width in (32, 64, 128, longest):

@@ -1,4 +1,4 @@
-"""The samples of a log, one prompt at a time: read once, and kept in a temporary file."""
+"""The samples of a log, one prompt at a time, from a temporary file; the log is read once."""
 
 import json
 import math
@@ -23,7 +23,7 @@ MOST_METHODS = 100
 @final
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """One sample; None stands for what it does not give. With `has_answer` an `answer` of None is invalid."""
+    """One sample; missing values are None. With `has_answer`, an `answer` of None is invalid."""
 
     response: str
     reward: float | None
@@ -36,7 +36,7 @@ class Generation:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """Where the samples of each prompt stand.
+    """The places of the samples of each prompt.
 
     offsets: for each method (None: samples without one) and prompt (a number) the places of its samples in
     the temporary file; methods and prompts in the order of their first sample. lines: all samples that were
@@ -54,15 +54,15 @@ class Index:
 
 @final
 class Samples:
-    """All samples of a log in a temporary file. index: where those of each prompt stand."""
+    """All samples of a log in a temporary file. index: the places of the samples of each prompt."""
 
     def __init__(self, index: Index, handle: BinaryIO, *, has_answers: bool) -> None:
         self.index, self._handle, self._has_answers = index, handle, has_answers
 
     def prompts(self, method: str | None, *, advance: Callable[[int], object]) -> Iterator[list[Generation]]:
-        """The samples of one prompt of a method after another, each in the order of the log.
+        """The samples of a method, prompt by prompt, each in the order of the log.
 
-        advance: told the bytes of a prompt when it is done with.
+        advance: called with the bytes of a prompt when it is finished.
         """
         for offsets in self.index.offsets[method].values():
             lines = [self._line(offset) for offset in offsets]
@@ -88,7 +88,7 @@ class Samples:
 
 @contextmanager
 def samples_of(path: Path, reading: Reading, *, advance: Callable[[int], object]) -> Iterator[Samples]:
-    """Read a log once, and keep its samples where those of a prompt are soon found; memory holds offsets.
+    """Read a log once into a temporary file with an index by prompt; memory only holds offsets.
 
     A sample without a response, or with a method, a score or a truth value that is none, is left out and
     counted. advance: told what has been read since its last call. Raises InputError for a log that cannot be
@@ -157,7 +157,7 @@ class _Written:
             )
 
     def index(self, log: Log) -> Index:
-        """Where the samples of the log stand; those that were set aside are in the file for nothing."""
+        """The places of the samples of the log, without those that were set aside."""
         offsets: dict[str | None, dict[int, array[int]]] = {}
         names, size = list(self._names), 0
         numbers = range(len(log)) if log.numbers is None else log.numbers.tolist()

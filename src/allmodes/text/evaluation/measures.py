@@ -1,4 +1,4 @@
-"""What the metrics of text stand on: tokens, embeddings, and classes of answers."""
+"""Inputs of the metrics of text: tokens, embeddings, and classes of answers."""
 
 import importlib
 import importlib.util
@@ -49,7 +49,7 @@ def load_tokeniser(path: Path) -> Tokenise:
 
 
 def load_embedder(name: str) -> Embed | str:
-    """Embeddings (N, D) of texts by a sentence-transformers model, or why there are none.
+    """Embeddings (N, D) of texts by a sentence-transformers model, or the reason why there are none.
 
     name: of the model, or its folder; "stand-in" is `stand_in_embeddings`. The folder of a plain model needs
     transformers alone, any other model the package sentence-transformers. Raises InputError where the model
@@ -79,9 +79,10 @@ def load_embedder(name: str) -> Embed | str:
 
 
 def stand_in_embeddings(texts: Sequence[str]) -> Tensor:
-    """A stand-in for an embedder, (N, 1024): how often each hash of three characters in a row comes.
+    """A stand-in for an embedder, (N, 1024): counts of hashed three-character sequences.
 
-    It tells spellings apart, not meanings. Hashes collide; counts are never negative, so no embedding is 0.
+    It compares spelling, not meaning. Hashes may collide, but counts are never negative, so no embedding is
+    0.
     """
     counts = torch.zeros(len(texts), _STAND_IN_SIZE, dtype=torch.float64)
     for row, text in zip(counts, texts, strict=True):
@@ -93,10 +94,10 @@ def stand_in_embeddings(texts: Sequence[str]) -> Tensor:
 
 
 def short_answer_classes(answers: Iterable[str]) -> list[int]:
-    """`partition` with `same_short_answer` where both have at most five words, else with equal words.
+    """`partition` with `same_short_answer` if both have at most five words, else with equal words.
 
-    Words are lower-cased and split at white space. Looks only at classes that share a word, so that a prompt
-    may have very many answers.
+    Words are lower-cased and split at white space. Only classes with a common word are compared, so a prompt
+    may have many answers.
     """
     known: dict[Hashable, int] = {}
     holders: defaultdict[str, list[int]] = defaultdict(list)  # word to the classes whose first member has it

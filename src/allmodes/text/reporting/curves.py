@@ -1,4 +1,4 @@
-"""Training as curves: steps taken together in bins, and the best that any bin has of two things."""
+"""Curves over training from bins of steps, and the Pareto front of the bins."""
 
 import math
 from collections import Counter
@@ -56,7 +56,7 @@ def _mean(values: Any) -> float:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other point equals or beats in both numbers, by rising first number.
+    """The points that no other point equals or beats in both numbers, sorted by the first number.
 
     More is better in both. Points with a NaN are left out, and of equal points one stays.
     """

@@ -1,4 +1,4 @@
-"""Pictures of an experiment: training and its Pareto front, answers by β, recovery.
+"""Figures of an experiment: training and its Pareto front, answers by β, recovery.
 
 The first two are as MARA's Figures 6 and 10, the last as Figure 2 of the IPS paper.
 """
@@ -141,7 +141,7 @@ def _pareto(axes: Any, runs: Runs, base: tuple[float, tuple[str, float]], colour
 
 
 def draw_answers(results: Sequence[TextResult], *, answer: str, base: TextResult) -> Any:
-    """The share of one answer among the valid ones at the end of training, by β, a dot a seed."""
+    """Plot the share of one answer among the valid ones at the end of training by β, one dot per seed."""
     from matplotlib.figure import Figure
 
     arms = [result.arm for result in results if result.arm is not None]
@@ -201,7 +201,7 @@ def draw_recovery(results: Sequence[TextResult], *, base: TextResult) -> Any:
                 label=name if len(groups) == 1 else f"{group_name(*group)}, {name}",
                 linestyle=_STYLES[groups.index(group) % len(_STYLES)],
             )
-        axes.set(title=f"β = {beta:g}", xscale="log", ylim=(0, 1.02), xlabel="samples of a prompt")
+        axes.set(title=f"β = {beta:g}", xscale="log", ylim=(0, 1.02), xlabel="samples per prompt")
         axes.grid(color=FAINT, linewidth=0.5)
     ticks = [2**power for power in range(base.recovery[-1][0].bit_length())]
     row[0].set_xticks(ticks, [str(k) for k in ticks])

@@ -1,4 +1,4 @@
-"""The report of a training experiment: one HTML file that explains itself, offline."""
+"""The report of a training experiment: one HTML file that works offline."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from allmodes.text.task_kinds.kind import shown_model
 _SHOWN, _LONGEST = 4, 200  # samples of an arm, and their characters
 _MOST_ANSWERS = 8  # known answers of the base model in a table
 _SCALING = (
-    "GRPO: rewards over the standard deviation of their group; RLOO: advantages over that of their batch"
+    "GRPO: rewards divided by the standard deviation of the group; RLOO: advantages by that of the batch"
 )
 
 _FLOW_REMARKS = {
@@ -57,7 +57,7 @@ def write_report(
     metrics: Metrics,
     prompts: Mapping[str, int],
 ) -> Path:
-    """Write report.html and its figures (PNG and SVG) into the experiment's folder; gives the page's path.
+    """Write report.html and its figures (PNG and SVG) into the experiment's folder; return the page's path.
 
     base_model: the shares of its answers, None where no answers are known. metrics: the rows of
     metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, `duplicates` of others, or
@@ -132,14 +132,14 @@ def _remarks(config: TextConfig) -> list[str]:
     remarks = []
     if config.model == STAND_IN:
         remarks.append(
-            "The base model is a stand-in: it was trained for seconds on made-up responses to the task, of "
-            "which many are wrong, and some answers far more frequent than others. It knows nothing else. "
-            "What holds for it need not hold for a large model."
+            "The base model is a stand-in: a tiny model trained for seconds on made-up responses to "
+            "the task. Many of these are wrong, and some answers are far more frequent than others. It "
+            "knows nothing else. Results with it may not hold for a large model."
         )
     if config.warm_start is not None:
         remarks.append(
-            "Before all runs the model was trained on examples of the task's format, once (a warm start). "
-            "The warm-started model is the base model here, and the reference that the KL is against."
+            "Before all runs, the model was trained once on examples of the task's format (a warm start). "
+            "The warm-started model is the base model here, and the reference of the KL."
         )
     methods = {label_of(name): config.methods.make(name) for name in config.method}
     of_answers = [label for label, method in methods.items() if method.needs_outcomes]
@@ -163,28 +163,28 @@ def _remarks(config: TextConfig) -> list[str]:
     of_responses = [label for label, method in methods.items() if method.needs_sequence_kl]
     if of_responses and {"token-reverse", "token-forward"} & set(config.kl):
         remarks.append(
-            "GRPO's KL per token holds the states fixed, and from two tokens on it does not match the "
-            f"log-probabilities of whole responses in the rewards of {listing(of_responses)}: the optimum is "
-            "another."
+            "GRPO's KL per token treats the earlier tokens as fixed. With two or more tokens it does "
+            "not match the log-probabilities of whole responses in the rewards of "
+            f"{listing(of_responses)}: the optimum is another."
         )
     in_loss = [
         label for label, method in methods.items() if not (method.needs_sequence_kl or method.contains_kl)
     ]
     if in_loss:
         remarks.append(
-            f"With {listing(in_loss)} GRPO has TRL's own KL, per token in the loss: from two tokens on its "
-            "optimum is not that of RLOO, whose KL is of whole responses."
+            f"With {listing(in_loss)} GRPO has TRL's own KL, per token in the loss: with two or more "
+            "tokens its optimum is not that of RLOO, whose KL is of whole responses."
         )
     return remarks
 
 
 def _test_remarks(config: TextConfig, prompts: Mapping[str, int]) -> list[str]:
-    """What a stand-in has seen of test prompts."""
+    """A note that the stand-in has seen the test prompts."""
     if config.model != STAND_IN or not prompts.get("test", 0):
         return []
     return [
-        "The stand-in was trained on examples of all prompts, test prompts included, as a model that knows "
-        "the task before RL; the runs saw the training prompts alone."
+        "The stand-in was trained on examples of all prompts, including test prompts, like a model "
+        "that knows the task before RL; the runs only used the training prompts."
     ]
 
 
@@ -210,7 +210,7 @@ def _base_table(model: BaseModel) -> dict[str, Any]:
 
 
 def result_tables(config: TextConfig, results: Sequence[TextResult], view: View) -> list[dict[str, Any]]:
-    """One table a trainer and KL; in it, by β, the methods."""
+    """One table per trainer and KL, with the methods by β."""
     tables = []
     for trainer, kl in groups_of([_arm(result) for result in results]):
         rows = []
@@ -251,7 +251,7 @@ def result_verdicts(config: TextConfig, results: Sequence[TextResult], view: Vie
     if len(config.method) == 1:
         return [ran_alone(label_of(config.method[0]))]
     if len(config.seeds) < 2:
-        return ["No verdict: there is no test with one seed."]
+        return ["No verdict: a test needs at least two seeds."]
     sentences = []
     for trainer, kl in groups_of([_arm(result) for result in results]):
         for beta in config.beta:

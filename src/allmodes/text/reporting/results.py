@@ -1,4 +1,4 @@
-"""Results of a run: samples of its policy, and their figures."""
+"""Results of a run: samples of its policy and their figures."""
 
 import math
 from collections import Counter
@@ -36,7 +36,7 @@ _MEASURES = Measures(tokenise=words, vocabulary_size=50257, embed=None, ks=())
 @final
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """What is compared: how a run is trained, but for its seed."""
+    """An arm of the comparison: the settings of a run except the seed."""
 
     trainer: Trainer
     kl: KL
@@ -79,7 +79,7 @@ class TextResult:
 
 
 def load_result(path: Path) -> TextResult:
-    """Read what `save` wrote. Raises RunError for anything else."""
+    """Read a file of `save`. Raises RunError for anything else."""
     row = read_sealed_json(path)
     if (timing := path.with_name("timing.jsonl")).exists():
         check_last_line(timing)
@@ -159,13 +159,13 @@ def result_of(
 
 
 def has_answer_sets(task: Task, prompts: Sequence[str]) -> bool:
-    """Whether the answers to all prompts are known, and not the same few to all of them."""
+    """Whether the answers to all prompts are known, and differ between prompts."""
     known = {task.known_answers(prompt) for prompt in prompts}
     return None not in known and (len(known) > 1 or any(len(one or ()) > _COUNTED for one in known))
 
 
 def _error(values: Sequence[float]) -> float:
-    """The bootstrap standard error of the mean; 0 for a single prompt, which nothing was drawn from."""
+    """The bootstrap standard error of the mean; 0 for a single prompt."""
     return bootstrap_sem(values) if len(values) > 1 else 0.0
 
 

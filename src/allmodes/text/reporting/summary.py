@@ -1,4 +1,4 @@
-"""The main figures of a finished training, on a terminal."""
+"""The main figures of a finished training, for a terminal."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a report shows of results: answers, the recovery of sets of answers, or how different texts are."""
+"""Views of results in a report: answers, recovery of sets of answers, or diversity of texts."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from allmodes.metrics import count_entropy
 from allmodes.reports.comparison import DASH, Metric
 from allmodes.text.reporting.results import TextResult
 
-COLLAPSED = 0.95  # share of the valid answers from which on one answer is all there is
+COLLAPSED = 0.95  # a result is collapsed if one answer has at least this share of the valid answers
 
 
 @final
@@ -151,6 +151,6 @@ def answer_share(result: TextResult, answer: str) -> float:
 
 
 def is_collapsed(result: TextResult) -> bool:
-    """Whether one answer is all there is, or none."""
+    """Whether one answer has nearly all valid responses, or none is valid."""
     shares = [answer_share(result, answer) for answer in result.answers]
     return any(math.isnan(share) or share >= COLLAPSED for share in shares)

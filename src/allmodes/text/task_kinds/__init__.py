@@ -1,4 +1,4 @@
-"""The kinds of task that a recipe can name: of each its keys, its files, and the task made of them."""
+"""The kinds of task in recipes: the keys, files and task of each kind."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What every kind of task has, and how models are named."""
+"""The base class of the kinds of task, and the names of models."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -9,7 +9,7 @@ from allmodes.tasks import Task
 
 
 class TaskConfig(Config, ABC):
-    """What every kind of task has. To add a kind, write its class and put it into `TaskKind`."""
+    """Base class of the kinds of task. To add a kind, write its class and add it to `TaskKind`."""
 
     rewards_are_shares: ClassVar[bool] = False
     """Whether rewards are known to lie between 0 and 1."""
@@ -23,7 +23,7 @@ class TaskConfig(Config, ABC):
         """The task. Raises ConfigError for files and models that cannot be read."""
 
     def check_files(self) -> None:
-        """Check it as far as that loads no model and runs no code that it names. Raises ConfigError."""
+        """Check the settings without loading a model or running code that they name. Raises ConfigError."""
 
     def models(self) -> dict[str, str]:
         """Names or folders of the models that rewards depend on, by key."""
@@ -34,7 +34,7 @@ class TaskConfig(Config, ABC):
         return {}
 
     def resolved(self) -> Self:
-        """The same with paths that hold from any folder."""
+        """The same settings with absolute paths."""
         return self
 
     def describe(self) -> list[tuple[str, str]]:

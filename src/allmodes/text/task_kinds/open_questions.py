@@ -14,19 +14,19 @@ from allmodes.text.task_kinds.kind import TaskConfig, resolved_model, shown_mode
 
 @final
 class JudgeConfig(Config):
-    """A model that says whether two responses say the same, and the probability from which they do."""
+    """A model that decides whether two responses say the same, and its threshold."""
 
     model: str
     """Name or folder."""
     threshold: Probability
-    """Probability from which on two responses say the same."""
+    """Probability above which two responses say the same."""
     tokenizer: str | None = None
-    """Where the tokenizer is; beside the model if left out."""
+    """Folder or name of the tokenizer; that of the model if left out."""
 
 
 @final
 class CreativeTask(TaskConfig):
-    """Open questions, with a reward model to say how good an answer is."""
+    """Open questions, scored by a reward model."""
 
     has_negative_rewards: ClassVar[bool] = True
 
@@ -37,11 +37,11 @@ class CreativeTask(TaskConfig):
     reward_model: str
     """Name or folder of a model with one output."""
     judge: JudgeConfig | None = None
-    """Model that tells which responses say the same; none if left out."""
+    """Model that decides which responses say the same; none if left out."""
     embedder: str | None = None
     """Sentence-transformers model for semantic diversity; none if left out."""
     max_prompts: PositiveInt | None = None
-    """Only the first so many prompts; all if left out."""
+    """Number of prompts that are used, from the first; all if left out."""
 
     def make(self) -> Task:
         """The task with its models. Raises ConfigError for files and models that cannot be read."""

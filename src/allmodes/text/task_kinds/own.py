@@ -22,14 +22,14 @@ class PythonTask(TaskConfig):
     kind: Literal["python"]
     """A user's own task."""
     module: Reference
-    """Where it is: `module:Class`, or a function that makes it."""
+    """`module:Class`, or a function that returns the task."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """What it is called with, by keyword."""
+    """Keyword arguments for it."""
     folder: CodeFolder = None
-    """Where its module is looked for after the folder of the command; the recipe's if left out."""
+    """Folder that is searched for its module after the current folder; the recipe's if left out."""
 
     def make(self) -> Task:
-        """The task, each of whose results is checked. Raises InputError for what is none."""
+        """The task, with checks of all its results. Raises InputError if it is not a task."""
         made = load_object(self.module, self.folder, where="`task.module`:")
         return own_task(made, name=self.module, settings=self.settings)
 
@@ -45,7 +45,7 @@ class PythonTask(TaskConfig):
 
 @final
 class RewardTask(TaskConfig):
-    """Prompts from a file, and a user's function that says what responses to them are worth."""
+    """Prompts from a file, and a user's function that scores the responses."""
 
     fits_stand_in: ClassVar[bool] = True
 
@@ -54,12 +54,12 @@ class RewardTask(TaskConfig):
     prompts: PathBesideRecipe
     """JSONL with a `prompt` in each line."""
     function: Reference
-    """Where it is: `module:function`; of prompts and responses, it gives a number or None for each."""
+    """`module:function`: (prompts, responses) → a number or None for each response."""
     outcome: Outcome | None = None
     """`module:function` from a response to its answer or None; or a key: `function` then gives objects with
     `reward` and the answer under this key. The response itself if left out."""
     folder: CodeFolder = None
-    """Where modules are looked for after the folder of the command; the recipe's if left out."""
+    """Folder that is searched for modules after the current folder; the recipe's if left out."""
 
     def make(self) -> Task:
         """The task. Raises InputError for a file or function that cannot be used."""

@@ -1,4 +1,4 @@
-"""Tasks whose right answers are known."""
+"""Tasks with known right answers."""
 
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -28,38 +28,38 @@ class OneTwoTask(TaskConfig):
 
 @final
 class CausalDomain(Config):
-    """Graphs of causes, told by perturbations."""
+    """Causal graphs, observed through perturbations."""
 
     nodes: PositiveInt = 4
     """Nodes of a graph, 2 to 5."""
     max_edges: SmallCount = 6
-    """Most edges of a graph."""
+    """Maximum number of edges."""
     perturbations: PositiveInt = 3
-    """Perturbed nodes of each prompt."""
+    """Number of perturbed nodes in each prompt."""
 
 
 @final
 class VoxelsDomain(Config):
-    """Structures of blocks, told by their top view."""
+    """Structures of blocks, observed from above."""
 
     size: PositiveInt = 3
     """Cells along each side of the grid."""
     max_blocks: PositiveInt = 3
-    """Most cells of a top view."""
+    """Maximum number of occupied cells in a top view."""
     max_height: PositiveInt = 3
-    """Most layers."""
+    """Maximum number of layers."""
 
 
 @final
 class BooleanDomain(Config):
-    """Expressions, told by some of their inputs and outputs."""
+    """Boolean expressions, observed through some inputs and outputs."""
 
     variables: tuple[str, ...] = ("x", "y")
-    """One to three names."""
+    """Names of one to three variables."""
     operators: tuple[str, ...] = ("AND", "OR", "NOT")
-    """Of these three."""
+    """Allowed operators, a subset of these three."""
     max_depth: SmallCount = 2
-    """Levels of operators, at most 3."""
+    """Maximum nesting of operators, at most 3."""
 
 
 @final
@@ -72,13 +72,13 @@ class HypoSpaceTask(TaskConfig):
     kind: Literal["hypospace"]
     """Sets of hypotheses that explain observations."""
     domain: Literal["causal", "voxels", "boolean"]
-    """What a hypothesis is: a causal graph, a structure of blocks, a Boolean expression."""
+    """Kind of hypothesis: a causal graph, a structure of blocks, a Boolean expression."""
     train: PositiveInt
     """Prompts to train on."""
     test: PositiveInt
-    """Other prompts, to which the final policies respond."""
+    """Number of other prompts, on which the final policies are measured."""
     split_seed: Count = 0
-    """Seed of drawing them."""
+    """Seed for drawing the prompts."""
     causal: CausalDomain | None = None
     """Settings of domain "causal"; those of the IPS paper if left out."""
     voxels: VoxelsDomain | None = None
@@ -129,15 +129,15 @@ class ReasoningGymTask(TaskConfig):
     kind: Literal["reasoning_gym"]
     """Puzzles of reasoning-gym."""
     dataset: Literal["countdown", "graph_color"]
-    """What is asked: an expression of given numbers that makes a target; a colouring of a graph."""
+    """Kind of puzzle: an expression of given numbers with a target value; a colouring of a graph."""
     size: Size = 100
     """Puzzles to train on."""
     test: SmallCount = 0
-    """More puzzles, to which the final policies respond; to those of training if 0."""
+    """Number of other puzzles, on which the final policies are measured; 0 uses those of training."""
     seed: Count = 0
     """Seed of the puzzles."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Of the dataset, as reasoning-gym names them, such as max_numbers and num_colors."""
+    """Settings of the dataset in reasoning-gym, such as max_numbers and num_colors."""
 
     @model_validator(mode="after")
     def _has_other_settings(self) -> Self:
