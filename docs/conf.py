@@ -25,7 +25,7 @@ project = "allmodes"
 author = "the authors of allmodes"
 release = version = allmodes.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_*", "conf.py", "images/*.py"]
+exclude_patterns = ["_*", "conf.py", "images/**.py"]
 root_doc = "index"
 
 myst_heading_anchors = 4  # links to headings, by the same rule as GitHub's
