@@ -89,7 +89,7 @@ def learning_curves(
                     ends[name] = float(np.mean(last))
             _finish(axes, title, int(calls[-1]))
             _label_ends(axes, ends, colours)
-        figure.subplots_adjust(left=0.045, right=0.885, top=0.9, bottom=0.16, wspace=0.58)
+        figure.subplots_adjust(left=0.045, right=0.885, top=0.9, bottom=0.16, wspace=0.72)
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
