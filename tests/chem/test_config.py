@@ -53,7 +53,7 @@ def test_keys_and_flags_of_the_last_version_say_the_same_as_todays(values: dict[
     ("changes", "said"),
     [
         ({"algorithm": "mara"}, "`algorithm`, or `loss` and `method`; got both"),
-        ({"screen": 0.4}, "`screen` once; it is `hit_threshold` now"),
+        ({"screen": 0.4}, "only one of `screen` and its new name `hit_threshold`"),
         ({"method": "best_of_n", "methods": {"best_of_n": {"k": 99}}}, "`batch_size` of at least 99; got 64"),
         ({"outcomes": {"outcome": "region"}}, '`regions`, the name of a component, with `outcome` "region"'),
         ({"outcomes": {"regions": "x"}}, "`outcomes.regions`, a component's name: one of 'qed'; got 'x'"),

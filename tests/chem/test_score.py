@@ -358,7 +358,7 @@ def test_the_report_counts_lines_molecules_and_hits(tmp_path: Path) -> None:
     text = page(tmp_path, config(hit_threshold=0.8), rows_of(REWARDS), lines)
     facts = dict(re.findall(r"<dt>(\w+)</dt><dd>(.*?)</dd>", text))
     assert facts["Lines"] == (
-        "7, 1 of them not read: see rejected.tsv, 1 with a molecule of another line, which is computed once"
+        "7, 1 of them not read: see rejected.tsv, 1 repeat a molecule of another line, which is computed once"
     )
     assert facts["Molecules"] == "5, 1 of them without a score"
     assert facts["Hits"] == "3, 75.0 % of those with a score"

@@ -1,4 +1,4 @@
-"""What a run of molecular design trains with: a loss, and a method that changes the rewards before it."""
+"""The arms of molecular design: a loss, and a method that changes the rewards before it."""
 
 from dataclasses import dataclass
 from typing import Literal, final, get_args
@@ -9,7 +9,7 @@ from allmodes.methods import Method, Plain, label_of, method_names
 Loss = Literal["reinvent", "grpo"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
-# Names of the last version, which its recipes, flags and run folders have.
+# Names in recipes, flags and run folders of the previous version.
 _FORMER: dict[str, tuple[Loss, str]] = {
     "reinvent": ("reinvent", "vanilla"),
     "mara": ("reinvent", "mara"),
@@ -68,7 +68,7 @@ def label_of_arm(name: str) -> str:
 
 
 def refusal(loss: Loss, method: Method, *, batch_size: int) -> str | None:
-    """Why a method cannot be trained with a loss, in one line; None where it can.
+    """The reason why a method cannot be trained with a loss, in one line; None if it can.
 
     REINVENT's loss is the squared distance of log π to log π_ref + σ R. On samples of the agent its gradient
     is that of E[R] − KL/σ without a baseline, so it takes rewards and advantages alike, and a reference that

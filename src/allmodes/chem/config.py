@@ -1,4 +1,4 @@
-"""What a run of molecular design can be told. `recipes/molecules.toml` explains it by example."""
+"""Configuration of molecular design. `recipes/molecules.toml` explains it by example."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
@@ -31,29 +31,29 @@ class ReplayConfig(Config):
     """Replay buffer and augmented memory."""
 
     size: Count = 100
-    """How many of the best molecules so far the buffer keeps."""
+    """Number of best molecules so far that the buffer keeps."""
     sample: Count = 10
-    """How many of them join each update."""
+    """Number of them that join each update."""
     augmentation_rounds: SmallCount = 2
     """Further updates after each one, on other spellings of the same molecules (augmented memory)."""
 
 
 class GeneticConfig(Config):
-    """Offspring of the molecules in the replay buffer, which are scored beside the agent's own."""
+    """Offspring of the molecules in the replay buffer, scored together with the agent's own molecules."""
 
     offspring: Size = 64
-    """How many are made for each update; they count as oracle calls and reach the agent by replay alone."""
+    """Number per update; they count as oracle calls and reach the agent only through replay."""
     mutation: Probability = 0.5
-    """How often a child of two molecules is also changed at one atom or bond."""
+    """Probability that a child of two molecules is also changed at one atom or bond."""
 
 
 class ScaffoldFilterConfig(Config):
     """Identical-Murcko-scaffold filter."""
 
     bucket_size: PositiveInt = 10
-    """So many molecules of one Murcko scaffold are rewarded; later ones get 0."""
+    """Number of molecules per Murcko scaffold that are rewarded; later ones get 0."""
     min_reward: Probability
-    """Molecules from this reward on count in the buckets."""
+    """Smallest reward of molecules that count in the buckets."""
 
 
 class OutcomesConfig(Config):
@@ -63,16 +63,16 @@ class OutcomesConfig(Config):
     """
 
     outcome: Literal["molecule", "scaffold", "cluster", "region"] = "scaffold"
-    """What is the same outcome: a molecule, a Murcko scaffold, a cluster of similar molecules, or a region:
+    """What counts as one outcome: a molecule, a Murcko scaffold, a cluster of similar molecules, or a region:
     the first pattern that a molecule matches, or the reference that it is nearest to."""
     frequency: Literal["batch", "history"] = "batch"
-    """Whether the share of an outcome that IPS divides by is that in the batch or in the whole run."""
+    """Whether IPS divides by the share of an outcome in the batch or in the whole run."""
     cluster_distance: Probability = 0.65
     """Tanimoto distance up to which molecules are in one cluster."""
     regions: str | None = None
     """The component of the oracle, by name, whose patterns or references are the regions."""
     kept_from: PositiveInt = 20
-    """Hits of a region from which on a report says that a run has kept it."""
+    """Number of hits from which a region counts as kept in reports."""
 
     @model_validator(mode="after")
     def _has_regions(self) -> "OutcomesConfig":
@@ -82,14 +82,14 @@ class OutcomesConfig(Config):
 
 
 class CollapseConfig(Config):
-    """What to do when the agent stops finding new molecules."""
+    """Action if the agent stops finding new molecules."""
 
     action: Literal["warn", "stop"] = "warn"
-    """What happens when few samples are new molecules: a warning, or the end of the run."""
+    """Action if few samples are new molecules: a warning, or the end of the run."""
     window: Size = 10
     """Steps over which new molecules are counted."""
     min_new: Probability = 0.1
-    """Share of the samples of these steps that must be new molecules."""
+    """Smallest share of new molecules among the samples of these steps."""
 
 
 # Rewards lie between 0 and 1. Scaffolds and clusters hold good and bad molecules at once, so that a rule by
@@ -122,32 +122,32 @@ class MoleculesConfig(Config):
     }
 
     kind: Literal["molecules"]
-    """What the recipe is."""
+    """Kind of the recipe."""
     loss: Annotated[tuple[Loss, ...], Field(min_length=1)] | None = None
-    """What an update minimises: REINVENT's squared loss, or GRPO's with its advantages; "reinvent" if left
+    """Loss of an update: REINVENT's squared loss, or GRPO's with its advantages; "reinvent" if left
     out. Several are compared."""
     method: Annotated[tuple[MethodName, ...], Field(min_length=1)] | None = None
-    """What is made of the rewards before: "vanilla" is nothing, "mara+entropy" one after the other; "vanilla"
-    if left out. Several are compared, each with each loss, and tested against the first."""
+    """Transform of the rewards before the loss: "vanilla" is none, "mara+entropy" is both in sequence;
+    "vanilla" if left out. Several are compared, each with each loss, and tested against the first."""
     algorithm: Annotated[tuple[ArmName, ...], Field(min_length=1)] | None = None
-    """Instead of every loss with every method: those of these names, "reinvent", "mara", "grpo", "ips-grpo",
-    or METHOD-LOSS."""
+    """Pairs of method and loss instead of all combinations: "reinvent", "mara", "grpo", "ips-grpo", or
+    METHOD-LOSS."""
     seeds: Seeds = (0,)
     """Each loss with each method runs once with each seed."""
     budget: PositiveInt
     """Oracle calls of each run, counted exactly; one call is one new molecule."""
     hit_threshold: Probability
-    """Reward from which on a molecule counts as a hit."""
+    """Smallest reward of a hit."""
     oracle: OracleConfig
     """How a molecule is scored."""
     prior: Path | None = None
     """The reference policy: a .safetensors file, "lstm" or "mamba"; "lstm" if left out."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the neural network; bfloat16 about halves the time on processors that have it."""
+    """Precision of the neural network; bfloat16 about halves the time on processors with bfloat16."""
     batch_size: Size = 64
-    """Molecules that are sampled for each update."""
+    """Molecules sampled per update."""
     max_tokens: Size = 128
-    """Longest molecule that the agent may write, in SMILES tokens."""
+    """Maximum length of a sampled molecule, in SMILES tokens."""
     max_steps: PositiveInt | None = None
     """Updates after which a run ends; 10 × budget / batch_size if left out."""
     sigma: PositiveFloat = 128.0
@@ -155,32 +155,32 @@ class MoleculesConfig(Config):
     learning_rate: LearningRate = 1e-4
     """Adam's rate."""
     lookahead: SmallCount = 0
-    """Batches that are sampled and scored ahead of the update, so that no worker waits for it."""
+    """Batches sampled and scored ahead of the update, so that workers do not wait for it."""
     methods: Methods = Methods()
     """The settings of each method."""
     outcomes: OutcomesConfig = OutcomesConfig()
-    """What an outcome is, for methods that count them."""
+    """Definition of an outcome, for methods that count them."""
     replay: ReplayConfig = ReplayConfig()
     """Replay buffer and augmented memory."""
     genetic: GeneticConfig | None = None
-    """Offspring of the best molecules so far, scored beside the agent's own; none if left out."""
+    """Offspring of the best molecules so far, scored with the agent's own; none if left out."""
     scaffold_filter: ScaffoldFilterConfig | None = None
     """Filter of identical scaffolds; none if left out."""
     collapse: CollapseConfig = CollapseConfig()
-    """What happens when the agent stops finding new molecules."""
+    """Action if the agent stops finding new molecules."""
     stop_at_hits: PositiveInt | None = None
     """Hits after which a run ends; the whole budget is used if left out."""
     circle_distance: Probability = 0.75
-    """Tanimoto distance of #Circles: hits that are so far apart count as different."""
+    """Tanimoto distance of #Circles: hits farther apart than this count as different."""
     checkpoint_every: PositiveInt = 20
     """Updates between two checkpoints."""
     track: tuple[TrackerName, ...] = ()
-    """Programs that show curves, settings and the best molecules while it runs: "tensorboard", "trackio",
+    """Trackers that show curves, settings and the best molecules during the run: "tensorboard", "trackio",
     "wandb"."""
     workers: Workers = 1
-    """Runs that are done at the same time."""
+    """Number of parallel runs."""
     threads: Workers | None = None
-    """Threads of each run; a share of all cores if left out."""
+    """Threads per run; an equal share of all cores if left out."""
 
     _one_or_several = field_validator("loss", "method", "algorithm", "seeds", "track", mode="before")(
         one_or_several
@@ -189,7 +189,7 @@ class MoleculesConfig(Config):
 
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`[mara]` is `[methods.mara]`, `[ips]` that and `[outcomes]`, and `screen` is `hit_threshold`."""
+        """Move `[mara]` and `[ips]` to `[methods]` and `[outcomes]`, and `screen` to `hit_threshold`."""
         values = cast("dict[str, Any]", move_old_tables(values, shared=("ips",)))
         for old, new in (("ips", "outcomes"), ("screen", "hit_threshold")):
             if old not in values:
@@ -201,7 +201,7 @@ class MoleculesConfig(Config):
             else:
                 twice = now
             if twice is not None:
-                raise ValueError(f"`{old}` once; it is `{new}` now, and both are given")
+                raise ValueError(f"only one of `{old}` and its new name `{new}`; both are given")
             values[new.partition(".")[0]] = before
         return values
 

@@ -352,7 +352,7 @@ def test_the_page_loads_nothing_and_names_no_folder(tmp_path: Path) -> None:
 def test_stand_ins_are_called_so_wherever_results_appear(tmp_path: Path) -> None:
     rows = [row(1, "CCO", 0.9, synthesis=found())]
     text = report(tmp_path, rows)
-    assert "“synthesis”: routes end in the stock that comes with allmodes, a stand-in" in text
+    assert "“synthesis”: routes end in the stock that comes with allmodes, which replaces" in text
     assert "“dock”: docking scores, a stand-in for measured affinity." in text
     card = re.findall(r'<div class="card".*?<div class="smiles">', text, re.DOTALL)[0]
     assert "synthesis (stand-in stock) 1" in card
@@ -419,7 +419,7 @@ def test_components_are_told_without_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("store", "said"),
     [
-        (None, "of this run alone"),
+        (None, "only for this run"),
         ("/home/somebody/all.sqlite", "shared, all.sqlite"),
         ("sqlite:////home/somebody/all.sqlite", "shared, all.sqlite"),
         ("postgresql+psycopg://me:secret@host/db", "shared, a PostgreSQL database"),

@@ -198,7 +198,7 @@ def test_molecules_are_the_best_of_each_circle_over_all_seeds(tmp_path: Path) ->
     assert 1 < len(best) < len(hits)
     assert [html.unescape(line) for line in re.findall(r'<div class="smiles">(.*?)</div>', page)] == best
     assert f"{len(best)} of {len(best)} circles" in page
-    assert f"{len(hits)} distinct hits of 2 seeds taken together" in page
+    assert f"{len(hits)} distinct hits of all 2 seeds" in page
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks that chemists know: GuacaMol, PMO and MolExp, as tasks and as runs."""
+"""Benchmarks of molecular design: GuacaMol, PMO and MolExp, as tasks and as runs."""
 
 from allmodes.chem.benchmarks.scoring import score
 from allmodes.chem.benchmarks.tasks import TASKS, Task, find_task, tasks_of

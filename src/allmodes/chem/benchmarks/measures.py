@@ -1,4 +1,4 @@
-"""What a run of a benchmark is measured by: figures of its ledger alone."""
+"""The figures of a benchmark run, computed from its ledger."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from allmodes.chem.molecules import murcko_scaffold
 from allmodes.chem.oracles.components.similarity import nearness, text_nearness
 from allmodes.metrics import mean_pair_distance, top_k_auc, top_mean
 
-_FOUND = 1 - 1e-9  # similarity to a target from which on it is found
+_FOUND = 1 - 1e-9  # a target counts as found at this similarity or more
 
 
 @final
@@ -49,7 +49,7 @@ class Figures:
 
     @property
     def found(self) -> int | None:
-        """Targets that were found themselves."""
+        """Number of targets that were found exactly."""
         return sum(one >= _FOUND for one in self.nearest) if self.nearest else None
 
     def as_json(self) -> dict[str, Any]:

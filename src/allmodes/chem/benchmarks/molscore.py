@@ -1,4 +1,4 @@
-"""MolScore's configurations as tasks, where what they name exists here with the same meaning.
+"""MolScore's configurations as tasks, if their functions exist here with the same meaning.
 
 The JSON of MolScore 1.9.5 (Thomas et al. 2024): `scoring_functions` compute columns, of which the entries of
 `scoring.metrics` are changed by a modifier and combined by `scoring.method`.
@@ -233,7 +233,7 @@ def _get(table: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any
 
 
 def _known(value: Any, known: Mapping[str, Any], where: str) -> str:
-    """A name, if it is one of those known. Raises ConfigError that lists them."""
+    """A known name. Raises ConfigError with all known names for others."""
     if not isinstance(value, str) or value not in known:
         raise ConfigError(f"{where}: expected one of {', '.join(known) or 'none'}; got {shown(value)}")
     return value

@@ -1,4 +1,4 @@
-"""Figures of others on PMO, to stand beside: AUC of the top 10 after 10,000 oracle calls, prior ZINC-250k."""
+"""Published figures on PMO, for comparison: AUC of the top 10 after 10,000 oracle calls, prior ZINC-250k."""
 
 from dataclasses import dataclass
 from typing import final

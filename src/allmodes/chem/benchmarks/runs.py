@@ -1,4 +1,4 @@
-"""Benchmarks as runs: all tasks × methods × seeds, each run in a folder of its own, measured and compared."""
+"""Run benchmarks: all tasks × methods × seeds, each run in its own folder, measured and compared."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from allmodes.runs.seals import read_sealed_json, restoring, seal_json
 Name = Literal["pmo", "molexp"]
 
 _SETTINGS, _FIGURES = "benchmark.json", "figures.json"
-# What a later call may have otherwise, in the same folder: which runs there are.
+# Settings that a later call in the same folder may change: which runs there are.
 _FREE = ("loss", "method", "algorithm", "seeds", "oracle")
 
 
@@ -85,7 +85,7 @@ def make_benchmark(
     values = {**recipe, "oracle": first, "workers": 1, "threads": 1}
     config = build_config(MoleculesConfig, values, source=source, recipe_folder=recipe_folder)
     if config.stop_at_hits is not None:
-        raise ConfigError(f"{source}: `stop_at_hits`: expected none, since figures are of a whole budget")
+        raise ConfigError(f"{source}: `stop_at_hits`: expected none, since figures are for the whole budget")
     prior = config.prior.resolve() if config.prior is not None and config.prior.is_file() else config.prior
     return Benchmark(
         name=name,
@@ -96,7 +96,7 @@ def make_benchmark(
 
 
 def run_benchmark(benchmark: Benchmark, folder: Path, *, workers: int = 1) -> Results:
-    """Do the runs that `folder` does not have yet, and measure all that were asked for.
+    """Do the runs that are missing in `folder`, and measure all requested runs.
 
     A killed call resumes where it was; further tasks, methods and seeds join. workers: runs at a time, each
     on one thread. Raises ConfigError before anything is written where a file is missing, RunError where

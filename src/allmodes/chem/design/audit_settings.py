@@ -1,4 +1,4 @@
-"""What a design run can tell an audit of its samples: the settings, by the names of AuditConfig."""
+"""The settings of a design run for an audit of its samples, by the names of AuditConfig."""
 
 from collections.abc import Iterator
 from typing import Any

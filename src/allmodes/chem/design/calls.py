@@ -1,4 +1,4 @@
-"""The oracle calls of a run: counted exactly, in flight together, written down as soon as they are known."""
+"""The oracle calls of a run: counted exactly, computed in parallel, and recorded as soon as they finish."""
 
 import threading
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from allmodes.chem.oracles.results import Evaluation
 @final
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What one batch asked the oracle.
+    """The oracle calls of one batch.
 
     unseen: how many molecules of the batch were new. molecules: those of them within the budget, which are
     its calls, after `calls_before` others.
@@ -28,9 +28,9 @@ class Asked:
 
 @final
 class OracleCalls:
-    """Gives the oracle what is new, within the budget, and waits for results.
+    """Sends new molecules to the oracle, within the budget, and waits for results.
 
-    Which molecule is which call is settled when it is asked for, so nothing depends on who is done first.
+    A molecule's call number is fixed when it is submitted, so nothing depends on the order of results.
     hits: calls with a reward of at least the hit threshold, among the batches that were waited for.
     """
 
@@ -43,11 +43,11 @@ class OracleCalls:
 
     @property
     def enough_hits(self) -> bool:
-        """Whether the run has the hits that it shall stop at."""
+        """Whether the run has reached the number of hits at which it stops."""
         return self._config.stop_at_hits is not None and self.hits >= self._config.stop_at_hits
 
     def knows(self, smiles: str) -> bool:
-        """Whether a molecule was asked for before; asking again costs no call."""
+        """Whether a molecule was submitted before; submitting it again costs no call."""
         return self._ledger.knows(smiles)
 
     def ask(self, smiles: Sequence[str | None], *, step: int) -> Asked:
@@ -72,7 +72,7 @@ class OracleCalls:
         return Asked(unseen=len(unseen), calls_before=calls_before, molecules=asked)
 
     def wait(self, asked: Asked) -> list[str]:
-        """The molecules of a batch once their results are known, up to the last hit that is wanted."""
+        """The molecules of a batch with their results, up to the last hit at which the run stops."""
         for number, line in enumerate(asked.molecules, start=1):
             with self._news:
                 while (evaluation := self._ledger.evaluation(line)) is None:
@@ -86,7 +86,7 @@ class OracleCalls:
         return asked.molecules
 
     def give_up(self, *, after: int) -> None:
-        """Take back the calls beyond number `after`."""
+        """Cancel the calls beyond number `after`."""
         with self._news:
             in_flight, self._in_flight = self._in_flight, set()
             self._ledger.forget(after=after)
@@ -94,7 +94,7 @@ class OracleCalls:
             future.cancel()
 
     def _record(self, future: Future[Evaluation]) -> None:
-        """Write a result down in its worker's thread: a kill in the middle of an update shall lose none."""
+        """Record a result in its worker's thread, so that a kill during an update loses none."""
         with self._news:
             if future not in self._in_flight:  # taken back
                 return

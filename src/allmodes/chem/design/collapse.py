@@ -21,7 +21,7 @@ class CollapseMonitor:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the last window holds too little that is new."""
+        """Whether the last window has too few new molecules."""
         full = len(self._shares) == self._window
         return full and sum(self._shares) / self._window < self._min_new
 

@@ -53,7 +53,7 @@ from allmodes.runs.tracking import Trackers, check_trackers
 @final
 @dataclass(frozen=True)
 class Job:
-    """One arm with one seed, in a folder below the experiment's."""
+    """One arm with one seed, in a folder inside the experiment's."""
 
     arm: Arm
     seed: int
@@ -61,7 +61,7 @@ class Job:
 
 
 def check_design_files(config: MoleculesConfig) -> None:
-    """Load the prior and look at the oracle's files; runs nothing that the recipe names.
+    """Load the prior and check the oracle's files, without running anything that the recipe names.
 
     Raises `ConfigError` for what would fail later.
     """
@@ -75,7 +75,7 @@ def check_design_files(config: MoleculesConfig) -> None:
 
 
 def check_design(config: MoleculesConfig) -> None:
-    """Check files, start the oracle and ask programs about ethanol, a call that no budget counts.
+    """Check files, start the oracle, and test programs with ethanol, which does not count as a call.
 
     Raises `ConfigError` for what would fail later.
     """
@@ -105,10 +105,10 @@ def new_design(config: MoleculesConfig, out: Path) -> Path:
 
 
 def resume_design(path: Path, *, accept_changes: bool = False) -> Path:
-    """Continue the experiment in folder `path` where it was interrupted; returns its report's path.
+    """Resume the interrupted experiment in folder `path`, and return its report's path.
 
-    Raises `ConfigError` when the folder holds no run, and `RunError` when a setting or a file that decides
-    what the run does is another than when it began, unless such changes are accepted; they are recorded.
+    Raises `ConfigError` if the folder holds no run, and `RunError` if a setting or an input file has changed
+    since it began, unless changes are accepted; accepted changes are recorded.
     """
     config = saved_config(MoleculesConfig, path)
     check_design(config)
@@ -118,7 +118,7 @@ def resume_design(path: Path, *, accept_changes: bool = False) -> Path:
 
 
 def run_inputs(config: MoleculesConfig) -> dict[str, Path]:
-    """The files that decide what the run does, by the key that they came from."""
+    """The input files of the run, by configuration key."""
     return {"prior": prior_path(config.prior), **oracle_inputs(config.oracle)}
 
 
@@ -162,9 +162,9 @@ def _run_jobs(config: MoleculesConfig, folder: RunFolder) -> Path:
 
 
 def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], None]) -> None:
-    """Run one job to its end, or on where it was interrupted, and write its result.json.
+    """Run or resume one job to its end, and write its result.json.
 
-    The checkpoint goes when nothing is left to resume: a job with a result.json is not to be run again.
+    The checkpoint is then removed: a job with a result.json is not run again.
     """
     torch.set_num_threads(config.threads or 1)
     with contextlib.ExitStack() as stack:

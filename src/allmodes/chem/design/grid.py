@@ -1,4 +1,4 @@
-"""Many runs side by side, each in a folder of its own: what studies and benchmarks are made of."""
+"""Many parallel runs, each in its own folder, for studies and benchmarks."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -23,15 +23,14 @@ from allmodes.runs.checkpoint import adam_state, restore_adam_state
 
 @final
 class Learner:
-    """An agent that begins as a copy of the prior, the prior, the method with its state, and the optimiser.
+    """The agent (initially a copy of the prior), the prior, the method with its state, and the optimiser.
 
-    outcomes: what an outcome is, and how often each was drawn; asked only where the method counts outcomes.
+    outcomes: defines outcomes and their frequencies; only used if the method counts outcomes.
 
-    Replayed molecules, and other spellings in augmented memory, were not drawn by the agent at their
-    probability, so they belong to no outcome: a method that counts outcomes neither counts them nor pays
-    them for their outcome, and their rewards stay. Where it divides by probabilities that the trainer gives
-    (IPS), theirs are those of the batch or the run as drawn. Methods that know no outcomes take them as
-    samples like all others, of which they have the agent's present log-probability.
+    Replayed molecules, and other spellings in augmented memory, were not drawn from the agent, so they have
+    no outcome: a method that counts outcomes ignores them and keeps their rewards. If it divides by
+    probabilities from the trainer (IPS), theirs are those of the batch or the run as drawn. Other methods
+    treat them like all samples, with the agent's current log-probability.
     """
 
     def __init__(self, config: MoleculesConfig, arm: Arm, outcomes: OutcomeFrequencies) -> None:

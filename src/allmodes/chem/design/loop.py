@@ -38,7 +38,7 @@ _OF_SAMPLES = ("tokens", "logprobs", "finished")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a caller may show after each step; busy: share of worker time in use."""
+    """Progress after each step; busy: share of worker time in use."""
 
     step: int
     calls: int
@@ -57,7 +57,7 @@ class DesignLoop:
     number of workers nor on who is done first, as long as no time limit strikes. REINVENT's squared loss may
     be taken at any samples; GRPO's advantages are weighted with the ratio of the two agents' probabilities.
 
-    Everything that changes while it runs is in the checkpoint, so a killed run continues as if nothing had
+    All state is in the checkpoint, so a killed run resumes as if nothing had
     happened. Source: MARA, section 6.3 and equation 12; IPS, section 5.3; Saturn, Guo & Schwaller 2024.
     """
 

@@ -1,4 +1,4 @@
-"""What counts as one outcome of a design run, and how often each came up."""
+"""Outcomes of a design run and their frequencies."""
 
 from collections import Counter
 from collections.abc import Sequence

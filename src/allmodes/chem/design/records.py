@@ -1,4 +1,4 @@
-"""What a step leaves in metrics.jsonl and samples.jsonl."""
+"""The rows of a step in metrics.jsonl and samples.jsonl."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Results of a design run: its figures and its hits, from the ledger alone."""
+"""Results of a design run: figures and hits, computed from its ledger."""
 
 from collections import Counter
 from collections.abc import Sequence

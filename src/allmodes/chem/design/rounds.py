@@ -1,4 +1,4 @@
-"""Batches on their way: sampled, with the oracle, scored."""
+"""Batches in progress: sampled, being scored, or scored."""
 
 import math
 import time
@@ -28,7 +28,7 @@ _ALL_FAILED = 8
 @final
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One sampled batch on its way through the oracle.
+    """One sampled batch that is being scored.
 
     smiles: per sample, canonical, None if invalid. offspring: molecules that are asked for with them and were
     not sampled.
@@ -137,7 +137,7 @@ class Rounds:
         return self._waiting.popleft()
 
     def forget(self) -> None:
-        """Take no more notice of the batches; their calls are taken back by whoever knows why."""
+        """Drop the batches; the caller cancels their calls."""
         self._waiting.clear()
 
     def sampling_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""Identical-Murcko-scaffold filter: a scaffold pays only so often."""
+"""Identical-Murcko-scaffold filter: limits how often a scaffold is rewarded."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from allmodes.chem.molecules import murcko_scaffold
 
 
 def scaffold_key(smiles: str) -> str:
-    """The Murcko scaffold; an acyclic molecule, which has none, stands for itself."""
+    """The Murcko scaffold; for an acyclic molecule, which has none, the molecule itself."""
     return murcko_scaffold(smiles) or smiles
 
 
@@ -17,7 +17,7 @@ class ScaffoldFilter:
     """Gives reward 0 to good molecules whose scaffold has come up `bucket_size` times before.
 
     Only molecules with a reward of at least `min_reward` fill buckets and are penalised. A molecule that is
-    sampled again in a later batch counts again, so a batch of old hits cannot pay for ever.
+    sampled again in a later batch counts again, so old hits are not rewarded forever.
     """
 
     def __init__(self, *, bucket_size: int, min_reward: float) -> None:
@@ -38,7 +38,7 @@ class ScaffoldFilter:
         return penalised
 
     def full(self) -> set[str]:
-        """Scaffolds that pay no more."""
+        """Scaffolds that are no longer rewarded."""
         return {scaffold for scaffold, count in self._counts.items() if count >= self._bucket_size}
 
     def state(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A design run in a tracker: its curves, its settings, and a picture of its best molecules."""
+"""A design run in a tracker: its curves, its settings, and an image of its best molecules."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _SIZE = (250, 200)  # pixels of a molecule
 
 @final
 class RunTracking:
-    """Shows each row of metrics.jsonl, and every so many steps the best molecules so far."""
+    """Shows each row of metrics.jsonl and, at regular steps, the best molecules so far."""
 
     def __init__(self, trackers: Trackers, ledger: Path, *, every: int) -> None:
         self._trackers, self._ledger, self._every = trackers, ledger, every

@@ -1,4 +1,4 @@
-"""Docking programs of others, run by a command template: one ligand a run, in a folder of its own.
+"""External docking programs, run from a command template: one ligand per run, in its own folder.
 
 The formats are written after the documentation and published output of QuickVina 2-GPU 2.1, smina and gnina.
 """
@@ -21,7 +21,7 @@ from allmodes.chem.oracles.results import FailureKind, UnscorableError
 from allmodes.chem.oracles.running import Tail
 from allmodes.errors import ConfigError
 
-# What a command may read the ligand from, and where it may write the poses to.
+# Placeholders for the input of the ligand, and for the output of the poses.
 INPUTS = ("ligand", "ligand_sdf", "ligand_directory")
 OUTPUTS = ("out", "out_sdf", "output_directory")
 SETTINGS = (
@@ -30,7 +30,7 @@ SETTINGS = (
     "exhaustiveness",
     "seed",
 )
-_LAST_WORDS = 300  # characters
+_LAST_WORDS = 300  # characters at the end of a program's output that messages quote
 
 
 @final
@@ -53,7 +53,7 @@ class ExternalEngine:
         seed: int,
         where: str,
     ) -> None:
-        """Raises `ConfigError` for a placeholder unknown or missing, and a program that is not there."""
+        """Raise `ConfigError` for an unknown or missing placeholder, or a missing program."""
         used = _placeholders(command, where)
         for needed in (("receptor",), INPUTS, OUTPUTS):
             if not used & set(needed):
@@ -68,10 +68,10 @@ class ExternalEngine:
         self._settings = dict(zip(SETTINGS, map(str, values), strict=True))
 
     def dock(self, ligand: Ligand) -> list[Pose]:
-        """The poses that the program wrote, best score first; their number is the program's business.
+        """The poses that the program wrote, best score first; the program decides their number.
 
-        Raises `UnscorableError` with the program's last words: "died" when it ends with an error, "malformed"
-        when it writes nothing or no poses of the ligand, "not_finite" for a score that is no finite number.
+        Raises `UnscorableError` with the end of the output: "died" if it ends with an error, "malformed"
+        if it writes no poses of the ligand, "not_finite" for a score that is not a finite number.
         """
         with tempfile.TemporaryDirectory(prefix="allmodes-docking-") as name:
             folder = Path(name)
@@ -88,7 +88,7 @@ class ExternalEngine:
         return poses
 
     def _run(self, command: list[str], folder: Path) -> str:
-        """The end of what the program said. It ends with the oracle's worker, whose group it is in."""
+        """The end of the program's output. The program is in the group of the oracle's worker."""
         try:
             process = subprocess.Popen(
                 command,

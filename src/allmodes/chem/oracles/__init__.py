@@ -1,1 +1,1 @@
-"""Oracles: a list of SMILES in, one typed result each out."""
+"""Oracles: from a list of SMILES to one typed result each."""

@@ -1,4 +1,4 @@
-"""How a molecule is scored: the components of the reward, and how scores become one."""
+"""How a molecule is scored: the components of the reward, and their aggregation."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,17 +15,17 @@ class OracleConfig(Config):
     """How a molecule is scored."""
 
     components: Annotated[tuple[Component, ...], Field(min_length=1)]
-    """What the reward is made of; each has a kind."""
+    """Components of the reward; each has a kind."""
     aggregation: Aggregation = "geometric_mean"
-    """How scores become the reward."""
+    """Aggregation of the scores to the reward."""
     failed: Literal["exclude", "zero"] = "exclude"
-    """A molecule without a score does not train the agent, or has the reward 0."""
+    """Whether a molecule without a score is left out of training, or gets the reward 0."""
     workers: Workers = 1
-    """Molecules that are scored at once."""
+    """Number of molecules scored in parallel."""
     ray: str | None = None
-    """"local", "auto" for the cluster that this machine is in, or an address; no cluster if left out."""
+    """Ray cluster: "local", "auto" for the cluster of this machine, or an address; none if left out."""
     store: str | None = None
-    """File or database URL that shares results of slow scorers between runs; the run's own if left out."""
+    """File or database URL for results of slow scorers, shared between runs; the run's own if left out."""
 
     @field_validator("store")
     @classmethod

@@ -1,4 +1,4 @@
-"""A program that scores molecules, one line in and one line out, kept at arm's length."""
+"""A scoring program in a child process: one line in, one line out, with checks and time limits."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from allmodes.errors import ConfigError, printable
 
 _WATCHDOG = (sys.executable, "-m", "allmodes.chem.oracles.watchdog")
 _KINDS = get_args(FailureKind)
-_QUIET = 0.02  # seconds, at least, in which a program that owes nothing must say nothing
+_QUIET = 0.02  # minimum seconds without output from a program that has answered everything
 _SLOWER = 1.25  # a line may take so much longer than the slowest one so far
 _FIRST = 1.0  # seconds, at most, for the first answer to count: the program was still loading
-_GOODBYE = 1.0  # seconds, at least, for a program whose input has ended to end
+_GOODBYE = 1.0  # minimum seconds for a program to end after its input has ended
 
 Protocol = Literal["plain", "json"]
 
@@ -30,8 +30,8 @@ class ScorerProcess:
     `{"id": number, "smiles": text}`, and the answer an object like these with the same `id`; for several
     components it has a list of them as `answers`.
 
-    A process that dies, hangs over its time limit or prints invalid output is ended, costs that molecule
-    alone, and is started anew for the next. It ends when this process does, however that ends. `handshake`:
+    A process that dies, exceeds its time limit or prints invalid output is ended and restarted for the next
+    molecule; only the current molecule fails. It ends with this process, for whatever reason. `handshake`:
     the program's first line says that it is ready.
     """
 
@@ -97,7 +97,7 @@ class ScorerProcess:
         return answers
 
     def settle(self) -> None:
-        """Listen until a line beyond the answers would have come.
+        """Wait long enough to notice a line beyond the answers.
 
         A plain program that has once said too much answers each request with the line of an earlier one, and
         is always a line behind: that line comes within the time that an answer takes. Raises
@@ -131,7 +131,7 @@ class ScorerProcess:
         where = f"after the answer for {self._last!r}" if self._last else "before it was asked anything"
         raise StrayLineError(
             f"component {self._name!r}: expected one line for each SMILES; got one more {where}: "
-            f"{shorten(said)!r}; which answer belongs to which molecule is not known from there on. "
+            f"{shorten(said)!r}; from there on, answers cannot be assigned to molecules. "
             'Print nothing else to standard output, or use `protocol = "json"`, whose answers have ids'
         )
 

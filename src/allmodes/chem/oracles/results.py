@@ -1,4 +1,4 @@
-"""What an oracle says of a molecule."""
+"""The results of an oracle for a molecule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class StrayLineError(RunError):
 @final
 @dataclass(frozen=True)
 class Scored:
-    """A component's raw value, and what else it has to show: JSON, such as a pose or a route."""
+    """A component's raw value, and details as JSON, such as a pose or a route."""
 
     value: float
     details: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Scored:
 @final
 @dataclass(frozen=True)
 class Failure:
-    """A component gave no score: what happened, and its own words, without control characters."""
+    """A component gave no score: the kind of failure, and its message without control characters."""
 
     kind: FailureKind
     message: str

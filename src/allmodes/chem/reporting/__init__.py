@@ -1,1 +1,1 @@
-"""Pages, figures, tables and files that show molecules and their scores."""
+"""Pages, figures, tables and files of molecules and their scores."""

@@ -1,4 +1,4 @@
-"""Results of a benchmark: a page and tables of all tasks and methods, beside published figures."""
+"""Results of a benchmark: a page and tables of all tasks and methods, with published figures."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -60,12 +60,12 @@ _METRICS = (
         better="had a more diverse top 100", worse="had a less diverse top 100",
     ),
     Metric[Seed](
-        name="#Circles", hint="distinct regions from the threshold on, sum over tasks",
+        name="#Circles", hint="distinct regions at or above the threshold, sum over tasks",
         value=_total(lambda one: one.circles), digits=1,
         better="covered more circles", worse="covered fewer circles",
     ),
     Metric[Seed](
-        name="Scaffolds", hint="distinct ones from the threshold on, sum over tasks",
+        name="Scaffolds", hint="distinct scaffolds at or above the threshold, sum over tasks",
         value=_total(lambda one: one.scaffolds), digits=1,
         better="found more scaffolds", worse="found fewer scaffolds",
     ),
@@ -148,7 +148,7 @@ def write_benchmark(folder: Path, benchmark: Benchmark, results: Results) -> Pat
 
 
 def print_benchmark(benchmark: Benchmark, results: Results, console: Console) -> None:
-    """What the benchmark ranks by, by task and method; then the figures over all tasks, and their tests."""
+    """Print the ranking figure by task and method, then the figures over all tasks with tests."""
     by_task = _by_task(benchmark, results)
     headings = [f"{by_task['metric']}, by task", *by_task["headings"], *by_task["published"]]
     rows = [
@@ -286,12 +286,12 @@ def _lead(benchmark: Benchmark) -> str:
 
 
 def _remarks(benchmark: Benchmark) -> list[str]:
-    """What a reader must know before comparing numbers."""
+    """Caveats for comparing numbers."""
     remarks = []
     budget = benchmark.config.budget
     if benchmark.name == "pmo" and budget != BUDGET:
         remarks.append(
-            f"Published figures are of {BUDGET:,} oracle calls and these of {budget:,}, so they cannot be "
+            f"Published figures are for {BUDGET:,} oracle calls and these for {budget:,}, so they cannot be "
             "compared."
         )
     if benchmark.name == "molexp":

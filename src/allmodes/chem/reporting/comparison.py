@@ -1,4 +1,4 @@
-"""The figures by which arms of molecular design are compared."""
+"""The figures for comparing arms of molecular design."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Results as files for other programs: CSV, and SDF with poses or drawings."""
+"""Export results as CSV, and as SDF with poses or drawings."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,7 +128,7 @@ _NOTHING = Evaluation(smiles="", raw={}, shaped={}, reward=None, failure=None)
 
 
 def _cell(text: str) -> str:
-    """The text as a spreadsheet may open it: words that it would run as a formula get an apostrophe."""
+    """A text that is safe in a spreadsheet: text that it would run as a formula gets an apostrophe."""
     if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
         return text
     try:

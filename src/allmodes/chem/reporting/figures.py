@@ -19,8 +19,8 @@ from allmodes.chem.fingerprints import fingerprints
 from allmodes.chem.molecules import not_drawn
 from allmodes.metrics import num_circles
 
-WINDOW = 200  # calls over which the mean reward moves
-_FEWEST = 50  # calls below which a mean over the window says nothing
+WINDOW = 200  # calls in the moving mean of the reward
+_FEWEST = 50  # no mean is shown for fewer calls
 _FINE, _COARSE = 160, 12  # grid points of the cheap curves, and of #Circles
 _BINS = 24  # of a distribution
 _INK, _FAINT = "#333333", "#d0d0d0"

@@ -41,7 +41,7 @@ def worth_a_page(hits: Sequence[Hit], *, most: int) -> list[LedgerRow]:
 
 
 def render_hits(oracle: OracleConfig, pages: Sequence[HitPage]) -> list[dict[str, Any]]:
-    """What the template `hits.html` needs of each page; all poses of a component are seen from one side."""
+    """The values of each page for the template `hits.html`; all poses of a component share one view."""
     docking = [c.name for c in oracle.components if isinstance(c, DockingSettings)]
     poses = {
         (page.anchor, name): read_poses(text)

@@ -1,4 +1,4 @@
-"""An oracle in a report: its components, what stands in for something else, and its numbers."""
+"""Describe an oracle in a report: components, caveats, and numbers."""
 
 import re
 from pathlib import PurePath
@@ -30,12 +30,12 @@ def describe_aggregation(oracle: OracleConfig) -> str:
 
 
 def labels(oracle: OracleConfig) -> dict[str, str]:
-    """By name, how results of each component are headed: a stand-in is called one."""
+    """The heading of each component's results by name, with a mark for stand-ins."""
     return {component.name: component.name + component.mark for component in oracle.components}
 
 
 def oracle_remarks(oracle: OracleConfig) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Caveats about the numbers."""
     named: dict[str, list[str]] = {}
     for component in oracle.components:
         if component.caveat:
@@ -72,7 +72,7 @@ def without_folders(text: str) -> str:
 def _store(store: str | None) -> str:
     """Where results are kept, without folder, host or password."""
     if store is None:
-        return "of this run alone"
+        return "only for this run"
     scheme, is_url, rest = store.partition("://")
     if is_url and not scheme.startswith("sqlite"):
         return f"shared, a {'PostgreSQL' if scheme.startswith('postgresql') else scheme} database"

@@ -1,4 +1,4 @@
-"""The report of a design experiment: one HTML file that explains itself, offline."""
+"""The report of a design experiment: one HTML file that works offline."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -83,23 +83,23 @@ def _lead(config: MoleculesConfig, groups: Groups) -> str:
     ran = "were each run" if len(groups) > 1 else "was run"
     return (
         f"{names} {ran} with {seeds} and a budget of {plural(config.budget, 'oracle call')} a run. "
-        f"A molecule is a hit when its reward reaches the hit threshold of {config.hit_threshold:g}."
+        f"A molecule is a hit if its reward reaches the hit threshold of {config.hit_threshold:g}."
     )
 
 
 def _remarks(config: MoleculesConfig, results: Sequence[RunResult]) -> list[str]:
-    """What a reader must know before comparing numbers."""
+    """Caveats for comparing numbers."""
     remarks = oracle_remarks(config.oracle)
     short = sum(run.calls < config.budget for run in results)
     if short:
         remarks.append(
             f"{short} of {plural(len(results), 'run')} ended before the budget was spent, so not all "
-            "figures stand for the same number of calls: see “Every seed”."
+            "figures are for the same number of calls: see “Every seed”."
         )
     if config.stop_at_hits is not None:
         remarks.append(
-            f"Runs stop at {plural(config.stop_at_hits, 'hit')}: Yield is then set by that rule, "
-            "and the calls that were needed are what to compare."
+            f"Runs stop at {plural(config.stop_at_hits, 'hit')}. This rule determines Yield, "
+            "so compare the number of calls instead."
         )
     return remarks
 
@@ -121,7 +121,7 @@ def _gallery(
         heading = f"{len(shown)} of {plural(len(centres), 'circle')}"
         note = (
             f"The best molecule of each circle, best first, among {plural(len(hits), 'distinct hit')}"
-            f"{f' of {len(group)} seeds taken together' if len(group) > 1 else ''}."
+            f"{f' of all {len(group)} seeds' if len(group) > 1 else ''}."
             f"{' All hits are in hits.csv, beside this report.' if len(hits) > len(shown) else ''}"
         )
     else:
@@ -147,7 +147,7 @@ def _gallery(
 
 
 def _pages(name: str, hits: Sequence[Hit], origins: Mapping[str, str]) -> list[HitPage]:
-    """Pages of the hits that have a pose or a route to show; a card says all that there is of the others."""
+    """Pages of the hits with a pose or a route; for the others, a card shows everything."""
     telling = [hit for hit in hits if hit.row.evaluation.details]
     return [
         HitPage(

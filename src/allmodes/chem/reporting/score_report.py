@@ -1,4 +1,4 @@
-"""The report of a scored file: one HTML file that explains itself, offline."""
+"""The report of a scored file: one HTML file that works offline."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def _lead(
         f"scored by {names}."
     )
     if config.hit_threshold is not None:
-        text += f" A molecule is a hit when its reward reaches the hit threshold of {config.hit_threshold:g}."
+        text += f" A molecule is a hit if its reward reaches the hit threshold of {config.hit_threshold:g}."
     return text
 
 
@@ -102,7 +102,7 @@ def _summary(
     if unread:
         lines.append(f"{unread:,} of them not read: see rejected.tsv")
     if repeated := len(molecules) - unread - len(rows):
-        lines.append(f"{repeated:,} with a molecule of another line, which is computed once")
+        lines.append(f"{repeated:,} repeat a molecule of another line, which is computed once")
     failed = len(rows) - len(rewards)
     summary = [
         ("Lines", ", ".join(lines)),
@@ -189,7 +189,7 @@ def _origin(names: Sequence[str], lines: Sequence[int]) -> str:
 
 
 def _cut(words: Sequence[str]) -> str:
-    """The first few words, and how many more there are."""
+    """The first few entries, and the number of the others."""
     more = len(words) - _NAMES
     return listing(words) if more <= 0 else f"{', '.join(words[:_NAMES])} and {more:,} more"
 

@@ -1,4 +1,4 @@
-"""What every component of the reward is: its keys, who computes it, and how a report describes it."""
+"""The base class of the reward's components: keys, computation, and description in reports."""
 
 import shutil
 from abc import ABC, abstractmethod
@@ -50,7 +50,7 @@ class Program:
 
 
 class ComponentConfig(Config, ABC):
-    """What every component of the reward has: a name, a shaping, a weight, and time limits in seconds.
+    """Base class of a component: name, shaping, weight, and time limits in seconds.
 
     A component is one record: its keys in recipes, its computation, and its description. To add one, write
     its module and put the class into `COMPONENTS`. RDKit and whatever else computes is imported inside of the
@@ -58,7 +58,7 @@ class ComponentConfig(Config, ABC):
     """
 
     own_process: ClassVar[bool] = False
-    """Whether a process of its own computes it, whose end costs it alone; RDKit's quick ones share one."""
+    """Whether it has its own process, whose failure affects no other; fast RDKit components share one."""
     engines: ClassVar[tuple[str, ...]] = ()
     """Packages whose versions are part of a result that is stored; without any, none is stored."""
     extra: ClassVar[str] = "chem"
@@ -71,15 +71,15 @@ class ComponentConfig(Config, ABC):
     """What results of this kind are marked with in reports, where they stand in for something else."""
 
     name: Annotated[str, Field(pattern=r"^[^:]+$")] = ""
-    """How the component is called in results and flags; its kind if left out."""
+    """Name of the component in results and flags; its kind if left out."""
     shaping: Shaping = NoShaping()
-    """How the raw value becomes a score between 0 and 1; unchanged if left out."""
+    """Transform of the raw value to a score between 0 and 1; unchanged if left out."""
     weight: PositiveFloat = 1.0
     """Weight of its score in the aggregation."""
     time_limit: PositiveFloat = 30.0
-    """Seconds for one molecule; a longer call is a failure."""
+    """Time limit per molecule in seconds; a longer call is a failure."""
     start_limit: PositiveFloat = 120.0
-    """Seconds for the start of the process that scores."""
+    """Time limit in seconds for the start of the scoring process."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,11 +90,11 @@ class ComponentConfig(Config, ABC):
 
     @abstractmethod
     def make_scorer(self) -> Scorer:
-        """What computes it, in the worker's process. Raises `ConfigError` for one that cannot work."""
+        """The function that computes it, in the worker's process. Raises `ConfigError` if it cannot work."""
 
     @abstractmethod
     def describe(self) -> str:
-        """What the raw value is, for reports; files without folders."""
+        """Description of the raw value for reports; files without folders."""
 
     @property
     def has_regions(self) -> bool:
@@ -112,12 +112,12 @@ class ComponentConfig(Config, ABC):
 
     @property
     def mark(self) -> str:
-        """What follows its name in reports where it is a stand-in."""
+        """The suffix of its name in reports if it is a stand-in."""
         return f" ({self.stand_in})" if self.stand_in else ""
 
     @property
     def caveat(self) -> str:
-        """What a reader must know before believing its numbers: a sentence after its name, or nothing."""
+        """A caveat about its numbers, as a clause after its name; empty if there is none."""
         return ""
 
     def input_paths(self) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""How many atoms of which elements a molecule has."""
+"""Components for the number of atoms of each element in a molecule."""
 
 import math
 import re
@@ -51,7 +51,7 @@ class ElementCountComponent(ComponentConfig):
     kind: Literal["atoms"]
     """Atoms of an element."""
     element: str
-    """Its symbol, such as F."""
+    """Symbol of the element, such as F."""
 
     def describe(self) -> str:
         """The element."""
@@ -79,7 +79,7 @@ class IsomerComponent(ComponentConfig):
     kind: Literal["isomer"]
     """Nearness to a molecular formula."""
     formula: Annotated[str, AfterValidator(_known_formula)]
-    """Such as C7H8N2O2."""
+    """Molecular formula, such as C7H8N2O2."""
 
     def describe(self) -> str:
         """The formula."""

@@ -1,4 +1,4 @@
-"""Docking: AutoDock Vina, or a program of others."""
+"""Docking with AutoDock Vina or an external program."""
 
 import warnings
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ _PROTONATION = {"ph7.4": "protonated as at pH 7.4", "as_written": "protonated as
 
 
 class BoxConfig(Config):
-    """Where to dock, in ångström: a cube or cuboid around a point or around the middle of a ligand."""
+    """Docking box in ångström: a cube or cuboid around a point or the centre of a ligand."""
 
     reference_ligand: InputPath | None = None
-    """A ligand in place (PDB, SDF, MOL2 or PDBQT), around whose middle the box is put."""
+    """A ligand in the receptor (PDB, SDF, MOL2 or PDBQT) whose centre is the centre of the box."""
     center: tuple[Number, Number, Number] | None = None
-    """The middle of the box, in ångström."""
+    """Centre of the box, in ångström."""
     size: PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat] = 20.0
     """Edge of a cube, or the three edges, in ångström."""
 
@@ -41,32 +41,32 @@ class BoxConfig(Config):
 
 
 class DockingSettings(ComponentConfig):
-    """What every docking engine is told; the value is the best pose's score in kcal/mol."""
+    """Settings of every docking engine; the value is the best pose's score in kcal/mol."""
 
     own_process: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = ("receptor", "box.reference_ligand")
     makers: ClassVar[Mapping[str, str]] = {"receptor": _RECEPTOR, "box.reference_ligand": _RECEPTOR}
 
     receptor: InputPath
-    """PDBQT file, as `allmodes chem receptor` writes it."""
+    """PDBQT file from `allmodes chem receptor`."""
     box: BoxConfig
-    """Where to dock."""
+    """Docking box."""
     exhaustiveness: PositiveInt = 8
     """Vina's effort; the time grows in proportion."""
     seed: PositiveInt = 1
-    """Of the search; a number above 0, since Vina draws one by itself for 0."""
+    """Seed of the search; above 0, since Vina draws a random seed for 0."""
     max_torsions: SmallCount = 15
-    """Rotatable bonds; a more flexible ligand is a failure."""
+    """Maximum number of rotatable bonds; a more flexible ligand is a failure."""
     protonation: Literal["ph7.4", "as_written"] = "ph7.4"
-    """Charges as at pH 7.4, or as the SMILES has them."""
+    """Protonation at pH 7.4, or as in the SMILES."""
     poses: SmallCount = 0
-    """How many poses are kept."""
+    """Number of poses that are kept."""
     time_limit: PositiveFloat = 120.0
-    """Seconds for one molecule; a longer call is a failure."""
+    """Time limit per molecule in seconds; a longer call is a failure."""
 
     @property
     def caveat(self) -> str:
-        """That a score is no affinity."""
+        """A note that a docking score is not an affinity."""
         return "docking scores, a stand-in for measured affinity."
 
     @property
@@ -89,7 +89,7 @@ class DockingSettings(ComponentConfig):
         box = self.box
         sides = (box.size,) * 3 if isinstance(box.size, float | int) else box.size
         if box.center is None:
-            middle = "the middle of " + (box.reference_ligand.name if box.reference_ligand else "")
+            middle = "the centre of " + (box.reference_ligand.name if box.reference_ligand else "")
         else:
             middle = f"({', '.join(map(number, box.center))})"
         return (

@@ -11,16 +11,16 @@ from allmodes.runs.user_code import CodeFolder, Reference, load_object, module_f
 
 @final
 class FunctionComponent(ComponentConfig):
-    """A user's Python function, `module:function`: a SMILES in, a number out."""
+    """A user's Python function, `module:function`, from a SMILES to a number."""
 
     own_process: ClassVar[bool] = True
 
     kind: Literal["function"]
     """A user's Python function."""
     function: Reference
-    """Where it is: `module:function`."""
+    """The function, as `module:function`."""
     folder: CodeFolder = None
-    """Where its module is looked for after the folder of the command; the recipe's if left out."""
+    """Folder that is searched for its module after the current folder; the recipe's if left out."""
 
     def describe(self) -> str:
         """Its name."""

@@ -17,7 +17,7 @@ from allmodes.chem.oracles.components.component import (
 
 @final
 class ProcessComponent(ComponentConfig):
-    """A user's program: reads one request a line on stdin, writes one JSON line for each on stdout.
+    """A user's program: reads one request per line on stdin, writes one JSON line for each on stdout.
 
     protocol: "json" requests have an id that the answer repeats; a "plain" one is a SMILES alone.
     """
@@ -50,5 +50,5 @@ class ProcessComponent(ComponentConfig):
         check_program(self.name, self.command)
 
     def make_scorer(self) -> Scorer:
-        """Nothing of ours computes it: the program is asked itself."""
+        """Not computed by allmodes: the program is called directly."""
         raise NotImplementedError

@@ -14,14 +14,14 @@ class SingleStepModelConfig(Config):
     """A trained single-step model that syntheseus knows."""
 
     name: str
-    """As syntheseus calls it."""
+    """Name of the model in syntheseus."""
     checkpoint: InputPath
-    """Its file or folder."""
+    """File or folder of the model."""
 
 
 @final
 class RetrosynthesisComponent(ComponentConfig):
-    """1 when Retro* finds a route of allowed reactions to purchasable molecules, else 0."""
+    """1 if Retro* finds a route of allowed reactions to purchasable molecules, else 0."""
 
     own_process: ClassVar[bool] = True
     engines: ClassVar[tuple[str, ...]] = ("rdkit", "syntheseus")
@@ -31,21 +31,21 @@ class RetrosynthesisComponent(ComponentConfig):
     kind: Literal["retrosynthesis"]
     """Routes by Retro*."""
     stock: InputPath | None = None
-    """Purchasable molecules: SMILES, one a line; the stock that comes with allmodes if left out."""
+    """Purchasable molecules: one SMILES per line; the stock that comes with allmodes if left out."""
     templates: InputPath | None = None
     """Reactions, a TOML file or a CSV table; those that come with allmodes if left out."""
     model: SingleStepModelConfig | None = None
     """A trained single-step model instead of templates."""
     reactions: tuple[str, ...] = ()
-    """Classes of reactions that a route may have; all if left out."""
+    """Allowed classes of reactions in a route; all if left out."""
     max_steps: PositiveInt = 5
-    """Longest chain of reactions."""
+    """Maximum number of reactions in a row."""
     max_expansions: PositiveInt = 100
-    """Molecules that the search may split."""
+    """Maximum number of molecules that the search expands."""
 
     @property
     def has_shipped_stock(self) -> bool:
-        """Whether routes end in what stands in for a real catalogue."""
+        """Whether routes end in the shipped stock instead of a real catalogue."""
         return self.stock is None
 
     @property
@@ -59,8 +59,9 @@ class RetrosynthesisComponent(ComponentConfig):
         if not self.has_shipped_stock:
             return ""
         return (
-            "routes end in the stock that comes with allmodes, a stand-in for a supplier's catalogue. "
-            "A route shows how a molecule could be made from it, not that anybody sells what it begins with."
+            "routes end in the stock that comes with allmodes, which replaces a supplier's catalogue. "
+            "A route shows how a molecule could be made from it, not that its starting materials are "
+            "for sale."
         )
 
     @classmethod
@@ -81,7 +82,7 @@ class RetrosynthesisComponent(ComponentConfig):
         return (
             f"1 when Retro* finds a route to purchasable molecules, else 0; stock: {stock}; {source}; "
             f"reactions: {allowed}; at most {plural(self.max_steps, 'reaction')} in a row and "
-            f"{plural(self.max_expansions, 'molecule')} taken apart"
+            f"{plural(self.max_expansions, 'molecule')} expanded"
         )
 
     def make_scorer(self) -> Scorer:

@@ -19,12 +19,12 @@ class SmartsComponent(ComponentConfig):
     kind: Literal["smarts"]
     """Substructures."""
     patterns: Annotated[tuple[str, ...], Field(min_length=1)]
-    """SMARTS; a match of any of them counts 1, unless `match` says otherwise."""
+    """SMARTS patterns; a match of any of them gives 1, unless `match` says otherwise."""
     match: Literal["any", "all", "none"] = "any"
-    """How many of the patterns a molecule must match for a 1; "none" is for what is not wanted."""
+    """Patterns that a molecule must match for a 1: any, all, or none (for unwanted patterns)."""
 
     names: tuple[str, ...] = ()
-    """What the patterns are called in reports, in their order; the patterns themselves if left out."""
+    """Names of the patterns in reports, in order; the patterns themselves if left out."""
 
     @model_validator(mode="after")
     def _named_patterns(self) -> "SmartsComponent":

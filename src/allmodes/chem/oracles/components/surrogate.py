@@ -12,7 +12,7 @@ from allmodes.reports.formatting import plural
 
 @final
 class SurrogateComponent(ComponentConfig):
-    """A regression in place of a slow scorer: a stand-in, for trials and for comparisons with many calls."""
+    """A regression that replaces a slow scorer, for trials and for comparisons with many calls."""
 
     files: ClassVar[tuple[str, ...]] = ("model",)
     makers: ClassVar[Mapping[str, str]] = {"model": "allmodes chem surrogate SCORES --out FILE"}
@@ -21,12 +21,12 @@ class SurrogateComponent(ComponentConfig):
     kind: Literal["surrogate"]
     """A regression that stands in for a slow scorer."""
     model: InputPath | None = None
-    """What `allmodes chem surrogate` wrote; Vina's scores against ClpP if left out."""
+    """File of `allmodes chem surrogate`; Vina's scores against ClpP if left out."""
 
     @property
     def caveat(self) -> str:
         """That its numbers are predicted."""
-        return "predicted by a regression, a stand-in for the scorer that it was fitted to."
+        return "predicted by a regression that replaces the scorer it was fitted to."
 
     @classmethod
     def shipped_files(cls) -> dict[str, Path]:
