@@ -352,7 +352,7 @@ def test_the_report_says_what_the_numbers_say(make_report: Callable[..., str]) -
     )
     vanilla, mara = cells(page, "<h3>RLOO, reverse KL</h3>")
     assert vanilla == ["0.1", "vanilla", "1.000 ± 0.000", "0.133 ± 0.049", "0.96, 0.98", "2 of 2", "", ""]
-    assert mara[:6] == ["0.1", "MARA", "1.000 ± 0.000", "0.693 ± 0.001", "0.50, 0.52", "0 of 2"]
+    assert mara[:6] == ["MARA", "0.1", "1.000 ± 0.000", "0.693 ± 0.001", "0.50, 0.52", "0 of 2"]
     assert mara[6] == "–"  # both rewards are constant: nothing to test
     assert float(mara[7]) == pytest.approx(0.020, abs=0.001)
     assert "higher entropy of valid answers, 0.69 and 0.13 (p = 0.020)" in page.replace(
@@ -408,7 +408,7 @@ def test_what_a_model_wrote_is_text_and_nothing_else(make_report: Callable[..., 
         [result(seed, 50, 50, method=m) for m in ("vanilla", "mara") for seed in (0, 1)], hostile
     )
     assert "<script>" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;�[31m␤{{ 7 * 7 }}xxx" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;�[31m↵{{ 7 * 7 }}xxx" in page
     assert "x" * 201 not in page
     assert "\x1b" not in page
 

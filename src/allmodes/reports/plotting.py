@@ -75,12 +75,14 @@ def figure_style() -> Iterator[Any]:
         yield Figure
 
 
-def inline_svg(figure: Any) -> str:
-    """The figure as an element of a page; call it inside `figure_style`."""
+def inline_svg(figure: Any, *, transparent: bool = False) -> str:
+    """The figure as an element of a page, with its width in `--width`; call it inside `figure_style`."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=transparent, metadata=nothing)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    width = f"--width: {96 * figure.get_figwidth():.0f}px"  # its text is readable there; narrow pages scroll
+    return text[text.index("<svg") :].replace("<svg", f'<svg style="{width}"', 1)
 
 
 def save_figure(figure: Any, stem: Path) -> None:

@@ -51,9 +51,9 @@ _SETTINGS = {
     "transform": "Transform",
     "entropy": "η of the entropy bonus",
     "threshold": "τ",
-    "threshold_quantile": "τ, as a quantile",
+    "threshold_quantile": "τ as a quantile",
     "group_size": "Group size",
-    "max_tokens": "Longest response, tokens",
+    "max_tokens": "Longest response in tokens",
     "good": "Smallest good reward",
 }
 
@@ -132,7 +132,8 @@ def settings_rows(audit: Diagnosis) -> list[tuple[str, str]]:
     if not {"good", "threshold", "threshold_quantile"} & values.keys():
         with suppress(MissingError):  # raised if all rewards are equal
             rows.append((_SETTINGS["good"], f"{audit.samples_evidence().good_from:g}, suggested"))
-    unknown = [name for key, name in _SETTINGS.items() if key not in values]
+    known = {name for name, _ in rows}
+    unknown = [name for name in _SETTINGS.values() if name not in known]
     return [*rows, ("Not given", listing(unknown))] if unknown else rows
 
 

@@ -1,6 +1,5 @@
 """Figures of the reports as inline SVG: learning curves, distributions and molecules."""
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +17,7 @@ from allmodes.chem.design.results import find_hits
 from allmodes.chem.fingerprints import fingerprints
 from allmodes.chem.molecules import not_drawn
 from allmodes.metrics import num_circles
+from allmodes.reports.plotting import inline_svg
 
 WINDOW = 200  # calls in the moving mean of the reward
 _FEWEST = 50  # no mean is shown for fewer calls
@@ -90,11 +90,7 @@ def learning_curves(
             _finish(axes, title, int(calls[-1]))
             _label_ends(axes, ends, colours)
         figure.subplots_adjust(left=0.045, right=0.885, top=0.9, bottom=0.16, wspace=0.72)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        return inline_svg(figure, transparent=True)
 
 
 def _grid(runs: Runs, points: int) -> NDArray[np.int64]:

@@ -301,7 +301,7 @@ def _first_samples(path: Path) -> list[tuple[str, str]]:
 
 def _short(text: str) -> str:
     """One line without control characters: a model may write anything."""
-    line = "".join(c if c.isprintable() else "␤" if c == "\n" else "�" for c in text[: _LONGEST + 1])
+    line = "".join(c if c.isprintable() else "↵" if c == "\n" else "�" for c in text[: _LONGEST + 1])
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from allmodes.reports.formatting import plural
 from allmodes.reports.tables import print_table
 from allmodes.runs.experiment import saved_config
 from allmodes.text.base_statistics import load_base_model
@@ -29,8 +28,10 @@ def print_training(folder: Path, console: Console) -> None:
     ]
     headings = ("training", "β", "method", *view.headings)
     print_table(console, headings, rows, texts=("training", "method"))
-    seeds = plural(len(config.seeds), "seed")
-    note = f"± is the standard deviation over {seeds}; the base model has a reward of {base.reward:.3f}."
+    seeds = len(config.seeds)
+    note = f"The base model has a reward of {base.reward:.3f}."
+    if seeds > 1:
+        note += f" ± is the standard deviation over {seeds} seeds."
     model = load_base_model(folder / "base")
     shares = [] if model is None else [f"Base model: {model.base.describe()}."]
     if model is not None and model.before is not None:
