@@ -351,7 +351,7 @@ def test_the_report_says_what_the_numbers_say(make_report: Callable[..., str]) -
         ]
     )
     vanilla, mara = cells(page, "<h3>RLOO, reverse KL</h3>")
-    assert vanilla == ["0.1", "vanilla", "1.000 ± 0.000", "0.133 ± 0.049", "0.96, 0.98", "2 of 2", "", ""]
+    assert vanilla == ["vanilla", "0.1", "1.000 ± 0.000", "0.133 ± 0.049", "0.96, 0.98", "2 of 2", "", ""]
     assert mara[:6] == ["MARA", "0.1", "1.000 ± 0.000", "0.693 ± 0.001", "0.50, 0.52", "0 of 2"]
     assert mara[6] == "–"  # both rewards are constant: nothing to test
     assert float(mara[7]) == pytest.approx(0.020, abs=0.001)
