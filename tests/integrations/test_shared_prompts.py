@@ -166,7 +166,7 @@ def test_a_model_whose_cache_is_not_its_past_warns_once_and_is_not_shared(
 
     monkeypatch.setattr(DynamicCache, "reorder_cache", wrong)
     trainer._cache_is_exact = None
-    with pytest.warns(UserWarning, match="nats a token where responses share the pass over their prompt"):
+    with pytest.warns(UserWarning, match="nats per token if responses share the pass over their prompt"):
         found, _ = pass_and_gradient(trainer, batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     with warnings.catch_warnings():

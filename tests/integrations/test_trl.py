@@ -870,7 +870,7 @@ class _Forgets(RewardTransform):
 
 def test_a_transform_that_loses_a_reward_is_stopped(build: Callable[..., Any], inputs: Inputs) -> None:
     trainer = build(GRPOTrainer, reward_funcs=_reward(lambda _: 1.0), transform=_Forgets())
-    with pytest.raises(InputError, match=r"^_Forgets made nan of a reward of 1.0$"):
+    with pytest.raises(InputError, match=r"^_Forgets returned nan for a reward of 1.0$"):
         score(trainer, inputs)
 
 

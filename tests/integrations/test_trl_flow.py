@@ -445,8 +445,8 @@ def test_an_evaluation_has_a_loss(make: Make) -> None:
         ({}, {"kl": "forward"}, "`kl` must be 'reverse' for FlowRLTrainer.*got 'forward'"),
         ({"loss_type": "dr_grpo"}, {}, "`loss_type` has no effect on FlowRLTrainer's loss.*got 'dr_grpo'"),
         ({"top_entropy_quantile": 0.5}, {}, "`top_entropy_quantile` has no effect"),
-        ({}, {"transform": BestOfN()}, "BestOfN gives advantages"),
-        ({}, {"transform": MaxRL()}, "MaxRL gives advantages"),
+        ({}, {"transform": BestOfN()}, "BestOfN returns advantages"),
+        ({}, {"transform": MaxRL()}, "MaxRL returns advantages"),
         (
             {},
             {"transform": MARA(threshold=0.5), "flow": FlowRL(form="paper")},

@@ -306,7 +306,7 @@ def test_checkpoints_of_the_last_version_and_of_other_methods(
         warnings.simplefilter("always")
         rest = run("rest")
         rest.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
-    said = [str(w.message) for w in caught if "starts without what it remembered" in str(w.message)]
+    said = [str(w.message) for w in caught if "starts without its earlier state" in str(w.message)]
     assert [warning in line and "\n" not in line for line in said] == ([] if warning is None else [True])
     tau = rest.state.log_history[-2].get("transform/threshold")
     assert tau == (5.0 if old.get("value") and warning is None else None)
@@ -339,7 +339,7 @@ def test_a_prompt_is_known_again() -> None:
     other = [{"role": "user", "content": [{"type": "image", "image": _Picture(b"ac")}]}]
     assert prompt_key(turns) == prompt_key(same) != prompt_key(other)
     assert prompt_key("a") != prompt_key("b")
-    with pytest.raises(InputError, match=r"must hold texts, numbers or images, .* got object"):
+    with pytest.raises(InputError, match=r"must consist of texts, numbers or images, .* got object"):
         prompt_key([{"role": "user", "content": object()}])
 
 

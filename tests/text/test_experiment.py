@@ -233,7 +233,10 @@ def test_the_creative_recipe_runs_with_local_models(
             {"trainer": ["grpo"], "trl": {"importance_sampling_level": "sequence"}},
             r"`trl`: `importance_sampling_level` must be 'token' for MARA",
         ),
-        ({"trl": {"reward_clip_range": [0.0, 1.0]}}, r"`trl`: `reward_clip_range` would clip what MARA"),
+        (
+            {"trl": {"reward_clip_range": [0.0, 1.0]}},
+            r"`trl`: `reward_clip_range` would clip the transformed rewards of MARA",
+        ),
         (
             {
                 "method": ["mara+darling"],

@@ -636,7 +636,9 @@ def test_what_the_facts_of_a_method_rule_out_is_refused() -> None:
         with pytest.raises(InputError, match=f"`advantages` must be 'none'; got '{advantages}'"):
             Training(name="odd", method=BestOfN(), advantages=advantages)
     for loss in ("trajectory_balance", "flowrl"):
-        with pytest.raises(InputError, match="best of N makes advantages: `loss` must be 'policy_gradient'"):
+        with pytest.raises(
+            InputError, match="best of N returns advantages: `loss` must be 'policy_gradient'"
+        ):
             Training(name="odd", method=BestOfN(), loss=loss, advantages="none")
     with pytest.raises(InputError, match="`group_size` must be at least 4; got 2"):
         Training(name="odd", method=BestOfN(k=4), advantages="none", group_size=2)

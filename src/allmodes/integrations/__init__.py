@@ -1,8 +1,8 @@
-"""Methods as one-line drop-ins for other people's trainers.
+"""Methods as one-line integrations into other trainers.
 
-All of `allmodes.methods` is here too, and needs torch alone; the integrations themselves, such as
-`allmodes.integrations.trl`, import the trainer that they are named after. `RewardTransform`, `TransformBatch`
-and `TransformResult` are the names that `Method`, `Batch` and `Result` had before.
+All of `allmodes.methods` is also available here and only needs torch; the integrations themselves, such as
+`allmodes.integrations.trl`, import the trainer in their name. `RewardTransform`, `TransformBatch`
+and `TransformResult` are older names of `Method`, `Batch` and `Result`.
 """
 
 from allmodes import methods

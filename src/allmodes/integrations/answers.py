@@ -1,4 +1,4 @@
-"""Answers: what a user's key makes of the texts of completions, and how many different ones there are."""
+"""Answers of completions by a user's key, and figures of their diversity."""
 
 import math
 from collections import Counter
@@ -15,11 +15,11 @@ from allmodes.runs.messages import answer_text
 def answers_of(
     key: OutcomeKey, completions: Sequence[Any], *, name: str = "outcome_key"
 ) -> list[Hashable | None]:
-    """The answer of each completion, None where there is none.
+    """The answer of each completion, None if there is none.
 
-    A completion of several messages answers in the model's last one, and not at all where that calls a tool.
-    name: of the user's option, for messages. Raises InputError where the key raises, or returns what cannot
-    be counted: it has no hash, or is NaN, which differs from itself.
+    The answer of a conversation is in the model's last message; there is none if that message calls a tool.
+    name: of the user's option, for messages. Raises InputError if the key raises, or returns a value that
+    cannot be counted, because it has no hash or is NaN.
     """
     texts = [answer_text(completion) for completion in completions]
     return [None if text is None else _answer(key, text, name) for text in texts]
@@ -50,9 +50,9 @@ def _answer(key: OutcomeKey, text: str, name: str) -> Hashable | None:
 
 
 def answer_figures(answers: Sequence[Hashable | None], *, group_size: int) -> dict[str, float]:
-    """How many valid answers there are, and how different they are within a prompt's samples.
+    """Share of valid answers, and their diversity within a prompt's samples.
 
-    valid: share of completions with an answer. distinct: number of different answers of a group, mean over
+    valid: share of completions with an answer. distinct: number of different answers in a group, mean over
     groups. entropy: H = −Σ_a p̂(a) log p̂(a) of a group's empirical distribution over its valid answers, nats,
     mean over the groups that have one; NaN if none has.
 

@@ -1,6 +1,6 @@
-"""Rows of any trainer's batch, in any order, to one sample a response, through a method, and back.
+"""Apply a method to the rows of any trainer's batch: combine rows to samples, and return values by row.
 
-For trainers that hand out tensors by row and take rewards by row, such as verl's. Torch alone:
+For trainers with tensors and rewards by row, such as verl's. Needs only torch:
 
     sessions = Sessions(groups=uids, sessions=numbers, positions=[0] * len(uids))
     result = transform_rows(method, sessions, scores=..., mask=..., ref_logprobs=..., beta=0.01)
@@ -29,14 +29,13 @@ from allmodes.methods import Batch, Method, State, stable_ids
 
 @final
 class Sessions:
-    """Which rows are one sample: an agent's conversation may have several, each with tokens of its own.
+    """Which rows form one sample: an agent's conversation may have several rows with their own tokens.
 
-    groups: of each row, what the responses to one prompt share. sessions: of each row, which response of the
-    group it is part of. positions: its place in that response. is_padding: rows that stand for nothing; None
-    for none.
+    groups: for each row, a key shared by all responses to one prompt. sessions: for each row, its response in
+    the group. positions: its place in that response. is_padding: padding rows; None if there are none.
 
-    count: S, how many samples there are. last: (S,), the last row of each. group_ids: (S,), from 0 on.
-    is_real: (N,), whether a row is no padding.
+    count: S, the number of samples. last: (S,), the last row of each. group_ids: (S,), starting at 0.
+    is_real: (N,), whether a row is not padding.
     """
 
     def __init__(
@@ -71,13 +70,13 @@ class Sessions:
         self.is_real = self._samples >= 0
 
     def sums(self, values: Tensor) -> Tensor:
-        """What the rows of each sample have together: (N,) to (S,), in float64."""
+        """Sums over the rows of each sample: (N,) to (S,), in float64."""
         return values.new_zeros(self.count, dtype=torch.float64).index_add_(
             0, self._samples[self.is_real], values[self.is_real].double()
         )
 
     def spread(self, values: Tensor) -> Tensor:
-        """What each row's sample has: (S,) to (N,), 0 for padding."""
+        """The value of each row's sample: (S,) to (N,), 0 for padding."""
         rows = values.new_zeros(len(self._samples))
         rows[self.is_real] = values[self._samples[self.is_real]]
         return rows
@@ -93,12 +92,12 @@ class Sessions:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RowsResult:
-    """What a method makes of rows.
+    """The result of a method for rows.
 
-    values: (N,), float64, the same for all rows of a sample and 0 for padding: R̄ − R, what is to be added to
-    the sample's reward; of a method with its own baseline the advantage R̄ itself. A method that changes the
-    reference of the KL has β times the change in it. figures: to log, under `transform/` and `answers/`;
-    those without a meaning in this batch are left out. state: to be handed to the next call.
+    values: (N,), float64, equal for all rows of a sample and 0 for padding: R̄ − R, to be added to the
+    sample's reward; for a method with its own baseline, the advantage R̄ itself. For a method that changes
+    the reference of the KL it includes β times the change. figures: to log, under `transform/` and
+    `answers/`, without those that are undefined for this batch. state: to be passed to the next call.
     """
 
     values: Tensor
@@ -119,7 +118,7 @@ def transform_rows(
     prompts: Sequence[Any] | None = None,
     state: State | None = None,
 ) -> RowsResult:
-    """A method on the samples of N rows of T tokens, padded; tensors on the CPU.
+    """Apply a method to the samples of N padded rows of T tokens; tensors on the CPU.
 
     scores: (N,) or (N, T), summed over tokens; a sample's reward is that of its last row. mask: (N, T), 1 for
     tokens that the model wrote and that the trainer does not leave out for reasons of its own. ref_logprobs,
@@ -127,8 +126,8 @@ def transform_rows(
     nats; a sample has the sum over all of its rows. answers: of each row, None for an invalid one; the last
     row's counts. prompts: of each row, texts or messages, by which prompts are known in later batches.
 
-    Raises InputError for what the method does not take, for rewards that are not finite, and for tensors of
-    other shapes than the mask.
+    Raises InputError for input that the method does not accept, for rewards that are not finite, and for
+    tensors with shapes other than the mask's.
     """
     rewards = scores if scores.ndim == 1 else scores.sum(-1)
     for name, value in (("ref_logprobs", ref_logprobs), ("logprobs", logprobs)):

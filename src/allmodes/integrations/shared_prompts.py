@@ -1,8 +1,8 @@
-"""Each prompt goes through the model once for all its responses, in passes and in generation.
+"""Process each prompt only once for all its responses, in forward passes and in generation.
 
 A group's responses share their prompt, often most of their tokens. Its keys and values are computed once and
-repeated for the responses, whose tokens alone follow. Values and gradients are those of whole sequences but
-for rounding. A model has to keep keys and values in a cache, and must not draw at random (dropout).
+repeated for the responses. Values and gradients equal those of whole sequences up to rounding. The model must
+support a cache of keys and values, and must not use dropout.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from allmodes.integrations.trl_sampling import draws_at_random, replaced_generat
 
 @final
 class SharedPrompts:
-    """A language model for one pass over prompts and completions, (N, P + T), that computes each prompt once.
+    """A language model for a pass over prompts and completions, (N, P + T), that computes each prompt once.
 
     It is called as the model is, with `input_ids`, `attention_mask` and perhaps `labels`, and gives the
     model's output for the last T + 1 places, or for all of them where no neighbours share a prompt. Rows with
@@ -33,7 +33,7 @@ class SharedPrompts:
         return getattr(self._model, name)
 
     def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Any:
-        """The model's output; its gradient reaches the parameters through the shared prompts as well."""
+        """The model's output; gradients also flow through the shared prompts."""
         start = input_ids.shape[1] - self._completion_tokens - 1
         cache = repeated_prompts(self._model, input_ids[:, :start], attention_mask[:, :start])
         if cache is None:
@@ -48,7 +48,7 @@ class SharedPrompts:
 
 
 def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> Any:
-    """The cache of prompts (N, P), each computed once; None without a cache, or equal neighbours.
+    """The cache of prompts (N, P), each computed once; None without a cache or equal neighbours.
 
     settings: of the model's pass; tensors (N, P) among them are taken for each prompt as `ids` are.
     """
@@ -65,7 +65,7 @@ def repeated_prompts(model: Any, ids: Tensor, mask: Tensor, **settings: Any) -> 
 
 
 def prompt_rows(ids: Tensor, mask: Tensor) -> Tensor | None:
-    """Which of the different prompts each of (N, P) is, (N,); None where no neighbours are equal."""
+    """The index of each prompt of (N, P) among the distinct ones, (N,); None if no neighbours are equal."""
     if ids.shape[1] < 1:
         return None
     _, rows = torch.unique_consecutive(torch.cat([ids, mask], 1), dim=0, return_inverse=True)
@@ -74,7 +74,7 @@ def prompt_rows(ids: Tensor, mask: Tensor) -> Tensor | None:
 
 @contextmanager
 def shared_generation(model: Any) -> Iterator[None]:
-    """Within it, the model's `generate` reads each of several equal prompts once."""
+    """A context in which the model's `generate` processes equal prompts only once."""
     generate = model.generate
 
     def shared(*args: Any, **kwargs: Any) -> Any:
@@ -96,9 +96,9 @@ _Base: Any = object
 class SharedPromptsMixin(_Base):
     """TRL's trainers with `share_prompts`; stands before a TRL trainer among the bases.
 
-    Prompts are shared where that changes nothing: by one process, for texts, without dropout, and in passes
-    with a gradient only without gradient checkpointing, which keeps no cache. The first pass finds out
-    whether the model's cache gives what whole sequences give, and warns where it does not.
+    Prompts are only shared if that changes nothing: with one process, for texts, without dropout, and in
+    passes with gradients only without gradient checkpointing, which has no cache. The first pass checks that
+    the model's cache gives the results of whole sequences, and warns if it does not.
     """
 
     # From TRL's trainers.
@@ -140,14 +140,14 @@ class SharedPromptsMixin(_Base):
         attention_mask: Tensor,
         logits_to_keep: int,
     ) -> bool:
-        """Whether two responses have the same log-probabilities by a shared prompt; a warning if not."""
+        """Whether two responses have the same log-probabilities with a shared prompt; a warning if not."""
         pair = input_ids[:2], attention_mask[:2], logits_to_keep
         once, twice = (logps_of(run(m, *pair)) for m in (SharedPrompts(model, logits_to_keep), model))
         error = float((once - twice)[pair[1][:, -logits_to_keep:].bool()].abs().mean())
         if not error <= MAX_ROUNDING:
             warnings.warn(
-                f"log-probabilities differ by {error:.2g} nats a token where responses share the pass over "
-                "their prompt, more than rounding explains; each has a pass of its own instead",
+                f"log-probabilities differ by {error:.2g} nats per token if responses share the pass over "
+                "their prompt, more than rounding explains; prompts are not shared",
                 stacklevel=2,
             )
         return error <= MAX_ROUNDING

@@ -1,19 +1,18 @@
-"""TRL's GRPO and RLOO trainers with a transform of the rewards: `transform`.
+"""TRL's GRPO and RLOO trainers with a reward transform: `transform`.
 
     trainer = GRPOTrainer(model=..., reward_funcs=..., args=..., transform=MARA(threshold=BatchQuantile(0.9)))
 
 Everything else, from datasets and reward functions to PEFT, vLLM, accelerate, `report_to` and checkpoints, is
-TRL's. The transform's rewards enter as one more column beside those of the reward functions, R̄ − R, so that
-baselines, scaling and slicing stay TRL's too. What is logged as reward stays raw; what the transform did is
-logged under `transform/`. Where there is an outcome key, `answers/` says how many completions have an answer
-and how different those of a prompt are.
+TRL's. The transform's rewards are added as one more column, R̄ − R, next to those of the reward functions, so
+that baselines, scaling and slicing are also TRL's. Logged rewards stay raw; figures of the transform are
+logged under `transform/`. With an outcome key, `answers/` logs the share of completions with an answer and
+the diversity of a prompt's answers.
 
-Which optimum is chased depends on the KL. RLOOTrainer has it in the reward, as the log-ratio of the whole
-response: the exact reverse KL. TRL's GRPOTrainer has it in the loss, per token and with the states held
-fixed, whose optimum is not π_ref exp(R/β) from two tokens on. Ours does what TRL's does, but for a transform
-whose optimum needs the KL of whole responses (MARA, EntropyBonus): for these β log(π_θ/π_ref) of the whole
-response enters the reward, and none is left in the loss. All log-probabilities are at the sampling
-temperature.
+The optimum depends on the KL. RLOOTrainer has it in the reward, as the log-ratio of the whole response: the
+exact reverse KL. TRL's GRPOTrainer has it in the loss, per token and with the states treated as fixed; with
+two or more tokens its optimum is not π_ref exp(R/β). Our GRPOTrainer does the same, except for transforms
+whose optimum needs the KL of whole responses (MARA, EntropyBonus): for these, β log(π_θ/π_ref) of the whole
+response is part of the reward, and the loss has no KL. All log-probabilities are at the sampling temperature.
 """
 
 import inspect
@@ -73,7 +72,7 @@ __all__ = ["KL", "GRPOTrainer", "RLOOTrainer", "completion_text"]
 
 
 class _TransformMixin(SharedPromptsMixin):
-    """What both trainers share; stands before a TRL trainer among the bases."""
+    """Shared part of both trainers; a mixin before a TRL trainer."""
 
     # From TRL's trainers.
     model: Any
@@ -133,7 +132,7 @@ class _TransformMixin(SharedPromptsMixin):
         return self._generation.make_pass(run, *args, **kwargs)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's, in the precision of its passes: PEFT's `generate` goes past what sets that."""
+        """TRL's method, in the precision of its passes, which PEFT's `generate` would bypass."""
         with self.accelerator.autocast():
             return super()._generate_single_turn(*args, **kwargs)
 
@@ -175,7 +174,7 @@ class _TransformMixin(SharedPromptsMixin):
         return torch.cat([rewards_per_func, added.unsqueeze(1)], dim=1)
 
     def _transform(self, transform: Any, batch: Batch) -> Result:
-        """The new rewards; what a method remembers changes in training alone, the same on each process."""
+        """The new rewards; a method's state only changes in training, equally on each process."""
         if not transform.has_state:
             return transform(batch, beta=self.beta)
         # transformers may have replaced the callback by one with the state of a checkpoint.
@@ -186,7 +185,7 @@ class _TransformMixin(SharedPromptsMixin):
         return result
 
     def _add_kl(self, column: Tensor, transform: Method, batch: Batch, result: Result) -> Tensor:
-        """The column with what the rewards lack of the KL of whole responses, or have of it twice.
+        """The column that adds a missing KL of whole responses to the rewards, or removes a second one.
 
         Its score-function gradient is that of the reverse KL of whole responses.
         """
@@ -204,7 +203,7 @@ class _TransformMixin(SharedPromptsMixin):
         return key_of(self.transform, None) if self.outcome_key is None else self.outcome_key
 
     def _answers(self, key: OutcomeKey | None, completions: Any) -> list[Hashable | None] | None:
-        """The answers of the global batch, in TRL's order and the same on each process."""
+        """The answers of the global batch, in TRL's order, equal on each process."""
         return None if key is None else gather_object(answers_of(key, completions))
 
     @property
@@ -219,7 +218,7 @@ class _TransformMixin(SharedPromptsMixin):
         completion_ids: Any,
         prompts: Sequence[Any],
     ) -> Batch:
-        """The global batch: what each process has, gathered in TRL's order."""
+        """The global batch, gathered from all processes in TRL's order."""
         gather = self.accelerator.gather
         generation = self._generation or Generation(self)
         counted = generation.counted_tokens(completion_ids, device=rewards.device)
@@ -251,7 +250,7 @@ class _TransformMixin(SharedPromptsMixin):
     def _policy_logps(
         self, generation: Generation, completion_ids: Sequence[Sequence[int]], counted: Tensor
     ) -> Tensor:
-        """Per-token log π_θ: of TRL's own pass, or of generation, or else of one more pass."""
+        """Per-token log π_θ from TRL's own pass, from generation, or else from an additional pass."""
         known = generation.policy_logps()
         if known is not None:
             return known
@@ -271,7 +270,7 @@ class _TransformMixin(SharedPromptsMixin):
         return generation.add_policy_logps(passed)
 
     def _agree(self, sampled: Tensor, passed: Tensor, counted: Tensor) -> bool:
-        """Whether generation knows the log-probabilities of passes, found out once; a warning if not.
+        """Whether generation gives the log-probabilities of passes, checked once; a warning if not.
 
         The reference's are of passes, so that generation's must be the same but for rounding.
         """
@@ -281,8 +280,9 @@ class _TransformMixin(SharedPromptsMixin):
         self._trusts_generation = error <= MAX_ROUNDING
         if not self._trusts_generation:
             warnings.warn(
-                f"log-probabilities of generation differ by {error:.2g} nats a token from those of TRL's "
-                "passes, more than rounding explains; each step makes one more pass of the policy instead",
+                f"log-probabilities of generation differ by {error:.2g} nats per token from those of "
+                "TRL's passes, more than rounding explains; each step makes an additional pass of the "
+                "policy instead",
                 stacklevel=2,
             )
         return self._trusts_generation
@@ -306,7 +306,7 @@ class _TransformMixin(SharedPromptsMixin):
             metrics["kl"].append(float(log_ratio(batch).sum() / known(batch.lengths).sum().clamp(min=1)))
 
     def _log_raw_rewards(self, raw: Tensor) -> None:
-        """Replace what TRL logged with a transform by what it would have logged without."""
+        """Replace TRL's logged figures by those without the transform."""
         metrics = self._metrics["train" if self.model.training else "eval"]
         spread = self._reward_spread(raw)
         for name, value in (
@@ -337,7 +337,7 @@ class _TransformMixin(SharedPromptsMixin):
 
 
 def refuse_fused_loss(config: Any, label: str, why: str) -> None:
-    """Raise ConfigError for a loss that TRL would compute instead of `_compute_loss`."""
+    """Raise ConfigError for a fused loss that TRL would compute instead of `_compute_loss`."""
     if config.use_liger_kernel and hasattr(_GRPOTrainer, "compute_liger_loss"):  # of older releases of TRL
         raise ConfigError(
             f"`use_liger_kernel` must be False for {label} with TRL {trl_version}, whose fused loss {why}; "
@@ -346,16 +346,16 @@ def refuse_fused_loss(config: Any, label: str, why: str) -> None:
 
 
 class GRPOTrainer(_TransformMixin, _GRPOTrainer):
-    """`trl.GRPOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
+    """`trl.GRPOTrainer` with a reward transform; without one it equals TRL's, bit for bit.
 
     transform: a method of `allmodes.methods`, several (`Then`), or your own. outcome_key: the text of a
     completion → its answer, None for an invalid one; for `answers/` in the log, and for a method that needs
     outcomes and has no key of its own. None is the key of the method, and without one nothing is logged
     there.
 
-    share_prompts: compute each prompt once for all its responses, in generation and in passes; the same but
-    for rounding, and faster the longer prompts are beside responses. Not with several processes, images or
-    dropout, and not in the passes of training with gradient checkpointing (TRL's default).
+    share_prompts: compute each prompt once for all its responses, in generation and in passes. Results are
+    equal up to rounding; it saves most time if prompts are long compared with responses. Not used with
+    several processes, images or dropout, or in training passes with gradient checkpointing (TRL's default).
 
     kl: the divergence that β weighs. For a method that needs the KL of whole responses (MARA, EntropyBonus)
     "reverse" is the exact reverse KL: β log(π_θ/π_ref) of the whole response is subtracted
@@ -430,7 +430,7 @@ class GRPOTrainer(_TransformMixin, _GRPOTrainer):
 
 
 class RLOOTrainer(_TransformMixin, _RLOOTrainer):
-    """`trl.RLOOTrainer` with a transform of the rewards; without one it is TRL's, bit for bit.
+    """`trl.RLOOTrainer` with a reward transform; without one it equals TRL's, bit for bit.
 
     transform, outcome_key, share_prompts: as for GRPOTrainer. kl: "reverse" or None, the same here: the
     log-ratio of the whole response is in the reward, which has the gradient of the reverse KL.

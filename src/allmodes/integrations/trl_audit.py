@@ -1,9 +1,9 @@
-"""A log of all samples of a training with TRL, which `allmodes audit` reads: `AuditLog`.
+"""A log of all samples of a training with TRL, for `allmodes audit`: `AuditLog`.
 
     trainer.add_callback(AuditLog(trainer, "audit", warn_every=50))
 
-For TRL's GRPOTrainer and RLOOTrainer, and for those of `allmodes.integrations.trl`. Nothing is computed for
-it but sums of what TRL has computed anyway, and training stays what it is, bit for bit.
+For TRL's GRPOTrainer and RLOOTrainer, and for those of `allmodes.integrations.trl`. It only sums values that
+TRL computes anyway, and does not change training by a bit.
 """
 
 import json
@@ -46,22 +46,22 @@ _LOGGER = logging.getLogger("allmodes.audit")
 
 @final
 class AuditLog(TrainerCallback):
-    """Writes `samples.jsonl`, one object a sample of training, and `audit.json`, the settings that TRL knows.
+    """Writes `samples.jsonl`, one object per training sample, and `audit.json`, the settings known from TRL.
 
-    In the order of TRL's batches, and of all processes, without those of an evaluation: `prompt`; `response`,
-    all that the model wrote, in each of its turns; `reward`, the weighted sum of the reward functions before
-    any transform, null where none gave one; `ref_logprob`, where β is not 0, and `policy_logprob`, where TRL
-    computes it: log-probabilities of the tokens that count, nats, at the sampling temperature, null where
-    none counts; `step`, the number of updates before; `num_tokens`, how many count; `truncated`, without an
-    end of text; `outcome`, where there is a key, null where it gives None or the model gave no answer.
+    Samples of all processes in the order of TRL's batches, without evaluations, with the keys: `prompt`;
+    `response`, all that the model wrote in all its turns; `reward`, the weighted sum of the reward functions
+    before any transform, null if none gave one; `ref_logprob` (if β is not 0) and `policy_logprob` (if TRL
+    computes it), log-probabilities of the unmasked tokens in nats at the sampling temperature, null without
+    such tokens; `step`, the number of updates before; `num_tokens`, the number of unmasked tokens;
+    `truncated`, without an end of text; `outcome` (with a key), null if there is no answer.
 
     outcome_key: the text of a completion → its outcome; by default the transform's, else the trainer's.
-    warn_every: after the first update, and after every so many, all of the log is audited, and what it says
-    goes to the logger "allmodes.audit". What a check finds an issue is a warning, once for each check. After
-    the first update, when all samples are the reference's, the answer to "will this objective collapse?" is a
-    warning where it is yes, and else at level INFO. Later on that level says how far the policy has come from
-    the reference to the optimum. overwrite: a training that begins at step 0
-    replaces a log that is there; by default it is refused. A resumed training continues it.
+    warn_every: after the first update, and after each such number of updates, the whole log is audited, and
+    the result goes to the logger "allmodes.audit". An issue is a warning, once per check. After the first
+    update, when all samples are the reference's, the answer to "will this objective collapse?" is a warning
+    if it is yes, and at level INFO otherwise. Later, level INFO reports how far the policy is on its way from
+    the reference to the optimum. overwrite: a training that begins at step 0 replaces an existing log; by
+    default it is refused. A resumed training continues it.
 
     Raises ConfigError for another trainer, a key that is no function, or a `warn_every` below 1; in training
     RunError where the log cannot be written or is another run's, and InputError for a key that raises, or
@@ -142,7 +142,7 @@ class AuditLog(TrainerCallback):
                 self._warn(found.code, message.rstrip())
 
     def _warn(self, code: str, message: str) -> None:
-        """Once for each code."""
+        """Log a warning, once for each code."""
         if code not in self._warned:
             self._warned.add(code)
             _LOGGER.warning(message)
@@ -209,7 +209,7 @@ class AuditLog(TrainerCallback):
         completion_ids: Any,
         rewards_per_func: Tensor,
     ) -> dict[str, Sequence[Any]]:
-        """What is written of this process's samples, by name."""
+        """The logged values of this process's samples, by name."""
         trainer = self._trainer
         count = len(trainer.reward_funcs)  # a transform of ours has one more column
         raw = raw_rewards(rewards_per_func[:, :count], trainer.reward_weights[:count])
@@ -263,7 +263,7 @@ def _logprobs(logps: Tensor, counted: Tensor) -> list[float | None]:
 
 
 def _truncated(trainer: Any, completion_ids: Sequence[Sequence[int]]) -> list[bool]:
-    """Which completions have no end, as TRL counts them in `completions/clipped_ratio`."""
+    """Which completions have no end of text, as counted by TRL in `completions/clipped_ratio`."""
     tokenizer = trainer._tokenizer
     # Until 1.14 TRL knows one end of text.
     ends = {*getattr(trainer, "eos_token_ids", [tokenizer.eos_token_id]), tokenizer.pad_token_id}

@@ -1,4 +1,4 @@
-"""What a trainer of TRL's knows of the settings that an audit asks for."""
+"""Settings for an audit from a TRL trainer."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from allmodes.objectives.thresholds import BatchQuantile, Constant, GroupQuantil
 
 
 def audit_settings(trainer: Any) -> dict[str, Any]:
-    """What AuditConfig can be told of a training by TRL's trainer, under its names."""
+    """The keys of AuditConfig that can be read from a TRL trainer."""
     args, transform = trainer.args, transform_of(trainer)
     flow = getattr(trainer, "flow", None)
     if flow is not None:  # our FlowRLTrainer's, which has the gradient of the reverse KL of whole responses

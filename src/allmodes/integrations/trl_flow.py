@@ -2,9 +2,9 @@
 
     trainer = FlowRLTrainer(model=..., reward_funcs=..., args=GRPOConfig(beta=0.1, ...), transform=IPS())
 
-Sampling, reward functions, methods, PEFT, accelerate and checkpoints are those of `GRPOTrainer`; the loss is
-another: the squared violation of trajectory balance, which is 0 for every response at once where the policy
-is π_ref exp(R/β)/Z. R is what the method makes of the rewards.
+Sampling, reward functions, methods, PEFT, accelerate and checkpoints are those of `GRPOTrainer`. The loss is
+the squared violation of trajectory balance, which is 0 for all responses if the policy is π_ref exp(R/β)/Z. R
+is the reward after the method's transform.
 """
 
 import itertools
@@ -62,7 +62,7 @@ class FlowRL:
         check_positive("head_learning_rate", self.head_learning_rate)
 
     def factor(self, beta: float) -> float:
-        """What rewards are multiplied with: 1/β, or the paper's own number."""
+        """The factor of the rewards: 1/β, or the paper's number."""
         return self.reward_factor if self.form == "paper" else 1 / beta
 
 
@@ -283,7 +283,7 @@ class FlowRLTrainer(GRPOTrainer):
         entropies: Tensor,
         has_loss: Tensor,
     ) -> None:
-        """Log Z and |δ| a sample, KL and entropy a token, as TRL logs them: means over all processes."""
+        """Log Z and |δ| per sample, KL and entropy per token, as means over all processes."""
         with torch.no_grad():
             log_ratio = torch.where(counted, logps - inputs["ref_per_token_logps"], 0)
             sums = torch.stack(

@@ -1,4 +1,4 @@
-"""What TRL's trainers compute on the way to the rewards and pass on to nobody: log-probabilities by token."""
+"""Access to per-token log-probabilities that TRL's trainers compute before the rewards."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from allmodes.errors import RunError
 from allmodes.integrations.trl_sampling import Sampled
 
 MAX_ROUNDING = 0.05
-"""Nats a token by which two ways to the same log-probabilities may differ on average: bfloat16's."""
+"""Tolerated mean difference in nats per token between two computations of log-probabilities (bfloat16)."""
 
 
 @final
@@ -73,7 +73,7 @@ class Generation:
         return output
 
     def counted_tokens(self, completion_ids: Sequence[Sequence[int]], *, device: torch.device) -> Tensor:
-        """Which tokens the model wrote, (N, T); those of tools and environments are not its choice."""
+        """Which tokens the model wrote, (N, T), as opposed to tools and environments."""
         if self.passes:
             counted = self.passes[-1].mask.bool().clone()
         else:  # no pass was made, and so no mask

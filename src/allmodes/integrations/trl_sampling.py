@@ -1,4 +1,4 @@
-"""Log-probabilities of samples that generation computes anyway, instead of one more pass of the policy.
+"""Use the log-probabilities of samples from generation instead of an additional pass of the policy.
 
 While TRL samples with transformers, a processor of logits notes log π of each token that is drawn: before
 top-k, top-p and min-p, and at the temperature of TRL's own passes.

@@ -1,6 +1,6 @@
-"""With which of TRL's settings a method keeps its meaning; refused before a model is loaded.
+"""Check that TRL's settings keep the optimum of a method; others are refused before a model is loaded.
 
-A method is asked for what it needs, and known by nothing else.
+A method is only known through its properties.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ def has_sequence_kl(config: Any, *, transform: Method | None, kl: KL | None) -> 
 
 
 def _kl_of(config: Any, kl: KL | None) -> KL:
-    """What `kl` says, or else TRL's own setting."""
+    """The value of `kl`, or else TRL's own setting."""
     if kl is not None:
         return kl
     return "reverse" if config.use_bias_correction_kl else "forward"
@@ -33,7 +33,7 @@ def _kl_of(config: Any, kl: KL | None) -> KL:
 def check_settings(
     config: Any, *, transform: Method | None, kl: KL | None, outcome_key: OutcomeKey | None
 ) -> None:
-    """What both trainers need. Raises ConfigError."""
+    """Check the needs of both trainers. Raises ConfigError."""
     name = type(config).__name__
     if outcome_key is not None and not callable(outcome_key):
         raise ConfigError(
@@ -65,7 +65,7 @@ def check_settings(
 
 
 def _check_kl_is_there(config: Any, transform: Method) -> None:
-    """A KL, where the method needs its reference, holds it, or changes it."""
+    """Check the KL if the method needs its reference, contains it, or changes it."""
     label = type(transform).__name__
     if transform.contains_kl and transform.changes_reference:
         raise ConfigError(
@@ -81,7 +81,7 @@ def _check_kl_is_there(config: Any, transform: Method) -> None:
 
 
 def check_grpo_settings(config: Any, *, transform: Method | None, kl: KL | None) -> None:
-    """What GRPO does to rewards after the method must not undo it. Raises ConfigError."""
+    """Check that GRPO's processing of rewards does not undo the method. Raises ConfigError."""
     in_loss = transform is None or not (transform.needs_sequence_kl or transform.contains_kl)
     if in_loss and kl in ("reverse", "token-reverse") and config.importance_sampling_level == "sequence":
         raise ConfigError(
@@ -116,10 +116,10 @@ def _check_scaling(config: Any, transform: Method, kl: KL | None) -> None:
     if transform.has_own_baseline:
         why, remedy = "which has its own baseline", ""
     elif has_sequence_kl(config, transform=transform, kl=kl):
-        why = "at whose optimum all rewards of a group are equal, so that their deviation is noise"
-        remedy = ", or use RLOOTrainer, which divides by the deviation of the whole batch"
+        why = "at whose optimum all rewards of a group are equal, so their standard deviation is noise"
+        remedy = ", or use RLOOTrainer, which divides by the standard deviation of the whole batch"
     else:
-        why = "whose bonus it would divide, and not the KL beside it"
+        why = "whose bonus it would divide, but not the KL"
         remedy = ", or use RLOOTrainer, whose KL is in the reward"
     raise ConfigError(
         f"`scale_rewards` must be 'none' for {type(transform).__name__}, {why}; got "
@@ -147,7 +147,7 @@ def samples_from_all_tokens(config: Any) -> bool:
 
 
 def _check_policy_pass(config: Any, transform: Method) -> None:
-    """At β = 0 no pass of TRL's may be there to repeat."""
+    """Check β = 0, at which TRL may make no pass with the policy's log-probabilities."""
     if not transform.needs_policy or config.beta != 0 or makes_policy_pass(config):
         return
     raise ConfigError(
@@ -157,7 +157,7 @@ def _check_policy_pass(config: Any, transform: Method) -> None:
 
 
 def _check_contained_kl(config: Any, label: str, kl: KL | None) -> None:
-    """The method has the reverse KL of whole responses in its rewards, and takes no other."""
+    """Check a method that has the reverse KL of whole responses in its rewards."""
     if kl not in (None, "reverse"):
         raise ConfigError(
             f"`kl` must be 'reverse' for {label}, whose rewards hold the log-ratio of the whole response; "
@@ -167,20 +167,21 @@ def _check_contained_kl(config: Any, label: str, kl: KL | None) -> None:
 
 
 def _check_whole_responses(config: Any, label: str, kl: KL | None) -> None:
-    """A log-ratio of whole responses needs the KL of whole responses, and a loss on all of their tokens."""
+    """Check that a bonus for whole responses has the KL of whole responses, and a loss on all tokens."""
     has_several_tokens = config.beta != 0 and config.max_completion_length > 1
     if has_several_tokens and _kl_of(config, kl) in ("token-reverse", "token-forward"):
         warnings.warn(
-            f"kl={kl!r} is per token, and from two tokens on it does not match the bonus of {label}: good "
-            "responses do not become equally likely. kl='reverse' is the KL of whole responses",
+            f"kl={kl!r} is per token, and with two or more tokens it does not match the bonus of "
+            f"{label}: good responses do not become equally likely. kl='reverse' is the KL of whole "
+            "responses",
             stacklevel=2,
         )
     if has_several_tokens and _kl_of(config, kl) == "forward":
         got = "got kl='forward'" if kl is not None else "got use_bias_correction_kl=False"
         raise ConfigError(
-            f"`kl` must be 'reverse' for {label}: GRPO's forward KL is per token, and from two tokens on it "
-            f"does not match a bonus for whole responses; {got}. kl='token-forward' is the paper's form, "
-            "whose optimum is another"
+            f"`kl` must be 'reverse' for {label}: GRPO's forward KL is per token, and with two or more "
+            f"tokens it does not match a bonus for whole responses; {got}. kl='token-forward' is the "
+            "paper's form, which has another optimum"
         )
     _check_equal_weights(config, label, "whose bonus is for")
 
@@ -199,7 +200,7 @@ def _check_equal_weights(config: Any, label: str, why: str) -> None:
 
 
 def check_rloo_settings(config: Any, *, transform: Method | None, kl: KL | None) -> None:
-    """What RLOO does to rewards after the method must not undo it. Raises ConfigError."""
+    """Check that RLOO's processing of rewards does not undo the method. Raises ConfigError."""
     if kl not in (None, "reverse"):
         raise ConfigError(
             f"`kl` must be 'reverse' for RLOOTrainer, whose KL is in the reward; got {kl!r}. GRPOTrainer has "
@@ -210,7 +211,7 @@ def check_rloo_settings(config: Any, *, transform: Method | None, kl: KL | None)
     label = type(transform).__name__
     if config.reward_clip_range:
         raise ConfigError(
-            f"`reward_clip_range` would clip what {label} made of the rewards: it must be None; got "
+            f"`reward_clip_range` would clip the transformed rewards of {label}: it must be None; got "
             f"{config.reward_clip_range}. Clip inside the reward function"
         )
     if config.normalize_advantages and transform.has_own_baseline:
@@ -227,7 +228,7 @@ _UNUSED_BY_FLOW = (
 
 
 def check_flow_settings(config: Any, *, transform: Method | None, kl: KL | None, is_exact: bool) -> None:
-    """What the trajectory-balance loss needs, and what it has no use for. Raises ConfigError."""
+    """Check settings that the trajectory-balance loss needs or ignores. Raises ConfigError."""
     if not config.beta > 0:
         raise ConfigError(
             "FlowRLTrainer needs the reference model: `beta` must be above 0; got "
@@ -250,7 +251,7 @@ def check_flow_settings(config: Any, *, transform: Method | None, kl: KL | None,
     label = type(transform).__name__
     if transform.has_own_baseline:
         raise ConfigError(
-            f"{label} gives advantages, and FlowRLTrainer's target π_ref exp(R/β) needs rewards: expected "
+            f"{label} returns advantages, but FlowRLTrainer's target π_ref exp(R/β) needs rewards: expected "
             "another method, or RLOOTrainer"
         )
     needs_beta = transform.needs_reference or transform.contains_kl or transform.changes_reference

@@ -1,4 +1,4 @@
-"""What a resumed run of TRL's trainers needs: what a method remembers, and the order of the prompts."""
+"""State for resuming TRL's trainers: the method's state, and the order of the prompts."""
 
 from functools import partial
 from typing import Any, final
@@ -13,7 +13,7 @@ from allmodes.methods import Method, State
 
 @final
 class TransformState(TrainerCallback, ExportableState):
-    """What a method remembers from batch to batch, kept in the trainer_state.json of checkpoints."""
+    """The state of a method, kept in the trainer_state.json of checkpoints."""
 
     def __init__(self) -> None:
         self.name = ""
@@ -26,14 +26,14 @@ class TransformState(TrainerCallback, ExportableState):
         return {"args": {}, "attributes": {"saved": saved}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take what the checkpoint has; the oldest ones have none."""
+        """Take the state of a checkpoint; the oldest versions have none."""
         found = (state.stateful_callbacks or {}).get(type(self).__name__)
         if found is not None:
             attributes = found["attributes"]
             self._saved = attributes.get("saved") or {"state": attributes.get("value")}
 
     def before(self, method: Method) -> State | None:
-        """What the method is to be handed. Warns where a checkpoint's state is not this method's."""
+        """The state for the method. Warns if a checkpoint's state is not this method's."""
         self.name = method_name(method)
         if self._saved is not None:
             saved, self._saved = self._saved, None

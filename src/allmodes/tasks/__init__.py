@@ -1,4 +1,4 @@
-"""Language tasks: what is asked, how an answer is read, what it is worth, and which answers are the same."""
+"""Language tasks: prompts, parsing of answers, rewards, and equality of answers."""
 
 from allmodes.tasks.creative import Creative
 from allmodes.tasks.hypospace import Boolean, Causal, Voxels

@@ -1,4 +1,4 @@
-"""Sequence-classification models of Hugging Face's, loaded so that nothing in them is made up or executed."""
+"""Load Hugging Face sequence-classification models without executing code or adding random weights."""
 
 import importlib
 import importlib.util
@@ -88,5 +88,5 @@ def load_classifier(
 
 
 def whole(text: str) -> str:
-    """Half a surrogate pair, which JSON can write and no tokenizer can read, becomes a question mark."""
+    """Replace halves of surrogate pairs, which no tokenizer can read, by question marks."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -20,15 +20,15 @@ _AROUND = {"P", "Z", "Cc", "Cf"}  # Unicode's categories: punctuation, separator
 
 
 class Scorer(Protocol):
-    """What a reward model must do."""
+    """The interface of a reward model."""
 
     def scores(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[float | None]:
-        """A finite score of each response, None where there is none."""
+        """A finite score of each response, or None."""
         ...
 
 
 class SamenessJudge(Protocol):
-    """What a judge must do."""
+    """The interface of a judge."""
 
     def same(self, first: str, second: str) -> bool:
         """Whether two responses say the same."""
@@ -37,14 +37,14 @@ class SamenessJudge(Protocol):
 
 @final
 class Creative:
-    """Prompts from a file, rewards by a reward model, and how alike responses are.
+    """Prompts from a file, rewards by a reward model, and the similarity of responses.
 
     path: JSON Lines in UTF-8, one object with `prompt` a line; other keys are not read (NoveltyBench's files
     are of this kind). reward_model: a RewardModel, or any object with its `scores`. embedder: texts →
     embeddings (N, D). judge: a Judge, or any object with its `same`. max_prompts: the first so many.
 
-    A prompt that comes again is left out and counted in `duplicates`: collections of chats repeat themselves,
-    and a repetition is worth the same; but it would be a second group of the same prompt.
+    A repeated prompt is left out and counted in `duplicates`, since it would be a second group of the same
+    prompt.
 
     Raises ConfigError, with the line's number, for a line that is not such an object or whose prompt is
     missing, empty or not text; for a file that cannot be read or has no prompt; for max_prompts < 1.
@@ -70,7 +70,7 @@ class Creative:
         self._reward_model, self._embedder, self._judge = reward_model, embedder, judge
 
     def parse(self, response: str) -> str | None:
-        """The response in one spelling; None where nothing is left.
+        """The response in normal form; None if nothing is left.
 
         NFKC, case folded, white space collapsed, punctuation and invisible characters around it taken off.
         """
@@ -81,7 +81,7 @@ class Creative:
         return text.strip(around) or None
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
-        """The reward model's scores, None where it has none.
+        """The reward model's scores; None if it gives none.
 
         Raises InputError for lengths that disagree, or where the reward model gives another number of scores
         or one that is not finite.
@@ -97,7 +97,7 @@ class Creative:
         return scores
 
     def known_answers(self, prompt: str) -> None:
-        """None: they are without number."""
+        """None, since the answers cannot be enumerated."""
 
     def same(self, first: str, second: str) -> bool:
         """Whether two responses say the same: short ones by NoveltyBench's rule, others by the judge.

@@ -1,4 +1,4 @@
-"""A judge: a sequence classifier of pairs that says whether two responses say the same."""
+"""A judge: a sequence classifier that decides whether two responses say the same."""
 
 import inspect
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The 1-2 task: two equally good answers, of which a base model finds one much likelier.
+"""The 1-2 task: two equally good answers, one of them much likelier under a base model.
 
 Source: MARA, section 6.1 and appendix C.2; the prompt is that of its Figure 9.
 """
@@ -51,7 +51,7 @@ class OneTwo:
         return ("1", "2")
 
     def write(self, prompt: str, answer: str) -> str:
-        """The answer behind a short thought."""
+        """A response with a short thought and the answer."""
         return f"<think>Pick one.</think><answer>{answer}</answer>"
 
     def near_misses(self, prompt: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A user's own task or reward function: what it gives is checked, and what is wrong names the user's code.
+"""A user's own task or reward function, with checks of its results; errors name the user's code.
 
 The code is the user's and is trusted: it runs in this process.
 """
@@ -19,7 +19,7 @@ _METHODS = ("parse", "rewards", "known_answers")
 
 
 def own_task(make: Any, *, name: str, settings: Mapping[str, Any]) -> Task:
-    """The task that a user's class or function makes of `settings`; everything in it is tried once.
+    """Make a task from a user's class or function and `settings`, and try all of its methods once.
 
     name: `module:object`, for messages. Raises InputError, which names the object, what was expected and what
     was got: here for what makes no task, later for a method that raises or gives something else than it must.
@@ -73,7 +73,7 @@ class OwnTask:
         return _parsed(f"{self._where}: `parse`", self._task.parse, response)
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
-        """What the task gives each response to the prompt of its place."""
+        """The task's reward of each response to its prompt."""
         return _rewarded(f"{self._where}: `rewards`", self._task.rewards, prompts, responses)
 
     def known_answers(self, prompt: str) -> tuple[str, ...] | None:
@@ -100,7 +100,7 @@ class OwnWritingTask(OwnTask):
 
 @final
 class RewardFunction:
-    """Prompts from a file, and a user's function that says what responses are worth.
+    """Prompts from a file, and a user's function that scores responses.
 
     path: JSON Lines in UTF-8, one object with `prompt` a line; other keys are not read. function: (prompts,
     responses) → a number or None for each. outcome: text → its answer or None. answer_key: instead of it,

@@ -1,4 +1,4 @@
-"""What a task is. Every task passes the contract suite in the tests."""
+"""The interface of a task. Every task passes the contract suite in the tests."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -7,7 +7,7 @@ from allmodes.errors import InputError
 
 
 class Task(Protocol):
-    """Prompts, and what responses to them are worth. A response is untrusted text of any kind and length."""
+    """Prompts and rewards of responses. A response is untrusted text of any kind and length."""
 
     @property
     def name(self) -> str:
@@ -16,22 +16,22 @@ class Task(Protocol):
 
     @property
     def prompts(self) -> Sequence[str]:
-        """What the user says, one text a prompt."""
+        """The user messages, one text per prompt."""
         ...
 
     def parse(self, response: str) -> str | None:
-        """The answer in a response, in one canonical spelling; None where there is none. Never raises."""
+        """The answer in a response, in canonical form; None if there is none. Never raises."""
         ...
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float | None]:
-        """How good each response to the prompt of its place is: finite, or None where it could not be scored.
+        """The reward of each response to its prompt: finite, or None if it could not be scored.
 
-        What a response is worth does not depend on the others. Raises InputError for lengths that disagree.
+        The reward of a response does not depend on the others. Raises InputError for lengths that disagree.
         """
         ...
 
     def known_answers(self, prompt: str) -> tuple[str, ...] | None:
-        """All answers of the highest reward, in the spelling of `parse`; None where they are not known.
+        """All answers of the highest reward, in the form of `parse`; None if they are not known.
 
         Two responses are the same outcome when `parse` gives the same answer for both.
         """
@@ -40,7 +40,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class WritesExamples(Protocol):
-    """What a task has, beside all the rest, from whose examples a model can learn the format of responses."""
+    """Additional methods of a task with examples of its format, for a warm start or a stand-in."""
 
     def write(self, prompt: str, answer: str) -> str:
         """A response in the task's format, of which `parse` gives `answer`, one of the known ones."""
@@ -53,11 +53,11 @@ class WritesExamples(Protocol):
 
 @runtime_checkable
 class HasTestPrompts(Protocol):
-    """What a task can also have: prompts that nothing is trained on."""
+    """Additional attribute of a task with test prompts, which are not used for training."""
 
     @property
     def test_prompts(self) -> Sequence[str]:
-        """Policies are measured on these; none where they are measured on `prompts`, as they train on."""
+        """Prompts for measurement; empty if policies are measured on `prompts`."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""Small enumerable worlds: known optima, exact outcome distributions, many settings trained at once."""
+"""Small enumerable worlds with known optima, exact outcome distributions, and batched training."""

@@ -1,4 +1,4 @@
-"""What theory predicts for a training in a world, before anything is trained."""
+"""The optimum that theory predicts for a training in a world."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from allmodes.worlds.world import World
 
 
 def exact_optimum(world: World, training: Training, *, beta: float) -> Tensor | None:
-    """Log-probabilities of the outcomes where the training comes to rest, (K,), float64.
+    """Log-probabilities of the outcomes at the optimum of the training, (K,), float64.
 
     The method's own optimum under the training's KL. With a KL over trajectories the optimum keeps the
     reference's shares within an outcome, so that over outcomes it is that of the reference's distribution
@@ -76,9 +76,9 @@ def _counts(training: Training) -> bool:
 
 
 def _effective_group_size(training: Training) -> int | None:
-    """Size of the group as `Method.optimum` means it: a group that shares its baseline, too.
+    """Group size in the sense of `Method.optimum`: a group that also shares its baseline.
 
-    Without a baseline a group of G rests where one of G + 1 does with one. None is many samples.
+    Without a baseline, G samples have the optimum of G + 1 samples with one. None is many samples.
     """
     if training.group_size is None or training.frequencies == "exact":
         return None

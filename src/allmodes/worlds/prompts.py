@@ -1,4 +1,4 @@
-"""Many prompts with strings of several outcomes: questions with several right answers."""
+"""Many prompts, each with strings of several outcomes: questions with several right answers."""
 
 import math
 from typing import final

@@ -1,4 +1,4 @@
-"""Many settings trained at once: every β, training and seed of a figure is a row of one tensor program."""
+"""Train many settings at once: every β, training and seed of a figure is a row of one tensor program."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

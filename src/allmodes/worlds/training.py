@@ -1,4 +1,4 @@
-"""How a world trains a method: KL, advantages, loss and groups around the rewards that the method makes."""
+"""How a world trains a method: KL, advantages, loss and groups for the method's rewards."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -95,11 +95,11 @@ class Training:
             raise InputError(f"{method.label} takes no exact probabilities: `frequencies` must be 'group'")
         if method.has_own_baseline and self.loss != "policy_gradient":
             raise InputError(
-                f"{method.label} makes advantages: `loss` must be 'policy_gradient'; got {self.loss!r}"
+                f"{method.label} returns advantages: `loss` must be 'policy_gradient'; got {self.loss!r}"
             )
         if method.has_own_baseline and self.advantages != "none":
             raise InputError(
-                f"{method.label} makes advantages: `advantages` must be 'none'; got {self.advantages!r}"
+                f"{method.label} returns advantages: `advantages` must be 'none'; got {self.advantages!r}"
             )
 
     @property
@@ -174,7 +174,7 @@ def training_of(
     advantages: Advantages = "leave_one_out",
     group_size: int | None = None,
 ) -> Training:
-    """How to train any method: as asked, but for what its facts decide.
+    """How to train any method: as requested, except for settings that its properties determine.
 
     One that makes advantages gets no baseline, one whose rewards hold the KL no other, and one that changes
     the reference has the KL inside the rewards. Raises InputError where that cannot be.

@@ -1,4 +1,4 @@
-"""What a world is: trajectories that end in one of K outcomes, all of it enumerable."""
+"""The interface of a world: enumerable trajectories that end in one of K outcomes."""
 
 from dataclasses import dataclass
 from typing import Protocol, final

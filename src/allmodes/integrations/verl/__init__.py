@@ -41,12 +41,12 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     "verl.trainer.ppo.v1": _add_trainers,
     "verl.utils.config": _check_options,
 }
-"""What is to be done after a module of verl's is imported."""
+"""The action after a module of verl is imported."""
 
 
 @final
 class _AfterImport(MetaPathFinder):
-    """Finds no module itself: it has one that another finder has found tell that it is imported."""
+    """An import hook that finds no module itself, but reports when verl's modules are imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

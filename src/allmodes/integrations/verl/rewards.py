@@ -1,4 +1,4 @@
-"""From verl's rows to the rewards and advantages that it trains on. Tensors and lists alone."""
+"""From verl's rows to the rewards and advantages for its training, with tensors and lists only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from allmodes.methods import Method
 
 
 def sessions_of(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> Sessions:
-    """Which of verl's rows are one response.
+    """Which rows of verl form one response.
 
     keys: `{uid}_{session}_{index}`, in whatever order the rows are. tags: of each row; those that
     fill up a batch are tagged as padding.
@@ -28,7 +28,7 @@ def sessions_of(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> Sessi
 def token_rewards(
     method: Method, sessions: Sessions, values: Tensor, *, scores: Tensor, rewards: Tensor
 ) -> Tensor:
-    """What verl's estimator is to have instead of its token-level rewards, (N, T); a new tensor.
+    """The replacement of verl's token-level rewards for its estimator, (N, T); a new tensor.
 
     values: (N,), what the method makes of each row's response. scores: (N, T), verl's token-level scores.
     rewards: (N, T), the scores less verl's KL, or the scores themselves where it has none in the reward.

@@ -1,7 +1,7 @@
-"""The options `allmodes.*` of verl's command, and the options of verl's own that undo a method.
+"""The options `allmodes.*` of verl's command, and checks of verl's options that would undo a method.
 
-All is refused before a model is loaded, in one line that has verl's names. A method is asked for what it
-needs, and known by nothing else. verl's configuration comes as plain dicts, so that nothing here needs verl.
+Wrong options are refused before a model is loaded, in one line with verl's names. A method is only known
+through its properties. verl's configuration comes as plain dicts, so this module does not need verl.
 """
 
 import dataclasses
@@ -44,10 +44,10 @@ _LOG_RATIO = ("kl", "k1", "kl+", "k1+")  # values of `algorithm.kl_penalty` that
 
 
 class OutcomeOptions(Config):
-    """What counts as one answer."""
+    """Definition of an answer."""
 
     field: str | None = None
-    """A key of what the reward function returns beside `score`; None or an empty text there is no answer."""
+    """A key that the reward function returns besides `score`; None or an empty text means no answer."""
 
     function: str | None = None
     """`path.py:name`, a function from the text of a response to its answer, None for an invalid one."""
@@ -73,7 +73,7 @@ class _Options(Config):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a trainer does: the method, what counts as an answer, where verl has its KL.
+    """The settings of a trainer: the method, the definition of an answer, and the place of verl's KL.
 
     outcome_field, outcome_function: at most one is there. kl_in_reward, kl_in_loss: of verl's own KL.
     """
@@ -96,12 +96,12 @@ class Plan:
 
     @property
     def has_outcomes(self) -> bool:
-        """Whether it is known what the answer of a response is."""
+        """Whether answers of responses are defined."""
         return self.outcome_field is not None or self.outcome_function is not None
 
 
 def make_plan(config: Mapping[str, Any]) -> Plan:
-    """What a configuration asks for. Raises ConfigError for options that are wrong or undo the method."""
+    """The plan of a configuration. Raises ConfigError for options that are wrong or undo the method."""
     mode = str(option(config, _MODE))
     given = config.get("allmodes")
     if not isinstance(given, Mapping) or "method" not in given:
@@ -120,7 +120,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
 
 
 def check_plan(config: Mapping[str, Any], plan: Plan) -> None:
-    """Raise ConfigError for options of verl's that take from the method what it needs, or undo it."""
+    """Raise ConfigError for verl options that lack what the method needs, or undo it."""
     _check_outcomes(plan)
     _check_kl(config, plan)
     _check_filter(config, plan.method)
@@ -130,7 +130,7 @@ def check_plan(config: Mapping[str, Any], plan: Plan) -> None:
 
 
 def refuse_unused(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for options of allmodes that verl would silently not use."""
+    """Raise ConfigError for options of allmodes that verl would silently ignore."""
     if config.get("allmodes") is None:
         return
     ours = ", ".join(PREFIX + mode for mode in MODES)
@@ -161,7 +161,7 @@ def option(config: Mapping[str, Any], name: str) -> Any:
 
 
 def load_function(reference: str) -> OutcomeKey:
-    """The function that `path.py:name` names. Raises ConfigError where there is none."""
+    """The function of `path.py:name`. Raises ConfigError if there is none."""
     where = f"`allmodes.outcome.function={reference}`"
     path, colon, name = reference.rpartition(":")
     if not colon or not path or not name.isidentifier():
@@ -215,7 +215,7 @@ def _check_outcomes(plan: Plan) -> None:
 
 
 def _check_kl(config: Mapping[str, Any], plan: Plan) -> None:
-    """A KL where the method needs its reference, of whole responses where the method needs that."""
+    """Check that there is a KL if the method needs its reference, of whole responses if it needs that."""
     method, label = plan.method, _label(plan.method)
     if method.contains_kl and method.changes_reference:
         raise ConfigError(
@@ -253,12 +253,12 @@ def _check_filter(config: Mapping[str, Any], method: Method) -> None:
     if looks_beyond_rewards and option(config, "algorithm.filter_groups.enable"):
         raise ConfigError(
             f"`algorithm.filter_groups.enable` must be False for {_label(method)}: it drops the groups whose "
-            "rewards are all equal, which the method would tell apart; got True"
+            "rewards are all equal, though the method would make them differ; got True"
         )
 
 
 def _check_estimator(config: Mapping[str, Any], method: Method) -> None:
-    """Verl subtracts a baseline, and does nothing else to the new rewards that would move their optimum."""
+    """Check that verl only subtracts a baseline, and does not change the optimum of the new rewards."""
     given = option(config, _ESTIMATOR)
     estimator = str(getattr(given, "value", given))
     label = _label(method)
@@ -275,7 +275,7 @@ def _check_estimator(config: Mapping[str, Any], method: Method) -> None:
     if divides == "always":
         raise ConfigError(
             f"`{_ESTIMATOR}=grpo_vectorized` divides by the standard deviation whatever `{_BY_STD}` says, "
-            f"which {label} does not survive, {why}: use grpo with `{_BY_STD}=False`, or rloo"
+            f"which breaks {label}, {why}: use grpo with `{_BY_STD}=False`, or rloo"
         )
     raise ConfigError(f"`{_BY_STD}` must be False for {label}, {why}; got True. Or use `{_ESTIMATOR}=rloo`")
 

@@ -1,4 +1,4 @@
-"""verl's three trainers with a method of allmodes; what they read of a batch, and what they remember."""
+"""verl's three trainers with a method of allmodes: reading of batches, and the method's state."""
 
 import json
 import warnings
@@ -21,14 +21,14 @@ from allmodes.runs.files import write_text
 
 _ADVANTAGES = "compute_advantage_for_multi_trajectories"
 _STATE_FILE = "allmodes.json"
-"""In each of verl's checkpoints, beside its data.pt: what the method remembers."""
+"""File of the method's state in each of verl's checkpoints, next to data.pt."""
 
 # A mixin's `super()` is the trainer that it is mixed with; only a type checker is told so here.
 _Base: Any = object
 
 
 def check_options(config: Any) -> None:
-    """Raise ConfigError for options that are wrong, that undo the method, or that nothing would use."""
+    """Raise ConfigError for options that are wrong, undo the method, or would be ignored."""
     options = _plain(config)
     refuse_unused(options)
     make_plan(options)
@@ -42,10 +42,10 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 class MethodMixin(_Base):
-    """A method in a trainer of verl's; stands before it among the bases.
+    """A method in a verl trainer; a mixin before it.
 
-    verl's advantages are computed from what the method makes of the rewards. What verl logs and keeps as
-    rewards stays raw; figures of the method and of the answers are logged beside them.
+    verl's advantages are computed from the transformed rewards. Rewards that verl logs and keeps stay raw;
+    figures of the method and of the answers are logged in addition.
     """
 
     # From verl's trainers.
@@ -130,7 +130,7 @@ class MethodMixin(_Base):
         return data
 
     def _answers(self, fields: dict[str, Any], sessions: Sessions) -> list[Hashable | None] | None:
-        """The answer of each row, None for padding and for what is invalid; None where nobody asks."""
+        """The answer of each row, None for padding and invalid responses; None if answers are not defined."""
         plan = self.plan
         if plan.outcome_field is not None:
             return answers_of_rewards(fields["extra"], plan.outcome_field, sessions.is_real.tolist())
@@ -160,7 +160,7 @@ class MethodMixin(_Base):
         if not file.is_file():
             warnings.warn(
                 f"{file} is not there: the checkpoint is not of a run with {method_name(self.plan.method)}, "
-                "which starts without what it remembered",
+                "so the method starts without its earlier state",
                 AllmodesWarning,
                 stacklevel=2,
             )
@@ -169,7 +169,7 @@ class MethodMixin(_Base):
 
 
 def own_fields(batch: Any, plan: Plan) -> dict[str, Any]:
-    """What verl does not hand to its advantages, from its TransferQueue.
+    """Data from verl's TransferQueue that verl does not pass to its advantages.
 
     mask: (N, T), 1 for what the model wrote, before verl's rollout correction has rejected anything. extra:
     of each row what the agent loop said of it. written: of each row the tokens that the model wrote. prompts:
@@ -221,8 +221,8 @@ def answers_of_rewards(extra: list[Any], field: str, is_real: list[bool]) -> lis
 def register(v1: Any) -> None:
     """Add our trainers to verl's, under its names of modes with `allmodes_` before them.
 
-    Where this verl lacks what they stand on, a warning says so and verl stays as it is: the plugin is loaded
-    for people who do not use it, too.
+    If this version of verl lacks what they need, a warning says so and verl is not changed, since the plugin
+    is also loaded for users who do not use it.
     """
     base = getattr(v1, "trainer_base", None)
     needed = (
@@ -235,8 +235,8 @@ def register(v1: Any) -> None:
     missing = next((name for owner, name in needed if not hasattr(owner, name)), None)
     if missing is not None:
         warnings.warn(
-            f"allmodes needs verl>=0.9,<0.10, whose trainers have `{missing}`; this one's have not, and "
-            "allmodes_sync and the like are not there",
+            f"allmodes needs verl>=0.9,<0.10, whose trainers have `{missing}`; this version does not, so "
+            "allmodes_sync and the other modes are not available",
             AllmodesWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""What the domains of HypoSpace share: observations, and the finite set of hypotheses that explain each.
+"""Shared parts of HypoSpace's domains: observations, and the finite set of hypotheses that explain each.
 
 Source: Chen et al. 2025 (HypoSpace); settings of the IPS paper, section 5.2 and appendix B.1.
 """
@@ -19,7 +19,7 @@ _Value = TypeVar("_Value")
 
 
 class Hypotheses(ABC):
-    """Prompts that hold observations; a response is worth 1 when its hypothesis explains them, else 0.
+    """Prompts with observations; a response gets 1 if its hypothesis explains them, else 0.
 
     A subclass enumerates all instances, and reads and writes one format. A hypothesis is named by its key, a
     canonical text. `prompts` and `test_prompts` are those to train on and to measure on, `instances` all of
@@ -74,7 +74,7 @@ class Hypotheses(ABC):
         return self._of(self._known, prompt)
 
     def split(self, train: int, test: int, seed: int) -> tuple[list[str], list[str]]:
-        """So many prompts to train on, and others to test with, drawn at random.
+        """Draw prompts for training, and others for testing, at random.
 
         Raises InputError for fewer than one of either, or for more than there are together.
         """
@@ -104,7 +104,7 @@ class Hypotheses(ABC):
         return self._response(answer)
 
     def near_misses(self, prompt: str) -> list[str]:
-        """Responses worth 0: hypotheses that do not explain the observations, and broken formats."""
+        """Responses with reward 0: hypotheses that do not explain the observations, and broken formats."""
         place, admissible = self._of(self._places, prompt), self._known[prompt]
         wrong = [key for key in self.hypotheses if key not in self._admissible[prompt]]
         stride = max(1, len(wrong) // _WRONG)

@@ -1,1 +1,1 @@
-"""A user's own outcomes and their optima: what stands behind `allmodes target`."""
+"""A user's own outcomes and their optima, for `allmodes target`."""

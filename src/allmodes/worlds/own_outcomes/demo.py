@@ -31,7 +31,7 @@ _GAP = 2
 
 
 def show_collapse(file: Path, *, console: Console) -> None:
-    """Print what the reference and each method of `METHODS` keep of a file's good outcomes.
+    """Print which of a file's good outcomes the reference and each method of `METHODS` keep.
 
     All numbers are those of `allmodes target`. Raises InputError as `read_outcomes` does.
     """
@@ -55,7 +55,7 @@ def show_collapse(file: Path, *, console: Console) -> None:
     plain = [optimum for optimum in optima if optimum.source.is_plain]
     for sentence in warnings(table, plain, threshold=THRESHOLD, tolerance=_TOLERANCE):
         console.print(Text(sentence))
-    console.print(Text(f"\n{plain[0].source.label}: RL with the rewards as they are. {' '.join(missing)}"))
+    console.print(Text(f"\n{plain[0].source.label}: RL with unchanged rewards. {' '.join(missing)}"))
 
 
 def _legend(table: OutcomeTable, letters: dict[int, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a person should hear about an optimum, in plain sentences, and how reports say numbers."""
+"""Warnings about an optimum in plain sentences, and number formats of reports."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ MOST_LISTED = 8  # betas, names or pairs that a report lists before it counts
 def warnings(
     table: OutcomeTable, optima: Sequence[Optimum], *, threshold: float | None, tolerance: float
 ) -> list[str]:
-    """Plain sentences on what is wrong with the objectives themselves, which no optimiser can mend."""
+    """Sentences on problems of the objectives themselves, which no optimiser can solve."""
     tau = good_threshold(table, threshold)
     sentences = []
     for kl in dict.fromkeys(o.kl for o in optima):

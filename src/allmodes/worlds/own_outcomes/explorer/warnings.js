@@ -19,7 +19,7 @@ const warningsOf = () => {
   const method = methodOf(choice.method) ?? PLAIN;
   const [plain, own] = [optimumOf(PLAIN.name), optimumOf(method.name)];
   if (reached.length === 1)
-    found.push(["tau", "Only one answer is good. A lower τ shows what becomes of others."]);
+    found.push(["tau", "Only one answer is good. A lower τ shows what happens to others."]);
   if (good.length === rewards.length)
     found.push(["tau", "τ is not above any reward: every answer counts as good."]);
   if (
@@ -30,7 +30,7 @@ const warningsOf = () => {
   ) {
     found.push([
       "collapse",
-      `Plain RL collapses by construction: of ${count(reached.length)} good answers an effective ` +
+      `Plain RL collapses by construction: of ${count(reached.length)} good answers an effective number of ` +
         `${modes(plain.goodModes)} are left, and ${quoted(plain.top)} has ${percent(plain.topShare)} of the ` +
         "probability. No optimiser can undo this.",
     ]);
@@ -107,7 +107,7 @@ const groupWarnings = (method, reached) => {
   if (without > 0.05) {
     found.push([
       "group",
-      `${percent(without)} of groups of ${group} samples of the reference hold no good answer: nothing good is learned from them.`,
+      `${percent(without)} of groups of ${group} samples of the reference contain no good answer and teach nothing.`,
     ]);
   }
   const chance = (i) => -Math.expm1(group * Math.log1p(-Math.exp(logRef[i])));
