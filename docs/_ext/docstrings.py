@@ -111,4 +111,7 @@ def read_signature(
     """Sphinx's event autodoc-process-signature: none for protocols, nor for tables of a recipe's keys."""
     is_table = hasattr(obj, "model_fields")
     is_protocol = getattr(obj, "_is_protocol", False)
-    return ("", None) if is_table or is_protocol else (signature, returned)
+    if is_table or is_protocol:
+        return "", None
+    # A default that has no spelling, such as <factory>, would keep Sphinx from reading the signature.
+    return signature and re.sub(r"<[^<>]*>", "...", signature), returned
