@@ -18,7 +18,7 @@ from allmodes.chem.molecule_records import read_records
 from allmodes.chem.molecules import MoleculeError, spelling
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.reports.formatting import plural
-from allmodes.reports.progress import console
+from allmodes.reports.progress import console, tracked
 from allmodes.runs.checkpoint import load_checkpoint, save_checkpoint
 
 _FORMAT = "allmodes-surrogate-1"
@@ -69,13 +69,14 @@ def fit_surrogate(file: Path, out: Path, *, column: str, target: str) -> Surroga
     be written.
     """
     smiles, scores = _read(file, column)
-    features = torch.stack([_features(line) for line in smiles])
+    features = torch.stack([_features(line) for line in tracked(smiles, "fingerprints", total=len(smiles))])
     spread = float(scores.std(correction=0))
     if spread == 0:
         raise InputError(f"{file}: `{column}`: expected scores that differ; all are {float(scores[0]):g}")
     folds = torch.tensor([_fold(line) for line in smiles])
     predictions = {
-        penalty: _cross_validate(features, scores, folds, penalty=penalty) for penalty in _PENALTIES
+        penalty: _cross_validate(features, scores, folds, penalty=penalty)
+        for penalty in tracked(_PENALTIES, "cross-validation", total=len(_PENALTIES))
     }
     penalty = min(predictions, key=lambda p: float((predictions[p] - scores).square().mean()))
     held_out = predictions[penalty]

@@ -68,7 +68,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
             for item in items
         )
         write_text(out / "verdicts.md", f"# Paper and measurement, --scale {scale.name}\n\n{text}{_made()}")
-    console.print(f"written to {out}", highlight=False)
+    console.print(f"written to {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_writable(folder: Path) -> None:
