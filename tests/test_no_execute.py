@@ -71,7 +71,7 @@ def test_a_box_that_cannot_hold_its_own_ligand_is_warned_of(
     assert code == 0
     assert json.loads(out)["budget"] == 20
     assert err.startswith(f"allmodes: warning: component '{kind}': `box.size`: the reference ligand ")
-    assert err.endswith("rod.pdb juts out of its box by 5.0 Å; [20, 20, 38] holds it\n")
+    assert err.endswith("rod.pdb extends beyond its box by 5.0 Å; [20, 20, 38] holds it\n")
     assert err.count("\n") == 1
     path.write_text(path.read_text().replace(component, component + "\nbox.size = [20, 20, 38]"))
     code, _, err = command("run", path, "--dry-run", "--no-execute")

@@ -1,1 +1,1 @@
-"""Molecules: policies over SMILES, oracles, and the design loop. The only room that imports RDKit."""
+"""Molecules: policies over SMILES, oracles, and the design loop. The only package that imports RDKit."""

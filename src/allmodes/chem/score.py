@@ -33,7 +33,7 @@ def score_file(file: Path, oracle: OracleConfig, *, hit_threshold: float | None,
 
     Each distinct molecule is computed once, and committed to `ledger.sqlite` as soon as it is known. `out`
     gets scores.csv with a row for each line of the file, scores.sdf, and rejected.tsv with the lines that
-    could not be read. hit_threshold: the reward from which a molecule is called a hit; None: none is. In a
+    could not be read. hit_threshold: smallest reward of a hit; None: there are no hits. In a
     folder that holds a scoring of the same file by the same oracle, finished or not, that is resumed.
 
     Raises `InputError` for a file that cannot be read, `ConfigError` for an oracle that cannot work, and

@@ -1,4 +1,4 @@
-"""What a scoring of a file can be told."""
+"""Configuration of scoring a file."""
 
 from typing import Any, Literal
 
@@ -7,14 +7,14 @@ from allmodes.runs.config import Config, Probability
 
 
 class ScoringConfig(Config):
-    """An oracle, and the reward from which a molecule is a hit."""
+    """An oracle, and the smallest reward of a hit."""
 
     kind: Literal["scoring"] = "scoring"
-    """What the file is."""
+    """Kind of the file."""
     oracle: OracleConfig
     """How a molecule is scored."""
     hit_threshold: Probability | None = None
-    """Reward from which on a molecule is a hit; none is called one if left out."""
+    """Smallest reward of a hit; there are no hits if left out."""
 
     @classmethod
     def renamed(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A stand-in for a slow scorer: ridge regression on molecules that the scorer has seen."""
+"""A surrogate for a slow scorer: ridge regression on molecules that it has scored."""
 
 import hashlib
 import math
@@ -44,7 +44,7 @@ _DESCRIPTORS: tuple[Callable[[Chem.Mol], float], ...] = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class SurrogateCard:
-    """What is known of a surrogate: of what it is a stand-in, and how far off it was on held-out molecules.
+    """The card of a surrogate: the scorer that it replaces, and its error on held-out molecules.
 
     Five-fold cross-validation, each molecule predicted once by a fit that did not see it. rmse and
     mean_error (of absolute values) in units of the score; r2 and rank_correlation (Spearman) against it;

@@ -1,4 +1,4 @@
-"""Tries in a process of its own what RDKit might never finish: it costs the molecule and not the run.
+"""Try calls that RDKit might never finish in a separate process, so that only the molecule fails.
 
 The number of rings of one size can grow as 2^k with k fused rings, and RDKit lists them all whenever it
 reads, compares or draws such a molecule. No limit on atoms or bonds tells these few apart from harmless ones.

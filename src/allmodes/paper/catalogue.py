@@ -53,7 +53,7 @@ ITEMS = (
         "workshop-fig4",
         "workshop_fig4",
         "MARA workshop, Figure 4",
-        "A low β leaves the best reward mode alone",
+        "A low β keeps only the best reward mode",
     ),
     Item("workshop-fig5", "workshop_fig5", "MARA workshop, Figure 5", "Equal rewards, 1000 steps"),
     Item(

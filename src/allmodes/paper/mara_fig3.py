@@ -107,7 +107,7 @@ def _collapse(world: Categorical, sweep: Sweep, method: Training) -> Verdict:
     exact = {beta: float(optimum(world, method, beta)[near].sum()) for beta in shares}
     lowest, highest = BETAS[0], BETAS[-1]
     return verdict(
-        f"A low β leaves the highest bump alone, a high β does not ({method.name})",
+        f"A low β keeps only the highest bump, a high β does not ({method.name})",
         paper="collapse onto the highest reward at low β; better coverage at high β",
         measured=f"share of the highest bump {spread(shares[lowest])} at β = {lowest:g} (exact "
         f"{exact[lowest]:.3f}), {spread(shares[highest])} at β = {highest:g} (exact {exact[highest]:.3f})",

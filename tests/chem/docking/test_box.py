@@ -152,7 +152,7 @@ def test_a_box_that_cannot_hold_its_own_ligand_is_warned_of(tmp_path: Path) -> N
     warning = box_warning(_rod(tmp_path / "a.pdb", 25.0), where="component 'docking': `box")
     assert warning is not None
     assert warning.startswith("component 'docking': `box.size`: the reference ligand ")
-    assert warning.endswith("juts out of its box by 2.5 Å; [20, 33, 20] holds it")
+    assert warning.endswith("extends beyond its box by 2.5 Å; [20, 33, 20] holds it")
     offered = {**_rod(tmp_path / "a.pdb", 25.0), "size": [20, 33, 20]}
     assert box_warning(offered, where="`box") is None
     narrow = {**_rod(tmp_path / "a.pdb", 8.0), "size": [20, 7.5, 30]}

@@ -95,7 +95,7 @@ def test_what_an_engine_would_read_otherwise_is_refused(
 ) -> None:
     pocket.write_bytes(change(pocket.read_bytes()))
     with pytest.raises(
-        ConfigError, match=r"here: .*pocket\.pdbqt: expected plain text, not packed"
+        ConfigError, match=r"here: .*pocket\.pdbqt: expected uncompressed plain text"
     ) as caught:
         check_receptor(pocket, BOX, where="here")
     assert "\n" not in str(caught.value)

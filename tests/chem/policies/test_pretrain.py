@@ -522,8 +522,8 @@ def test_transfer_starts_from_the_policy_and_rejects_what_it_cannot_write(
     policy, tokenizer = load_policy(start)
     lines = (tmp_path / "run" / "rejected.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[:2] for line in lines] == [
-        ["13", "token [Se], which the prior does not know"],
-        ["14", "token [Cl-], which the prior does not know"],
+        ["13", "token [Se], which is unknown to the prior"],
+        ["14", "token [Cl-], which is unknown to the prior"],
     ]
 
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")

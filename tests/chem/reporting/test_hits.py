@@ -407,7 +407,7 @@ def test_components_are_told_without_folders(tmp_path: Path) -> None:
         "box of 20 × 18 × 16 Å around (1, −2.5, 3); "
         "exhaustiveness 4, seed 7; protonated as at pH 7.4; at most 1 torsion",
         "best score of gnina {ligand} in kcal/mol; receptor clpp.pdbqt; "
-        "box of 20 × 20 × 20 Å around the middle of ligand.pdb; "
+        "box of 20 × 20 × 20 Å around the centre of ligand.pdb; "
         "exhaustiveness 8, seed 1; protonated as written; at most 15 torsions",
         f"{shipped}templates: shipped with allmodes{rest}",
         f"{route}s.smi; templates: t.toml; reactions: amide coupling or SNAr; "

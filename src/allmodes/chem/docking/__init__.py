@@ -1,1 +1,1 @@
-"""Docking: a SMILES in, the score of its best pose out, or a typed failure."""
+"""Docking: from a SMILES to the score of its best pose, or a typed failure."""

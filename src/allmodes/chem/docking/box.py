@@ -1,4 +1,4 @@
-"""The docking box: where to look for poses, in ångström."""
+"""The docking box, in which poses are searched, in ångström."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -71,7 +71,7 @@ def box_warning(box: dict[str, Any], *, where: str) -> str | None:
         else f"no box of at most {MAX_SIDE:g} Å around its centre holds it"
     )
     return (
-        f"{where}.size`: the reference ligand {box['reference_ligand']} juts out of its box "
+        f"{where}.size`: the reference ligand {box['reference_ligand']} extends beyond its box "
         f"by {beyond:.1f} Å; {offer}"
     )
 

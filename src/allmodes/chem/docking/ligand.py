@@ -1,4 +1,4 @@
-"""From a SMILES to what a docking engine reads: protonated, in three dimensions, as PDBQT.
+"""From a SMILES to the input of a docking engine: protonated, in three dimensions, as PDBQT.
 
 The steps: one canonical spelling; the likeliest state of acids and bases at pH 7.4; RDKit's ETKDGv3 with a
 fixed seed; UFF; meeko's atom types, charges and torsions. The same molecule gives the same PDBQT, whatever

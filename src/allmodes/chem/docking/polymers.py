@@ -1,4 +1,4 @@
-"""The polymers of a receptor as PDBFixer and meeko can read them: standard names, and no residue twice."""
+"""The polymers of a receptor for PDBFixer and meeko: standard names, and no residue twice."""
 
 import itertools
 import string

@@ -1,4 +1,4 @@
-"""Docked poses: an engine's PDBQT or SDF back onto the molecule that was prepared, and out as SDF.
+"""Docked poses: map an engine's PDBQT or SDF back to the prepared molecule, and write SDF.
 
 Engines turn bonds and move the ligand as a whole, and leave every bond's length as it was. So a pose whose
 bonds have other lengths is no pose of this ligand, whatever the file says of it.

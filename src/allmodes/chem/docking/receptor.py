@@ -1,4 +1,4 @@
-"""From a PDB or mmCIF file as downloaded to what docking needs: receptor, reference ligand, a piece of TOML.
+"""From a downloaded PDB or mmCIF file to the input of docking: receptor, reference ligand, and TOML.
 
 gemmi reads the file and takes it apart; PDBFixer completes residues and adds hydrogens at a pH; meeko gives
 AutoDock's atom types and charges. Nothing is looked up on the network: only standard residues reach the two.
@@ -33,7 +33,7 @@ _SEED = 1  # of the places where missing atoms start before they are relaxed
 @final
 @dataclass(frozen=True, kw_only=True)
 class PreparedReceptor:
-    """What was written, and what was done to get there.
+    """The files written, and the changes made to the structure.
 
     receptor, reference_ligand (None when the file holds none), component: the files. box_size: sides in Å,
     infinite without a ligand. chains, residues: what the receptor is made of. ligand: what the box goes
@@ -59,14 +59,14 @@ class PreparedReceptor:
     missing: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """All this as lines to print."""
+        """The report as lines to print."""
         listed = {
             "completed (atoms were missing)": self.completed,
             "replaced by the standard residue": self.replaced,
             "metal ions kept": self.metals,
             "short peptides that are part of the receptor": self.peptides,
             "removed": self.removed,
-            "left out, since they are incomplete or meeko cannot type them": self.left_out,
+            "left out (incomplete, or not typed by meeko)": self.left_out,
             "missing in the file and not built": self.missing,
         }
         return [
@@ -80,7 +80,7 @@ class PreparedReceptor:
         ]
 
     def _box_lines(self) -> list[str]:
-        """What is to be said about a box that is larger than usual."""
+        """A warning about a box that is larger than usual."""
         if self.ligand is None or max(self.box_size) <= BOX_SIDE:
             return []
         sides = ", ".join(f"{side:g}" for side in self.box_size)
@@ -310,7 +310,7 @@ def _box(parts: Parts, reference: Path | None) -> Box:
 def _toml(receptor: Path, reference: Path | None, size: Vector) -> str:
     sides = list(size) if BOX_SIDE < max(size) <= MAX_SIDE else BOX_SIDE
     place = (
-        "# box.center = [x, y, z]: no ligand in the file; say where to dock\n"
+        "# box.center = [x, y, z]: no ligand in the file; set the centre of the box\n"
         if reference is None
         else f"box.reference_ligand = {_quoted(reference)}\n"
     )

@@ -58,12 +58,12 @@ def check_receptor(path: Path, box: Box, *, where: str) -> list[ReceptorAtom]:
 
 
 def _check_plain(path: Path, *, where: str) -> None:
-    """Refuse what engines, which open the file themselves, would read otherwise than we do."""
+    """Refuse files that docking engines, which open the file themselves, would read differently."""
     data = path.read_bytes()
     if data.startswith(codecs.BOM_UTF8) or b"\0" in data or b"\r" in data.replace(b"\r\n", b"\n"):
         raise ConfigError(
-            f"{where}: {path}: expected plain text, not packed, without a byte order mark, in lines that end "
-            "with LF, since engines read no other"
+            f"{where}: {path}: expected uncompressed plain text without a byte order mark, in lines that end "
+            "with LF, since docking engines read nothing else"
         )
 
 

@@ -1,4 +1,4 @@
-"""A structure split into polymers, the co-crystallised ligand, metal ions, and what nobody wants."""
+"""A structure split into polymers, the co-crystallised ligand, metal ions, and removed groups."""
 
 from collections import Counter
 from collections.abc import Sequence

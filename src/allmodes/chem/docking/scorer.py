@@ -1,4 +1,4 @@
-"""Docking as a component of the oracle: made once in a worker process, then one SMILES at a time."""
+"""Docking as a component of the oracle: created once in a worker process, then called per SMILES."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ def make_external_docking_scorer(component: dict[str, Any]) -> Callable[[str], S
 
 
 def _place(component: dict[str, Any], *packages: str) -> tuple[Path, Box]:
-    """Where to dock, checked, and that what docking needs is installed."""
+    """The checked docking box; also checks that the packages for docking are installed."""
     where = f"component {component['name']!r}:"
     require(f"{where} docking needs", "meeko", "gemmi", "scipy", *packages, extras="docking")
     for key in ("seed", "exhaustiveness"):

@@ -1,4 +1,4 @@
-"""A started program: its pipes, what it has written but nobody has read, and its last words."""
+"""A running program: its pipes, unread output, and the end of its standard error."""
 
 import contextlib
 import os
@@ -44,7 +44,7 @@ class Tail:
 
 @final
 class RunningProgram:
-    """A program that runs in a session of its own.
+    """A program that runs in its own session.
 
     fresh: until its first answer. first, slowest: seconds that the first answer took, and the slowest of the
     others, None without any.
@@ -82,7 +82,7 @@ class RunningProgram:
         return self._buffer
 
     def write_line(self, text: str) -> bool:
-        """Whether the program could be told."""
+        """Send a line to the program; False if it could not be sent."""
         self._asked = time.monotonic()
         try:
             self._stdin.write(text.encode() + b"\n")
@@ -91,11 +91,11 @@ class RunningProgram:
         return True
 
     def end_input(self) -> None:
-        """Tell the program that there is nothing more to answer."""
+        """Close the program's input, so that it can end."""
         self._stdin.close()
 
     def read_line(self, limit: float) -> bytes | Failure:
-        """The next line, or why there is none within `limit` seconds."""
+        """The next line, or the reason why there is none within `limit` seconds."""
         deadline = time.monotonic() + limit
         while b"\n" not in self._buffer:
             remaining = deadline - time.monotonic()
@@ -121,7 +121,7 @@ class RunningProgram:
             self._buffer += part
 
     def note_answer(self) -> None:
-        """The line that was just read answers what was just asked."""
+        """Record that the last line read answers the last request."""
         took = time.monotonic() - self._asked
         if self.fresh:
             self.fresh, self.first = False, took
@@ -129,7 +129,7 @@ class RunningProgram:
             self.slowest = max(took, self.slowest or 0.0)
 
     def death(self) -> Failure:
-        """How the program ended, and its last words."""
+        """How the program ended, and the end of its standard error."""
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""From a raw value to a score between 0 and 1, and from scores to one reward."""
+"""Transforms of raw values to scores between 0 and 1, and aggregation of scores to one reward."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class NoShaping(Config):
 
 
 class SigmoidShaping(Config):
-    """Sigmoid from 0 below `low` to 1 above `high`; "reverse_sigmoid" the other way round."""
+    """Sigmoid from 0 below `low` to 1 above `high`; "reverse_sigmoid" falls instead."""
 
     kind: Literal["sigmoid", "reverse_sigmoid"]
     """Rising, or falling."""
@@ -105,7 +105,7 @@ class DoubleSigmoidShaping(Config):
 
 
 class ValueMappingShaping(Config):
-    """The score that `mapping` gives to the value, both numbers; a value that is not in it is a failure."""
+    """The score of a value from `mapping`; a value that is not in it is a failure."""
 
     kind: Literal["value_mapping"]
     """A score for each value."""
@@ -129,7 +129,7 @@ class ValueMappingShaping(Config):
         return mapping
 
     def score(self, value: float) -> float | Failure:
-        """mapping[x]; a failure where x is not in it."""
+        """mapping[x]; a failure if x is not in it."""
         scores = {float(text): score for text, score in self.mapping.items()}
         if value not in scores:
             known = ", ".join(self.mapping)
@@ -145,7 +145,7 @@ class ValueMappingShaping(Config):
 
 
 class StepShaping(Config):
-    """1 where low ≤ value ≤ high, else 0; a bound that is left out does not bound."""
+    """1 if low ≤ value ≤ high, else 0; a missing bound is no limit."""
 
     kind: Literal["step"]
     """Good within bounds."""
@@ -175,14 +175,14 @@ class StepShaping(Config):
 
 
 class LinearShaping(Config):
-    """0 up to `low`, 1 from `high` on, a straight line between; "reverse_linear" the other way round."""
+    """0 up to `low`, 1 at or above `high`, linear in between; "reverse_linear" falls instead."""
 
     kind: Literal["linear", "reverse_linear"]
     """Rising, or falling."""
     low: Number = 0.0
     """Value up to which the score is 0 (falling: 1)."""
     high: Number
-    """Value from which on the score is 1 (falling: 0)."""
+    """Value at or above which the score is 1 (falling: 0)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "LinearShaping":
@@ -210,7 +210,7 @@ class GaussianShaping(Config):
     center: Number
     """Value at which the score is 1."""
     width: PositiveFloat
-    """Standard deviation: so far away the score is 0.607."""
+    """Standard deviation: at this distance the score is 0.607."""
     good: Literal["near", "above", "below"] = "near"
     """"above": 1 from `center` up, "below": 1 up to `center`; the bell's flank on the other side."""
 

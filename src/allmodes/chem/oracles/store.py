@@ -1,4 +1,4 @@
-"""The store: results shared between runs, so that no molecule is docked or taken apart twice."""
+"""The store of results shared between runs, so that no molecule is docked or analysed twice."""
 
 import hashlib
 import json
@@ -135,7 +135,7 @@ class ResultStore:
         self._engine.dispose()
 
     def get(self, component_key: str, smiles: str) -> Answer | None:
-        """What a component said of a molecule, in this run or another; None when nobody has asked it."""
+        """A component's stored result for a molecule, from any run; None if there is none."""
         with self._connection("read") as connection:
             row = connection.execute(_GET, {"key": _key(component_key, smiles)}).one_or_none()
         return None if row is None else self._answer(*row)
@@ -225,7 +225,7 @@ def refuse_password(url_or_path: str) -> None:
 
 
 def component_key(component: dict[str, Any]) -> str:
-    """What results of a component depend on, as one text of 64 hexadecimal digits.
+    """A key of everything that a component's results depend on: 64 hexadecimal digits.
 
     component: `model_dump(mode="json")` of its configuration. SHA-256 over the JSON of that without name,
     shaping, weight and time limits; files count by their content, wherever they lie, and the engines by their

@@ -1,4 +1,4 @@
-"""What all policies over SMILES tokens share: log-probabilities of batches, and sampling."""
+"""The base of all policies over SMILES tokens: log-probabilities of batches, and sampling."""
 
 import math
 from abc import ABC, abstractmethod
@@ -51,7 +51,7 @@ class SamplingStep(Protocol):
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these sequences alone."""
+        """Keep only these sequences."""
         ...
 
 
@@ -65,7 +65,7 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def architecture(self) -> dict[str, Any]:
-        """The keywords that make a policy of the same shape, but for the vocabulary's size."""
+        """The keywords for a policy of the same shape, except the vocabulary's size."""
 
     @abstractmethod
     def _logits(self, inputs: Tensor) -> Tensor:
@@ -77,12 +77,12 @@ class Policy(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def _bucket(self) -> int:
-        """About how many sequences run together."""
+        """Approximate number of sequences per pass."""
         return BFLOAT16_BUCKET if self.precision == "bfloat16" and self.cell != "mamba" else BUCKET
 
     def _autocast(self) -> torch.autocast:
@@ -122,7 +122,7 @@ class Policy(nn.Module, ABC):
     def sample(self, count: int, *, max_length: int, generator: torch.Generator) -> Samples:
         """Draw `count` sequences of at most `max_length` tokens, EOS included, at temperature 1.
 
-        States are cached; a sequence that has ended leaves the computation at once.
+        States are cached; finished sequences are removed from the computation at once.
         """
         device = self.device
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @final
 class MambaPolicy(Policy):
-    """A policy that is a Mamba with a tied head: logits are products with the embeddings, without a bias.
+    """A Mamba policy with a tied head: logits are products with the embeddings, without a bias.
 
     Parameters and their names are those of transformers' `MambaForCausalLM`, and so are the logits, but that
     padding and BOS are never predicted. Only the passes are our own: for a training step of 128 molecules

@@ -36,7 +36,7 @@ weights. They are those of epoch {results["epoch"]:g}, which had the lowest vali
 | SHA-256 of the data | {results["data_sha256"]} |
 | parameters | {results["parameters"]} |
 | vocabulary | {results["vocabulary"]} tokens |
-| validation NLL | {results["validation_nll"]:.3f} nats a molecule ({results["held_out"]} held out) |
+| validation NLL | {results["validation_nll"]:.3f} nats per molecule ({results["held_out"]} held out) |
 | samples drawn | {results["samples"]}, seed {settings["seed"]} |
 | validity | {results["validity"]:.2%} of the samples |
 | uniqueness | {results["uniqueness"]:.2%} of the valid ones |

@@ -26,6 +26,6 @@ def draw_nll_curve(epochs: Sequence[Mapping[str, Any]], stem: Path) -> None:
         axes.axvline(best["epoch"], color=MUTED, linewidth=0.8, linestyle="--", zorder=0)
         axes.set_title(f"Lowest validation NLL: {best['validation_nll']:.2f} at epoch {best['epoch']:g}")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("nats a molecule")
+        axes.set_ylabel("nats per molecule")
         axes.legend()
         save_figure(figure, stem)

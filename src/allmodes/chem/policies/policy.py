@@ -1,4 +1,4 @@
-"""The policies over SMILES tokens behind one interface: making, saving and loading them."""
+"""Make, save and load policies over SMILES tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,9 +57,9 @@ def save_policy(path: Path, policy: Policy, tokenizer: SmilesTokenizer, *, half:
 
 
 def load_policy(path: Path, *, precision: Precision = "float32") -> tuple[Policy, SmilesTokenizer]:
-    """Read what `save_policy` wrote; weights come back as float32.
+    """Read a file of `save_policy`; weights are returned as float32.
 
-    Raises `RunError` for a file that cannot be read, `InputError` for one that holds no policy, and
+    Raises `RunError` for a file that cannot be read, `InputError` for a file without a policy, and
     `ConfigError` for a Mamba without transformers.
     """
     tensors, state = load_checkpoint(path)

@@ -32,13 +32,13 @@ from allmodes.runs.folder import RunFolder
 from allmodes.runs.provenance import PROVENANCE, file_sha256, provenance
 from allmodes.runs.seals import restoring, say_unverified
 
-BATCHES_PER_POOL = 50  # batches that are formed together, by length, out of shuffled sequences
+BATCHES_PER_POOL = 50  # batches that are formed together by length from shuffled sequences
 
 _RECURRENT = {"hidden_size": 512, "num_layers": 3, "embedding_size": 256}
 # That of Saturn (Guo & Schwaller 2024): 5.27M parameters, about as many as the LSTM has.
 _MAMBA = {"hidden_size": 256, "num_layers": 12, "state_size": 16}
 DEFAULT_SIZES: dict[Cell, dict[str, int]] = {"lstm": _RECURRENT, "gru": _RECURRENT, "mamba": _MAMBA}
-# Beyond every use: what passes them is a slip of the keyboard, and would end without memory.
+# Beyond every use: larger values are typing errors and would exhaust the memory.
 _MOST = {
     "hidden_size": 2**14,
     "num_layers": 256,
@@ -121,7 +121,7 @@ def read_smiles(
             reason = molecule.reason or (
                 f"{len(tokens)} tokens, more than {max_tokens}"
                 if len(tokens) > max_tokens
-                else f"token {unknown[0]}, which the prior does not know"
+                else f"token {unknown[0]}, which is unknown to the prior"
             )
             rejected.append(Rejected(line=molecule.line, text=molecule.text, reason=reason))
     if not kept:
@@ -153,7 +153,7 @@ def learning_rate_at(step: int, total: int, peak: float) -> float:
 
 @torch.no_grad()
 def mean_nll(policy: Policy, sequences: Sequence[Sequence[int]], batch_size: int) -> float:
-    """Mean −log p(y) in nats a molecule, EOS included."""
+    """Mean −log p(y) in nats per molecule, including EOS."""
     total = 0.0
     for start in range(0, len(sequences), batch_size):
         total -= float(policy.logprobs(pad_tokens(sequences[start : start + batch_size])).double().sum())
@@ -258,7 +258,7 @@ class _Pretraining:
                 self.recent_nlls = [*self.recent_nlls[-99:], self._update(batch)]
                 self.step += 1
                 recent = sum(self.recent_nlls) / len(self.recent_nlls)
-                progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats a molecule")
+                progress.update(task, completed=self.step, note=f"NLL {recent:.2f} nats per molecule")
                 if self.step % self.steps_per_epoch == 0 or self.step == self.total:
                     done = self.step % self.steps_per_epoch or self.steps_per_epoch  # of this epoch
                     own = self.recent_nlls[-done:]
@@ -304,7 +304,7 @@ class _Pretraining:
             "validation_nll": mean_nll(self.policy, self.validation, 500),
         }
         self.folder.append_metrics(row)
-        console.print(f"epoch {row['epoch']:g}: validation NLL {row['validation_nll']:.3f} nats a molecule")
+        console.print(f"epoch {row['epoch']:g}: validation NLL {row['validation_nll']:.3f} nats per molecule")
         return row
 
     def _save(self) -> None:
@@ -349,7 +349,7 @@ class _Pretraining:
             self.folder.keep_metrics(lambda row: row["step"] <= self.step)
 
     def _finish(self, facts: dict[str, Any]) -> dict[str, Any]:
-        # What is shipped is measured: the weights after rounding to half precision.
+        # Measure the weights as written, after rounding to half precision.
         state = self.best_weights or self.policy.state_dict()
         self.policy.load_state_dict({name: value.half().float() for name, value in state.items()})
         self.policy.precision = "float32"

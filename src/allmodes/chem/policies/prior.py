@@ -11,7 +11,7 @@ WEIGHTS_FILE = "model.safetensors"  # in a folder, as model hubs name it
 
 
 def shipped_prior(cell: ShippedPrior = "lstm") -> Path:
-    """Path of a prior pretrained on ZINC-250k; its model card lies beside it."""
+    """Path of a prior pretrained on ZINC-250k; its model card is in the same folder."""
     return Path(str(files("allmodes.chem.policies") / "priors" / f"zinc250k-{cell}.safetensors"))
 
 
@@ -24,7 +24,7 @@ def shipped_by_name(name: str) -> Path | None:
 
 
 def prior_path(configured: Path | None, *, key: str = "`prior`") -> Path:
-    """The configured prior: a file, a folder, or the name of a shipped one; for None the shipped LSTM.
+    """The configured prior: a file, a folder, or the name of a shipped one; None is the shipped LSTM.
 
     A file of such a name comes first. A folder is one that `SmilesModel.save_pretrained` has written, or that
     was downloaded from a model hub. key: what the message calls the setting. Raises `ConfigError` when there

@@ -1,4 +1,4 @@
-"""The recurrence at the heart of Mamba, forward and backward, in pieces that stay in the cache."""
+"""Mamba's recurrence, forward and backward, in chunks that fit the processor's cache."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Log-probabilities of SMILES, as they are written, under a policy over their tokens."""
+"""Log-probabilities of SMILES strings under a policy over their tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def smiles_logprobs(
     """Σ_t log π(y_t | y_<t) of each SMILES in nats, and its number of tokens.
 
     is_whole: whether the end belongs to it, and was not cut off. None for a SMILES with a token that the
-    policy does not know, or without any. A molecule's other spellings count for nothing here.
+    policy does not know, or without any. Only this spelling of the molecule counts.
     """
     rows = [_tokens(tokenizer, *one) for one in zip(smiles, is_whole, strict=True)]
     results: list[tuple[float, int] | None] = [None] * len(rows)

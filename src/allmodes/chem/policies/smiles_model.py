@@ -1,4 +1,4 @@
-"""A policy with its tokenizer, as model hubs take it: SMILES in, SMILES out."""
+"""A policy with its tokenizer in the format of model hubs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +48,7 @@ class SmilesModel(
     tags=["chemistry", "smiles", "molecular-design"],
     model_card_template=_CARD,
 ):
-    """A prior or an agent that writes and reads SMILES.
+    """A prior or an agent that samples and scores SMILES.
 
     `save_pretrained(folder)`, `from_pretrained(folder_or_name)` and `push_to_hub(name)` are those of
     `huggingface_hub`. The folder holds model.safetensors, a file that is also a `prior` of a recipe,
@@ -97,10 +97,10 @@ class SmilesModel(
         return [self.tokenizer.decode(ids) for ids in samples.tokens.tolist()]
 
     def logprobs(self, smiles: Sequence[str]) -> Tensor:
-        """Log π of each SMILES as it is written, its end included, in nats, (N,).
+        """Log π of each SMILES string, including its end, in nats, (N,).
 
-        NaN for one with a token that the policy does not know, or without any. A molecule's other spellings
-        count for nothing here.
+        NaN for one with a token that the policy does not know, or without any. Only this spelling of the
+        molecule counts.
         """
         found = smiles_logprobs(self.policy, self.tokenizer, smiles, is_whole=[True] * len(smiles))
         return torch.tensor([torch.nan if one is None else one[0] for one in found])

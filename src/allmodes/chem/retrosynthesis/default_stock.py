@@ -1,4 +1,4 @@
-"""The stock that comes with the package: enumerated building blocks, a stand-in for a catalogue.
+"""The stock that comes with the package: enumerated building blocks instead of a catalogue.
 
 No vendor's list went into it. Ring systems, chains and cyclic amines are given the groups that building
 blocks carry and small decorations, within a limit of size; default_stock.toml has the lists. A molecule in it

@@ -1,4 +1,4 @@
-"""A route as one SVG: the target on the left, what it is made from to the right of it."""
+"""A route as one SVG: the target on the left, its precursors on the right."""
 
 import textwrap
 from collections.abc import Iterator

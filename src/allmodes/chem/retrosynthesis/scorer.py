@@ -24,7 +24,7 @@ _SHOWN = 60  # classes that a message lists
 class RetrosynthesisScorer:
     """1 for a molecule with a route, else 0; the route is in the details.
 
-    notes: what a user should know of the stock and the templates, a line each.
+    notes: notes for the user on the stock and the templates, one per line.
     """
 
     def __init__(self, component: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Retro* over single-step reactions, the same answer every time."""
+"""Deterministic Retro* over single-step reactions."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -43,7 +43,7 @@ def find_route(
     """The first route that Retro* finds to molecules in stock (Chen et al. 2020, through syntheseus).
 
     smiles: standard. max_steps: the longest chain of reactions; max_expansions: molecules that the search
-    may take apart. The answer depends on these alone: not on time, on what was asked before, or on hash
+    expands. The answer only depends on these arguments: not on time, earlier calls, or hash
     seeds.
     """
     search = _Search(

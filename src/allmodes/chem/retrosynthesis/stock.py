@@ -1,4 +1,4 @@
-"""What can be bought: a file of molecules, checked and brought to one spelling a molecule."""
+"""Purchasable molecules: a file of molecules, checked and standardised."""
 
 import gzip
 import hashlib

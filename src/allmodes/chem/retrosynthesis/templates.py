@@ -100,7 +100,7 @@ def _compiled(smarts: str) -> tuple[rdChemReactions.ChemicalReaction, TemplateSt
 @final
 @dataclass(frozen=True, kw_only=True)
 class Disconnection:
-    """What a template makes of a molecule: standard SMILES of the precursors, sorted, repeats kept."""
+    """Precursors of a molecule by a template: sorted standard SMILES, with repeats."""
 
     template: Template
     precursors: tuple[str, ...]
@@ -146,7 +146,7 @@ class TemplateSet:
         return self.only([template for template in self.templates if template.reaction_class in classes])
 
     def disconnect(self, smiles: str) -> list[Disconnection]:
-        """Every way that a template takes a molecule apart, cheapest first, each set of precursors once.
+        """All sets of precursors of a molecule by the templates, cheapest first, each set once.
 
         Left out: precursors that RDKit does not accept, that hold a forbidden group, or that contain the
         molecule itself; matches where an atom beyond the template would be lost; and reactions that do not

@@ -30,8 +30,8 @@ const warningsOf = () => {
   ) {
     found.push([
       "collapse",
-      `Plain RL collapses by construction: of ${count(reached.length)} good answers an effective number of ` +
-        `${modes(plain.goodModes)} are left, and ${quoted(plain.top)} has ${percent(plain.topShare)} of the ` +
+      `Plain RL collapses by construction: it keeps an effective number of ${modes(plain.goodModes)} of ` +
+        `${count(reached.length)} good answers, and ${quoted(plain.top)} has ${percent(plain.topShare)} of the ` +
         "probability. No optimiser can undo this.",
     ]);
   }
