@@ -17,19 +17,28 @@ def docstrings(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("docstrings")
 
 
-def test_a_docstring_is_prose_formulas_and_examples(docstrings: Any) -> None:
-    from allmodes.objectives import mara_rewards
+DOCSTRING = """Give every good sample the same height.
 
-    rst = docstrings.to_rst(inspect.getdoc(mara_rewards), ["rewards", "ref_logprobs", "mask"])
-    assert rst.startswith(
-        "Give every good sample of a group the same height in the target distribution.\n\n::\n\n"
+z = argmax_{i: R(y_i) ≥ τ} log π_ref(y_i)
+r̄_i = R(z)   where R(y_i) ≥ τ
+
+rewards, ref_logprobs: (N,), nats. A NaN stays NaN. mask: (N,), False keeps a sample out.
+
+>>> mara_rewards(rewards, ref_logprobs)
+tensor([1.])
+"""
+
+
+def test_a_docstring_is_prose_formulas_and_examples(docstrings: Any) -> None:
+    rst = docstrings.to_rst(inspect.cleandoc(DOCSTRING), ["rewards", "ref_logprobs", "mask"])
+    assert rst == (
+        "Give every good sample the same height.\n\n"
+        # Lines of a formula stay lines, and nothing in them is escaped.
+        "::\n\n    z = argmax_{i: R(y_i) ≥ τ} log π_ref(y_i)\n    r̄_i = R(z)   where R(y_i) ≥ τ\n\n"
+        "``rewards``, ``ref_logprobs``: (N,), nats. A NaN stays NaN. "
+        "``mask``: (N,), False keeps a sample out.\n\n"
+        ">>> mara_rewards(rewards, ref_logprobs)\ntensor([1.])\n"
     )
-    assert (
-        "\n    z = argmax_{i: R(y_i) ≥ τ} log π_ref(y_i)\n    r̄_i = R(z)" in rst
-    )  # lines stay lines, nothing is escaped
-    assert "``rewards``, ``ref_logprobs``: (N,)" in rst
-    assert "``mask``: (N,), False keeps" in rst
-    assert "\n\n>>> rewards = torch.tensor" in rst
 
 
 @pytest.mark.parametrize(
