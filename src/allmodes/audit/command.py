@@ -48,7 +48,7 @@ def audit_path(
     output holds the summary only.
 
     settings: of AuditConfig; they override those in the folder's audit.json. Raises InputError for a log or
-    settings that cannot be read, and RunError where `out` cannot be written.
+    settings that cannot be read, and RunError if `out` cannot be written.
     """
     means = _find_means(path, reading)
     audit = (

@@ -68,7 +68,7 @@ class Diagnosis(ABC):
 
     @abstractmethod
     def _course(self, name: Series) -> Course:
-        """A figure over training. Raises MissingError where the log has none."""
+        """A figure over training. Raises MissingError if the log has none."""
 
     @abstractmethod
     def log_report(self) -> dict[str, Any]:

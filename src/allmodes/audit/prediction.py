@@ -75,7 +75,7 @@ def predict_within(evidence: Evidence) -> Prediction:
     last = _last_rows(evidence)
     if last is None:
         raise MissingError(
-            "the log has no column `step`: samples before and after training cannot be told apart"
+            "the log has no column `step`: samples before and after training cannot be distinguished"
         )
     rows, steps = last
     if bool(

@@ -59,7 +59,7 @@ def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
 def read_molecules(path: Path) -> list[InputMolecule]:
     """Every molecule of a file, duplicates included: SMILES, a table or an SDF, as `read_records` reads them.
 
-    Raises `InputError` when the file cannot be read, is of another kind, or holds no molecule; a molecule
+    Raises `InputError` if the file cannot be read, is of another kind, or holds no molecule; a molecule
     that cannot be read, or that is too large, is never fatal.
     """
     records = tracked(read_records(path), "reading molecules")

@@ -101,7 +101,7 @@ def spelling(molecule: Chem.Mol) -> str:
 
 
 def not_drawn(molecule: Chem.Mol) -> str | None:
-    """Why there is no drawing of a molecule in two dimensions; None where it is legible and done soon."""
+    """Why there is no drawing of a molecule in two dimensions; None if it is legible and done soon."""
     if molecule.GetNumAtoms() > MAX_DRAWN_ATOMS:
         return f"not drawn: more than {MAX_DRAWN_ATOMS} atoms"
     if _num_rings(molecule) > _SAFE_RINGS and not _passes("draw", Chem.MolToSmiles(molecule)):

@@ -116,7 +116,7 @@ def _parts_done(path: Path) -> int:
 def _score_all(oracle: Oracle, ledger: Ledger, parts: Sequence[Sequence[str]]) -> None:
     """Commit a result for each molecule, whichever is known first; what a killed scoring had is kept.
 
-    Raises `StrayLineError` where answers may belong to other molecules, and then keeps no result of that
+    Raises `StrayLineError` if answers may belong to other molecules, and then keeps no result of that
     part; where that turns out at the very end, none at all.
     """
     with progress_bar() as progress:

@@ -65,7 +65,7 @@ def fit_surrogate(file: Path, out: Path, *, column: str, target: str) -> Surroga
     """Fit a surrogate to a table with a column of SMILES and `column`, or an SDF; write it to `out`.
 
     Rows without a molecule or a number are left out, and counted: a failure is no score. target: words for
-    what is stood in for. Raises `InputError` for a file that cannot be used, and `RunError` when `out` cannot
+    what is stood in for. Raises `InputError` for a file that cannot be used, and `RunError` if `out` cannot
     be written.
     """
     smiles, scores = _read(file, column)

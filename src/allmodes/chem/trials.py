@@ -29,7 +29,7 @@ _MEMORY = 8 << 30  # bytes of address space
 def passes(trial: Trial, text: str) -> bool:
     """Whether RDKit reads a SMILES or a molfile, or draws a SMILES, within 1 s of the processor's time.
 
-    What it cannot read passes too: it says so soon. Raises `RunError` when no process can be started.
+    What it cannot read passes too: it says so soon. Raises `RunError` if no process can be started.
     """
     return _TRIALS.passes(trial, text)
 

@@ -38,8 +38,8 @@ def benchmark_pmo(
         methods: such as reinvent mara grpo, or METHOD-LOSS; those of the recipe if left out.
         seeds: those of the recipe if left out.
         budget: oracle calls of each run; that of the recipe if left out.
-        threshold: score from which on molecules count for circles and scaffolds; the recipe's hit_threshold
-            if left out. Another one needs no new run.
+        threshold: smallest score of molecules that count for circles and scaffolds; the recipe's
+            hit_threshold if left out. Another threshold needs no new run.
         recipe: a recipe of molecules, by name or file, for all other settings; its oracle is not used.
         out: folder for runs, results.json and report.html.
         workers: runs at a time, each on one thread.
@@ -68,8 +68,8 @@ def benchmark_molexp(
         methods: such as reinvent mara grpo, or METHOD-LOSS; those of the recipe if left out.
         seeds: those of the recipe if left out.
         budget: oracle calls of each run; that of the recipe if left out.
-        threshold: score from which on molecules count for circles and scaffolds; the recipe's hit_threshold
-            if left out. Another one needs no new run.
+        threshold: smallest score of molecules that count for circles and scaffolds; the recipe's
+            hit_threshold if left out. Another threshold needs no new run.
         recipe: a recipe of molecules, by name or file, for all other settings; its oracle is not used.
         out: folder for runs, results.json and report.html.
         workers: runs at a time, each on one thread.

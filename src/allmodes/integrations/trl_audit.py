@@ -64,7 +64,7 @@ class AuditLog(TrainerCallback):
     default it is refused. A resumed training continues it.
 
     Raises ConfigError for another trainer, a key that is no function, or a `warn_every` below 1; in training
-    RunError where the log cannot be written or is another run's, and InputError for a key that raises, or
+    RunError if the log cannot be written or is another run's, and InputError for a key that raises, or
     gives what has no hash.
     """
 
@@ -243,7 +243,7 @@ def _own_key(trainer: Any) -> OutcomeKey | None:
 
 
 def _as_given(rewards: Tensor) -> list[float | None]:
-    """Rewards, which are float32 in TRL, as the shortest decimals that are them; None where not finite.
+    """Rewards, which are float32 in TRL, as the shortest decimals that are them; None if not finite.
 
     In float64 the float32 next to 0.9 is below a threshold of 0.9, and in float32 it is not.
     """
@@ -251,7 +251,7 @@ def _as_given(rewards: Tensor) -> list[float | None]:
 
 
 def _logprobs(logps: Tensor, counted: Tensor) -> list[float | None]:
-    """Log-probabilities of completions; None where they are not finite, or no token counts.
+    """Log-probabilities of completions; None if they are not finite, or no token counts.
 
     Of a sure token TRL's may be above 0 by rounding.
     """

@@ -49,7 +49,7 @@ def _name_of(transform: Method | None) -> str:
 
 
 def _setting(transform: Method | None, name: str) -> Any:
-    """A setting of the method, or of the first of its parts that has it; None where none has."""
+    """A setting of the method, or of the first of its parts that has it; None if none has."""
     parts = getattr(transform, "methods", (transform,))
     return next((getattr(part, name) for part in parts if hasattr(part, name)), None)
 

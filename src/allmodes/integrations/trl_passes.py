@@ -34,7 +34,7 @@ class Generation:
     """One generation of a trainer, from its samples to their rewards; of the samples of this process.
 
     passes: in TRL's order, the policy's where it makes one, then the reference's where β is not 0. tool_mask:
-    1 for each token that the model wrote, 0 for those of tools and environments; None where it wrote all.
+    1 for each token that the model wrote, 0 for those of tools and environments; None if it wrote all.
     sampled: of each call that drew samples, where log-probabilities are recorded.
     """
 
@@ -57,7 +57,7 @@ class Generation:
     ) -> Any:
         """What `run`, TRL's method, gives for a pass; its log-probabilities are kept.
 
-        Raises RunError where it gives none, as patched trainers do that compute them inside their loss.
+        Raises RunError if it gives none, as patched trainers do that compute them inside their loss.
         """
         output = run(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         self.passes.append(
@@ -87,7 +87,7 @@ class Generation:
     def reference_logps(self) -> Tensor:
         """Per-token log π_ref: the last pass before the rewards, by the reference or without the adapter.
 
-        Raises RunError where there was none.
+        Raises RunError if there was none.
         """
         trainer = self._trainer
         last = self.passes[-1] if self.passes else None
@@ -100,12 +100,12 @@ class Generation:
         return last.logps
 
     def policy_logps(self) -> Tensor | None:
-        """Per-token log π_θ of TRL's own pass, or those that were added; None where there was none."""
+        """Per-token log π_θ of TRL's own pass, or those that were added; None if there was none."""
         with_reference = self._trainer.beta != 0
         return self.passes[0].logps if len(self.passes) > with_reference else self._added_policy_logps
 
     def sampled_logps(self, completion_ids: Sequence[Sequence[int]], counted: Tensor) -> Tensor | None:
-        """Per-token log π_θ as generation had them, (N, T); None where it took several calls, or had none."""
+        """Per-token log π_θ as generation had them, (N, T); None if it took several calls, or had none."""
         call = self.sampled[0] if len(self.sampled) == 1 else None
         return None if call is None else call.aligned(completion_ids, counted.shape[1])
 
@@ -137,9 +137,9 @@ def sequence_logprobs(logps: Tensor, counted: Tensor) -> Tensor:
 
 
 def raw_rewards(rewards_per_func: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of reward functions, (N,), NaN where none gave a reward. Source: TRL's own.
+    """The weighted sum of reward functions, (N,), NaN if none gave a reward. Source: TRL's own.
 
-    rewards_per_func: (N, F), NaN where a function gave None. weights: (F,).
+    rewards_per_func: (N, F), NaN if a function gave None. weights: (F,).
     """
     raw = (rewards_per_func * weights.to(rewards_per_func.device).unsqueeze(0)).nansum(dim=1)
     raw[rewards_per_func.isnan().all(dim=1)] = torch.nan

@@ -28,7 +28,7 @@ _BEHIND = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """What one call of `generate` drew: tokens and their log-probabilities, (N, T); NaN where not known."""
+    """What one call of `generate` drew: tokens and their log-probabilities, (N, T); NaN if not known."""
 
     ids: Tensor
     logps: Tensor
@@ -37,7 +37,7 @@ class Sampled:
     def of_lists(
         cls, ids: Sequence[Sequence[int]], logps: Sequence[Sequence[float | None]] | None
     ) -> "Sampled | None":
-        """Of rows of their own lengths, such as vLLM's; None where there are none, or lengths disagree."""
+        """Of rows of their own lengths, such as vLLM's; None if there are none, or lengths disagree."""
         if not logps or [len(row) for row in ids] != [len(row) for row in logps]:
             return None
         rows = [torch.tensor([math.nan if p is None else p for p in row]) for row in logps]

@@ -90,7 +90,7 @@ def mara_rewards(
     check_choice("anchor", anchor, ("group", "leave_one_out"))
     if max_gap_bonus is not None:
         check_positive("max_gap_bonus", max_gap_bonus)
-    good = rewards >= _threshold_tensor(threshold, rewards)  # False where the reward is NaN
+    good = rewards >= _threshold_tensor(threshold, rewards)  # False if the reward is NaN
     if mask is not None:
         check_mask("mask", mask, "rewards", rewards)
         good = good & mask

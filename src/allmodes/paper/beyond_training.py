@@ -56,7 +56,7 @@ class Arm:
 class Measured:
     """What an arm came to in a cell; each figure has one value a seed.
 
-    refused: why it was not trained there; None where it was. curve: figures over training, (T,), means of the
+    refused: why it was not trained there; None if it was. curve: figures over training, (T,), means of the
     seeds. policy: mean probability of each outcome at the end, (K,), where there is one prompt. optimum: that
     of the method where it is known, (K,).
     """
@@ -168,7 +168,7 @@ def run_cell(cell: Cell, scale: Scale, *, seeds: int, progress: Progress) -> lis
 
 
 def _own_target(cell: Cell, training: Training) -> Tensor | None:
-    """The exact optimum of a training in a cell, (K,); None where it is not known."""
+    """The exact optimum of a training in a cell, (K,); None if it is not known."""
     if cell.good.ndim > 1:
         return None
     try:

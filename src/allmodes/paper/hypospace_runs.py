@@ -71,11 +71,11 @@ class Runs:
     folders: Mapping[str, Sequence[Path]]
 
     def values(self, method: str, metric: str) -> list[float]:
-        """A figure of each seed; NaN where there is none."""
+        """A figure of each seed; NaN if there is none."""
         return [result.metrics.get(metric, math.nan) for result in self.results[method]]
 
     def mean(self, method: str, metric: str) -> float:
-        """The mean over seeds of those that have a figure; NaN where none has."""
+        """The mean over seeds of those that have a figure; NaN if none has."""
         known = [value for value in self.values(method, metric) if not math.isnan(value)]
         return summarise(known).mean if known else math.nan
 

@@ -46,12 +46,12 @@ class Seen:
         return sum(known * (1 - (1 - 1 / known) ** v) for v in drawn) / len(drawn)
 
     def share_of_even(self, known: int) -> float:
-        """Different answers over those of even draws; NaN where no answer is good."""
+        """Different answers over those of even draws; NaN if no answer is good."""
         even = self.even(known)
         return self.different() / even if even else math.nan
 
     def largest(self) -> float:
-        """The share of the most frequent among good answers, mean over seeds; NaN where none is good."""
+        """The share of the most frequent among good answers, mean over seeds; NaN if none is good."""
         shares = [max(counts.values()) / sum(counts.values()) for counts in self.counts if counts]
         return sum(shares) / len(shares) if shares else math.nan
 

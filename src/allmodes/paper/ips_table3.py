@@ -20,7 +20,7 @@ _LOST = "consistently; the table's numbers are lost"
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     """Run, measure and judge.
 
-    Raises ConfigError where packages, the receptor or the stand-in for docking are missing, before any run.
+    Raises ConfigError if packages, the receptor or the stand-in for docking are missing, before any run.
     """
     settings = replace(tables.settings_of(scale, IPS_ARMS), sigmas=(SIGMA,))
     study = tables.run_study("ips-table3", settings, scale, progress)

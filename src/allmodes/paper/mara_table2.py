@@ -58,7 +58,7 @@ _FIGURES: dict[tuple[str, float, float, str], tuple[float, ...]] = {
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
     """Run, measure and judge.
 
-    Raises ConfigError where packages, the receptor or the stand-in for docking are missing, before any run.
+    Raises ConfigError if packages, the receptor or the stand-in for docking are missing, before any run.
     """
     study = tables.run_study("table2", tables.settings_of(scale, MARA_ARMS), scale, progress)
     return Reproduction(
@@ -75,7 +75,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 
 def paper_figure(row: Any, metric: str) -> tuple[float, float] | None:
-    """Mean and standard deviation in the paper's tables; None where they have no such row."""
+    """Mean and standard deviation in the paper's tables; None if they have no such row."""
     key = (row.task, row.screen, row.sigma, row.arm)
     return _printed(key, metric) if key in _FIGURES else None
 

@@ -26,7 +26,7 @@ Paper = Callable[[Any, str], tuple[float, float] | None]  # a row and a metric: 
 def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
     """The paper's settings or the quick ones, with docking where a receptor is given.
 
-    Raises ConfigError where the folder of the receptor lacks a file.
+    Raises ConfigError if the folder of the receptor lacks a file.
     """
     if scale.name == "paper":
         settings = replace(study_settings.PAPER, arms=arms)
@@ -52,7 +52,7 @@ def run_study(item: str, settings: Settings, scale: Scale, progress: Progress) -
 @final
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """Whether a row is better than another in a metric: None where that cannot be judged; p: NaN likewise."""
+    """Whether a row is better than another in a metric: None if that cannot be judged; p: NaN likewise."""
 
     better: bool | None
     p: float

@@ -106,19 +106,19 @@ def numbers(runs: Runs) -> dict[str, Any]:
 
 
 def share_of_one(counts: Mapping[str, int]) -> float:
-    """The share of "1" among valid answers; NaN where there are none."""
+    """The share of "1" among valid answers; NaN if there are none."""
     total = sum(counts.values())
     return counts.get("1", 0) / total if total else math.nan
 
 
 def has_one_answer(counts: Mapping[str, int]) -> bool:
-    """Whether one answer is all there is; False where no answer is valid."""
+    """Whether one answer is all there is; False if no answer is valid."""
     share = share_of_one(counts)
     return not math.isnan(share) and max(share, 1 - share) >= ONE_ANSWER
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of those that are no NaN; NaN where there are none."""
+    """Of those that are no NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
 

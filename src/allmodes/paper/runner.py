@@ -38,7 +38,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
 
     Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items. Of
     several items those that need what is not there are skipped, and said to be; a single one raises its
-    ConfigError. Raises RunError where `out` cannot be a folder.
+    ConfigError. Raises RunError if `out` cannot be a folder.
     """
     _check_writable(out)
     verdicts: dict[str, Sequence[Verdict]] = {}
@@ -72,7 +72,7 @@ def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: 
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise RunError where a folder cannot be made or written, before anything is computed or left behind."""
+    """Raise RunError if a folder cannot be made or written, before anything is computed or left behind."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise RunError(f"cannot write {folder}: {there} is not a folder")

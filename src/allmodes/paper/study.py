@@ -47,7 +47,7 @@ class Row:
     runs: tuple[RunResult, ...]
 
     def seeds(self, metric: str) -> tuple[float | None, ...]:
-        """Each seed's value; None where it is undefined."""
+        """Each seed's value; None if it is undefined."""
         return tuple(getattr(run, metric) for run in self.runs)
 
     def defined(self, metric: str) -> list[float]:
@@ -55,7 +55,7 @@ class Row:
         return [value for value in self.seeds(metric) if value is not None]
 
     def summary(self, metric: str) -> Summary | None:
-        """Mean and standard deviation over the seeds that have a value; None where no seed has."""
+        """Mean and standard deviation over the seeds that have a value; None if no seed has."""
         values = self.defined(metric)
         return summarise(values) if values else None
 
@@ -94,7 +94,7 @@ def study(settings: Settings, folder: Path, *, advance: Callable[[int], None] = 
     """Do the runs that `folder` does not have yet, and read all of them.
 
     advance: called with 1 after each training step. Raises ConfigError before anything is written when a
-    task's reward cannot be computed or the prior is missing; RunError where `folder` holds a run of other
+    task's reward cannot be computed or the prior is missing; RunError if `folder` holds a run of other
     settings or other input files, or is in use.
     """
     cells = _cells(settings, folder.absolute())

@@ -101,7 +101,7 @@ QUICK = replace(PAPER, sigmas=(128.0,), seeds=(0, 1), budget=32, batch_size=16)
 def with_receptor(settings: Settings, folder: Path) -> Settings:
     """The same study with AutoDock Vina, at exhaustiveness 1, instead of the regression.
 
-    folder: what `allmodes chem receptor` wrote. Raises ConfigError where a file is missing in it.
+    folder: what `allmodes chem receptor` wrote. Raises ConfigError if a file is missing in it.
     """
     receptor, ligand = folder / "receptor.pdbqt", folder / "reference_ligand.pdb"
     for file in (receptor, ligand):

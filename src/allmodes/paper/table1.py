@@ -100,8 +100,8 @@ def table1(
     RLOO's first and last checkpoint. share: of the stand-ins' own training, below 1 in tests alone. advance:
     called with 1 after each training step.
 
-    Raises ConfigError where a model, prompts or an accelerator is missing, before anything is trained;
-    RunError where `folder` holds a table of other settings or prompts.
+    Raises ConfigError if a model, prompts or an accelerator is missing, before anything is trained;
+    RunError if `folder` holds a table of other settings or prompts.
     """
     check_settings(settings)
     quieten()
@@ -355,7 +355,7 @@ class _Work:
 
 
 def _figure(seeds: Sequence[Sequence[float | None]]) -> Figure:
-    """A figure from each seed's value of each prompt, None where a prompt has none."""
+    """A figure from each seed's value of each prompt, None if a prompt has none."""
     by_prompt = [[value for value in column if value is not None] for column in zip(*seeds, strict=False)]
     prompts = tuple(math.fsum(column) / len(column) for column in by_prompt if column)
     means = [[value for value in seed if value is not None] for seed in seeds]

@@ -47,7 +47,7 @@ def prepare(settings: Settings, folder: Path, *, share: float) -> Inputs:
     """Everything at hand: stand-ins made, prompts downloaded into `folder`.
 
     A training.jsonl or test.jsonl that lies in `folder` already is taken. share: as for
-    `make_creative_stand_ins`. Raises ConfigError where prompts cannot be had.
+    `make_creative_stand_ins`. Raises ConfigError if prompts cannot be had.
     """
     if settings.is_stand_in:
         place = folder / "stand-ins"

@@ -65,7 +65,7 @@ class Subject:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run that is done. result: of its final policy, None where that is not measured."""
+    """A run that is done. result: of its final policy, None if that is not measured."""
 
     config: TextConfig
     arm: Arm
@@ -101,7 +101,7 @@ def run(
 
     configs: which differ in settings of training alone. progress: called with 1 after each training step.
     is_measured: whether the final policies are sampled, too. Raises ConfigError for a model, package or
-    accelerator that is missing, before there is a folder; RunError where the folder holds runs of other
+    accelerator that is missing, before there is a folder; RunError if the folder holds runs of other
     settings or is in use.
     """
     threads = torch.get_num_threads()
@@ -168,7 +168,7 @@ def _passing_folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 def _real_model(subject: Subject, scale: Scale, *, item: str) -> str | None:
-    """Name or folder of the scale's model, None for a stand-in. Raises ConfigError where it is missing."""
+    """Name or folder of the scale's model, None for a stand-in. Raises ConfigError if it is missing."""
     from allmodes.paper.table1_inputs import check_models
 
     if scale.kind == "paper":
@@ -178,7 +178,7 @@ def _real_model(subject: Subject, scale: Scale, *, item: str) -> str | None:
 
 
 def _check_same(path: Path, now: dict[str, Any]) -> None:
-    """Keep the settings of what `path` will hold. Raises RunError where it holds results of others."""
+    """Keep the settings of what `path` will hold. Raises RunError if it holds results of others."""
     file = path / "settings.json"
     if not file.exists():
         seal_json(file, now)

@@ -138,7 +138,7 @@ class RewardFunction:
         _try_once(self)
 
     def parse(self, response: str) -> str | None:
-        """What `outcome` gives, or the response without white space around it; None where nothing is left."""
+        """What `outcome` gives, or the response without white space around it; None if nothing is left."""
         if self._key is not None:
             if response not in self._answers:  # mostly it has just been scored
                 self.rewards(self.prompts[:1], [response])

@@ -84,7 +84,7 @@ def convert_gguf(path: Path, out: Path, *, source: Source | None = None) -> None
     Memory: about 2.5 times the float32 weights, 1.3 GB for 135 million parameters.
 
     Raises ConfigError without the package `gguf`, and for a file that is damaged, cut off, or of an
-    architecture that transformers does not read; RunError where `out` exists or cannot be written.
+    architecture that transformers does not read; RunError if `out` exists or cannot be written.
     """
     require("GGUF files need", "transformers", "gguf", extras="text")
     check_gguf(path)

@@ -193,7 +193,7 @@ def _batch_logprobs(model: Any, prompts: Sequence[Sequence[int]], rows: Sequence
 class Skew:
     """How uneven the reverse-KL optimum is over good samples.
 
-    threshold: the quantile of the rewards. good_logprobs: log π_ref of the samples from it on, nats.
+    threshold: the quantile of the rewards. good_logprobs: log π_ref of the samples at or above it, nats.
     largest_gap: between two of them; the log-ratio of samples of equal reward. log_ratios: of the top
     samples at the optimum against the last of these, nats. indices: which samples they are.
     """
@@ -209,7 +209,7 @@ def skew_of_samples(ref_logprobs: Tensor, rewards: Tensor, *, beta: float, quant
     """The quantities of MARA's Figure 11 for samples from any reference model.
 
     ref_logprobs, rewards: (N,), log π_ref in nats of whole responses, with their rewards. Samples that were
-    drawn twice count twice. quantile: of the rewards, from which on a sample is good.
+    drawn twice count twice. quantile: of the rewards; samples at or above it are good.
 
     Raises InputError for shapes that disagree, values that are not finite, β ≤ 0, a quantile outside [0, 1],
     or top outside 1 .. N. Source: MARA, appendix C.4 (0.95, the top 16, β = 0.01).

@@ -41,7 +41,7 @@ class PromptReader:
 
     No prompt is a start of text, or an end where the tokenizer has no start.
 
-    Raises ConfigError where a template is needed and the tokenizer has none.
+    Raises ConfigError if a template is needed and the tokenizer has none.
     """
 
     def __init__(self, tokenizer: Any, *, prompts: Prompts) -> None:

@@ -35,7 +35,7 @@ def prepare_model(name: str, out: Path) -> bool:
     """Write a packaged model, or a GGUF file, to the folder `out`; return False if it is already there.
 
     Nothing is installed or downloaded. Raises ConfigError for an unknown name or a package that is not
-    installed, whose message has the command; for a damaged file; RunError where `out` holds something else.
+    installed, whose message has the command; for a damaged file; RunError if `out` holds something else.
     """
     if is_gguf(name):
         path, source, write = Path(name), None, convert_gguf
@@ -55,7 +55,7 @@ def prepare_model(name: str, out: Path) -> bool:
 
 
 def packaged_file(name: str) -> Path:
-    """The file of a packaged model. Raises ConfigError where its package is not installed."""
+    """The file of a packaged model. Raises ConfigError if its package is not installed."""
     return _installed_file(PACKAGED[name])
 
 

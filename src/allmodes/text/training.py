@@ -243,7 +243,7 @@ def usable_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
 def measured_prompts(config: TextConfig, task: Task, tokenizer: Any) -> list[str]:
     """The prompts that policies are measured on: the task's test prompts, where it has some.
 
-    Raises ConfigError where none is within the limit.
+    Raises ConfigError if none is within the limit.
     """
     apart = list(task.test_prompts) if isinstance(task, HasTestPrompts) else []
     prompts = _short_enough(config, apart or list(task.prompts), tokenizer)
@@ -296,7 +296,7 @@ class _Recorder(TrainerCallback):
         self._has_sets = has_answer_sets(task, task.prompts)
 
     def reward(self, prompts: Any, completions: Any, **_: Any) -> list[float | None]:
-        """A reward for each completion; None where the task gives none."""
+        """A reward for each completion; None if the task gives none."""
         responses = [completion_text(completion) for completion in completions]
         questions = [last_text(prompt) for prompt in prompts]
         if self._task.known_answers(questions[0]) is not None:

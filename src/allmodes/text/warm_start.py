@@ -75,7 +75,7 @@ class Examples:
         return max(len(self._tokens(text)) for written, _ in self._texts for text in written)
 
     def check_lengths(self, *, max_tokens: int, limit: int | None) -> None:
-        """Raise ConfigError where an example is longer than responses or than what the model can read.
+        """Raise ConfigError if an example is longer than responses or than what the model can read.
 
         limit: tokens of a prompt and a response, None for none.
         """
@@ -145,7 +145,7 @@ def warm_started(
     prompts: of the examples. measured: of the shares. The folder holds model, tokenizer and warm-start.json:
     settings, steps, the loss of each, and the shares of the untouched model. The same settings, model,
     threads and machine give the same bits. Raises ConfigError as `check_warm_start` does and for a target
-    that is not reached; RunError where the folder is damaged or cannot be written.
+    that is not reached; RunError if the folder is damaged or cannot be written.
     """
     if not (out / _RECORD).exists():
         shutil.rmtree(out, ignore_errors=True)  # of a run that was killed while it wrote
@@ -227,7 +227,7 @@ def measure_base(
 ) -> BaseStatistics:
     """Shares in about so many responses of a model, as many to each prompt; to the first prompts if need be.
 
-    Raises ConfigError where a prompt's answers are not known.
+    Raises ConfigError if a prompt's answers are not known.
     """
     asked = prompts[:samples]
     count, seed = samples // len(asked), config.seeds[0]

@@ -20,7 +20,7 @@ class GridWorld:
     """A tabular policy on cells that can only be left upwards, one coordinate at a time.
 
     cells: where the policy acts, the start first, then by the sum of their coordinates. step: the cell or
-    outcome that an action leads to, None where it is not allowed. outcomes: with their rewards. The reference
+    outcome that an action leads to, None if it is not allowed. outcomes: with their rewards. The reference
     policy chooses among the allowed actions of a cell with equal probability, and training starts there.
     """
 

@@ -14,7 +14,7 @@ def exact_optimum(world: World, training: Training, *, beta: float) -> Tensor | 
 
     The method's own optimum under the training's KL. With a KL over trajectories the optimum keeps the
     reference's shares within an outcome, so that over outcomes it is that of the reference's distribution
-    over outcomes; for an entropy bonus that is each outcome's share of all trajectories. None where it is not
+    over outcomes; for an entropy bonus that is each outcome's share of all trajectories. None if it is not
     known (`optimum_of`).
 
     Raises InputError for a method that looks at single trajectories in a world of several to an outcome.
@@ -37,7 +37,7 @@ def optimum_of(
 ) -> Tensor | None:
     """Where a training rests on strings (K,) with reference log-probabilities, (K,); see `Method.optimum`.
 
-    ref_logprobs: for an entropy bonus those of the uniform distribution over strings. None where the method
+    ref_logprobs: for an entropy bonus those of the uniform distribution over strings. None if the method
     knows none; for advantages over a standard deviation, whose scale changes with the policy; where a group's
     mean shrinks the rewards but not the KL; where a method that counts outcomes has groups of unknown size,
     or no baseline and `baseline_is_worth_a_sample` does not hold; and for an entropy bonus where the method's

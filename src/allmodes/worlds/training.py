@@ -177,7 +177,7 @@ def training_of(
     """How to train any method: as requested, except for settings that its properties determine.
 
     One that makes advantages gets no baseline, one whose rewards hold the KL no other, and one that changes
-    the reference has the KL inside the rewards. Raises InputError where that cannot be.
+    the reference has the KL inside the rewards. Raises InputError if that cannot be.
     """
     return Training(
         name=method.label,

@@ -13,7 +13,7 @@ class Rollout:
 
     outcomes: index of the outcome, −1 for none. rewards: as a trainer sees them. logprobs: log π_θ of the
     trajectory, nats, with gradient. ref_logprobs: of the same trajectory under the reference policy. lengths:
-    number of actions. prompts: index of the prompt; None where there is one.
+    number of actions. prompts: index of the prompt; None if there is one.
     """
 
     outcomes: Tensor
@@ -29,7 +29,7 @@ class World(Protocol):
 
     @property
     def samples_per_prompt(self) -> int | None:
-        """How many trajectories in a row of a rollout answer one prompt; None where there is one prompt."""
+        """How many trajectories in a row of a rollout answer one prompt; None if there is one prompt."""
         ...
 
     @property

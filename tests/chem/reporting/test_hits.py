@@ -401,7 +401,7 @@ def test_components_are_told_without_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
     route = "1 when Retro* finds a route to purchasable molecules, else 0; stock: "
     shipped = f"{route}shipped: a stand-in for a catalogue; "
-    rest = "; reactions: any; at most 5 reactions in a row and 100 molecules taken apart"
+    rest = "; reactions: any; at most 5 reactions in a row and 100 molecules expanded"
     assert words == [
         "best AutoDock Vina score in kcal/mol; receptor clpp.pdbqt; "
         "box of 20 × 18 × 16 Å around (1, −2.5, 3); "
@@ -411,7 +411,7 @@ def test_components_are_told_without_folders(tmp_path: Path) -> None:
         "exhaustiveness 8, seed 1; protonated as written; at most 15 torsions",
         f"{shipped}templates: shipped with allmodes{rest}",
         f"{route}s.smi; templates: t.toml; reactions: amide coupling or SNAr; "
-        "at most 1 reaction in a row and 9 molecules taken apart",
+        "at most 1 reaction in a row and 9 molecules expanded",
         f"{shipped}model: MEGAN{rest}",
     ]
 

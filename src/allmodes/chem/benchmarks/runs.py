@@ -34,7 +34,7 @@ _FREE = ("loss", "method", "algorithm", "seeds", "oracle")
 class Benchmark:
     """What is run. config: the settings of all runs, with all methods and seeds, and one of the oracles.
 
-    threshold: the score from which on a molecule counts for circles and scaffolds.
+    threshold: smallest score of a molecule that counts for circles and scaffolds.
     """
 
     name: Name
@@ -142,7 +142,7 @@ def run_benchmark(benchmark: Benchmark, folder: Path, *, workers: int = 1) -> Re
 
 
 def _check_folder(benchmark: Benchmark, folder: Path) -> None:
-    """Raise RunError where a folder holds a benchmark of other settings, or anything else."""
+    """Raise RunError if a folder holds a benchmark of other settings, or anything else."""
     path = folder / _SETTINGS
     if not path.exists():
         refuse_old_folder(folder)

@@ -225,7 +225,7 @@ def _store_url(config: MoleculesConfig, job: Job) -> str | None:
 
 
 def read_result(path: Path) -> RunResult:
-    """The result of a finished job. Raises RunError where it, or a file that it vouches for, is damaged."""
+    """The result of a finished job. Raises RunError if it, or a file that it vouches for, is damaged."""
     found = read_sealed_json(path)
     check_last_line(path.with_name("timing.jsonl"))
     with restoring(path):

@@ -52,7 +52,7 @@ def make_offspring(
 
 
 def crossover(one: str, two: str, *, rng: random.Random) -> str | None:
-    """A part of each molecule, joined; None where neither has a bond to cut, or the child is no molecule."""
+    """A part of each molecule, joined; None if neither has a bond to cut, or the child is no molecule."""
     first, second = _open(one), _open(two)
     cut = _cut_chain if rng.random() < 0.5 else _cut_ring
     left, right = cut(first, rng), cut(second, rng)
@@ -62,7 +62,7 @@ def crossover(one: str, two: str, *, rng: random.Random) -> str | None:
 
 
 def mutate(smiles: str, *, rng: random.Random) -> str | None:
-    """A molecule with one atom or bond changed, added or taken away; None where no edit gives a molecule."""
+    """A molecule with one atom or bond changed, added or taken away; None if no edit gives a molecule."""
     edits = list(_EDITS)
     while edits:
         edit = rng.choices(edits, [_EDITS[one] for one in edits])[0]

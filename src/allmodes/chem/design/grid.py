@@ -49,7 +49,7 @@ def run_cells(
     """Do the runs that are missing, or what is missing of them, and `finish` each.
 
     finish: a function, or a partial of one, that a new process can import. show: called with each progress of
-    a run. Raises RunError where `folder` is in use, or one of `cells`, done or not, is in a folder that holds
+    a run. Raises RunError if `folder` is in use, or one of `cells`, done or not, is in a folder that holds
     a run of other settings or other input files.
     """
     with RunFolder(folder):
@@ -69,7 +69,7 @@ def _run_cell(finish: Finish, cell: Cell, on_step: Callable[[Any], None]) -> Non
 
 
 def _enter(cell: Cell, *, run: Callable[[MoleculesConfig, RunFolder], Path]) -> None:
-    """Begin a run's folder, or resume it. Raises RunError where it is a run of something else."""
+    """Begin a run's folder, or resume it. Raises RunError if it is a run of something else."""
     config = cell.config
     if not cell.has_begun:
         start_experiment(config, cell.path, inputs=run_inputs(config), run=run)

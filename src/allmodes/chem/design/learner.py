@@ -95,10 +95,10 @@ class Learner:
     ) -> tuple[dict[str, float | None], Tensor]:
         """One step of the optimiser on all sequences whose reward is known; figures, and log π_ref of each.
 
-        tokens: (N, T). rewards: (N,), NaN where there is none. smiles: (N,), canonical, None if invalid.
+        tokens: (N, T). rewards: (N,), NaN if there is none. smiles: (N,), canonical, None if invalid.
         step: the step's number, for errors. drawn: log-probabilities, under the agent that drew them, of the
-        first sequences, which are the sampled batch; None where all are replayed. log π_ref, (N,), is NaN
-        where the reward is. Raises RunError where the loss is not finite.
+        first sequences, which are the sampled batch; None if all are replayed. log π_ref, (N,), is NaN
+        where the reward is. Raises RunError if the loss is not finite.
         """
         reference = torch.full((len(rewards),), torch.nan)
         rows = (~rewards.isnan()).nonzero().squeeze(1)

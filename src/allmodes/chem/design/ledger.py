@@ -227,7 +227,7 @@ def _hash(*values: Any) -> str:
 def read_ledger(path: Path, *, calls: int | None = None) -> list[LedgerRow]:
     """All rows of a ledger in the order of the calls. Details are read again when they are asked for.
 
-    calls: how many there must be, all from the first one on. Raises `RunError` when the ledger cannot be
+    calls: how many there must be, all from the first one on. Raises `RunError` if the ledger cannot be
     read, and when a row is missing or not as it was written.
     """
     found = _select(path, "SELECT * FROM evaluations ORDER BY call", _make_row)

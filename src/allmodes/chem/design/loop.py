@@ -113,7 +113,7 @@ class DesignLoop:
 
         on_row: gets each row of metrics.jsonl, when the ledger has its step.
 
-        Raises `StrayLineError` where answers may belong to other molecules, and then keeps no result that is
+        Raises `StrayLineError` if answers may belong to other molecules, and then keeps no result that is
         younger than the last checkpoint; at the very end, where a program without ids has turned out to have
         said too much, none at all.
         """

@@ -15,7 +15,7 @@ from allmodes.chem.oracles.components import Regions
 
 
 def regions_of(config: MoleculesConfig) -> Regions | None:
-    """The regions that a recipe names; None where it names none."""
+    """The regions that a recipe names; None if it names none."""
     name = config.outcomes.regions
     return next((one.make_regions() for one in config.oracle.components if one.name == name), None)
 

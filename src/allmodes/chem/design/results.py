@@ -21,7 +21,7 @@ class RunResult:
     hits: Yield, the distinct molecules with a raw reward of at least the hit threshold. ob100: calls until
     the 100th of them, None below 100. intdiv1 and circles are those of the hits; intdiv1 is None without
     hits. failures: oracle calls without a score, by "component: kind". regions: hits of each region by its
-    name, of all that the recipe names in their order; None where it names none.
+    name, of all that the recipe names in their order; None if it names none.
     """
 
     algorithm: str

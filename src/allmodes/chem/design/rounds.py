@@ -156,7 +156,7 @@ class Scoring:
         self._config, self._calls, self._ledger, self._scaffolds = config, calls, ledger, scaffolds
 
     def score(self, batch: Round, *, step: int) -> Scored:
-        """Wait for a batch's results. Raises RunError where every molecule of a large batch failed."""
+        """Wait for a batch's results. Raises RunError if every molecule of a large batch failed."""
         asked = self._calls.wait(batch.asked)
         # Missing: molecules beyond the budget or the hits. None: molecules that failed.
         raw = {

@@ -118,7 +118,7 @@ def _read(path: Path, where: str) -> list[_Atom]:
 
 
 def read_lines(path: Path, *, where: str) -> list[str]:
-    """The lines of a text file in any encoding; raises `ConfigError` when it is missing or no text."""
+    """The lines of a text file in any encoding; raises `ConfigError` if it is missing or no text."""
     if not path.exists():
         raise ConfigError(f"{where}: expected a file; got no {path}")
     try:

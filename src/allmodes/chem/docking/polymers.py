@@ -81,7 +81,7 @@ def standard_polymers(
 
 
 def incomplete_residues(polymers: list[Group], file: Path) -> tuple[str, ...]:
-    """Monomers that nothing can complete, with the reason; raises `InputError` where most lack atoms."""
+    """Monomers that nothing can complete, with the reason; raises `InputError` if most lack atoms."""
     residues = [(polymer.chain, residue) for polymer in polymers for residue in polymer.residues]
     faults = [(describe(chain, residue), _fault(residue)) for chain, residue in residues]
     lacking = [f"{name} ({fault})" for name, fault in faults if fault]

@@ -31,7 +31,7 @@ class Oracle(Protocol):
         ...
 
     def finish(self) -> None:
-        """All that was wanted is known. Raises `StrayLineError` where it cannot be trusted."""
+        """All that was wanted is known. Raises `StrayLineError` if it cannot be trusted."""
         ...
 
 
@@ -97,7 +97,7 @@ class ComponentOracle:
         return dict(self._keys)
 
     def probe(self) -> None:
-        """Ask each user's program about ethanol. Raises `ConfigError` when it gives no valid answer."""
+        """Ask each user's program about ethanol. Raises `ConfigError` if it gives no valid answer."""
         for worker in self._workers:
             worker.probe()
 
@@ -145,7 +145,7 @@ class ComponentOracle:
     def finish(self) -> None:
         """Wait for all that was submitted and end the programs; to be called when no more will be asked.
 
-        Raises `StrayLineError` where a program without ids has said more than it was asked. Nothing happens
+        Raises `StrayLineError` if a program without ids has said more than it was asked. Nothing happens
         where there is no such program.
         """
         if not has_plain_program(self._config.components):

@@ -56,7 +56,7 @@ class ScorerProcess:
         self.notes: list[str] = []  # what it said to its user when it started
 
     def start(self) -> None:
-        """Start the program. Raises `ConfigError` when it is not there or says that it cannot work."""
+        """Start the program. Raises `ConfigError` if it is not there or says that it cannot work."""
         if shutil.which(self._program) is None:
             raise ConfigError(
                 f"component {self._name!r}: `command`: expected a program that can be run; "
@@ -81,7 +81,7 @@ class ScorerProcess:
     def ask(self, smiles: str) -> list[Answer]:
         """One answer a component for a SMILES; all the same failure when the process is at fault.
 
-        Raises `StrayLineError` where a plain program has written a line that answers no request.
+        Raises `StrayLineError` if a plain program has written a line that answers no request.
         """
         if self._running is not None and self._running.has_ended():  # after its last answer, not in one
             self._refuse_output(wait=0)
@@ -122,7 +122,7 @@ class ScorerProcess:
         self.stop()
 
     def _refuse_output(self, *, wait: float) -> None:
-        """Raise StrayLineError where a plain program says something within `wait` seconds."""
+        """Raise StrayLineError if a plain program says something within `wait` seconds."""
         running = self._running
         if self._protocol != "plain" or running is None or not running.has_output(wait):
             return

@@ -20,7 +20,7 @@ _LOOK = 0.5  # seconds between two looks at whether the answer is still wanted
 
 
 def join_ray(address: str) -> None:
-    """Join a Ray cluster, or start one here for "local". Raises `ConfigError` when there is none."""
+    """Join a Ray cluster, or start one here for "local". Raises `ConfigError` if there is none."""
     if ray.is_initialized():
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -78,7 +78,7 @@ class RayWorker:
         self._call("start")
 
     def probe(self) -> None:
-        """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
+        """Ask each user's program for an answer. Raises `ConfigError` if it gives none."""
         self._call("probe")
 
     def notes(self) -> list[str]:
@@ -97,7 +97,7 @@ class RayWorker:
             raise ConfigError(error)
 
     def ask(self, group: int, smiles: str) -> list[Answer]:
-        """One answer for each component of a group. Raises `RunError` when the cluster does not answer."""
+        """One answer for each component of a group. Raises `RunError` if the cluster does not answer."""
         reference = self._actor.ask.remote(group, smiles)
         message = "given up"
         patience = (1 + _RETRIES) * max(c.start_limit + c.time_limit for c in self._groups[group]) + _REACH

@@ -96,7 +96,7 @@ class ResultStore:
     result is committed at once; what a killed process had not yet committed is as if never put.
 
     Raises `ConfigError` for what cannot be opened, for a driver that is missing, and for a database that
-    holds something else; `RunError` when a store that was opened fails later.
+    holds something else; `RunError` if a store that was opened fails later.
     """
 
     def __init__(self, url_or_path: str) -> None:

@@ -22,7 +22,7 @@ class Worker(Protocol):
         ...
 
     def probe(self) -> None:
-        """Ask each user's program for an answer. Raises `ConfigError` when it gives none."""
+        """Ask each user's program for an answer. Raises `ConfigError` if it gives none."""
         ...
 
     def notes(self) -> list[str]:
@@ -75,7 +75,7 @@ class LocalWorker:
             raise
 
     def probe(self) -> None:
-        """Ask each user's program about ethanol. Raises `ConfigError` when it gives no valid answer.
+        """Ask each user's program about ethanol. Raises `ConfigError` if it gives no valid answer.
 
         The other components need none: they say when they start that they can work.
         """

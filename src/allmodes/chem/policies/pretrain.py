@@ -107,7 +107,7 @@ def read_smiles(
     """Canonical SMILES of a file of molecules, duplicates dropped, and the rejected lines.
 
     The file is SMILES, a table or an SDF, as `read_records` reads them. vocabulary: the tokens that a
-    molecule may have; any by default. Raises `InputError` when it cannot be read, or holds no molecule of at
+    molecule may have; any by default. Raises `InputError` if it cannot be read, or holds no molecule of at
     most `max_tokens` tokens; a malformed line is never fatal.
     """
     kept: dict[str, None] = {}

@@ -27,7 +27,7 @@ def prior_path(configured: Path | None, *, key: str = "`prior`") -> Path:
     """The configured prior: a file, a folder, or the name of a shipped one; None is the shipped LSTM.
 
     A file of such a name comes first. A folder is one that `SmilesModel.save_pretrained` has written, or that
-    was downloaded from a model hub. key: what the message calls the setting. Raises `ConfigError` when there
+    was downloaded from a model hub. key: what the message calls the setting. Raises `ConfigError` if there
     is no file.
     """
     if configured is None:

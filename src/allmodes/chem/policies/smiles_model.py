@@ -75,7 +75,7 @@ class SmilesModel(
     def load(cls, path: str | Path, *, precision: Precision = "float32") -> Self:
         """The policy of a file, such as prior.safetensors or agent.safetensors, or a shipped one by name.
 
-        A model_card.md beside the file becomes part of the model card. Raises `ConfigError` where there is no
+        A model_card.md beside the file becomes part of the model card. Raises `ConfigError` if there is no
         such file, and `RunError` or `InputError` for one that holds no policy.
         """
         found = prior_path(Path(path), key="`path`")

@@ -44,7 +44,7 @@ def evaluation_columns(oracle: OracleConfig, evaluation: Evaluation) -> dict[str
 
 
 def write_csv(path: Path, heads: Sequence[str], rows: Iterable[Columns]) -> None:
-    """Write rows to `path` whole; what a row lacks is empty. Raises `RunError` when it cannot be written."""
+    """Write rows to `path` whole; what a row lacks is empty. Raises `RunError` if it cannot be written."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as handle:
         writer = csv.DictWriter(handle, heads, restval="", lineterminator="\n")
         writer.writerow(
@@ -58,7 +58,7 @@ def write_sdf(path: Path, oracle: OracleConfig, molecules: Iterable[tuple[str, E
 
     Where the oracle keeps poses: every pose, best first, of the molecules that have any, with the properties
     that it was kept with. Else: a drawing of every molecule, in two dimensions, but of those that are too
-    large to draw; their number is printed. Raises `RunError` when the file cannot be written.
+    large to draw; their number is printed. Raises `RunError` if the file cannot be written.
     """
     left_out = 0
     docking = [c.name for c in oracle.components if isinstance(c, DockingSettings) and c.poses]

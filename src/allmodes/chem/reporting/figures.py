@@ -144,7 +144,7 @@ def _at(values: Curve, calls: NDArray[np.int64]) -> Curve:
 
 
 def _draw(axes: Any, calls: NDArray[np.int64], curves: Curve, colour: str) -> None:
-    """Draw the curves of one algorithm, (seeds, points); NaN where a run has ended."""
+    """Draw the curves of one algorithm, (seeds, points); NaN if a run has ended."""
     mean = curves.mean(0)
     if len(curves) > 1:
         spread = curves.std(0, ddof=1)

@@ -26,7 +26,7 @@ Ledgers = Mapping[tuple[str, int], Sequence[LedgerRow]]
 def regions_picture(
     config: MoleculesConfig, groups: Groups, ledgers: Ledgers, colours: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """What the template regions.html draws; None where the recipe names no regions, or old results have none.
+    """What the template regions.html draws; None if the recipe names no regions, or old results have none.
 
     colours: of each arm by its label.
     """

@@ -37,7 +37,7 @@ def write_report(path: Path, config: MoleculesConfig, results: Sequence[RunResul
     """Write the report of all `results` to `path`; the same arguments give the same bytes.
 
     ledgers: by (algorithm, seed), the rows of each result's run in the order of the calls. Raises
-    `ConfigError` without the extra `report`, and `RunError` when the file cannot be written.
+    `ConfigError` without the extra `report`, and `RunError` if the file cannot be written.
     """
     require_report_extra()
     found = {result.algorithm for result in results}

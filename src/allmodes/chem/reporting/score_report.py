@@ -43,7 +43,7 @@ def write_score_report(
     """Write the report of a scored file to `path`; the same arguments give the same bytes.
 
     molecules: the lines of the file; rows: the results of the distinct molecules. Raises `ConfigError`
-    without the extra `report`, and `RunError` when the file cannot be written.
+    without the extra `report`, and `RunError` if the file cannot be written.
     """
     require_report_extra()
     shown, note = _shown(config, rows)

@@ -275,7 +275,7 @@ def _may_move(molecule: Chem.Mol, ranks: Sequence[int], atom: int) -> bool:
 
 
 def _change_of_centre(molecule: Chem.Mol, image: Sequence[int], atom: int) -> int | None:
-    """What the hand of an atom is times when its image takes its place; None where the image has no hand."""
+    """What the hand of an atom is times when its image takes its place; None if the image has no hand."""
     tagged = [molecule.GetAtomWithIdx(index).GetChiralTag() in _TAGS for index in (atom, image[atom])]
     if not any(tagged):
         return 1

@@ -166,7 +166,7 @@ def _read(smiles: Any, key: str, named: str) -> str:
 
 
 def _check(template: Template, templates: TemplateSet, where: str) -> None:
-    """Raises `ConfigError` when a template does not make of its product what it says."""
+    """Raises `ConfigError` if a template does not make of its product what it says."""
     alone = templates.only([template])
     found = [disconnection.precursors for disconnection in alone.disconnect(str(template.product))]
     if template.precursors not in found:

@@ -109,7 +109,7 @@ def _rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
 
 
 def _count(row: Mapping[str, str]) -> float | None:
-    """How often a template was seen; 1 in a table without counts, None where the count is none."""
+    """How often a template was seen; 1 in a table without counts, None if the count is none."""
     name = next((name for name in _COUNTS if name in row), None)
     if name is None:
         return 1.0

@@ -153,7 +153,7 @@ def stock_mode(config: Mapping[str, Any]) -> str:
 
 
 def option(config: Mapping[str, Any], name: str) -> Any:
-    """An option by the name that verl's command has for it; None where it is not there."""
+    """An option by the name that verl's command has for it; None if it is not there."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

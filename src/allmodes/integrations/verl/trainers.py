@@ -200,9 +200,9 @@ def _items(values: Any) -> list[Any]:
 
 
 def answers_of_rewards(extra: list[Any], field: str, is_real: list[bool]) -> list[Hashable | None]:
-    """A field of what the reward function returned, of each row; None where it is None or an empty text.
+    """A field of what the reward function returned, of each row; None if it is None or an empty text.
 
-    Raises ConfigError where the reward function did not return it.
+    Raises ConfigError if the reward function did not return it.
     """
     answers: list[Hashable | None] = []
     for one, real in zip(extra, is_real, strict=True):

@@ -128,7 +128,7 @@ class Boolean(Hypotheses):
         return values[0]
 
     def _reduce(self, values: list[str], waiting: list[str], binds: int) -> bool:
-        """Apply the operators on top that bind at least so tightly; False where that leaves the space."""
+        """Apply the operators on top that bind at least so tightly; False if that leaves the space."""
         while waiting and _BINDS[waiting[-1]] >= binds:
             operator = waiting.pop()
             operands = (values.pop(),) if operator == "NOT" else (values.pop(), values.pop())

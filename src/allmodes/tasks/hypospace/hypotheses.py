@@ -45,7 +45,7 @@ class Hypotheses(ABC):
 
     @abstractmethod
     def parse(self, response: str) -> str | None:
-        """The key of the response's last answer; None where that is no hypothesis of the space."""
+        """The key of the response's last answer; None if that is no hypothesis of the space."""
 
     @abstractmethod
     def _response(self, key: str) -> str:

@@ -53,7 +53,7 @@ class Puzzles(ABC):
         self.test_prompts = tuple(prompt for prompt in self._puzzles if prompt not in of_training)
 
     def parse(self, response: str) -> str | None:
-        """The answer in its canonical spelling; None where there is none."""
+        """The answer in its canonical spelling; None if there is none."""
         start = response.rfind("<answer>")
         if start >= 0:
             response, tag, _ = response[start + len("<answer>") :].partition("</answer>")
@@ -70,7 +70,7 @@ class Puzzles(ABC):
         ]
 
     def known_answers(self, prompt: str) -> tuple[str, ...] | None:
-        """All right answers; None where there are too many to enumerate."""
+        """All right answers; None if there are too many to enumerate."""
         return self._answers(self._find(prompt))
 
     def write(self, prompt: str, answer: str) -> str:
@@ -229,7 +229,7 @@ def reasoning_gym_task(
 
     settings: of the dataset.
 
-    Raises ConfigError where the package is not installed or refuses the settings, for more than 15 numbers or
+    Raises ConfigError if the package is not installed or refuses the settings, for more than 15 numbers or
     100 vertices, and for settings that give no graph that a greedy colouring colours: the package would look
     for one without end.
     """
@@ -251,7 +251,7 @@ def reasoning_gym_task(
 
 
 def require_reasoning_gym() -> None:
-    """Raises ConfigError where the package is not installed."""
+    """Raises ConfigError if the package is not installed."""
     require("task 'reasoning_gym' needs", "reasoning_gym", extras="reasoning-gym")
 
 

@@ -92,7 +92,7 @@ def samples_of(path: Path, reading: Reading, *, advance: Callable[[int], object]
 
     A sample without a response, or with a method, a score or a truth value that is none, is left out and
     counted. advance: told what has been read since its last call. Raises InputError for a log that cannot be
-    read, that has no sample, or more than 100 methods; RunError where the temporary file cannot be written.
+    read, that has no sample, or more than 100 methods; RunError if the temporary file cannot be written.
     """
     source = reading.open(path)
     mapped = reading.mapped(source, needs_reward=False)

@@ -52,7 +52,7 @@ def load_embedder(name: str) -> Embed | str:
     """Embeddings (N, D) of texts by a sentence-transformers model, or the reason why there are none.
 
     name: of the model, or its folder; "stand-in" is `stand_in_embeddings`. The folder of a plain model needs
-    transformers alone, any other model the package sentence-transformers. Raises InputError where the model
+    transformers alone, any other model the package sentence-transformers. Raises InputError if the model
     cannot be loaded.
     """
     if name == STAND_IN:

@@ -88,7 +88,7 @@ def load_plain_embedder(folder: Path) -> Callable[[Sequence[str]], Tensor]:
 
 
 def _json(path: Path) -> Any:
-    """What a file of JSON holds; None where it cannot be read."""
+    """What a file of JSON holds; None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -14,7 +14,7 @@ _DIVERSITIES = ("semantic_diversity", "good_answers", "answers/distinct")  # the
 @final
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Consecutive steps. step: the last; steps: how many. reward, diversity: NaN where none was measured.
+    """Consecutive steps. step: the last; steps: how many. reward, diversity: NaN if none was measured.
 
     diversity: entropy in nats of all valid answers of the bin, where all prompts have the same known answers;
     else the mean semantic diversity of a group, or the number of its different good answers where these are

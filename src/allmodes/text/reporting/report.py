@@ -59,9 +59,9 @@ def write_report(
 ) -> Path:
     """Write report.html and its figures (PNG and SVG) into the experiment's folder; return the page's path.
 
-    base_model: the shares of its answers, None where no answers are known. metrics: the rows of
+    base_model: the shares of its answers, None if no answers are known. metrics: the rows of
     metrics.jsonl of each result's run. prompts: how many were `used`, `too_long`, `duplicates` of others, or
-    kept for the `test`. Raises `ConfigError` without the extra `report`, and `RunError` when a file cannot be
+    kept for the `test`. Raises `ConfigError` without the extra `report`, and `RunError` if a file cannot be
     written.
     """
     require_report_extra()

@@ -55,7 +55,7 @@ class TextResult:
     """The policy at the end of a run; `arm` None is the base model.
 
     reward: mean over samples that could be scored, NaN for none. answers: how often each known answer came,
-    empty where none are known or prompts have different ones. metrics: as `allmodes evaluate` names them,
+    empty if none are known or prompts have different ones. metrics: as `allmodes evaluate` names them,
     each the mean over prompts. recovery: where prompts have different known answers, the cumulative recovery
     as (samples, mean over prompts, bootstrap standard error of that mean); then `metrics` has valid_rate,
     uniqueness and recovery_rate, too, and `errors` their bootstrap standard errors.

@@ -145,7 +145,7 @@ _UNSCORED: dict[str, Callable[[TextResult], str]] = {
 
 
 def answer_share(result: TextResult, answer: str) -> float:
-    """Share of an answer among the valid ones; NaN where there are none."""
+    """Share of an answer among the valid ones; NaN if there are none."""
     total = sum(result.answers.values())
     return result.answers[answer] / total if total else math.nan
 

@@ -68,7 +68,7 @@ def make_creative_stand_ins(out: Path, *, seed: int = 0, share: float = 1.0) -> 
     (`reward_model`, `other_reward_model`) and with one another (`agreement`), over answers to the training
     questions, which are all that the first one has seen.
 
-    Raises RunError where these are out of the range that makes a creative task. share: of the training; below
+    Raises RunError if these are out of the range that makes a creative task. share: of the training; below
     1, in tests alone, nothing is asked of the statistics.
     """
     start = time.perf_counter()
@@ -112,7 +112,7 @@ def make_creative_stand_ins(out: Path, *, seed: int = 0, share: float = 1.0) -> 
 
 
 def load_creative_stand_ins(out: Path) -> CreativeStandIns | None:
-    """What `make_creative_stand_ins` has left in a folder; None where it has not been or was interrupted."""
+    """What `make_creative_stand_ins` has left in a folder; None if it has not been or was interrupted."""
     try:
         statistics = json.loads((out / _STATISTICS).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -48,7 +48,7 @@ def make_stand_in(out: Path, *, seed: int = 0, steps: int | None = None) -> dict
     """Train the model, save it with its tokenizer into `out`, and give its measured statistics.
 
     Returns parameters, seconds, share of correct responses and of "1" among these, over 2000 samples. Raises
-    RunError where the model does not have the statistics that it is made for. steps: None is as many as it
+    RunError if the model does not have the statistics that it is made for. steps: None is as many as it
     needs; with a number, in tests alone, nothing is asked of the statistics, which are of 100 samples.
     """
     start = time.perf_counter()

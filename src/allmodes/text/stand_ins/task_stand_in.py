@@ -43,7 +43,7 @@ def make_task_stand_in(
     """Train the model, save it with its tokenizer into `out`, and give the shares of its answers.
 
     steps: None is as many as HypoSpace needs, with `batch` examples each; fewer of either for a weaker model.
-    Raises RunError where less than `least` of its responses are valid: the task is too large for it.
+    Raises RunError if less than `least` of its responses are valid: the task is too large for it.
     ConfigError for examples as `Examples` does.
     """
     start = time.perf_counter()

@@ -53,7 +53,7 @@ def draw_report(table: OutcomeTable, optima: Sequence[Optimum], *, threshold: fl
     """A matplotlib figure: outcomes by falling reward, one panel a KL and β.
 
     Few outcomes are bars with names on a linear scale; many are dots on a logarithmic one. More than 15 β
-    of a KL are thinned evenly. Raises InputError where matplotlib is not installed.
+    of a KL are thinned evenly. Raises InputError if matplotlib is not installed.
     """
     rows = _panel_rows(optima)
     kinds: list[Objective] = list(dict.fromkeys(o.source for o in optima))

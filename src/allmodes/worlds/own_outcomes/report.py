@@ -53,7 +53,7 @@ def explain_file(
 ) -> None:
     """Read a file of outcomes, print the report, and write it below `out` unless that is None.
 
-    Raises InputError for a wrong file or value, or where figures want matplotlib, and RunError where `out`
+    Raises InputError for a wrong file or value, or where figures want matplotlib, and RunError if `out`
     cannot be written.
     """
     table = read_outcomes(path, normalise=normalise)
@@ -76,7 +76,7 @@ def write_report(
 ) -> tuple[Path, ...]:
     """Write target.json, target.png and target.svg below `out`, each whole, and return their paths.
 
-    Raises InputError where matplotlib is not installed, and RunError where `out` cannot be written.
+    Raises InputError if matplotlib is not installed, and RunError if `out` cannot be written.
     """
     report = report_json(table, optima, threshold=threshold, tolerance=tolerance)
     text = json.dumps({**report, "provenance": origin()}, indent=1, allow_nan=False)

@@ -184,7 +184,7 @@ def _command_file(word: str, *, is_program: bool) -> Path | None:
 
 
 def check_program(name: str, command: Sequence[str]) -> None:
-    """Raise `ConfigError` where a component's program is not there."""
+    """Raise `ConfigError` if a component's program is not there."""
     if shutil.which(command[0]) is None:
         raise ConfigError(
             f"component {name!r}: `command`: expected a program to run; got {shown(command[0])}"

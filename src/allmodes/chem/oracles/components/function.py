@@ -32,7 +32,7 @@ class FunctionComponent(ComponentConfig):
         return {f"function/{name}": file for name, file in module_files(module, self.folder)}
 
     def make_scorer(self) -> Scorer:
-        """The function. Raises `ConfigError` where it cannot be imported."""
+        """The function. Raises `ConfigError` if it cannot be imported."""
         where = f"component {self.name!r}: `function`:"
         function = load_object(self.function, self.folder, where=where)
         if not callable(function):

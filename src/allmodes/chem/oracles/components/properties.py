@@ -48,7 +48,7 @@ class PropertyComponent(ComponentConfig):
 
 
 def read_molecule(smiles: str) -> "Chem.Mol":
-    """A molecule that the oracle is asked about. Raises ValueError where RDKit cannot read it."""
+    """A molecule that the oracle is asked about. Raises ValueError if RDKit cannot read it."""
     from rdkit import Chem
 
     molecule = Chem.MolFromSmiles(smiles)

@@ -33,7 +33,7 @@ def write_explorer(
 ) -> None:
     """Write the explorer of a file of outcomes as one HTML page that needs no network.
 
-    Raises InputError for a wrong file, or one of more than 100,000 outcomes, and RunError where `out` is a
+    Raises InputError for a wrong file, or one of more than 100,000 outcomes, and RunError if `out` is a
     file that is no such page, or cannot be written.
     """
     check_positive("beta", beta)
