@@ -30,7 +30,7 @@ WITHOUT_EXAMPLE = {
     ),
     *("Task", "WritesExamples", "HasTestPrompts", "Creative", "RewardFunction", "RewardModel", "Judge"),
     *("reasoning_gym_task", "require_reasoning_gym", "Puzzles", "Countdown", "GraphColoring"),
-    *("Audit", "Finding", "GRPOTrainer", "RLOOTrainer", "Program"),
+    *("Audit", "Finding", "GRPOTrainer", "RLOOTrainer", "Program", "Regions"),
 }
 NEEDS = {
     "allmodes.audit": "pydantic",
