@@ -40,14 +40,16 @@ def test_an_encoding_without_greek_letters(name: str, encoding: str) -> None:
 def test_what_an_encoding_lacks_is_spelled_out() -> None:
     shown = run(["target", str(OUTCOMES), "--help"], encoding="ascii").stdout.decode("ascii")
     assert "KL(pi || pi_ref)" in " ".join(shown.split())
-    assert "tau, the reward" in " ".join(shown.split())
+    assert "tau, smallest reward" in " ".join(shown.split())
     assert "?" not in shown
 
 
 def test_an_error_in_another_encoding() -> None:
     result = run(["evaluate", "λ—missing.jsonl"], encoding="ascii")
     assert result.returncode == 2
-    assert "allmodes: expected a log of samples; lamda-missing.jsonl is not" in result.stderr.decode("ascii")
+    assert "allmodes: expected a log of samples; lamda-missing.jsonl does not exist" in result.stderr.decode(
+        "ascii"
+    )
 
 
 def test_a_configuration_says_the_same_in_any_encoding(tmp_path: Path) -> None:

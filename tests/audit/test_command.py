@@ -180,7 +180,7 @@ def choices(annotation: Any) -> set[str]:
 
 
 BAD = [
-    (["missing.jsonl"], "expected a log of samples; missing.jsonl is not there"),
+    (["missing.jsonl"], "expected a log of samples; missing.jsonl does not exist"),
     ([], "expected a log or --compare FIRST SECOND; got neither"),
     (["log.jsonl", "--compare", "log.jsonl", "log.jsonl"], "got both"),
     (["log.jsonl", "--demo"], "--demo: expected no log; got one"),

@@ -186,7 +186,7 @@ def test_where_the_two_differ_the_pass_is_used_and_one_warning_says_so(
     own, made = Generation.policy_pass, []
     monkeypatch.setattr(Generation, "policy_pass", lambda self: made.append(own(self) - 0.1) or made[-1])
     trainer = build(GRPOTrainer, transform=ON_OUTCOMES)
-    with pytest.warns(UserWarning, match=r"generation differ by 0\.1 nats a token"):
+    with pytest.warns(UserWarning, match=r"generation differ by 0\.1 nats per token"):
         first, _ = used(trainer, inputs)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*generation differ")

@@ -300,7 +300,9 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "syntheseus" else real(name)
     )
-    with pytest.raises(ConfigError, match=r"table2 needs `.*pip install .*\[chem\].*`; syntheseus is not"):
+    with pytest.raises(
+        ConfigError, match=r"table2 needs `.*pip install .*\[retrosynthesis,report\].*`; syntheseus is not"
+    ):
         mara_table2.reproduce(QUICK_SCALE, lambda _: None)
 
 

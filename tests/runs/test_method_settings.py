@@ -96,7 +96,10 @@ def test_a_table_that_held_more_than_the_method_s_settings_keeps_the_rest() -> N
         ({"methods": {"mara": {"threshold": "none"}}}, "methods.mara.threshold.*got 'none'"),
         ({"methods": {"alpha_dpg": {"threshold": "no"}}}, "methods.alpha_dpg.threshold.*got 'no'"),
         ({"methods": {"maras": {"threshold": 1}}}, "methods.maras"),
-        ({"methods": {"mara": {"threshold": 1}}, "mara": {"threshold": 2}}, "`mara.threshold` once"),
+        (
+            {"methods": {"mara": {"threshold": 1}}, "mara": {"threshold": 2}},
+            "only one of `mara.threshold` and its new name",
+        ),
         ({"mara": 3}, "`mara`: unknown key; did you mean methods.mara"),
         ({"mara": {"tau": 1}}, "`methods.mara.tau`: unknown key; expected one of threshold, "),
         ({"methods": 3, "mara": {"threshold": 1}}, "`methods`: expected a table; got 3"),

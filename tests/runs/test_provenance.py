@@ -77,6 +77,10 @@ def test_sha256_of_a_file(tmp_path: Path) -> None:
         (["/src/allmodes/cli/__main__.py", "target", "a.csv"], "allmodes target a.csv"),
         (["/home/me/train.py", "--beta", "0.1"], "train.py --beta 0.1"),
         (["-c"], "python"),
+        (
+            ["allmodes", "audit", "/home/me/log/a.jsonl", "--out=/tmp/x"],
+            "allmodes audit .../a.jsonl --out=.../x",
+        ),
         (["/lib/ipykernel_launcher.py", "-f", "/home/me/kernel.json"], "a notebook"),
         (["allmodes", "audit", "a\nb\udc80\x1b[2J"], "allmodes audit 'a b??[2J'"),
     ],

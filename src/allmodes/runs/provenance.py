@@ -35,13 +35,21 @@ def utc_now() -> str:
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """A command as it was typed, on one line, without the folder that its program lies in."""
+    """A command as it was typed, on one line, without the folder that its program lies in.
+
+    Of absolute paths the last name is shown: pages are shared, and home folders are private.
+    """
     called, *rest = arguments
     path = Path(called)
     if path.name == "ipykernel_launcher.py":  # its arguments name files of the machine, which nobody typed
         return "a notebook"
     name = "allmodes" if path.parts[-3:] == ("allmodes", "cli", "__main__.py") else path.name
-    return printable(shlex.join(["python" if name == "-c" else name, *rest]))
+    return printable(shlex.join(["python" if name == "-c" else name, *map(_without_folder, rest)]))
+
+
+def _without_folder(argument: str) -> str:
+    flag, equals, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{flag}{equals}.../{Path(value).name}" if value.startswith("/") else argument
 
 
 def provenance() -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_an_event_file_that_is_cut_off_or_damaged_is_read_up_to_there(events: Pa
         assert 10 < len(log) < 30
         assert list(log.bad) == ["cut off or damaged, and not read from here"]
     events.write_bytes(b"no events at all, but some text")
-    with pytest.raises(InputError, match="got none that can be used: no event file: 1, first at events"):
+    with pytest.raises(InputError, match="got none that can be used: not an event file: 1, first at events"):
         read(events)
 
 

@@ -130,7 +130,7 @@ def test_a_bad_configuration_stops_before_the_maps(
     with pytest.raises(ConfigError, match=r"^component 'docking': `receptor`: .*expected atoms within 8 Å"):
         make_docking_scorer({**component, "box": box})
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vina" else object())
-    with pytest.raises(ConfigError, match=r"pip install .*\[chem\].*`; vina is not installed"):
+    with pytest.raises(ConfigError, match=r"pip install .*\[docking\].*`; vina is not installed"):
         make_docking_scorer(component)
 
 

@@ -728,7 +728,7 @@ def test_a_missing_package_and_a_kind_that_is_not_stored_are_errors(
             component_key({"name": "mine", "kind": kind})
     monkeypatch.undo()
     monkeypatch.setattr(DockingComponent, "engines", ("no-such-package",))
-    with pytest.raises(ConfigError, match=r"no-such-package.*pip install .*\[chem\]'"):
+    with pytest.raises(ConfigError, match=r"no-such-package.*pip install .*\[docking\]'"):
         component_key(docking(folder))
 
 

@@ -520,7 +520,7 @@ def test_files_without_a_good_line(tmp_path: Path) -> None:
         "expected samples; got none that can be used: not JSON: 2, first at line 1; "
         "`response` is missing: 1, first at line 3"
     )
-    with pytest.raises(InputError, match=r"none\.jsonl is not there"):
+    with pytest.raises(InputError, match=r"none\.jsonl does not exist"):
         evaluate(tmp_path / "none.jsonl")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="expected files of one of the kinds"):

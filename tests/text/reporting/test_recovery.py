@@ -144,6 +144,6 @@ def test_a_stand_in_says_that_it_has_seen_the_test_prompts() -> None:
     recipe = Path(__file__).parents[3] / "recipes" / "hypospace-boolean.toml"
     config = build_config(TextConfig, read_config_file(recipe), source="recipe")
     [remark] = report._test_remarks(config, {"used": 39, "test": 39})
-    assert "test prompts included" in remark
+    assert "including test prompts" in remark
     assert report._test_remarks(config, {"used": 39, "test": 0}) == []
     assert report._test_remarks(config.model_copy(update={"model": "a/b"}), {"test": 39}) == []

@@ -235,6 +235,7 @@ def test_keys_change_beta_tau_kl_and_method_and_the_address_keeps_them(page: Any
     page.fill("#tau-number", "1")
     page.focus("[name=kl]:checked")
     page.keyboard.press("ArrowDown")
+    shows(page, kl="forward")  # which methods can be chosen depends on it
     page.focus("[name=method]:checked")
     page.keyboard.press("ArrowDown")
     shows(page, tau=1, kl="forward", method="corrected")

@@ -34,9 +34,8 @@ def prior_path(configured: Path | None, *, key: str = "`prior`") -> Path:
         return shipped_prior()
     path = configured / WEIGHTS_FILE if configured.is_dir() else configured
     if not path.is_file():
-        shipped = shipped_by_name(str(configured))
-        if shipped is None:
-            names = " or ".join(map(repr, get_args(ShippedPrior)))
-            raise ConfigError(f"{key}: expected a policy file, {names}; got {path}, which does not exist")
-        return shipped
+        path = shipped_by_name(str(configured)) or path
+    if not path.is_file():
+        names = " or ".join(map(repr, get_args(ShippedPrior)))
+        raise ConfigError(f"{key}: expected a policy file, {names}; got {path}, which does not exist")
     return path
