@@ -13,7 +13,7 @@ from allmodes.chem.design.genetic import _EDITS, _closed, _open, crossover, make
 from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.molecules import canonical_smiles
 from allmodes.errors import ConfigError
-from allmodes.runs.folder import RunFolder
+from interruption import interrupted_after
 from molecule_settings import training_config
 
 CELECOXIB = "Cc1ccc(-c2cc(C(F)(F)F)nn2-c2ccc(S(N)(=O)=O)cc2)cc1"
@@ -146,17 +146,8 @@ def test_an_interrupted_run_with_offspring_equals_the_uninterrupted(
         tiny_prior, budget=130, genetic=GENETIC, lookahead=2, checkpoint_every=3, seeds=[5]
     )
     new_design(config, tmp_path / "whole")
-    append = RunFolder.append_metrics
-
-    def interrupted(folder: RunFolder, row: dict[str, object]) -> None:
-        append(folder, row)
-        if row["step"] == 5:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append_metrics", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            new_design(config, tmp_path / "killed")
+    with interrupted_after(monkeypatch, step=5):
+        new_design(config, tmp_path / "killed")
     resume_design(tmp_path / "killed")
     whole, killed = (tmp_path / name / "reinvent-5" for name in ("whole", "killed"))
     assert (whole / "metrics.jsonl").read_text() == (killed / "metrics.jsonl").read_text()

@@ -31,7 +31,7 @@ from allmodes.chem.policies.pretrain import (
 )
 from allmodes.chem.policies.tokenizer import split_smiles
 from allmodes.errors import InputError, RunError
-from allmodes.runs.folder import RunFolder
+from interruption import interrupted_after
 
 MakePolicy = Callable[..., RecurrentPolicy]
 
@@ -400,16 +400,8 @@ def test_a_mamba_resumes_within_an_unfinished_epoch(
 ) -> None:
     pytest.importorskip("transformers")
     choice = mamba_settings(epochs=2.6, checkpoint_every=5, num_samples=3)  # 18 updates
-    append = RunFolder.append_metrics
-
-    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
-        append(folder, row)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append_metrics", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(molecules_file, tmp_path / "resumed", choice)
+    with interrupted_after(monkeypatch, epoch=1):
+        pretrain(molecules_file, tmp_path / "resumed", choice)
     results = pretrain(molecules_file, tmp_path / "resumed", choice)
     assert results == pretrain(molecules_file, tmp_path / "whole", choice)
     names = ("prior.safetensors", "metrics.jsonl")
@@ -438,17 +430,8 @@ def test_resuming_repeats_no_row_and_loses_none(
 ) -> None:
     """Interrupted after a row beyond the last checkpoint; with epoch 1 there is no checkpoint yet."""
     choice = settings(epochs=4, checkpoint_every=10, num_samples=1)  # 7 updates an epoch
-    append = RunFolder.append_metrics
-
-    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
-        append(folder, row)
-        if row["epoch"] == epoch:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append_metrics", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(molecules_file, tmp_path / "resumed", choice)
+    with interrupted_after(monkeypatch, epoch=epoch):
+        pretrain(molecules_file, tmp_path / "resumed", choice)
     assert (tmp_path / "resumed" / "checkpoint.safetensors").exists() == (epoch > 1)
 
     results = pretrain(molecules_file, tmp_path / "resumed", choice)
@@ -561,17 +544,8 @@ def test_the_epoch_with_the_lowest_validation_nll_is_kept_also_after_a_resume(
         checkpoint_every=7,
         num_samples=5,
     )
-    append = RunFolder.append_metrics
-
-    def interrupted(folder: RunFolder, row: dict[str, Any]) -> None:
-        append(folder, row)
-        if row["epoch"] == 9:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "append_metrics", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(molecules_file, tmp_path / "resumed", choice, start=start)
+    with interrupted_after(monkeypatch, epoch=9):
+        pretrain(molecules_file, tmp_path / "resumed", choice, start=start)
     results = pretrain(molecules_file, tmp_path / "resumed", choice, start=start)
     assert results == pretrain(molecules_file, tmp_path / "whole", choice, start=start)
     rows = read_rows(tmp_path / "whole" / "metrics.jsonl")

@@ -20,7 +20,6 @@ _RANK_OFFSET = 0.01  # of the number of parents: the best tenth are about two th
 _ELEMENTS = {"C": 8, "N": 4, "O": 4, "F": 2, "S": 1, "Cl": 1, "Br": 1}
 _JOINTS = {"C": 4, "N": 2, "O": 2, "S": 1}  # can have two neighbours
 _SINGLE, _DOUBLE = Chem.BondType.SINGLE, Chem.BondType.DOUBLE
-_ORDERS = (_SINGLE, _DOUBLE, Chem.BondType.TRIPLE)
 
 Edit = Callable[[Chem.RWMol, random.Random], bool]
 
@@ -227,7 +226,7 @@ def _change_bond(molecule: Chem.RWMol, rng: random.Random) -> bool:
     bond = rng.choice(list(molecule.GetBonds())) if molecule.GetNumBonds() else None
     if bond is None:
         return False
-    bond.SetBondType(rng.choice([order for order in _ORDERS[:2] if order != bond.GetBondType()]))
+    bond.SetBondType(rng.choice([order for order in (_SINGLE, _DOUBLE) if order != bond.GetBondType()]))
     return True
 
 
