@@ -58,7 +58,7 @@ def test_names_are_unique_and_each_module_belongs_to_one_item() -> None:
     assert len({item.name for item in ITEMS}) == len({item.module for item in ITEMS}) == len(ITEMS) == 28
     assert find("all") == ITEMS
     assert find("fig2") == (ITEMS[1],)
-    with pytest.raises(InputError, match=r"expected list, all or an item of fig1, .*; got 'fig6'"):
+    with pytest.raises(InputError, match=r"expected list, all or one of fig1, .*; got 'fig6'"):
         find("fig6")
 
 

@@ -1,7 +1,7 @@
-"""All methods of allmodes side by side, at equal samples: what each keeps, and what it costs.
+"""All methods of allmodes compared at equal numbers of samples: what each keeps, and what it costs.
 
-The paper's scale keeps its work in the folder that the environment variable ALLMODES_BEYOND_WORK names, else
-in runs/beyond-work: a killed one continues there, world by world.
+At paper scale, results are kept in the folder that the environment variable ALLMODES_BEYOND_WORK names, by
+default runs/beyond-work: a killed run resumes there, world by world.
 """
 
 import os
@@ -19,10 +19,10 @@ from allmodes.paper.reproduction import Holds, Progress, Reproduction, Scale, Ve
 
 WORK = "ALLMODES_BEYOND_WORK"
 QUICK_CELLS = ("categorical-reverse-0.2", "grid-8-0.1", "prompts-tabular-8", "strings")
-QUICK_SHARE = 0.2  # of the steps, so that a newcomer waits minutes
+QUICK_SHARE = 0.2  # of the steps, so that the quick scale takes minutes
 SEEDS = 5
 OURS = OutcomeMatching.label
-# What a table of a cell shows: figure, heading, digits, and whether more of it is better.
+# Columns of a cell's table: metric, heading, digits, and whether higher is better.
 COLUMNS: tuple[tuple[str, str, int, bool], ...] = (
     ("valid", "good mass", 3, True),
     ("recovery", f"recovery in {DRAWS}", 3, True),
@@ -92,13 +92,13 @@ def _entry(one: Measured, name: str, digits: int, best: float) -> str:
     if name not in one.values:
         return "not known" if name == "tv_own" else ""
     summary = summarise(one.values[name])
-    # Adding 0 takes the sign off a number that rounds to −0.
+    # Adding 0 removes the sign of a number that rounds to −0.
     text = f"{round(summary.mean, digits) + 0:.{digits}f} ± {summary.std:.{digits}f}"
     return f"**{text}**" if abs(summary.mean - best) < 10**-digits / 2 else text
 
 
 def _verdicts(chosen: Sequence[Cell], found: Mapping[str, Sequence[Measured]]) -> list[Verdict]:
-    """Claims about our method, of each world: what it wins, and what it pays."""
+    """Claims about our method in each world: what it gains, and what it costs."""
     rows: list[Verdict] = []
     for cell in chosen:
         arms = {one.arm: one for one in found[cell.name] if one.refused is None}
@@ -114,7 +114,7 @@ def _verdicts(chosen: Sequence[Cell], found: Mapping[str, Sequence[Measured]]) -
         wins = leads if cell.is_search else not leads
         p = welch_test(ours, best) if leads else welch_test(best, ours)
         holds: Holds = "yes" if wins and p < 0.05 else "no" if not wins and p < 0.05 else "partly"
-        what = "finds more of the good outcomes" if cell.is_search else "comes nearer to the wanted shares"
+        what = "finds more of the good outcomes" if cell.is_search else "comes closer to the wanted shares"
         rows.append(
             verdict(
                 f"{cell.title}: {OURS} {what} than any other method",
@@ -145,23 +145,24 @@ def _shown(values: Sequence[float]) -> str:
 
 def _notes(seeds: int, *, is_whole: bool) -> list[str]:
     notes = [
-        f"{seeds} seeds; ± is the standard deviation over them. All methods of a world have the same "
-        "samples, rate, KL and baseline (leave-one-out), but for those that make their own. Methods have "
-        "their default settings, with the world's threshold, except where a label says more. Nothing was "
-        f"tuned here for {OURS}, whose defaults come from earlier trials in worlds of the same kinds.",
+        f"{seeds} seeds; ± is the standard deviation over them. All methods of a world have the same number "
+        "of samples, learning rate, KL and baseline (leave-one-out), except methods that define their own "
+        "baseline. Methods have their default settings and the world's threshold, unless a label says "
+        f"otherwise. Nothing was tuned here for {OURS}, whose defaults come from earlier trials in similar "
+        "worlds.",
         f"Recovery: expected share of a prompt's good outcomes among {DRAWS} samples of the final policy, "
-        "from its exact probabilities. TV: between the shares among good outcomes and those wanted, uniform "
-        "or proportional to reward. Lost: good outcomes with less than a tenth of their target share. KL "
-        "within outcomes: how far the strings that say an outcome have moved from the reference's way to "
-        "say it.",
-        f"A method of strings (such as {MARA.label} without outcomes) makes strings equal, not the outcomes "
-        "that many strings say.",
+        "from its exact probabilities. TV: total variation between the shares among good outcomes and the "
+        "wanted shares, which are uniform or proportional to reward. Lost: good outcomes with less than a "
+        "tenth of their target share. KL within outcomes: how far the distribution over the strings of one "
+        "outcome has moved from the reference's.",
+        f"A method that works on strings (such as {MARA.label} without outcomes) makes strings equally "
+        "likely, not the outcomes that several strings express.",
         f"{OURS} remembers outcomes by prompt over the whole training, and the others do not. That memory is "
         "a large part of its gain.",
     ]
     if not is_whole:
         notes.append(
             f"Quick scale: {len(QUICK_CELLS)} of the {len(cells())} worlds, and {QUICK_SHARE:g} of their "
-            "steps. `allmodes paper beyond --scale paper` has all of them."
+            "steps. `allmodes paper beyond --scale paper` runs all of them."
         )
     return notes

@@ -10,14 +10,14 @@ from allmodes.paper.beyond_worlds import Cell
 from allmodes.reports.plotting import INK, MUTED
 
 _COLUMNS = 3
-_LEADING = 5  # curves that get a label; the others stay in sight
+_LEADING = 5  # curves with a label; the others are fainter
 
 
 def draw(chosen: Sequence[Cell], found: Mapping[str, Sequence[Measured]]) -> Any:
-    """A row of panels a kind of world: search, then shares.
+    """Rows of panels for each kind of world: search, then shares.
 
-    Search: recovery against good mass over training, a curve a method, a dot at its end. Shares: the distance
-    to the wanted ones, a bar a method.
+    Search: recovery against good mass over training, one curve per method, with a dot at its end. Shares: the
+    distance to the wanted shares, one bar per method.
     """
     from matplotlib.figure import Figure
 

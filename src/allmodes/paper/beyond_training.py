@@ -1,6 +1,6 @@
-"""Every method trained in one world after the other, and what is measured of it.
+"""Trains every method in each world, and measures the result.
 
-Nothing is compared that is not trained on the same number of samples, with the same rate and the same seeds.
+Only runs with the same number of samples, the same learning rate and the same seeds are compared.
 """
 
 import json
@@ -32,33 +32,33 @@ from allmodes.worlds.prompts import Prompts
 from allmodes.worlds.sweep import Setting, replicas, train
 from allmodes.worlds.training import Training, training_of
 
-DRAWS = 32  # samples of a prompt among which good outcomes are looked for
-LOST = 0.1  # an outcome with less than this part of its target share is lost
+DRAWS = 32  # samples per prompt among which good outcomes are counted
+LOST = 0.1  # an outcome with less than this fraction of its target share is lost
 _RECORDS = 60
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A method with its settings, as it is called in tables."""
+    """A method with its settings, and its label in tables."""
 
     label: str
     method: Method
 
     @property
     def color(self) -> str:
-        """Of its method."""
+        """The method's colour."""
         return self.method.color
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What an arm came to in a cell; each figure has one value a seed.
+    """The results of an arm in a cell; each metric has one value per seed.
 
-    refused: why it was not trained there; None if it was. curve: figures over training, (T,), means of the
-    seeds. policy: mean probability of each outcome at the end, (K,), where there is one prompt. optimum: that
-    of the method where it is known, (K,).
+    refused: why it was not trained there; None if it was. curve: metrics over training, (T,), means over
+    seeds. policy: mean probability of each outcome at the end, (K,), where there is one prompt. optimum: the
+    method's exact optimum where it is known, (K,).
     """
 
     arm: str
@@ -71,9 +71,9 @@ class Measured:
 
 
 def arms(threshold: float, settings: Mapping[str, Any]) -> Iterator[Arm]:
-    """Every method of METHODS with its defaults, then each other choice of a setting that is a list of names.
+    """Every method of METHODS with its defaults, each followed by its entries of VARIANTS.
 
-    settings: values that count for each method that has a setting of that name.
+    settings: values for each method that has a setting of that name; variants of such a setting are left out.
     """
     for name, method in METHODS.items():
         known = recipe_fields(method)
@@ -97,9 +97,9 @@ VARIANTS: Mapping[str, tuple[tuple[str, Any, str], ...]] = {
 
 
 def measure(probabilities: Tensor, cell: Cell) -> dict[str, Tensor]:
-    """Figures of policies over outcomes, (S, K) or (S, P, K): each (S,), means over prompts.
+    """Metrics of policies over outcomes, (S, K) or (S, P, K): each (S,), means over prompts.
 
-    valid: mass of the good. tv: total variation between the shares among the good and those wanted. lost:
+    valid: mass of the good outcomes. tv: total variation between their shares and the wanted shares. lost:
     good outcomes with less than a tenth of their target share. recovery: expected share of the good outcomes
     among 32 samples. l1: Σ |p − target| over all outcomes.
     """
@@ -173,14 +173,14 @@ def _own_target(cell: Cell, training: Training) -> Tensor | None:
         return None
     try:
         return exact_optimum(cell.world, training, beta=cell.beta)
-    except InputError:  # a method that looks at trajectories, of which an outcome has several here
+    except InputError:  # the method works on trajectories, and an outcome has several of them here
         return None
 
 
 def run_cells(
     chosen: list[Cell], scale: Scale, folder: Path, *, seeds: int, progress: Progress
 ) -> dict[str, list[Measured]]:
-    """Every cell, each written to NAME.json below `folder` when it is done, and read from there if it is."""
+    """Run every cell, or read it from NAME.json in `folder`, where each is written when it is done."""
     found: dict[str, list[Measured]] = {}
     for cell in chosen:
         path = folder / f"{cell.name}.json"

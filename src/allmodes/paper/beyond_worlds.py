@@ -1,4 +1,4 @@
-"""Small worlds in which all methods are compared: what is good there, what is wanted, and how one trains."""
+"""Small worlds in which all methods are compared: good outcomes, wanted shares, training settings."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -21,12 +21,12 @@ from allmodes.worlds.world import World
 class Cell:
     """One world and one way to train in it.
 
-    good: (K,) or (P, K), which outcomes are good. weights: of the same shape, the shares wanted among them,
-    up to a factor. is_search: whether good outcomes are to be found, so that recovery counts; else everything
-    is acceptable, and the distance to the wanted shares counts. settings: of methods, by setting, where they
-    are not their own defaults: a world in which shares shall be proportional to reward says
-    `{"target": "reward"}`. tail: the part of training at whose
-    end policies are averaged, for rates that never settle; 0 is the last policy alone.
+    good: (K,) or (P, K), which outcomes are good. weights: of the same shape, the wanted shares among them,
+    up to a factor. is_search: True where good outcomes must be found and recovery is judged; False where
+    every outcome is acceptable and the distance to the wanted shares is judged. settings: values that replace
+    methods' defaults, by setting, such as `{"target": "reward"}` where shares should be proportional to "
+    "reward. tail: the last fraction of training over which policies are averaged, for learning rates at which
+    training never settles; 0 takes the last policy alone.
     """
 
     name: str
@@ -70,7 +70,7 @@ def categorical_cells() -> Iterator[Cell]:
 
 
 def grid_cells() -> Iterator[Cell]:
-    """IPS's hyper-grids: everything is acceptable, and shares shall be proportional to reward."""
+    """IPS's hyper-grids: every outcome is acceptable, and shares should be proportional to reward."""
     for side in (8, 16):
         for background in (0.1, 0.01):
             for decays in (False, True):
@@ -111,7 +111,7 @@ def _grid_cell(world: GridWorld, *, name: str, title: str, decays: bool = False)
 
 
 def finite_group_cells() -> Iterator[Cell]:
-    """Five outcomes of unequal reward and small groups, no KL: where do shares come to rest?"""
+    """Five outcomes of unequal reward and small groups, almost no KL: the shares at which training ends."""
     rewards = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2], dtype=torch.float64)
     uniform = torch.full((5,), -math.log(5), dtype=torch.float64)
     world = Categorical(uniform, rewards)
@@ -136,10 +136,10 @@ def finite_group_cells() -> Iterator[Cell]:
 
 
 def prompt_cells() -> Iterator[Cell]:
-    """Many prompts with several right answers each, a table or parameters that all prompts share.
+    """Many prompts with several right answers each; a table, or parameters that all prompts share.
 
-    50 prompts of 543 strings, 2 to 16 of them good with shares that fall as rank^(−1.5), 15 % of all mass; as
-    many as HypoSpace's causal graphs have. Shared: 20 such prompts, 128 features.
+    50 prompts of 543 strings, as many as HypoSpace's causal graphs have. 2 to 16 of them are good, with
+    shares that fall as rank^(−1.5) and 15 % of all mass. Shared parameters: 20 such prompts, 128 features.
     """
     for group in (4, 8, 16, 32):
         world = _hypotheses(50, samples_per_prompt=group, prompts_per_step=10)
@@ -159,7 +159,7 @@ def prompt_cells() -> Iterator[Cell]:
 
 
 def string_cells() -> Iterator[Cell]:
-    """Four good outcomes that 5, 20, 100 and 375 strings say, the rarer the more, and 1,500 wrong strings."""
+    """Four good outcomes of 5, 20, 100 and 375 strings (rarer ones have more), and 1,500 wrong strings."""
     generator = torch.Generator().manual_seed(0)
     sizes, masses, wrong = (5, 20, 100, 375), (0.25, 0.1, 0.04, 0.01), 1500
     parts = []
@@ -178,7 +178,7 @@ def string_cells() -> Iterator[Cell]:
 
 
 def discovery_cells() -> Iterator[Cell]:
-    """Five good outcomes: one of them very rare at first; or all but one of them, after a collapse."""
+    """Five good outcomes: one of them very rare at first; or all but one of them, as after a collapse."""
     starts = {"rare": (0.25, 0.15, 0.08, 0.02, 1e-4), "collapsed": (0.97, 1e-4, 1e-4, 1e-4, 1e-4)}
     for name, good in starts.items():
         bad = 200
@@ -226,7 +226,7 @@ def _hypotheses(
     for prompt, size in enumerate(sizes):
         good = torch.log_softmax(-1.5 * torch.arange(1, size + 1).double().log(), 0) + math.log(mass)
         bad = torch.log_softmax(-torch.arange(1, strings - size + 1).double().log(), 0) + math.log(1 - mass)
-        # Strings lie in another order for each prompt, so that none is right for all.
+        # Each prompt has its own order of strings, so that no string is right for all prompts.
         order = torch.randperm(strings, generator=generator)
         reference[prompt, order] = torch.cat([good, bad])
         outcomes[prompt, order[:size]] = torch.arange(size)

@@ -1,4 +1,4 @@
-"""Which items there are, by the names of the command line; each is a module of its own."""
+"""The items of `allmodes paper`, by their names on the command line; each has its own module."""
 
 import importlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from allmodes.errors import InputError
 @final
 @dataclass(frozen=True)
 class Item:
-    """An item: its name, its module in `allmodes.paper`, where it stands in the papers, and what it shows."""
+    """An item: its name, its module in `allmodes.paper`, its place in the papers, and what it shows."""
 
     name: str
     module: str
@@ -38,7 +38,7 @@ ITEMS = (
         "mara-fig9-11",
         "mara_fig9_11",
         "MARA, Figures 9 and 11",
-        "The 1-2 task: what is asked, the base model's answers, the optimum's skew",
+        "The 1-2 task: the question, the base model's answers, the optimum's skew",
     ),
     Item("mara-fig6", "mara_fig6", "MARA, Figure 6", "The 1-2 task: plain RL and MARA, both KLs"),
     Item("mara-fig10", "mara_fig10", "MARA, Figure 10", "The 1-2 task: plain RL at several β"),
@@ -62,7 +62,7 @@ ITEMS = (
         "MARA workshop, Figure 6",
         "Plain, MARA, and corrected MARA, both KLs",
     ),
-    Item("ips-fig1", "ips_fig1", "IPS, Figure 1", "Hyper-grid: who finds all modes"),
+    Item("ips-fig1", "ips_fig1", "IPS, Figure 1", "Hyper-grid: which methods find all modes"),
     Item(
         "ips-table1", "ips_table1", "IPS, Table 1", "Hyper-grid: distance to the reward-proportional target"
     ),
@@ -77,7 +77,7 @@ ITEMS = (
         "ips-fig4-5",
         "ips_fig4_5",
         "IPS, Figures 4 and 5",
-        "HypoSpace: structures of blocks that GRPO and IPS-GRPO give to one top view",
+        "HypoSpace: structures of blocks that GRPO and IPS-GRPO give for one top view",
     ),
     Item("ips-fig3", "ips_fig3", "IPS, Figure 3", "Two outcomes of equal reward, 35 paths against 7"),
     Item("ips-table3", "ips_table3", "IPS, Table 3", "Molecular design: REINVENT, GRPO and IPS-GRPO"),
@@ -95,11 +95,11 @@ ITEMS = (
 
 
 def find(name: str) -> tuple[Item, ...]:
-    """The item of a name, or all of them for "all". Raises InputError for another name."""
+    """The item of that name, or all items for "all". Raises InputError for an unknown name."""
     if name == "all":
         return ITEMS
     found = tuple(item for item in ITEMS if item.name == name)
     if not found:
         names = ", ".join(item.name for item in ITEMS)
-        raise InputError(f"expected list, all or an item of {names}; got {name!r}")
+        raise InputError(f"expected list, all or one of {names}; got {name!r}")
     return found

@@ -1,4 +1,4 @@
-"""MARA's didactic world, 100 outcomes, as its figures share it: settings, training, drawing."""
+"""MARA's didactic world of 100 outcomes, which several figures share: settings, training, drawing."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,14 @@ LEFT, RIGHT = slice(20, 30), slice(70, 80)
 # log q(left) − log q(right); with 50 outcomes each, log q is −4.05 and −5.95, as in Figure 2.
 SUPPORT_GAP = 1.90
 LEGEND = (
-    "filled: trained policies, mean of the seeds (thin: each)   dark line: exact optimum   grey: the best "
-    "outcomes"
+    "filled: trained policies, mean of the seeds (thin: each seed)   dark line: exact optimum   grey: the "
+    "best outcomes"
 )
 NO_SHAPES = (
-    "The paper draws its rewards and references without giving them. Here: 100 outcomes, two plateaus of "
-    "ten good outcomes (20 to 29, 70 to 79), reward 0 elsewhere; where the reference has 'support over the "
-    "first half', its log-probabilities are −4.05 there and −5.95 in the second half, the two numbers that "
-    "the paper gives."
+    "The paper shows its rewards and references only as plots. Here: 100 outcomes, two plateaus of ten good "
+    "outcomes (20 to 29, 70 to 79), reward 0 elsewhere; where the reference has 'support over the first "
+    "half', its log-probabilities are −4.05 there and −5.95 in the second half, the two numbers that the "
+    "paper gives."
 )
 
 
@@ -68,7 +68,7 @@ def train_figure(
     scale: Scale,
     progress: Progress,
 ) -> Sweep:
-    """Every method × β × seed of a figure, trained at once with the paper's batch size and rate."""
+    """Train every method × β × seed of a figure in one sweep, with the paper's batch size and rate."""
     settings = [
         setting
         for method in methods
@@ -109,7 +109,7 @@ def mass(probabilities: Tensor, part: slice) -> Tensor:
 def table(
     world: Categorical, sweep: Sweep, methods: Sequence[Training], betas: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Masses of both plateaus, trained (every seed) and exact, and the distance between the two."""
+    """Masses of both plateaus, trained (each seed) and exact, and the distance of the two policies."""
     rows: list[dict[str, Any]] = []
     for method in methods:
         for beta in betas:
@@ -153,7 +153,7 @@ def draw_world(top: Any, bottom: Any, world: Categorical, *, threshold: float | 
 
 
 def colors_of(trainings: Iterable[Training]) -> dict[str, str]:
-    """A colour for each training by its name: its method's, darker for each further one of that method."""
+    """A colour for each training, by its name: its method's, darker for each further one of it."""
     return distinct_colors({training.name: training.color for training in trainings})
 
 

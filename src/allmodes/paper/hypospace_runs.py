@@ -1,4 +1,4 @@
-"""HypoSpace by domains, methods and seeds: what IPS's Tables 2 and 4 and Figures 2, 4 and 5 are made from."""
+"""Runs of HypoSpace by domain, method and seed, the basis of IPS's Tables 2 and 4 and Figures 2, 4 and 5."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ METHODS = {
     ("grpo", "vanilla"): GRPO, ("flowrl", "vanilla"): FLOWRL, ("grpo", "ips"): IPS, ("grpo", "mara"): MARA,
     ("grpo", "outcome_matching"): OMM,
 }  # fmt: skip
-"""The name of each trainer with a method."""
+"""The display name of each trainer with a method."""
 
 _COMMON: dict[str, Any] = {
     "kind": "text", "trainer": ["grpo", "flowrl"], "kl": ["reverse"],
@@ -45,10 +45,10 @@ _PAPER: dict[str, Any] = {
 _STAND_IN_STEPS, _STAND_IN_BATCH = {"causal": 90, "voxels": 150, "boolean": 110}, 24
 _STAND_IN_RATES = {"causal": 1e-3, "voxels": 8e-4, "boolean": 1.2e-3}
 _LONGEST = {"causal": (16, 64), "voxels": (24, 160), "boolean": (16, 32)}
-"""Tokens of a response, by the stand-in's tokenizer and by a real model's."""
+"""Most tokens of a response, for the stand-in's tokenizer and for a real model's."""
 
-# Prompts to train on and to measure on. Of voxels the seed of the split is the first that has the instance of
-# the paper's Figures 4 and 5 among the latter.
+# Numbers of training and test prompts, and the seed of the split. For voxels it is the first seed with the
+# instance of the paper's Figures 4 and 5 among the test prompts.
 _SPLITS: dict[str, dict[str, tuple[int, int, int]]] = {
     "quick": {"causal": (8, 8, 0), "voxels": (8, 8, 35), "boolean": (8, 8, 0)},
     "real": {"causal": (50, 16, 0), "voxels": (50, 16, 10), "boolean": (39, 16, 0)},
@@ -59,9 +59,10 @@ _SPLITS: dict[str, dict[str, tuple[int, int, int]]] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """One domain's. before: the base model's shares before a warm start.
+    """The runs of one domain.
 
-    results: of each method, in the order of the seeds. folders: of the runs, in the same order.
+    before: the base model's statistics before a warm start. results: of each method, in the order of the
+    seeds. folders: of the runs, in the same order.
     """
 
     config: TextConfig
@@ -71,17 +72,17 @@ class Runs:
     folders: Mapping[str, Sequence[Path]]
 
     def values(self, method: str, metric: str) -> list[float]:
-        """A figure of each seed; NaN if there is none."""
+        """A metric of each seed; NaN where it is missing."""
         return [result.metrics.get(metric, math.nan) for result in self.results[method]]
 
     def mean(self, method: str, metric: str) -> float:
-        """The mean over seeds of those that have a figure; NaN if none has."""
+        """The mean over the seeds that have the metric; NaN if none has it."""
         known = [value for value in self.values(method, metric) if not math.isnan(value)]
         return summarise(known).mean if known else math.nan
 
 
 def configuration(scale: Scale, domain: str, **changes: Any) -> TextConfig:
-    """The runs of a scale in one domain; `changes` are of the settings of any scale."""
+    """The configuration of a scale in one domain; `changes` replace its settings."""
     train, test, seed = _SPLITS[scale.kind][domain]
     values = {
         **_COMMON, "learning_rate": _STAND_IN_RATES[domain],
@@ -97,16 +98,16 @@ def configuration(scale: Scale, domain: str, **changes: Any) -> TextConfig:
 
 
 def task_of(config: TextConfig) -> Hypotheses:
-    """The domain of a configuration, its prompts divided."""
+    """The task of a configuration, with its split of the prompts."""
     return cast("Hypotheses", config.task.make())
 
 
 def run(
     scale: Scale, progress: Progress, *, item: str, domains: Sequence[str] | None = None
 ) -> dict[str, Runs]:
-    """Train every method in every domain, where a run of another item has not; by domain.
+    """Train every method in every domain, or reuse the runs of other items; by domain.
 
-    domains: None for all, at real scale for the one with the shortest answers. Raises as `text_runs.run`
+    domains: None takes all, at real scale only the one with the shortest answers. Raises as `text_runs.run`
     does.
     """
     own = ["boolean"] if scale.kind == "real" else DOMAINS
@@ -131,7 +132,7 @@ def whose(scale: Scale) -> str:
 
 
 def subject(domain: str) -> Subject:
-    """A domain, for `text_runs`."""
+    """A domain as a subject of `text_runs`."""
 
     def make(folder: Path, scale: Scale) -> None:
         least = LEAST if scale.steps >= 1 else 0.0
@@ -143,7 +144,7 @@ def subject(domain: str) -> Subject:
 
 
 def numbers(runs: Mapping[str, Runs]) -> dict[str, Any]:
-    """For JSON: figures of the base model and of each seed of each method, by domain."""
+    """Metrics of the base model and of each seed of each method, by domain, ready for JSON."""
     return {
         domain: {
             "base": _figures(found.base),
@@ -170,13 +171,13 @@ def colours(found: Runs) -> dict[str, str]:
 
 
 def quick_notes() -> list[str]:
-    """What the quick scale is evidence of."""
+    """Notes on what the quick scale shows."""
     return [
         text_runs.stand_in_note("examples of all prompts of its domain, test prompts included")
-        + " RL sees the training prompts alone.",
-        "The quick scale's steps, rates and stand-ins were chosen for their cost and by looking at results "
-        "on these very test prompts, with one seed: its verdicts show what the item measures, and are no "
-        "test of the claims.",
+        + " RL sees only the training prompts.",
+        "The quick scale's steps, learning rates and stand-ins were chosen for low cost, and by results on "
+        "these same test prompts with one seed. Its verdicts show what the item measures; they do not test "
+        "the claims.",
     ]
 
 
@@ -190,12 +191,11 @@ def notes(scale: Scale, runs: Mapping[str, Runs]) -> list[str]:
     rates = dict.fromkeys(f"{found.config.learning_rate:g}" for found in runs.values())
     shown = [
         f"{first.steps} steps of {plural(first.prompts_per_step, 'prompt')} with {first.group_size} "
-        f"responses each, rate {listing(list(rates))}, β = {first.beta[0]:g}, "
-        f"{plural(len(first.seeds), 'seed')}; {first.samples} samples of each test prompt. Prompts "
-        f"to train and to test on: {splits}. The paper gives its splits and LoRA's settings, but "
-        "neither steps, rates, group sizes nor numbers of samples; the numbers of its table could not be "
-        "recovered.",
-        "FlowRL is in its paper's form, without β."
+        f"responses each, learning rate {listing(list(rates))}, β = {first.beta[0]:g}, "
+        f"{plural(len(first.seeds), 'seed')}; {first.samples} samples of each test prompt. Numbers of "
+        f"training and test prompts: {splits}. The paper gives its splits and LoRA settings, but no steps, "
+        "learning rates, group sizes or numbers of samples; the numbers of its table could not be recovered.",
+        "FlowRL has the form of its paper, without β."
         + (
             ' MARA is uniform over answers (`level = "outcomes"`), with τ = 0.5; OMM is outcome marginal '
             "matching, ours."
@@ -207,8 +207,8 @@ def notes(scale: Scale, runs: Mapping[str, Runs]) -> list[str]:
         shown += quick_notes()
     if scale.kind == "real":
         shown.append(
-            "Short, for a processor: Tables 2 and 4 and Figure 2 are of Boolean expressions alone, which "
-            "have the shortest answers. So few steps and responses, with one seed, rank no methods."
+            "Shortened for a CPU: Tables 2 and 4 and Figure 2 cover only Boolean expressions, which have the "
+            "shortest answers. So few steps and responses, with one seed, do not rank the methods."
         )
     if scale.kind == "paper":
         shown.append("The paper's model has 4-bit weights; here they are in bfloat16.")

@@ -1,4 +1,4 @@
-"""IPS, Figure 1: terminal distributions that the methods learn on the hyper-grid, beside the target."""
+"""IPS, Figure 1: terminal distributions learned on the hyper-grid, compared with the target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,16 +41,17 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=[entry for grid in grids for entry in _verdicts(grid)],
         notes=[
             "H of the paper's figure could not be recovered from its text; both values of its Table 1 are "
-            "shown, with R0 = 0.1. 'Closely' is taken as L1 < 0.1; 'partly' is L1 below half of both "
-            "baselines'.",
+            "shown, with R0 = 0.1. 'Closely' means L1 < 0.1 here; 'partly' means an L1 below half of each "
+            "baseline's.",
             OPEN,
-            "With groups of 64 the 48 cells of the background are extinct at the exact optimum of H = 8: "
-            "frequencies cannot tell what is drawn less than once a group from what is drawn once. At H = "
-            "16 a corner of the ring that no group draws for a while is not found again.",
-            "FlowRL divides its advantages by their standard deviation, so that it rests at p ∝ q exp(L (c "
-            "R − z)), L the trajectory's length, only where c·std_p(R) = 15. The largest c·std_p(R) over "
-            f"all c is {scales[0]:.2f} (H = 8) and {scales[1]:.2f} (H = 16): there is no such point, and it "
-            "collapses.",
+            "With groups of 64 the 48 background cells are extinct at the exact optimum of H = 8: group "
+            "frequencies cannot distinguish a cell that is drawn less than once per group from one that is "
+            "drawn once. At H = 16 a corner of the ring that no group draws for some time is not found "
+            "again.",
+            "FlowRL divides its advantages by their standard deviation, so p ∝ q exp(L (c R − z)), with L "
+            "the trajectory's length, is stationary only where c·std_p(R) = 15. The largest c·std_p(R) over "
+            f"all c is {scales[0]:.2f} (H = 8) and {scales[1]:.2f} (H = 16): no such point exists, and "
+            "FlowRL collapses.",
             "Not in the paper: 'IPS, exact' divides by exact probabilities of outcomes and has no entropy.",
         ],
     )

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from allmodes.paper.hypospace_runs import Runs
 
 FEW = 0.25
-"""Share of the answers still missing, up to which the second half of the samples has found few of them."""
+"""The second half of the samples finds few answers if it finds at most this share of those still missing."""
 
 Curve = Sequence[tuple[int, float]]
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train every method in every domain, where a run of another item has not, and sample the test prompts.
+    """Train every method in every domain, or reuse the runs of other items, and sample the test prompts.
 
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
@@ -35,10 +35,10 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=judge(runs, whose=hypospace_runs.whose(scale)),
         notes=[
             *hypospace_runs.notes(scale, runs),
-            "The recovery of k samples is that expected over all orders of the samples (exact), its mean "
+            "The recovery at k samples is the exact expectation over all orders of the samples, averaged "
             "over test prompts and seeds; bands are bootstrap standard errors over prompts. Saturation is "
-            "measured as the share of the answers that the first half of the samples missed and the second "
-            f"half finds: few are up to {FEW:.0%}. The paper counts answers, not shares of them.",
+            "measured by the share of the answers missed by the first half of the samples that the second "
+            f"half finds: at most {FEW:.0%} counts as few. The paper counts answers, not shares of them.",
         ],
     )
 
@@ -78,10 +78,10 @@ def judge(runs: "Mapping[str, Runs]", *, whose: str) -> list[Verdict]:
             holds=some(few, len(pairs)),
         ),
         verdict(
-            "IPS-GRPO goes on to find new answers",
+            "IPS-GRPO continues to find new answers",
             paper="continues to recover new outcomes",
-            measured=f"{whose}: more of what is missing than GRPO and FlowRL in {later} of {len(pairs)}; "
-            + late,
+            measured=f"{whose}: a larger share of what is missing than GRPO and FlowRL in {later} of "
+            f"{len(pairs)}; " + late,
             holds=some(later, len(pairs)),
         ),
         verdict(
@@ -104,7 +104,7 @@ def found_late(curve: Curve) -> float:
 
 
 def _ahead(curves: Mapping[str, Curve]) -> str:
-    """From how many samples on IPS-GRPO is ahead of the others."""
+    """The number of samples from which IPS-GRPO is ahead of the others."""
     from allmodes.paper.hypospace_runs import IPS
 
     others = [curve for method, curve in curves.items() if method != IPS]

@@ -43,7 +43,7 @@ class Ends:
 
     @property
     def share(self) -> Tensor:
-        """A's share of the mass of both at the end, (seeds,)."""
+        """A's share of the final mass of A and B, (seeds,)."""
         return (self.a / (self.a + self.b))[-1]
 
 
@@ -77,15 +77,16 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=_verdicts(world, runs, exact),
         notes=[
             "The paper does not give the number of steps, the batch, the rate or the entropy weight. Here: "
-            f"{BATCH_SIZE} walks a step in one group, Adam with rate {LEARNING_RATE}, a tabular policy that "
-            f"starts uniform, the entropy of the whole walk as a term of the loss with weight {WEIGHT} for "
-            "both.",
-            "The verdict on entropy alone is of the plain policy gradient with the entropy inside the "
-            "rewards and a leave-one-out baseline, whose optimum is known: A and B by their numbers of "
-            "paths, 35 : 7. GRPO divides by a standard deviation, so that its optimum is not known exactly.",
+            f"{BATCH_SIZE} walks per step in one group, Adam with learning rate {LEARNING_RATE}, a tabular "
+            "policy that starts uniform, the entropy of the whole walk as a term of the loss with weight "
+            f"{WEIGHT} for both.",
+            "The verdict on entropy alone is for the plain policy gradient with the entropy inside the "
+            "rewards and a leave-one-out baseline, whose optimum is known: A and B in proportion to their "
+            "numbers of paths, 35 : 7. GRPO divides by a standard deviation, so its optimum is not known "
+            "exactly.",
             f"Exact gradients: {steps} steps from the uniform policy. Adam rescales each logit's gradient, "
             "and which outcome wins the expected return then depends on its rate.",
-            "'Comparable' is taken as neither outcome more than twice as frequent as the other.",
+            "'Comparable' means that neither outcome is more than twice as frequent as the other.",
         ],
     )
 

@@ -1,4 +1,4 @@
-"""IPS, Figures 4 and 5: the structures that GRPO and IPS-GRPO give to one and the same top view."""
+"""IPS, Figures 4 and 5: the structures that GRPO and IPS-GRPO give for the same top view."""
 
 import json
 import math
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 VIEW = "0 1 0\n0 0 0\n0 1 1"
 """The top view of the paper's appendix C."""
 NARROW, WIDE = 0.5, 0.75
-"""Shares of the structures that as many even draws would find: a narrow subset of them, and most of them."""
+"""Of the structures that as many uniform draws would find: a narrow subset has at most the first share, a
+diverse set at least the second."""
 _SHOWN = 7  # structures of a method in the figure
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What one method gave to one prompt. samples: of each seed; counts: of each good answer, by seed."""
+    """The answers of one method to one prompt. samples: per seed; counts: of each good answer, by seed."""
 
     samples: int
     counts: Sequence[Mapping[str, int]]
 
     def different(self) -> float:
-        """Different good answers, mean over seeds."""
+        """Distinct good answers, mean over seeds."""
         return sum(map(len, self.counts)) / len(self.counts)
 
     def even(self, known: int) -> float:
-        """Different answers that as many even draws of the `known` give on average, mean over seeds.
+        """Expected distinct answers among as many uniform draws from the `known` ones, mean over seeds.
 
         S (1 − (1 − 1/S)^v), v the number of good answers drawn.
         """
@@ -46,7 +47,7 @@ class Seen:
         return sum(known * (1 - (1 - 1 / known) ** v) for v in drawn) / len(drawn)
 
     def share_of_even(self, known: int) -> float:
-        """Different answers over those of even draws; NaN if no answer is good."""
+        """Distinct answers relative to uniform draws; NaN if no answer is good."""
         even = self.even(known)
         return self.different() / even if even else math.nan
 
@@ -57,7 +58,7 @@ class Seen:
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train on structures of blocks, where a run of another item has not, and read the prompt's samples.
+    """Train on structures of blocks, or reuse the runs of other items, and read the prompt's samples.
 
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
@@ -85,9 +86,9 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         notes=[
             *hypospace_runs.notes(scale, runs),
             f"The top view is that of the paper's appendix C, one of the test prompts; {sizes[prompt]} "
-            f"structures look like it. Figures show the first seed's {_SHOWN} most frequent structures, and "
-            "how often each came.",
-            f"A method that finds up to {NARROW:.0%} of the structures that as many even draws would find "
+            f"structures have this view. Figures show the first seed's {_SHOWN} most frequent structures, "
+            "and how often each was sampled.",
+            f"A method that finds up to {NARROW:.0%} of the structures that as many uniform draws would find "
             f"has a narrow subset; one that finds at least {WIDE:.0%} a diverse set.",
         ],
     )  # fmt: skip
@@ -106,7 +107,7 @@ def samples_of(found: "Runs", method: str, *, prompts: Sequence[str]) -> dict[st
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:  # which the result's checksums vouch for
+    with path.open(encoding="utf-8") as lines:  # covered by the result's checksums
         return [json.loads(line) for line in lines]
 
 
@@ -125,7 +126,7 @@ def judge(seen: Mapping[str, Mapping[str, Seen]], *, prompt: str, known: int, wh
         good = sum(sum(counts.values()) for counts in one.counts) / len(one.counts)
         return (
             f"{whose}: {one.different():.3g} of {known} structures in {one.samples} samples, {good:.3g} of "
-            f"them right; as many even draws would find {one.even(known):.1f}; share of the most frequent "
+            f"them right; as many uniform draws would find {one.even(known):.1f}; share of the most frequent "
             f"{number(one.largest())}"
         )
 
@@ -143,7 +144,7 @@ def judge(seen: Mapping[str, Mapping[str, Seen]], *, prompt: str, known: int, wh
             holds=_diverse(ours.share_of_even(known)),
         ),
         verdict(
-            "IPS-GRPO gives more different structures than GRPO",
+            "IPS-GRPO gives more distinct structures than GRPO",
             paper="one prompt",
             measured=f"{whose}: {ours.different():.3g} and {plain.different():.3g} on this prompt; on all "
             f"{len(pairs)} test prompts, more on {more} and fewer on {fewer}",
@@ -167,7 +168,7 @@ def filled(key: str) -> Any:
 
 
 def _draw(here: Mapping[str, Seen], *, known: int, colours: Mapping[str, str]) -> Any:
-    """A row for each method, a structure a panel, the most frequent first."""
+    """A row for each method, one structure per panel, the most frequent first."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(1.4 * _SHOWN, 2.0 * len(here)))
@@ -191,7 +192,7 @@ def _draw(here: Mapping[str, Seen], *, known: int, colours: Mapping[str, str]) -
 
 
 def _floor(axes: Any, blocks: Any) -> None:
-    """The grid that the blocks stand on, and one view for all panels."""
+    """Draw the grid under the blocks, and set the same view for all panels."""
     width, depth, height = blocks.shape
     for x in range(width + 1):
         for y in range(depth + 1):  # cell by cell: what is farther away than a block is drawn behind it

@@ -1,4 +1,4 @@
-"""The hyper-grids of the IPS paper as its items share them: what is trained, and how it is scored."""
+"""The hyper-grids of the IPS paper, which several items share: training and scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,16 +25,16 @@ COLOURS = colors_of((*BASELINES, IPS_GRPO_SMALL, IPS_EXACT))
 OPEN = (
     "The paper leaves open the number of steps, the batch, the learning rate, the entropy weight and the "
     "policy's architecture. Here: a tabular policy that starts uniform over the allowed actions, "
-    f"{BATCH_SIZE} trajectories a step in one group for every method, Adam with rate {LEARNING_RATE}, the "
-    f"entropy of the whole trajectory as a term of the loss with weight {ENTROPY_WEIGHT} beside advantages "
-    "over their standard deviation (GRPO and IPS-GRPO). FlowRL has β = 1/15 and, instead of an "
-    "entropy, its own KL to the uniform start. L1 is the sum of |p̂ − p|, of exact distributions (dynamic "
-    "programming), not of samples."
+    f"{BATCH_SIZE} trajectories per step in one group for every method, Adam with learning rate "
+    f"{LEARNING_RATE}, and for GRPO and IPS-GRPO the entropy of the whole trajectory as a term of the loss "
+    f"with weight {ENTROPY_WEIGHT} and advantages divided by their standard deviation. FlowRL has β = 1/15 "
+    "and, instead of an entropy, its own KL to the uniform start. L1 is the sum of |p̂ − p| over exact "
+    "distributions (dynamic programming), not over samples."
 )
 
 
 def beta_of(method: Training) -> float:
-    """The weight with which the items train a method."""
+    """The entropy weight with which the items train a method."""
     return FLOWRL_BETA if method.loss == "flowrl" else ENTROPY_WEIGHT
 
 
@@ -82,7 +82,7 @@ class Trained:
     def exact_distance(self, method: Training) -> float | None:
         """L1 distance to r/Z of the exact optimum that IPS has without an entropy; None for the others.
 
-        With a group's frequencies and its mean as baseline that is p ∝ r (1 − (1 − p)^(G−1)).
+        With a group's frequencies and its mean as the baseline, the optimum is p ∝ r (1 − (1 − p)^(G−1)).
         """
         if not method.method.needs_outcomes:
             return None
@@ -93,7 +93,7 @@ class Trained:
 
     @property
     def corner_distance(self) -> float:
-        """L1 distance to r/Z of the optimum of groups of the batch on the start's own corner alone."""
+        """L1 distance to r/Z of the optimum for groups of the batch size on the start's own corner alone."""
         near = torch.tensor([all(2 * x < self.side for x in cell) for cell in self.world.outcomes])
         reachable = torch.where(near, self.world.rewards, 0)
         optimum = ips_target(reachable, group_size=BATCH_SIZE - 1).exp()
@@ -110,7 +110,7 @@ def train_grid(
     scale: Scale,
     progress: Progress,
 ) -> Trained:
-    """Train all seeds of all methods at once, GRPO and IPS-GRPO at further entropy weights, too."""
+    """Train all seeds of all methods in one batch, and GRPO and IPS-GRPO at further entropy weights."""
     world = hyper_grid(dimensions, side, background=background)
     weighed = (GRPO_ENTROPY, IPS_GRPO_ENTROPY) if weights else ()
     settings = [s for m in methods for s in replicas(Setting(training=m, beta=beta_of(m)), scale.seeds)]
@@ -147,7 +147,7 @@ def train_grid(
 
 
 def score(world: GridWorld, probabilities: Tensor) -> Score:
-    """How near distributions over outcomes, (..., K), are to the reward-proportional one."""
+    """How close distributions over outcomes, (..., K), are to the reward-proportional one."""
     target, modes = target_of(world), mode_cells(world)
     return Score(
         distance=(probabilities - target).abs().sum(-1),
@@ -173,5 +173,5 @@ def each(values: Tensor, digits: int = 2) -> str:
 
 
 def in_all(cases: Sequence[bool] | Tensor) -> Holds:
-    """How a claim holds over cases: in all of them, in some, or in none."""
+    """Whether a claim holds in all cases ("yes"), in some ("partly") or in none ("no")."""
     return "yes" if all(cases) else "partly" if any(cases) else "no"

@@ -51,15 +51,15 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=_verdicts(grids),
         notes=[
             OPEN,
-            "The table's numbers were lost in extraction: only the order of the methods is compared. d = 2 "
-            "at both scales; d = 4, H = 8, R0 = 0.1 with --scale paper alone.",
+            "The table's numbers could not be recovered from the paper's text: only the order of the methods "
+            "is compared. d = 2 at both scales; d = 4, H = 8, R0 = 0.1 only with --scale paper.",
             f"IPS-GRPO counts frequencies in one group of all {BATCH_SIZE} samples of a step; 'groups of "
             f"{SMALL_GROUP}' splits the same samples. The exact optimum of finite groups, p ∝ r (1 − (1 − "
-            "p)^(G−1)), is the one without an entropy and without division by the standard deviation. "
-            "'IPS, exact' divides by exact probabilities, has no entropy, and is not in the paper.",
-            "On the larger grid a corner of the ring that no group draws for a while is not found again: "
-            "the sampled IPS-GRPO stays above the optimum of its own groups. The optimum restricted to the "
-            "corner next to the start is in the numbers as one_corner_distance.",
+            "p)^(G−1)), is shown without an entropy and without division by the standard deviation. 'IPS, "
+            "exact' divides by exact probabilities, has no entropy, and is not in the paper.",
+            "On the larger grid a corner of the ring that no group draws for some time is not found again: "
+            "the L1 of sampled IPS-GRPO stays above that of the optimum for its groups. The optimum "
+            "restricted to the corner next to the start is in the numbers as one_corner_distance.",
             f"Entropy weights other than {ENTROPY_WEIGHT} were tried for R0 = 0.1 on d = 2, with at most "
             "two seeds.",
         ],
@@ -109,7 +109,7 @@ def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
         *(
             verdict(
                 f"L1, {_name(grid)}",
-                paper="IPS-GRPO is nearer than GRPO and FlowRL",
+                paper="IPS-GRPO is closer to the target than GRPO and FlowRL",
                 measured="; ".join(f"{m.name} {mean_sd(grid.score(m).distance)}" for m in METHODS)
                 + f"; uniform {grid.uniform_distance:.2f}; exact optimum of groups of {BATCH_SIZE} without "
                 f"entropy and σ {grid.exact_distance(IPS_GRPO_ENTROPY):.2f}; modes hit by IPS-GRPO "
@@ -119,7 +119,7 @@ def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
             for grid, mine, win in zip(grids, ips, wins, strict=True)
         ),
         verdict(
-            "Each at its best entropy weight, IPS-GRPO is nearer than GRPO",
+            "With the best entropy weight for each, IPS-GRPO is closer to the target than GRPO",
             paper="(not compared)",
             measured="best mean L1: "
             + "; ".join(
@@ -130,7 +130,7 @@ def _verdicts(grids: Sequence[Trained]) -> list[Verdict]:
             holds=all(pair[IPS_GRPO_ENTROPY.name][0] < pair[GRPO_ENTROPY.name][0] for pair in best),
         ),
         verdict(
-            "IPS-GRPO is nearer to the target than the uniform distribution",
+            "IPS-GRPO is closer to the target than the uniform distribution",
             paper="(not compared)",
             measured=f"every seed, in {sum(below_uniform)} of {len(grids)} grids",
             holds=in_all(below_uniform),

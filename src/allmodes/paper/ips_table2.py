@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from allmodes.paper.hypospace_runs import Runs
 
 KEPT, SAME = 0.9, 0.02
-"""Share of the base model's recovery from which it counts as kept; difference of valid rates that is none."""
+"""Recovery counts as kept from this share of the base model's on; valid rates that differ by at most this
+much count as equal."""
 METRICS = {"valid_rate": "valid rate", "uniqueness": "uniqueness", "recovery_rate": "recovery rate"}
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train every method in every domain, where a run of another item has not, and sample the test prompts.
+    """Train every method in every domain, or reuse the runs of other items, and sample the test prompts.
 
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
@@ -32,10 +33,10 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=judge(runs, whose=hypospace_runs.whose(scale)),
         notes=[
             *hypospace_runs.notes(scale, runs),
-            f"A method keeps the base model's recovery from {KEPT:.0%} of it on, and is as often right as "
-            f"another down to {SAME} below its valid rate. Uniqueness falls with the number of valid "
-            "samples. In the table, ± is the standard deviation over seeds, of a single one the bootstrap's "
-            "standard error over prompts.",
+            f"A method counts as keeping the base model's recovery if it has at least {KEPT:.0%} of it, and "
+            f"as right as often as another if its valid rate is at most {SAME} lower. Uniqueness falls with "
+            "the number of valid samples. In the table, ± is the standard deviation over seeds, or for a "
+            "single seed the bootstrap standard error over prompts.",
         ],
         tables=[markdown(runs)],
     )
@@ -97,7 +98,7 @@ def judge(runs: "Mapping[str, Runs]", *, whose: str) -> list[Verdict]:
 
 
 def _against_all(runs: "Mapping[str, Runs]", *, whose: str) -> list[Verdict]:
-    """What the paper does not compare; empty where only its methods were trained."""
+    """A comparison that the paper does not make; empty where only its methods were trained."""
     from allmodes.paper.hypospace_runs import FLOWRL, GRPO, IPS
 
     methods = next(iter(runs.values())).results
@@ -142,7 +143,7 @@ def markdown(runs: "Mapping[str, Runs]") -> str:
 
 
 def _cell(results: Sequence[Any], metric: str) -> str:
-    """Mean and spread over the seeds that have a figure; of one seed its error over prompts."""
+    """Mean and deviation over the seeds that have the metric; for one seed its error over prompts."""
     known = [result for result in results if metric in result.metrics]
     if not known:
         return "–"
@@ -152,7 +153,7 @@ def _cell(results: Sequence[Any], metric: str) -> str:
 
 
 def _draw(runs: "Mapping[str, Runs]") -> Any:
-    """Recovery over valid rate, a panel for each domain, a dot a seed."""
+    """Recovery against valid rate, one panel per domain, one dot per seed."""
     from matplotlib.figure import Figure
 
     from allmodes.paper.hypospace_runs import DOMAINS, colours

@@ -1,8 +1,7 @@
 """IPS, Table 3: REINVENT, GRPO and IPS-GRPO on SYNTH and ALL-AMIDE.
 
-At quick scale with 32 oracle calls; at paper scale with 10,000, in the folder that table2 uses, too,
-so that REINVENT's runs are done once: see `allmodes.paper.mara_table2`, also for docking instead of the
-regression.
+Quick scale has 32 oracle calls. Paper scale has 10,000 and shares table2's folder, so that REINVENT's runs
+are done once: see `allmodes.paper.mara_table2`, also for docking instead of the regression.
 """
 
 from dataclasses import replace
@@ -34,21 +33,21 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "judged by order alone. It does not say what an outcome is, how GRPO's loss and KL are set, or "
             "whether REINVENT's replay and augmentation stay: here an outcome is a Murcko scaffold, counted "
             "in each batch before duplicates are merged; the loss is GRPO's over whole sequences, the batch "
-            "being one group, with advantages over their standard deviation and a penalty of "
-            "(log π − log π_ref)²/2σ; all else is REINVENT's loop. GRPO is not in the paper's table: it "
-            "shows what the scaling adds.",
+            "being one group, with advantages divided by their standard deviation and a penalty of (log π − "
+            "log π_ref)²/2σ; everything else is REINVENT's loop. GRPO is not in the paper's table: it shows "
+            "the effect of the scaling alone.",
             *tables.markdown(study, _no_figure, with_paper=False),
         ],
     )
 
 
 def judge(study: Any) -> list[Verdict]:
-    """The paper's claims beside what was measured."""
+    """The paper's claims compared with the measurements."""
     return [
         _claim(study, "IPS-GRPO yields more than REINVENT, at each screen of each task", "hits", _LOST),
         _claim(study, "IPS-GRPO finds 100 hits in fewer calls than REINVENT", "ob100", _LOST),
         _claim(
-            study, "The scaling does it (ours): IPS-GRPO yields more than GRPO", "hits", "not compared", GRPO
+            study, "The scaling helps (ours): IPS-GRPO yields more than GRPO", "hits", "not compared", GRPO
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""IPS, Table 4: group size and clipping of the probabilities, by a language model on HypoSpace."""
+"""IPS, Table 4: group size and clipping of the probabilities, with a language model on HypoSpace."""
 
 import itertools
 from typing import TYPE_CHECKING, Any
@@ -43,12 +43,12 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
     hardest, largest = max(clips), max(groups)
     plain = [mean[group, 0.0] for group in groups]
     lost = [round(mean[group, 0.0] - mean[group, hardest], 6) for group in groups]
-    # A clipping that changes nothing is none.
+    # A clipping that changes nothing is the same run as no clipping.
     distinct = [(g, clip) for g, clip in mean if clip is not None and representative((g, clip)) == (g, clip)]
     best_group, best_clip = best = max(distinct, key=lambda cell: mean[cell])
     steadiness = {clip: runs.unsteadiness((largest, clip)) for group, clip in distinct if group == largest}
     clipped = [value for clip, value in steadiness.items() if clip and clip < hardest]
-    mild = clipped or [steadiness[hardest]]  # a grid without a mild clipping has its only one
+    mild = clipped or [steadiness[hardest]]  # without a mild clipping in the grid, its only one
 
     def by_group(clip: float | None) -> str:
         return ", ".join(f"{_cell(runs, (group, clip))} (G = {group})" for group in groups)
@@ -138,17 +138,17 @@ def _notes(scale: Scale, runs: "Runs") -> list[str]:
     tested = task.test_prompts if isinstance(task, HasTestPrompts) else ()
     known = [len(task.known_answers(prompt) or ()) for prompt in tested]
     shown = [
-        f"{task.name}: {len(task.prompts)} prompts to train on, {len(tested)} others to measure on, with "
+        f"{task.name}: {len(task.prompts)} training prompts and {len(tested)} test prompts, with "
         f"{sum(known) / len(known):.1f} good answers on average. Recovery: share of these among "
-        f"{config.samples} samples; ± is the bootstrap's standard error over prompts, "
-        f"{plural(len(config.seeds), 'seed')}: what lies between seeds is not in it."
-        + ("" if scale.kind == "paper" else " The paper has causal graphs of 4 nodes here."),
-        f"{grid.batch} responses a step for every group size (so {grid.batch} / G prompts), {config.steps} "
-        f"steps, rate {config.learning_rate:g}, rewards not scaled, β = {config.beta[0]:g}; GRPO is the same "
-        "without inverse scaling. The paper gives the group sizes; its values of p_min were lost in "
-        "extraction, and the rest it leaves open.",
-        "p_min ≤ 1/G changes nothing, for no frequency is below 1/G: such cells are one run.",
-        "Item ips-table4-world has the same comparison by a categorical policy, with several seeds and the "
+        f"{config.samples} samples; ± is the bootstrap standard error over prompts, "
+        f"{plural(len(config.seeds), 'seed')}; it does not include the variation between seeds."
+        + ("" if scale.kind == "paper" else " The paper uses causal graphs of 4 nodes here."),
+        f"{grid.batch} responses per step for every group size (so {grid.batch} / G prompts), {config.steps} "
+        f"steps, learning rate {config.learning_rate:g}, rewards not scaled, β = {config.beta[0]:g}; GRPO is "
+        "the same without inverse scaling. The paper gives the group sizes; its values of p_min could not be "
+        "recovered, and it does not give the other settings.",
+        "p_min ≤ 1/G changes nothing, because no frequency is below 1/G: such cells share one run.",
+        "Item ips-table4-world makes the same comparison with a categorical policy, several seeds and the "
         "exact flow.",
     ]
     if scale.kind == "quick":

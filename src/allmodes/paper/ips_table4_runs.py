@@ -1,4 +1,4 @@
-"""HypoSpace by group sizes and clippings of IPS-GRPO, and by GRPO: the runs of IPS's Table 4."""
+"""The runs of IPS's Table 4: HypoSpace with group sizes and clippings of IPS-GRPO, and with GRPO."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ Cell = tuple[int, float | None]  # group size and p_min; None is GRPO
 @final
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Group sizes, values of p_min, and responses of a step, which all cells have alike."""
+    """Group sizes, values of p_min, and responses per step, which are the same for all cells."""
 
     groups: tuple[int, ...]
     clips: tuple[float, ...]
@@ -41,7 +41,11 @@ _SMALLEST = Grid(groups=(4, 8), clips=(0.0, 0.5), batch=8)  # in tests alone
 @final
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """results: of each seed, by cell. rewards: of each seed the steps' mean rewards. before: a warm start."""
+    """The runs of all cells.
+
+    results: of each seed, by cell. rewards: mean reward of each step, of each seed, by cell. before: the base
+    model's statistics before a warm start.
+    """
 
     grid: Grid
     config: TextConfig
@@ -55,7 +59,7 @@ class Runs:
         return summarise([result.metrics[metric] for result in self.results[cell]]).mean
 
     def error(self, cell: Cell) -> float:
-        """The bootstrap's standard error of recovery over prompts, of the seeds' mean as if independent."""
+        """Bootstrap standard error over prompts of the mean recovery, with seeds taken as independent."""
         errors = [result.errors["recovery_rate"] for result in self.results[cell]]
         return math.sqrt(math.fsum(error**2 for error in errors)) / len(errors)
 
@@ -75,12 +79,12 @@ def grid_of(scale: Scale) -> Grid:
 
 
 def domain_of(scale: Scale) -> str:
-    """The domain of HypoSpace: the paper's at its own scale, and the one with the shortest answers."""
+    """The domain of HypoSpace: the paper's at paper scale, else the one with the shortest answers."""
     return "causal" if scale.kind == "paper" else "boolean"
 
 
 def configuration(scale: Scale, cell: Cell) -> TextConfig:
-    """The runs of a cell, one a seed: those of Table 2 but for the group size and the method."""
+    """The configuration of a cell: that of Table 2 except for the group size and the method."""
     group, clip = cell
     own: dict[str, Any] = {"method": "vanilla"} if clip is None else {
         "method": "ips", "methods": {"ips": {"min_probability": clip}}
@@ -92,13 +96,13 @@ def configuration(scale: Scale, cell: Cell) -> TextConfig:
 
 
 def representative(cell: Cell) -> Cell:
-    """The cell that is the same training: p_min ≤ 1/G changes nothing, since no frequency is below 1/G."""
+    """The cell with the same training: p_min ≤ 1/G changes nothing, since no frequency is below 1/G."""
     group, clip = cell
     return (group, 0.0) if clip is not None and clip <= 1 / group else cell
 
 
 def run(scale: Scale, progress: Progress, *, item: str) -> Runs:
-    """Train every cell, where a run of another item has not. Raises as `text_runs.run` does."""
+    """Train every cell, or reuse the runs of other items. Raises as `text_runs.run` does."""
     grid = grid_of(scale)
     cells = list(dict.fromkeys(map(representative, grid.cells())))
     configs = {cell: configuration(scale, cell) for cell in cells}
@@ -120,6 +124,6 @@ def run(scale: Scale, progress: Progress, *, item: str) -> Runs:
 
 
 def name_of(cell: Cell) -> str:
-    """For files and numbers."""
+    """The cell's name in files and among the numbers."""
     group, clip = cell
     return f"groups-of-{group}-" + ("grpo" if clip is None else f"p-min-{clip:g}")

@@ -1,6 +1,7 @@
-"""IPS, Table 4: group size and clipping of the probabilities, by a categorical policy and by its exact flow.
+"""IPS, Table 4: group size and clipping of the probabilities, with a categorical policy and its exact flow.
 
-Beside `ips_table4`, which trains a language model: what is exact here says which differences are noise there.
+It complements `ips_table4`, which trains a language model: the exact results show which differences are
+noise.
 """
 
 import itertools
@@ -32,7 +33,7 @@ UNEVEN = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train every group size with every clipping, and without inverse scaling, all at once."""
+    """Train every group size with every clipping, and without inverse scaling, in one batch."""
     world = stand_in()
     cells = {cell: _method(cell) for cell in itertools.product(GROUPS, (*CLIPS, None))}
     sweep = train(
@@ -63,18 +64,19 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         notes=[
             "A stand-in: the paper fine-tunes a language model of 4B parameters on HypoSpace's causal "
             f"graphs. Here a categorical policy over the {HYPOTHESES} directed acyclic graphs of 4 nodes, "
-            f"{ADMISSIBLE} of them admissible (the largest instance) with reward 1, the others 0. Its "
-            f"start, the reference, prefers some: logits N(0, {SPREAD}²), seed {START_SEED}. Recovery rate: "
-            f"expected share of the admissible among {DRAWS} parallel samples of the final policy, mean of "
-            f"1 − (1 − p)^{DRAWS}; {start:.3f} at the start.",
-            f"{BATCH_SIZE} samples a step for every group size (so {BATCH_SIZE} / G groups), {STEPS} steps "
-            f"of Adam with rate {LEARNING_RATE}, advantages over the group's standard deviation, k3 in the "
-            f"loss with β = {BETA}; GRPO is the same without inverse scaling. The paper gives the group "
-            "sizes; its values of p_min were lost in extraction, and the rest it leaves open.",
-            "p_min ≤ 1/G changes nothing, for no frequency is below 1/G: such cells differ by noise alone.",
+            f"{ADMISSIBLE} of them admissible (the largest instance) with reward 1, the others 0. Its start, "
+            f"which is the reference, is uneven: logits N(0, {SPREAD}²), seed {START_SEED}. Recovery rate: "
+            f"expected share of the admissible among {DRAWS} parallel samples of the final policy, mean of 1 "
+            f"− (1 − p)^{DRAWS}; {start:.3f} at the start.",
+            f"{BATCH_SIZE} samples per step for every group size (so {BATCH_SIZE} / G groups), {STEPS} steps "
+            f"of Adam with rate {LEARNING_RATE}, advantages divided by the group's standard deviation, k3 in "
+            f"the loss with β = {BETA}; GRPO is the same without inverse scaling. The paper gives the group "
+            "sizes; its values of p_min could not be recovered, and it does not give the other settings.",
+            "p_min ≤ 1/G changes nothing, because no frequency is below 1/G: such cells differ by noise "
+            "alone.",
             "Exact flow: the expected update without noise, baseline and standard deviation, from the same "
             f"start, with the same KL, at time {FLOW_TIME:g}. It keeps one to four outcomes and would find "
-            "the rest only after very long times. Adam lifts rare outcomes: on the exact expected update "
+            "the rest only after very long times. Adam raises rare outcomes: along the exact expected update "
             "with p_min = 0 it recovers "
             + ", ".join(f"{value:.2f} (G = {group})" for group, value in adam.items())
             + " in as many steps.",
@@ -83,7 +85,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 
 def stand_in() -> Categorical:
-    """The categorical world that stands for the language model's hypotheses; the first 16 are admissible."""
+    """The categorical stand-in for the language model's hypotheses; the first 16 are admissible."""
     generator = torch.Generator().manual_seed(START_SEED)
     logits = SPREAD * torch.randn(HYPOTHESES, generator=generator, dtype=torch.float64)
     rewards = torch.zeros(HYPOTHESES, dtype=torch.float64)
@@ -139,7 +141,7 @@ def flow_recovery(world: Categorical) -> dict[Cell, float]:
 
 
 def adam_recovery(world: Categorical, group: int, steps: int) -> float:
-    """Recovery where Adam takes steps on the exact expected update without clipping."""
+    """Recovery after Adam's steps along the exact expected update without clipping."""
     logits = world.ref_outcome_logprobs.clone().requires_grad_()
     adam = torch.optim.Adam([logits], lr=LEARNING_RATE, maximize=True)
     for _ in range(steps):

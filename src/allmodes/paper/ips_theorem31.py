@@ -24,7 +24,7 @@ FIRST = DECADES[:31]  # to 1000
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Follow the flows; nothing is sampled, so that the scale changes nothing."""
+    """Integrate the flows; nothing is sampled, so the scale has no effect."""
     del scale
     paths = {
         "long": follow(_plain, START, DECADES),
@@ -47,7 +47,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "(1, 0.9, 0.8, 0.5) from (0.22, 0.28, 0.26, 0.24), where the second best is ahead; ties: rewards "
             "(1, 1, 0.5) from (0.40, 0.32, 0.28).",
             "The theorem's equation is right. 'Linear in the reward difference' (abstract) and 'linearly "
-            "over time' (section 3.1) hold for the natural gradient, not for the plain one that the "
+            "over time' (section 3.1) hold for the natural gradient, not for the plain gradient that the "
             "theorem is about.",
         ],
     )
@@ -175,8 +175,8 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         verdict(
             "With unequal rewards the policy collapses onto one outcome",
             paper="inevitable collapse",
-            measured=f"from {STARTS} random starts all but {1 - least:.0e} of the mass or less is on the "
-            "best outcome at t = 10¹⁰",
+            measured=f"from {STARTS} random starts at most {1 - least:.0e} of the mass is off the best "
+            "outcome at t = 10¹⁰",
             holds=least > 0.99,
         ),
         verdict(
@@ -189,7 +189,7 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         verdict(
             "Equation 2 and the collapse hold with a KL",
             paper="independently of exploration, entropy bonuses, or KL regularization",
-            measured=f"equation 2 is off by {off:.2f}; the flow ends in the reverse-KL target: {kl}",
+            measured=f"equation 2 has an error of {off:.2f}; the flow ends in the reverse-KL target: {kl}",
             holds=off < 1e-6 and min(m["kl_best"].values()) > 0.99,
         ),
         verdict(
@@ -242,14 +242,14 @@ def _figure(paths: dict[str, Tensor], kl: dict[float, Tensor]) -> Any:
 
 
 def power_label(times: Tensor, values: Tensor) -> str:
-    """The power of time that values end with, for matplotlib."""
+    """The final power of time of some values, as a matplotlib label."""
     return f"$\\propto t^{{{log_log_slope(times, values):.2f}}}$"
 
 
 def draw_path(
     axes: Any, times: Tensor, probabilities: Tensor, labels: list[str], *, target: Tensor | None = None
 ) -> None:
-    """Probabilities over the logarithm of time, named at their ends; the target as dashed lines."""
+    """Plot probabilities against the logarithm of time, with labels and the target as dashed lines."""
     ends = probabilities[-1].tolist()
     lowest = -math.inf
     for k in sorted(range(len(ends)), key=lambda k: ends[k]):

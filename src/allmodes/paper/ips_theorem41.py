@@ -28,7 +28,7 @@ Ends = dict[tuple[IpsRegularizer, float], Tensor]
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Follow the flows; nothing is sampled, so that the scale changes nothing."""
+    """Integrate the flows; nothing is sampled, so the scale has no effect."""
     del scale
     drawn = -torch.rand(STARTS, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log()
     starts = torch.cat([torch.log_softmax(drawn.log(), -1), COLLAPSED.unsqueeze(0)])
@@ -49,14 +49,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             "Exact flows of the logits (Runge-Kutta), no sampling: the same at every scale. Rewards (1, "
             f"0.8, 0.6, 0.4, 0.2); {STARTS} starts uniform over the simplex, and one with 0.96 on the worst "
             "outcome.",
-            "The formula of the paper's potential was lost in extraction. −Σ r log p is the one whose "
-            "gradient in the logits is minus the flow, as its proof needs.",
-            "With groups of G, each distinct outcome of a group contributes its reward once, so that the "
-            "flow rests at p ∝ r (1 − (1 − p)^G). The group's mean as the baseline turns G into G − 1, a "
-            "result of this project: the expected update is exactly that of a group of G − 1 without "
-            "baseline; leave-one-out has G/(G − 1) times it. Checked by enumerating all groups with the "
-            "code that training uses. A group of 2 with its mean as baseline is left with p r, the update "
-            "of the plain expected return: nothing of the inverse scaling.",
+            "The formula of the paper's potential could not be recovered. −Σ r log p is the one whose "
+            "gradient in the logits is minus the flow, as the paper's proof requires.",
+            "With groups of G, each distinct outcome of a group contributes its reward once, so the flow "
+            "ends at p ∝ r (1 − (1 − p)^G). The group's mean as the baseline turns G into G − 1, a result of "
+            "this project: the expected update is exactly that of a group of G − 1 without baseline; "
+            "leave-one-out has G/(G − 1) times it. Checked by enumerating all groups with the code that "
+            "training uses. A group of 2 with its mean as the baseline has p r, the update of the plain "
+            "expected return: the inverse scaling has no effect.",
         ],
     )
 
@@ -82,7 +82,7 @@ def _group_end(group: int) -> Tensor:
 
 
 def enumerated_update(logprobs: Tensor, rewards: Tensor, group_size: int, baseline: str) -> Tensor:
-    """Expected update of the logits by IPS with a baseline, over all groups there are, (K,)."""
+    """Expected update of the logits by IPS with a baseline, over all possible groups, (K,)."""
     outcomes = torch.tensor(list(itertools.product(range(len(rewards)), repeat=group_size)))
     chance = logprobs[outcomes].sum(-1).exp()
     flat, ids = outcomes.flatten(), torch.arange(len(outcomes)).repeat_interleave(group_size)
@@ -200,7 +200,7 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
         verdict(
             "With a KL the flow interpolates between r/Σr and the reference",
             paper="section 4.3: interpolation instead of collapse prevention",
-            measured=f"the flow ends at the exact target to TV {worst_kl:.0e} (reverse, forward and "
+            measured=f"the flow ends at the exact target to within TV {worst_kl:.0e} (reverse, forward and "
             f"in-reward KL, β = 0.1 to 3); reverse KL: TV {m['kl_limits'][0]:.0e} to r/Σr at β = 10⁻⁴, "
             f"{m['kl_limits'][1]:.0e} to the reference at β = 10⁴",
             holds=worst_kl < 1e-6 and max(m["kl_limits"]) < 1e-3,
@@ -214,11 +214,12 @@ def _verdicts(m: dict[str, Any]) -> list[Verdict]:
                 + (f", {row['extinct']} extinct)" if row["extinct"] else ")")
                 for row in groups
             )
-            + f"; flow ends there to TV {max(row['flow_to_optimum'] for row in groups):.0e} (t = 1000)",
+            + f"; flow ends there to within TV {max(row['flow_to_optimum'] for row in groups):.0e} (t = "
+            "1000)",
             holds=in_all([distance < 0.01 for distance in distances]),
         ),
         verdict(
-            "The group's mean as baseline is worth one sample: G becomes G − 1",
+            "The group's mean as the baseline costs one sample: G becomes G − 1",
             paper="(not in the paper; GRPO subtracts the mean)",
             measured="enumeration of all groups, K = 3, G = 2, 3, 4, 6: largest difference "
             f"{errors['mean']:.0e}; leave-one-out, times G/(G − 1): {errors['leave_one_out']:.0e}",
@@ -260,7 +261,7 @@ def _figure(paths: Tensor, zero: Tensor, kl: Ends, groups: dict[int, Tensor]) ->
 
 
 def _draw_kl(axes: Any, kl: Ends) -> None:
-    """The best outcome's probability over β: exact lines, and where the flows end."""
+    """The best outcome's probability against β: exact (lines), and at the end of the flows (dots)."""
     betas = torch.logspace(-1.5, 1, 60, dtype=torch.float64)
     rewards, reference = REWARDS.expand(60, -1), REFERENCE.expand(60, -1)
     for kind, colour, nudge in zip(REGULARIZERS, (BLUE, GREEN, ORANGE), (-0.006, 0.006, 0.0), strict=True):
@@ -282,7 +283,7 @@ def _draw_kl(axes: Any, kl: Ends) -> None:
 
 
 def _draw_groups(axes: Any, groups: dict[int, Tensor]) -> None:
-    """Probabilities at the optimum of each group size, and where the flows end."""
+    """Probabilities at the optimum of each group size (lines), and at the end of the flows (dots)."""
     exact = torch.stack([ips_target(REWARDS, group_size=group) for group in groups]).exp()
     for k, colour in zip(range(len(REWARDS)), CYCLE, strict=False):
         axes.semilogx(GROUPS, exact[:, k].numpy(), color=colour)

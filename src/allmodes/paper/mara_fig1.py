@@ -1,6 +1,7 @@
 """MARA, Figure 1: mode seeking and mass covering are properties of a restricted family, not of the KLs.
 
-Above a Gaussian, below a categorical distribution over bins, each fitted to a mixture of two by both KLs.
+Above, a Gaussian; below, a categorical distribution over bins. Both KLs fit each to a mixture of two
+Gaussians.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from allmodes.reports.plotting import BLUE, FAINT, GREEN, INK
 from allmodes.targets import kl_divergence, total_variation
 
 _BINS = 100
-_STARTS = (-4.0, -1.0, 1.0, 4.0)  # means that the Gaussian's fits start from
+_STARTS = (-4.0, -1.0, 1.0, 4.0)  # initial means of the Gaussian's fits
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:

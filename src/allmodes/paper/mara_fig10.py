@@ -1,4 +1,4 @@
-"""MARA, Figure 10: the 1-2 task by plain RL alone, for several strengths of the KL."""
+"""MARA, Figure 10: the 1-2 task with plain RL alone, at several strengths of the KL."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ BETAS = (0.001, 0.01, 0.1)
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train plain RL by RLOO at each β.
+    """Train plain RL with RLOO at each β.
 
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
@@ -29,15 +29,15 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=judge(runs, whose=one_two_runs.SUBJECT.whose(scale)),
         notes=[
             *one_two_runs.notes(scale, runs),
-            "All rewards of right answers are equal, so that the optimum of the KL-regularised objective has "
-            "the base model's ratio of answers at every β (Remark 4.3). What training loses beyond that, it "
-            "loses on the way.",
+            "All right answers have the same reward, so the optimum of the KL-regularised objective has the "
+            "base model's ratio of answers at every β (Remark 4.3). Any further loss of diversity is due to "
+            "training, not to the objective.",
         ],
     )
 
 
 def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
-    """The paper's claims, and what theory says of the end."""
+    """The paper's claims, and what theory predicts for the end of training."""
     from allmodes.paper.one_two_runs import HIGH_REWARD, has_one_answer, mean, share_of_one
 
     good = {key: found[-1] for key, found in runs.bins.items() if found[-1].reward >= HIGH_REWARD}
@@ -65,7 +65,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             ),
         ),
         verdict(
-            "Most end with the answer that the base model finds likelier",
+            "Most end with the answer that is likelier under the base model",
             paper="most collapse into 1's",
             measured=f"{found}; {ones} of these with more 1s; base {number(base)}",
             holds=2 * ones > len(good) if base > 0.5 else 2 * ones < len(good),
@@ -78,11 +78,11 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
             holds=2 * lower > len(good),
         ),
         verdict(
-            "Training ends at the base model's ratio of answers, as the optimum has it (ours, Remark 4.3)",
+            "Training ends at the base model's ratio of answers, as at the optimum (ours, Remark 4.3)",
             paper="equal rewards keep the reference's ratios",
             measured=f"{found}; their share of 1 is {number(mean(list(shares.values())))} on average, base "
-            f"{number(base)}; off by "
-            f"{number(mean([abs(share - base) for share in shares.values()]))} in a run",
+            f"{number(base)}; mean absolute difference "
+            f"{number(mean([abs(share - base) for share in shares.values()]))}",
             holds=bool(shares) and mean([abs(share - base) for share in shares.values()]) < 0.1,
         ),
     ]

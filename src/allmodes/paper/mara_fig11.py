@@ -27,7 +27,7 @@ PAPER_GAP, PAPER_RATIO = 7.76, 2345.0
 @final
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """one_two_model: of panel a. model, reward_model: of panels b and c."""
+    """one_two_model: used in panel a. model, reward_model: used in panels b and c."""
 
     one_two_model: str
     model: str
@@ -76,7 +76,7 @@ class Seen:
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Sample, score, and set the skew of what came beside the paper's.
+    """Sample, score, and compare the skew of the samples with the paper's.
 
     Raises ConfigError at paper scale without the paper's models or an accelerator.
     """
@@ -126,9 +126,9 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         verdicts=[*_measured(seen, skew, stand_in=stand_in), *_recomputed()],
         notes=[
             *(_STAND_IN_NOTES if stand_in else ()),
-            "log π_ref is of the tokens that were drawn, end of text included, at temperature 1. Responses "
-            "that had not ended at the limit of tokens, or that the reward model could not score, are left "
-            "out; of equal ones one is kept.",
+            "log π_ref is that of the sampled tokens, end of text included, at temperature 1. Responses that "
+            "did not end within the limit of tokens, or that the reward model could not score, are left out; "
+            "of equal responses one is kept.",
             "The paper's log π_ref of −5.91 and −7.09 are high for whole responses of a chat model: a "
             "hundred tokens at 0.9 each have −10.5. It does not say whether they are sums or means.",
         ],
@@ -137,7 +137,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 _STAND_IN_NOTES = (
     "Stand-ins: all three models are tiny, built at run time, and trained on made-up texts. Their skew is "
-    "what they were made with; it shows the computation, and is no evidence about language models.",
+    "built in: it demonstrates the computation, and is no evidence about language models.",
 )
 
 
@@ -208,7 +208,7 @@ def _models(settings: Settings, folder: Path, scale: Scale) -> tuple[str, str, s
 
     if settings.model == STAND_IN:
         threads = torch.get_num_threads()
-        one_two = one_two_runs.configuration(scale)  # the other items of the 1-2 task have the same model
+        one_two = one_two_runs.configuration(scale)  # the other items of the 1-2 task use the same model
         with text_runs.base_model(one_two_runs.SUBJECT, one_two, scale, lambda _: None, item="fig11") as (
             one_two_name,
             _,
@@ -236,18 +236,18 @@ def _measured(seen: Seen, skew: Any, *, stand_in: bool) -> list[Verdict]:
             "The base model favours 1 although it is asked to choose evenly",
             paper="of 8192 samples 35.9 % are correct, and 1 is over-represented among these",
             measured=f"{whose}: of {seen.drawn} samples {correct / seen.drawn:.1%} are correct; {share}",
-            # Five standard errors of an even choice: chance passes once in three million.
+            # Five standard errors from an even choice: by chance once in three million times.
             holds=correct > 0 and ones / correct > 0.5 + 2.5 / math.sqrt(correct),
         ),
         verdict(
-            "Good samples differ widely in log π_ref, and so in probability at the optimum",
+            "Good samples differ widely in log π_ref, and therefore in probability at the optimum",
             paper="52 samples from R = 16.37 on, up to 7.76 nats apart: 2345 times",
             measured=f"{whose}: {len(skew.good_logprobs)} different samples from R = {skew.threshold:.2f} "
             f"on, up to {gap:.2f} nats apart: {math.exp(min(gap, 700)):.4g} times",
             holds=gap > math.log(10),
         ),
         verdict(
-            "At β = 0.01 the likeliest sample is incomparably likelier than the 16th",
+            "At β = 0.01 the likeliest sample is many orders of magnitude likelier than the 16th",
             paper="2e49 times, R = 18.4 against 17.3",
             measured=f"{whose}: 10^{best:.1f} times the {len(skew.indices)}th, R = {seen.rewards[top]:.3f} "
             f"and log π_ref {seen.logprobs[top]:.2f} against {seen.rewards[last]:.3f} and "
@@ -258,7 +258,7 @@ def _measured(seen: Seen, skew: Any, *, stand_in: bool) -> list[Verdict]:
 
 
 def _recomputed() -> list[Verdict]:
-    """The paper's own figures from its own numbers."""
+    """The paper's own figures, recomputed from its own numbers."""
     ratio = math.exp(PAPER_GAP)
     logprobs = torch.tensor([-5.91, -7.09], dtype=torch.float64)
 
@@ -297,7 +297,7 @@ def _draw(seen: Seen, skew: Any, *, stand_in: bool) -> Any:
     for place, share in enumerate(shares):
         left.text(place, share, f"{share:.0%}", ha="center", va="bottom")
     left.set(ylim=(0, 1), yticks=(0, 0.5, 1), ylabel="share of correct answers")
-    left.set_title("a  1 or 2, evenly, please")
+    left.set_title("a  1 or 2, evenly")
 
     middle.hist(skew.good_logprobs.numpy(), bins=16, color=BLUE)
     middle.set(xlabel="log π_ref", ylabel="different responses")

@@ -81,13 +81,14 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
             verdict(
                 "Training ends at the exact optimum",
                 paper="implied (Remarks 3.1 to 3.3)",
-                measured=f"mean mass of a mode is off by at most {gap:.3f} over all β and both KLs",
+                measured=f"mean mass of a mode differs from the optimum by at most {gap:.3f} over all β and "
+                "both KLs",
                 holds=gap < 0.05,
             ),
         ],
         notes=[
             NO_SHAPES,
-            "Forward KL with small β keeps its noise: importance weights up to 1/β act on one batch.",
+            "A forward KL with a small β stays noisy: importance weights up to 1/β act on one batch.",
         ],
     )
 

@@ -36,7 +36,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         methods,
         verdicts=[
             verdict(
-                "ΔR = 0.1 at β = 1e-3 makes one of two samples so many times likelier",
+                "At β = 1e-3, ΔR = 0.1 makes one of two samples 2.6e43 times likelier",
                 paper="2.6e43",
                 measured=f"{ratio:.4g} = exp(100) (the paper's figure is cut off, not rounded)",
                 holds=2.6e43 <= ratio < 2.7e43,
@@ -57,7 +57,7 @@ def train_bumps(
 def bump_reproduction(
     world: Categorical, sweep: Sweep, methods: Sequence[Training], *, verdicts: Sequence[Verdict] = ()
 ) -> Reproduction:
-    """Figure, effective numbers of outcomes, and whether a low β collapses, after an item's own verdicts."""
+    """The figure, the effective numbers of outcomes, and verdicts on collapse, after `verdicts`."""
     covered = {
         method.name: {
             beta: {
@@ -74,8 +74,8 @@ def bump_reproduction(
         numbers={"effective_modes": covered},
         verdicts=[*verdicts, *(_collapse(world, sweep, method) for method in methods)],
         notes=[
-            "The paper draws its reward without giving it; here three smooth bumps of heights 0.9, 1 and "
-            "0.8 (standard deviation 4), and a uniform reference."
+            "The paper shows its reward only as a plot. Here: three smooth bumps of heights 0.9, 1 and 0.8 "
+            "(standard deviation 4), and a uniform reference."
         ],
     )
 
@@ -116,7 +116,7 @@ def _collapse(world: Categorical, sweep: Sweep, method: Training) -> Verdict:
 
 
 def _holds(at_low: torch.Tensor, at_high: torch.Tensor, exact_at_low: float) -> Holds:
-    """Partly: the optimum is collapsed and training is on its way there, but has not arrived."""
+    """Partly: the optimum is collapsed and training moves toward it, but has not reached it."""
     if bool((at_low > 0.95).all() and (at_high < 0.6).all()):
         return "yes"
     return "partly" if exact_at_low > 0.95 and bool(at_low.min() > at_high.max()) else "no"

@@ -35,7 +35,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 def equal_rewards(
     scale: Scale, progress: Progress, *, methods: Sequence[Training], betas: Sequence[float], steps: int
 ) -> Reproduction:
-    """Two equally good modes, one likelier under the reference."""
+    """Two equally good modes, one of them likelier under the reference."""
     world = Categorical(half_reference(), plateaus(1.0, 1.0))
     sweep = train_figure(world, methods, betas, steps=steps, scale=scale, progress=progress)
     pairs = [(method, beta) for method in methods for beta in betas]
@@ -78,8 +78,8 @@ def equal_rewards(
         ],
         notes=[
             NO_SHAPES,
-            "Training starts from the uniform policy. At a small β the reference has hardly any say in "
-            "3000 steps or fewer, so that runs stay nearer to their start than the optimum is: this is "
-            "training, not the optimum.",
+            "Training starts from the uniform policy. At a small β the reference has little influence within "
+            "3000 steps, so runs stay closer to their start than the optimum is. This is a property of "
+            "training, not of the optimum.",
         ],
     )

@@ -1,4 +1,4 @@
-"""MARA, Figure 5: flat above the threshold, close to the reference below; and where that ends."""
+"""MARA, Figure 5: flat above the threshold, close to the reference below it; and the limits of both."""
 
 import math
 
@@ -31,7 +31,8 @@ THRESHOLD = 0.5
 BETAS = (0.05, 0.1, 0.2, 0.5, 1.0)
 MARA_REVERSE = Training(name="MARA, reverse KL", method=MARA(threshold=THRESHOLD))
 MARA_FORWARD = Training(name="MARA, forward KL", kl="forward", method=MARA(threshold=THRESHOLD))
-# A world where MARA's optimum is on top only below a bound of β: likely outcomes just miss τ = 0.95.
+# A world where MARA's good outcomes are the likeliest only below a bound on β: others lie just below τ =
+# 0.95.
 LIKELY = torch.tensor([0.6, 0.3, 0.09, 0.01], dtype=torch.float64).log()
 BEYOND = torch.tensor([0.9, 0.8, 1.0, 1.0], dtype=torch.float64)
 METHODS = (REVERSE_KL, MARA_REVERSE, FORWARD_KL, MARA_FORWARD)
@@ -92,7 +93,7 @@ def _ratio(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def _below(world: Categorical, sweep: Sweep) -> Verdict:
-    """Below τ the reference's ratio between the halves should survive."""
+    """Below τ the reference's ratio between the halves should be kept."""
     below = world.rewards < THRESHOLD
     first = torch.arange(len(world.rewards)) < 50
     log_ratios = {
@@ -114,7 +115,7 @@ def _below(world: Categorical, sweep: Sweep) -> Verdict:
 
 
 def counter_examples() -> dict[str, list[float]]:
-    """Optima of two small worlds where MARA is not flat, or not on top."""
+    """Optima of two small worlds where MARA is not flat, or its good outcomes are not the likeliest."""
     q = torch.tensor([0.02, 0.01, 0.97], dtype=torch.float64).log()
     rewards = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
     augmented = mara_rewards(rewards, q, beta=1e-3, threshold=0.5).rewards

@@ -1,4 +1,4 @@
-"""MARA, Figure 6: the 1-2 task by plain RL and by MARA, under both KLs."""
+"""MARA, Figure 6: the 1-2 task with plain RL and with MARA, under both KLs."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ EVEN = (0.35, 0.65)
 
 
 def reproduce(scale: Scale, progress: Progress) -> Reproduction:
-    """Train both methods by RLOO (reverse KL) and by GRPO (forward KL per token, the paper's form).
+    """Train both methods with RLOO (reverse KL) and with GRPO (forward KL per token, the paper's form).
 
     Raises ConfigError at real and paper scale where a model, a package or an accelerator is missing.
     """
@@ -91,7 +91,7 @@ def judge(runs: "Runs", *, whose: str) -> list[Verdict]:
 
 
 def _fronts(runs: "Runs") -> dict[str, tuple[float, float]]:
-    """Of plain RL and MARA, the highest entropy of a bin with a high reward, by KL; NaN without one."""
+    """Highest entropy of a bin with a high reward, of plain RL and of MARA, by KL; NaN without a bin."""
     from allmodes.paper.one_two_runs import HIGH_REWARD
 
     found: dict[str, dict[str, float]] = {}

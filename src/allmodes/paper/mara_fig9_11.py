@@ -1,4 +1,4 @@
-"""MARA, Figures 9 and 11 on the 1-2 task: what is asked, what the base model answers, and the optimum's skew.
+"""MARA, Figures 9 and 11 on the 1-2 task: the question, the base model's answers, and the optimum's skew.
 
 Figure 11's second question has rewards of a preference model: item `fig11`, with stand-ins or the paper's
 models.
@@ -35,11 +35,11 @@ class Seen:
 
     @property
     def gap(self) -> float:
-        """Between the likeliest and the least likely right response, nats; 0 for fewer than two."""
+        """Gap in log π_ref between the likeliest and least likely right response, nats; 0 below two."""
         return float(self.logprobs.max() - self.logprobs.min()) if len(self.logprobs) > 1 else 0.0
 
     def share_of_one(self) -> float:
-        """Among right responses; NaN for none."""
+        """The share of "1" among right responses; NaN if there are none."""
         total = sum(self.counts.values())
         return self.counts["1"] / total if total else math.nan
 
@@ -59,16 +59,16 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
         progress(1)
     whose = subject.whose(scale)
     notes = [
-        "Right responses all have a reward of 1, so that any difference between them at the optimum is the "
-        "reference's. log π_ref is of the tokens that were drawn, end of text included, at temperature 1; of "
+        "All right responses have a reward of 1, so any difference between them at the optimum comes from "
+        "the reference. log π_ref is that of the sampled tokens, end of text included, at temperature 1; of "
         "equal responses one is kept.",
         "Figure 11b and c of the paper are of an open question with a preference model's rewards: item "
         "fig11, whose three models are stand-ins or the paper's. No preference model installs as a package.",
     ]
     if scale.kind == "quick":
         notes.append(
-            "The base model is a stand-in, made with the paper's share of right answers: that 1 is likelier "
-            "is what it was made with, and no evidence about language models."
+            "The base model is a stand-in, built with the paper's share of right answers. Its preference for "
+            "1 is built in, and is no evidence about language models."
         )
     return Reproduction(
         figure=_draw(seen, whose),
@@ -125,7 +125,7 @@ def optimum_shares(share: float) -> dict[float, float]:
 
 
 def judge(seen: Seen, *, whose: str) -> list[Verdict]:
-    """The paper's claims of its base model, and what they mean for the optimum."""
+    """The paper's claims about its base model, and what they mean for the optimum."""
     right = sum(seen.counts.values())
     share = seen.share_of_one()
     kept = optimum_shares(share) if 0 < share < 1 else {}
@@ -136,11 +136,11 @@ def judge(seen: Seen, *, whose: str) -> list[Verdict]:
             "The base model favours 1 although it is asked to choose evenly",
             paper="of 8192 samples 35.9 % are correct, and 1 is over-represented among these",
             measured=f"{measured}; {f'{share:.1%} of these are 1' if right else 'none is 1 or 2'}",
-            # Five standard errors of an even choice: chance passes once in three million.
+            # Five standard errors from an even choice: by chance once in three million times.
             holds=right > 0 and share > 0.5 + 2.5 / math.sqrt(right),
         ),
         verdict(
-            "Right responses differ widely in log π_ref, and so in probability at the optimum",
+            "Right responses differ widely in log π_ref, and therefore in probability at the optimum",
             paper="good answers are up to 7.76 nats apart: 2345 times (an open question)",
             measured=f"{whose}: {len(seen.responses)} different right responses, up to {seen.gap:.2f} nats "
             f"apart: {math.exp(min(seen.gap, 700)):.4g} times",
@@ -152,7 +152,7 @@ def judge(seen: Seen, *, whose: str) -> list[Verdict]:
             measured=f"share of 1 at the optimum {min(kept.values()):.4f} to {max(kept.values()):.4f} for "
             f"{len(BETAS)} β from {BETAS[0]:g} to {BETAS[-1]:g} (exact), base {share:.4f}"
             if kept
-            else f"{whose}: not both answers came, so that there is no ratio",
+            else f"{whose}: the samples do not have both answers, so there is no ratio",
             holds=bool(kept) and off < 1e-9,
         ),
     ]
@@ -165,7 +165,7 @@ def _draw(seen: Seen, whose: str) -> Any:
     asked, answers, spread = figure.subplots(1, 3, width_ratios=(1.6, 1, 1.6))
     asked.axis("off")
     asked.text(0, 1, textwrap.fill(seen.prompt, 46), va="top", fontsize=7.5, color=INK)
-    asked.set_title("a  what is asked", loc="left")
+    asked.set_title("a  the question", loc="left")
     right = max(sum(seen.counts.values()), 1)
     shares = [seen.counts[answer] / right for answer in ("1", "2")]
     answers.bar(["1", "2"], shares, color=[BLUE, ORANGE], width=0.65)

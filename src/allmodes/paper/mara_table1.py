@@ -1,11 +1,11 @@
 """MARA, Tables 1 and 5: quality and diversity on open questions, by nine methods.
 
-At quick scale with stand-ins built at run time; at real scale with SmolLM2, NoveltyBench's prompts, MiniLM as
-the embedder, and stand-ins for both preference models; at paper scale with the paper's models and settings
-(Tables 3 and 4), an accelerator and a model hub. The real and the paper's scale keep their work in the folder
-that the environment variable ALLMODES_TABLE1_WORK names, else in runs/table1-real and runs/table1-work: a
-killed run resumes there, and a training.jsonl or test.jsonl in it (JSON Lines with `prompt`) is taken instead
-of prompts from the hub. NoveltyBench's are data/wildchat-1k.jsonl and data/curated.jsonl of
+Quick scale uses stand-ins built at run time. Real scale uses SmolLM2, NoveltyBench's prompts, MiniLM as the
+embedder, and stand-ins for both preference models. Paper scale uses the paper's models and settings (Tables 3
+and 4), an accelerator and a model hub. Real and paper scale keep their results in the folder that the
+environment variable ALLMODES_TABLE1_WORK names, by default runs/table1-real and runs/table1-work: a killed
+run resumes there, and a training.jsonl or test.jsonl in it (JSON Lines with `prompt`) replaces the prompts
+from the hub. NoveltyBench's are data/wildchat-1k.jsonl and data/curated.jsonl of
 github.com/novelty-bench/novelty-bench. For your own models and prompts: `allmodes.paper.table1.table1`.
 """
 
@@ -56,7 +56,7 @@ _MARKERS = {
 
 
 def settings_of(scale: Scale) -> Settings:
-    """The settings of a scale; those of quick and real for as many steps as the scale wants."""
+    """The settings of a scale; quick and real take the scale's number of steps."""
     if scale.name == "paper":
         return PAPER
     if scale.name == "real":
@@ -92,7 +92,7 @@ def reproduce(scale: Scale, progress: Progress) -> Reproduction:
 
 
 def judge(table: Any, settings: Settings) -> list[Verdict]:
-    """The paper's claims beside what was measured."""
+    """The paper's claims compared with the measurements."""
     said = _whose(settings)
 
     def mean(row: str, metric: str) -> float:
@@ -186,7 +186,7 @@ def judge(table: Any, settings: Settings) -> list[Verdict]:
 
 
 def _whose(settings: Settings) -> str:
-    """What was measured, where it is not the paper's."""
+    """Prefix of a measurement that names the models, where they are not the paper's."""
     if settings.has_made_up_rewards:
         return f"{SMOLLM2}, stand-ins for preference models: "
     return "stand-ins: " if settings.is_stand_in else ""
@@ -236,26 +236,27 @@ def _notes(table: Any, settings: Settings) -> list[str]:
     return [
         *(
             [
-                "Stand-ins: a chat model of "
-                f"{table.stand_ins['parameters'] / 1000:.0f} thousand parameters and two reward models, "
-                "built at run time from a made-up world of questions, answers and tastes. Which method wins "
-                "there says how the code works, and little about the paper's models. Units of rewards are "
-                "made up, too. `--scale paper` runs the same code on the paper's models."
+                f"Stand-ins: a chat model of {table.stand_ins['parameters'] / 1000:.0f} thousand parameters "
+                "and two reward models, built at run time from a synthetic world of questions, answers and "
+                "preferences. The results show that the code works, and say little about the paper's models. "
+                "The units of rewards are arbitrary. `--scale paper` runs the same code on the paper's "
+                "models."
             ]
             if own
             else []
         ),
         *(_real_notes(settings) if settings.has_made_up_rewards else ()),
-        f"{len(settings.seeds)} seeds; ± is the bootstrap's standard error over prompts, of each prompt's "
-        "mean over seeds. Numbers have each seed.",
-        "MARA (rev) is RLOO, whose reverse KL is inside the reward. RLOO has no forward KL: MARA (fwd) is "
-        "GRPO without standard deviation and with the per-token forward KL in its loss, states held fixed: "
-        "the paper's form, whose optimum is not flat for responses of two or more tokens.",
-        f"The paper does not give β, the entropy coefficient, or what the ensemble is made of: β = "
+        f"{len(settings.seeds)} seeds; ± is the bootstrap standard error over prompts, of each prompt's mean "
+        "over seeds. The JSON file has each seed.",
+        "MARA (rev) is trained with RLOO, whose reverse KL is inside the reward. RLOO has no forward KL: "
+        "MARA (fwd) is trained with GRPO without division by the standard deviation and with the per-token "
+        "forward KL in its loss, states held fixed: the paper's form, whose optimum is not flat for "
+        "responses of two or more tokens.",
+        "The paper does not give β, the entropy coefficient, or the members of the ensemble. Here: β = "
         f"{settings.beta:g} (Figure 11 has 0.01), η = {settings.entropy:g}, RLOO's first and last of four "
-        "checkpoints. Unlikely needs rewards from 0 on: they are counted from the base model's lowest.",
-        "In-distribution rewards are of new samples from training prompts, after training. A response that "
-        "is empty has no reward, and is left out of rewards alone.",
+        "checkpoints. Unlikely needs rewards of 0 or more: the base model's lowest reward is subtracted.",
+        "In-distribution rewards are of new samples from training prompts, after training. An empty response "
+        "has no reward, and is left out of the rewards only.",
         "Classes: " + _judge_of(settings),
         f"Semantic diversity: embedder {table.embedder!r}"
         + (", which sees spellings, not meanings." if table.embedder == "stand-in" else "."),
@@ -267,24 +268,25 @@ def _real_notes(settings: Settings) -> list[str]:
     return [
         "Stand-ins for preference models, of which none installs as a package. The reward of training "
         f"(in-distribution) is max(cos, 0) · min(1, {MOST_WORDS}/n): the cosine of the embeddings of prompt "
-        "and response, and n words in the response. One that repeats its prompt has the highest. The "
+        "and response, and n words in the response. A response that repeats its prompt has the highest. The "
         "out-of-distribution reward is the mean log-likelihood of a response's tokens and its end under the "
-        "untouched base model, nats a token: what that model often says scores high, and a policy that "
-        "collapses onto such responses is not punished. Neither knows what people prefer, so these verdicts "
-        "say little about the paper's claims on preferences. Utility is left out: it is for scores from 0.",
-        "Short: the model has 135 million parameters, weights that were rounded to 4 bits, and an adapter "
-        f"(LoRA) that is trained for {settings.steps} steps of {settings.prompts_per_step} × "
+        "untouched base model, nats a token: responses that this model often gives score high, and a policy "
+        "that collapses onto them is not penalised. Neither measures human preferences, so these verdicts "
+        "say little about the paper's claims on preferences. Utility is left out, since it needs scores of 0 "
+        "or more.",
+        "Shortened for a CPU: the model has 135 million parameters, weights rounded to 4 bits, and an "
+        f"adapter (LoRA) that is trained for {settings.steps} steps of {settings.prompts_per_step} × "
         f"{settings.group_size} responses; responses are cut off at {settings.max_test_tokens} tokens. "
         f"NoveltyBench's WildChat prompts of at most {settings.max_prompt_tokens} tokens are for training, "
         f"the first {settings.max_test_prompts} of its curated ones for the test, {settings.generations} "
-        "responses each. So few steps, prompts and responses show that the way works on a real model, and "
-        "rank no methods. `--scale paper` runs the same code on the paper's models.",
+        "responses each. So few steps, prompts and responses show that the pipeline works on a real model; "
+        "they do not rank the methods. `--scale paper` runs the same code on the paper's models.",
     ]
 
 
 def _judge_of(settings: Settings) -> str:
     if settings.is_stand_in:
-        return "which thing is named, instead of a judge."
+        return "a rule that compares the named items, instead of a judge."
     if settings.judge is not None:
         return settings.judge.model + "."
     rule = "NoveltyBench's rule for short answers"
@@ -315,7 +317,7 @@ def _colors() -> dict[str, str]:
 
 
 def draw(table: Any, settings: Settings) -> Any:
-    """Out-of-distribution reward over each diversity metric, a point a method."""
+    """Out-of-distribution reward against each diversity metric, one point per method."""
     from matplotlib.figure import Figure
 
     figure: Any = Figure(figsize=(10.2, 3.6))

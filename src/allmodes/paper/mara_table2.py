@@ -1,9 +1,9 @@
 """MARA, Tables 2, 6 and 7: REINVENT and MARA on SYNTH and ALL-AMIDE.
 
-At quick scale with 32 oracle calls and σ = 128 alone; at paper scale with the paper's settings. The
-paper's scale keeps its runs in the folder that the environment variable ALLMODES_TABLE2_WORK names, else in
-runs/table2-work: a killed one resumes there. Docking is done where ALLMODES_RECEPTOR names a folder of
-`allmodes chem receptor`, else a regression stands in for it. For a part of the runs:
+Quick scale has 32 oracle calls and σ = 128 alone; paper scale has the paper's settings. Paper scale keeps its
+runs in the folder that the environment variable ALLMODES_TABLE2_WORK names, by default runs/table2-work: a
+killed run resumes there. If ALLMODES_RECEPTOR names a folder made by `allmodes chem receptor`, molecules are
+docked; otherwise a regression stands in for docking. For a part of the runs, use
 `allmodes.paper.study.study`.
 """
 
@@ -19,7 +19,7 @@ from allmodes.reports.formatting import is_clear, p_relation
 
 SIGMA = 128.0  # of Table 2
 MATCHED = {0.80: MARA_80, 0.85: MARA_85}  # τ = screen
-_RARE = 0.1  # of comparisons that differ by chance alone: one-sided 0.05 either way
+_RARE = 0.1  # share of comparisons that differ by chance alone: one-sided 0.05 in either direction
 
 # Yield, OB100, IntDiv1 and Circles with their standard deviations, by task, screen, σ and algorithm.
 _R, _M, _L = REINVENT.name, MARA_80.name, MARA_85.name
@@ -81,7 +81,7 @@ def paper_figure(row: Any, metric: str) -> tuple[float, float] | None:
 
 
 def judge(study: Any) -> list[Verdict]:
-    """The paper's claims beside what was measured; those on other σ only where they were run."""
+    """The paper's claims compared with the measurements; those on other σ only where these were run."""
     found = [*_against_reinvent(study), _best_threshold(study), _as_diverse(study)]
     return found + (_over_sigmas(study) if len(study.settings.sigmas) > 1 else [])
 
@@ -190,7 +190,7 @@ def _over_sigmas(study: Any) -> list[Verdict]:
 
 
 def _few(count: int, all_of: int) -> Holds:
-    """Whether so few stand against a claim that chance explains them."""
+    """Whether chance explains so few results against a claim."""
     return "yes" if count <= _RARE * all_of else "partly" if count < all_of / 2 else "no"
 
 
@@ -239,7 +239,7 @@ def _paper_result(study: Any, metric: str) -> str:
 
 
 def _paper_gains(study: Any) -> int:
-    """In how many the paper's own figures differ clearly."""
+    """In how many comparisons the paper's own figures differ clearly."""
     keys = _matched_keys(study)
     return sum(_paper_p(key, (*key[:3], _R), "hits") <= 0.05 for key in keys)
 

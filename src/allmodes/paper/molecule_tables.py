@@ -1,4 +1,4 @@
-"""What the tables of molecular design share: how a study is run, written out, drawn and judged."""
+"""Shared by the tables of molecular design: how a study is run, written, drawn and judged."""
 
 import math
 import os
@@ -24,7 +24,7 @@ Paper = Callable[[Any, str], tuple[float, float] | None]  # a row and a metric: 
 
 
 def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
-    """The paper's settings or the quick ones, with docking where a receptor is given.
+    """The paper's settings or the quick ones, with docking if a receptor is given.
 
     Raises ConfigError if the folder of the receptor lacks a file.
     """
@@ -39,7 +39,7 @@ def settings_of(scale: Scale, arms: tuple[Arm, ...]) -> Settings:
 
 
 def run_study(item: str, settings: Settings, scale: Scale, progress: Progress) -> Any:
-    """The study, in the folder that both items share at paper scale, so that what both need is run once."""
+    """Run the study; at paper scale both items share a folder, so that common runs are done once."""
     require(f"{item} needs", "rdkit", "sqlalchemy", "syntheseus", extras="retrosynthesis,report")
     from allmodes.paper.study import study
 
@@ -73,17 +73,17 @@ def contest(one: Any, other: Any, metric: str) -> Contest:
 
 
 def holds_in_all(won: Sequence[bool | None]) -> Holds:
-    """Whether all were won; one that cannot be judged was not."""
+    """Whether all comparisons were won; one that cannot be judged was not."""
     return "yes" if all(won) else "partly" if any(won) else "no"
 
 
 def said_of(settings: Settings) -> str:
-    """How every measured number begins: with what it was scored."""
+    """Prefix of every measurement that names what scored the molecules."""
     return {"surrogate": "docking stand-in: ", "docking": "Vina: "}.get(settings.docking or "", "")
 
 
 def p_text(p: float) -> str:
-    """`p = 0.42`, or that there is no test."""
+    """`p = 0.42`, or the statement that there is no test."""
     return "no test" if math.isnan(p) else f"p {p_relation(p)}"
 
 
@@ -107,7 +107,7 @@ def _undefined(row: Any, metric: str) -> str:
 
 
 def numbers(study: Any, paper: Paper) -> dict[str, Any]:
-    """Everything of every seed, ready for JSON."""
+    """All figures of every seed, ready for JSON."""
     settings = study.settings
     return {
         "docking": settings.docking,
@@ -171,7 +171,7 @@ def paper_cell(found: tuple[float, float], metric: str) -> str:
 
 
 def notes(study: Any) -> list[str]:
-    """What stands in for what, and what was chosen."""
+    """Notes on the stand-ins and the settings."""
     settings, card = study.settings, study.surrogate
     runs = [run for row in study.rows if row.screen == settings.screens[0] for run in row.runs]
     short = [run for run in runs if run.stopped_by != "budget"]
@@ -180,24 +180,23 @@ def notes(study: Any) -> list[str]:
         *_of_docking(settings, card),
         "Other stand-ins: reaction templates for MEGAN, a stock that allmodes enumerates itself for "
         f"eMolecules, and the prior “{settings.prior or 'lstm'}”, trained on ZINC-250k, for Saturn's Mamba. "
-        "So our Yields and the papers' are of different tasks: what may be compared is the order of the "
-        "algorithms.",
+        "So our Yields and the papers' belong to different tasks: only the order of the algorithms can be "
+        "compared.",
         f"{len(settings.seeds)} seeds, {settings.budget:,} oracle calls, batches of {settings.batch_size}, "
         f"Adam with rate {settings.learning_rate:g}, {settings.augmentation_rounds} rounds of augmentation, "
         "the geometric mean of the four components. Every run is measured at both screens, and the scaffold "
-        f"filter counts from {settings.filter_from:g} on in all of them.",
+        f"filter counts rewards from {settings.filter_from:g} on in all of them.",
         f"± is the standard deviation over seeds. {failures:,} of {sum(run.calls for run in runs):,} calls "
         "failed and have no score. OB100 is undefined for a seed with fewer than 100 hits, IntDiv1 for one "
-        "without hits; a metric that any seed lacks is not tested.",
+        "without hits; a metric that is undefined for any seed is not tested.",
     ]
     if short:
         why = listing(sorted({run.stopped_by.replace("_", " ") for run in short}))
         found.append(f"{len(short)} of {len(runs)} runs ended before their budget was spent: {why}.")
     if settings.budget < study_settings.PAPER.budget:
         found.append(
-            f"{settings.budget:,} calls are too few for an agent to learn anything, and "
-            f"{len(settings.seeds)} seeds for a test to say much. `--scale paper` runs the papers' budget "
-            "and seeds."
+            f"{settings.budget:,} calls are too few for an agent to learn, and {len(settings.seeds)} seeds "
+            "are too few for a meaningful test. `--scale paper` runs the papers' budget and seeds."
         )
     return found
 
@@ -208,12 +207,12 @@ def _of_docking(settings: Settings, card: Any) -> list[str]:
     if card is None:
         return []
     return [
-        f"Docking stand-in: ridge regression instead of {card.target}, trained on {card.molecules} "
-        f"molecules that this project docked. Held-out error (five folds): RMSE {card.rmse:.2f}, mean "
+        f"Docking stand-in: ridge regression instead of {card.target}, trained on {card.molecules} molecules "
+        f"that this project docked. Held-out error (five folds): RMSE {card.rmse:.2f}, mean "
         f"{card.mean_error:.2f} kcal/mol, where the scores' standard deviation is {card.spread:.2f}; R² "
-        f"{card.r2:.2f}, rank correlation {card.rank_correlation:.2f}. An agent looks for what a scorer "
-        "likes, its mistakes included: on molecules that it finds the error may be larger. With "
-        f"`{RECEPTOR}` set to a folder of `allmodes chem receptor` Vina docks instead."
+        f"{card.r2:.2f}, rank correlation {card.rank_correlation:.2f}. An agent also exploits the errors of "
+        f"its scorer: on the molecules that it finds, the error may be larger. With `{RECEPTOR}` set to a "
+        "folder of `allmodes chem receptor` Vina docks instead."
     ]
 
 
@@ -259,13 +258,13 @@ def _panel(axes: Any, rows: Sequence[Any], settings: Settings) -> None:
             seen.add(row.sigma)
     axes.set_xticks(range(len(names)), [name.replace(" (", "\n(") for name in names])
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1))  # also where nobody has a hit
+    axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 1))  # also where no run has a hit
 
 
 def paired(
     study: Any, arm_of: Mapping[float, Arm] | Arm, other: Arm, metric: str, *, sigma: float
 ) -> list[Contest]:
-    """A contest at each task and screen; arm_of: one arm, or the one for each screen."""
+    """A comparison at each task and screen; arm_of: one arm, or the arm for each screen."""
     return [
         contest(
             study.row(

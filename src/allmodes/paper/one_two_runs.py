@@ -1,7 +1,6 @@
-"""The 1-2 task by methods, KLs, βs and seeds: what MARA's Figures 6, 9 and 10 are drawn from.
+"""Runs of the 1-2 task by method, KL, β and seed, the basis of MARA's Figures 6, 9 and 10.
 
-At quick scale on the stand-in, at real scale on SmolLM2 after a warm start, at paper scale on the paper's
-model.
+Quick scale uses the stand-in, real scale SmolLM2 after a warm start, paper scale the paper's model.
 """
 
 import math
@@ -20,8 +19,8 @@ from allmodes.text.reporting.results import Arm, TextResult
 from allmodes.text.stand_ins.stand_in import make_stand_in
 
 HIGH_REWARD, ONE_ANSWER = 0.9, 0.95
-"""Mean reward of the last bin from which a run counts as having learned the task; the share of an answer
-from which it is all there is."""
+"""From this mean reward of its last bin on, a run counts as having learned the task; from this share on, an
+answer counts as the only one."""
 
 _COMMON: dict[str, Any] = {
     "kind": "text", "task": "one_two", "trainer": ["rloo"], "kl": ["reverse"], "method": ["vanilla"],
@@ -48,9 +47,10 @@ SUBJECT = Subject(name="one-two", paper_model="Qwen/Qwen2.5-3B", make_stand_in=_
 @final
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """base: the policy that every run begins with. before: of a model before its warm start, if it had one.
+    """The finished runs.
 
-    bins: of each run's training, by arm and seed.
+    base: the policy that every run begins with. before: its statistics before a warm start, if any. bins: of
+    each run's training, by arm and seed.
     """
 
     config: TextConfig
@@ -64,7 +64,7 @@ class Runs:
 
 
 def configuration(scale: Scale, **changes: Any) -> TextConfig:
-    """The runs of a scale; `changes` are of the quick scale's settings, `real` and `paper` of those."""
+    """The configuration of a scale; `changes` are for quick scale; real and paper scale override them."""
     own = {"real": _REAL, "paper": _PAPER}.get(scale.kind, {})
     values = {**_COMMON, **changes, **own}
     if scale.steps < 1:
@@ -73,9 +73,9 @@ def configuration(scale: Scale, **changes: Any) -> TextConfig:
 
 
 def run(configs: Sequence[TextConfig], scale: Scale, progress: Progress, *, item: str) -> Runs:
-    """Train every combination of each configuration, where a run of another item has not.
+    """Train every combination of each configuration, or reuse the runs of other items.
 
-    configs: which differ in what is compared alone. Raises as `text_runs.run` does.
+    configs: they differ only in what is compared. Raises as `text_runs.run` does.
     """
     runs = text_runs.run(SUBJECT, configs, scale, progress, item=item, is_measured=False)
     return Runs(
@@ -90,7 +90,7 @@ def run(configs: Sequence[TextConfig], scale: Scale, progress: Progress, *, item
 
 
 def numbers(runs: Runs) -> dict[str, Any]:
-    """For JSON: the base model's answers and the last steps of each run."""
+    """The base model's answers and the last steps of each run, ready for JSON."""
     return {
         "base": {"samples": runs.base.samples, "reward": runs.base.reward, "answers": runs.base.answers},
         "runs": [
@@ -112,13 +112,13 @@ def share_of_one(counts: Mapping[str, int]) -> float:
 
 
 def has_one_answer(counts: Mapping[str, int]) -> bool:
-    """Whether one answer is all there is; False if no answer is valid."""
+    """Whether one answer counts as the only one; False if no answer is valid."""
     share = share_of_one(counts)
     return not math.isnan(share) and max(share, 1 - share) >= ONE_ANSWER
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of those that are no NaN; NaN if there are none."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
 
@@ -127,13 +127,14 @@ def notes(scale: Scale, runs: Runs) -> list[str]:
     """What was trained, and on what."""
     config = runs.config
     shown = [
-        f"{len(runs.bins)} runs of {config.steps} steps of {config.group_size} responses, rate "
-        f"{config.learning_rate:g}, rewards not scaled; curves take {config.bin} steps together. The paper "
-        f"names neither its βs nor its seeds; a run has learned the task from a reward of {HIGH_REWARD} on, "
-        f"and has one answer from a share of {ONE_ANSWER:.0%} on, in its last {config.bin} steps.",
+        f"{len(runs.bins)} runs of {config.steps} steps of {config.group_size} responses, learning rate "
+        f"{config.learning_rate:g}, rewards not scaled; curves average {config.bin} steps. The paper gives "
+        "neither its values of β nor its seeds. A run has learned the task if the mean reward of its last "
+        f"{config.bin} steps is at least {HIGH_REWARD}, and has one answer if its share in these steps is at "
+        f"least {ONE_ANSWER:.0%}.",
     ]
     if scale.kind == "real":
-        shown.append("Short, for a processor: one seed, and fewer steps than the quick scale's 104.")
+        shown.append("Shortened for a CPU: one seed, and fewer steps than the quick scale's 104.")
     if scale.kind == "quick":
-        shown.append(text_runs.stand_in_note("made-up responses with the paper's share of right answers"))
+        shown.append(text_runs.stand_in_note("generated responses with the paper's share of right answers"))
     return [*shown, *text_runs.warm_start_note(config, runs.before)]

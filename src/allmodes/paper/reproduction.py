@@ -1,4 +1,4 @@
-"""What an item of a paper comes to: a figure, numbers, and a verdict on each claim."""
+"""The result of an item of a paper: a figure, numbers, and a verdict on each claim."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,11 +11,13 @@ Holds = Literal["yes", "no", "partly"]
 @final
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is computed. seeds: replicas of each setting. Steps of the grids, which take longest.
+    """How much is computed.
+
+    seeds: replicas of each setting. grid_steps: steps in the grids, which take longest.
 
     "paper" takes the papers' steps, batch sizes and rates where they give them; "quick" the same with fewer
-    replicas, and fewer steps in the grids; "real" is "quick" but for items that train language models, which
-    take real ones that install as packages instead of stand-ins.
+    replicas, and fewer steps in the grids; "real" is "quick" except for items that train language models:
+    these use real models that install as packages, instead of stand-ins.
     """
 
     name: str
@@ -25,7 +27,7 @@ class Scale:
 
     @property
     def kind(self) -> Literal["quick", "real", "paper"]:
-        """Whose settings it has: "real" and "paper" their own, any other scale those of "quick"."""
+        """The settings that it uses: "real" and "paper" their own, any other scale those of "quick"."""
         return self.name if self.name in ("real", "paper") else "quick"
 
     def own_steps(self, steps: int) -> int:
@@ -51,15 +53,15 @@ class Verdict:
 
 
 def verdict(claim: str, *, paper: str, measured: str, holds: bool | Holds) -> Verdict:
-    """A verdict; `holds` comes from the measured numbers, never from a hand."""
+    """A verdict; `holds` must be computed from the measured numbers."""
     word: Holds = ("yes" if holds else "no") if isinstance(holds, bool) else holds
     return Verdict(claim=claim, paper=paper, measured=measured, holds=word)
 
 
 def some(found: int, total: int, *, enough: int | None = None) -> Holds:
-    """How a claim holds in `found` of `total` cases: yes from `enough` of them on, and at least one.
+    """Whether a claim holds that does in `found` of `total` cases.
 
-    enough: all of them if left out. Partly for some.
+    "yes" from `enough` cases on (all if left out, always at least one), "partly" from one on, else "no".
     """
     if found >= max(total if enough is None else enough, 1):
         return "yes"
@@ -67,7 +69,7 @@ def some(found: int, total: int, *, enough: int | None = None) -> Holds:
 
 
 def number(value: float) -> str:
-    """Two digits, or a dash for what there is none of."""
+    """A number with two decimals, or a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 

@@ -34,10 +34,10 @@ def print_items(console: Console) -> None:
 
 
 def reproduce_items(items: Sequence[Item], *, scale: Scale, out: Path, console: Console) -> None:
-    """Reproduce items one after the other and write each as soon as it is there.
+    """Reproduce items one after the other and write each as soon as it is done.
 
-    Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items. Of
-    several items those that need what is not there are skipped, and said to be; a single one raises its
+    Writes NAME.png, NAME.svg, NAME.json and NAME.md into `out`, and verdicts.md over all of these items. With
+    several items, those whose requirements are missing are skipped with a message; a single item raises its
     ConfigError. Raises RunError if `out` cannot be a folder.
     """
     _check_writable(out)
@@ -107,7 +107,7 @@ def _made() -> str:
 
 
 def plain(value: Any) -> Any:
-    """Numbers for JSON: tensors as lists, six digits, and what is not finite as text."""
+    """Numbers for JSON: tensors as lists, six digits, and non-finite values as text."""
     if isinstance(value, torch.Tensor):
         return plain(value.tolist())
     if isinstance(value, dict):

@@ -9,7 +9,7 @@
 
 Each run has a folder of its own, named by task, algorithm, σ and seed, with its configuration, its ledger and
 its screens.json. A call resumes where a killed one stopped, and runs that studies have in common are done
-once. All runs of a folder share one store, so that no molecule is docked or taken apart twice.
+once. All runs of a folder share one store, so that no molecule is docked or searched for routes twice.
 Source: MARA, section 6.3, appendix C.5, Tables 2, 6 and 7; IPS, section 5.3, appendix B.2, Table 3.
 """
 
@@ -63,7 +63,7 @@ class Row:
         """One-sided p-value of Welch's test that this row is not better than another.
 
         NaN with fewer than two seeds, where neither varies and the means are equal, and where any seed of
-        either has no value: to leave those out that never got there would favour whoever has more of them.
+        either has no value: leaving out such seeds would favour the row that has more of them.
         """
         ours, theirs = self.defined(metric), other.defined(metric)
         if len(ours) < len(self.runs) or len(theirs) < len(other.runs):
@@ -74,7 +74,7 @@ class Row:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A finished study. surrogate: what is known of the regression instead of docking, if any."""
+    """A finished study. surrogate: the card of the regression that stands in for docking, if one does."""
 
     settings: Settings
     rows: tuple[Row, ...]
@@ -91,7 +91,7 @@ class Study:
 
 
 def study(settings: Settings, folder: Path, *, advance: Callable[[int], None] = lambda done: None) -> Study:
-    """Do the runs that `folder` does not have yet, and read all of them.
+    """Do the runs that are missing in `folder`, and read all of them.
 
     advance: called with 1 after each training step. Raises ConfigError before anything is written when a
     task's reward cannot be computed or the prior is missing; RunError if `folder` holds a run of other
@@ -118,7 +118,7 @@ def study(settings: Settings, folder: Path, *, advance: Callable[[int], None] = 
 @final
 @dataclass(frozen=True)
 class _Cell:
-    """One run, and where it stands in the study."""
+    """One run, and its place in the study."""
 
     task: str
     arm: Arm
@@ -127,7 +127,7 @@ class _Cell:
 
 
 def _cells(settings: Settings, folder: Path) -> list[_Cell]:
-    """All runs, seed by seed, so that an interrupted study has whole seeds."""
+    """All runs, seed by seed, so that an interrupted study has complete seeds."""
     return [
         _Cell(task, arm, sigma, _cell(settings, folder, task=task, arm=arm, sigma=sigma, seed=seed))
         for seed in settings.seeds

@@ -1,4 +1,4 @@
-"""What the papers' tables of molecular design are made with: their tasks and numbers, and a small copy.
+"""Settings of the papers' tables of molecular design: their tasks and numbers, and a small copy.
 
 Another prior, fewer seeds, one task: `dataclasses.replace(PAPER, tasks=("SYNTH",), seeds=(0, 1), ...)`.
 """
@@ -19,7 +19,7 @@ Components = tuple[Mapping[str, Any], ...]  # tables [[oracle.components]], as i
 @final
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """An arm as a table names it.
+    """An arm of a study, by its name in tables.
 
     algorithm: its name in recipes. settings: of its method, where they are not the recipes' defaults. sigmas:
     the only ones that it is run at, if any.
@@ -64,9 +64,9 @@ class Settings:
     """One study: tasks × arms × sigmas × seeds.
 
     tasks: names of `components`, which holds each task's reward. arms: the first is the one that the others
-    are compared with. screens: rewards from which on a molecule is a hit; each run is measured at all of
-    them. prior: a policy's file, "lstm" or "mamba"; None for the shipped LSTM. workers: runs at a time, each
-    on one thread.
+    are compared with. screens: thresholds of the reward for a hit; each run is measured at all of them.
+    prior: a policy's file, "lstm" or "mamba"; None for the shipped LSTM. workers: runs at a time, each on one
+    thread.
     """
 
     tasks: tuple[str, ...] = ("SYNTH", "ALL-AMIDE")

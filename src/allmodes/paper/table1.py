@@ -1,4 +1,4 @@
-"""MARA's Table 1: nine methods on open questions, and how good and how diverse their answers are.
+"""MARA's Table 1: quality and diversity of the answers to open questions, for nine methods.
 
     from dataclasses import replace
     from allmodes.paper.table1 import table1
@@ -8,9 +8,9 @@
     table = table1(settings, Path("runs/table1"))
 
 Models are Hugging Face names or folders; prompts JSON Lines with `prompt`, as NoveltyBench's are. Each row of
-each seed has a folder of its own: metrics.jsonl and checkpoints of its training, samples.json with what the
-trained model said, result.json with its figures. A call with the same settings and folder resumes where a
-killed one stopped. Source: MARA, section 6.2, appendix C.3, Tables 1 and 3 to 5.
+each seed has a folder of its own: metrics.jsonl and checkpoints of its training, samples.json with the
+trained model's responses, result.json with its figures. A call with the same settings and folder resumes
+where a killed one stopped. Source: MARA, section 6.2, appendix C.3, Tables 1 and 3 to 5.
 """
 
 import json
@@ -57,7 +57,7 @@ _RLOO = "RLOO"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One cell. mean: over prompts and seeds; sem: the bootstrap's over prompts, NaN for one prompt.
+    """One cell. mean: over prompts and seeds; sem: bootstrap standard error over prompts, NaN for one prompt.
 
     prompts: each prompt's mean over seeds. seeds: each seed's mean over prompts.
     """
@@ -93,29 +93,29 @@ def table1(
     share: float = 1.0,
     advance: Callable[[int], object] = lambda done: None,
 ) -> Table:
-    """Train every row for every seed, sample, score and measure; what `folder` has already is not done again.
+    """Train every row for every seed, sample, score and measure; results in `folder` are reused.
 
-    The unlikeliness of He et al. needs rewards that are not negative: for its training alone rewards are
-    taken above the lowest that the base model's samples have, and 0 below it. The ensemble is the mean of
-    RLOO's first and last checkpoint. share: of the stand-ins' own training, below 1 in tests alone. advance:
-    called with 1 after each training step.
+    The unlikeliness reward of He et al. needs rewards that are not negative: for its training only, the
+    lowest reward of the base model's samples is subtracted, and rewards below it become 0. The ensemble is
+    the mean of RLOO's first and last checkpoint. share: of the stand-ins' own training, below 1 in tests
+    alone. advance: called with 1 after each training step.
 
-    Raises ConfigError if a model, prompts or an accelerator is missing, before anything is trained;
-    RunError if `folder` holds a table of other settings or prompts.
+    Raises ConfigError if a model, prompts or an accelerator is missing, before anything is trained; RunError
+    if `folder` holds a table of other settings or prompts.
     """
     check_settings(settings)
     quieten()
     with RunFolder(folder):
         inputs = prepare(settings, folder, share=share)
         for prompts in (inputs.training_prompts, inputs.test_prompts):
-            read_prompts(prompts)  # what is wrong with a file is said before anything is trained
+            read_prompts(prompts)  # errors in a file are reported before anything is trained
         _check_same(settings, share, inputs, folder / "settings.json")
         work = _Work(settings, folder, inputs, advance)
         cells = [(name, seed) for seed in settings.seeds for name in NAMES]
         for name, seed in cells:
             if not work.samples_path(name, seed).exists():
                 work.sample(name, seed)
-        work.forget_models()  # the second reward model may need their place
+        work.forget_models()  # the second reward model may need their memory
         for name, seed in cells:
             if not work.result_path(name, seed).exists():
                 work.measure(name, seed)
@@ -152,7 +152,7 @@ class _Floored:
 
 @final
 class _Work:
-    """One folder's table in the making."""
+    """One folder's table while it is computed."""
 
     def __init__(
         self, settings: Settings, folder: Path, inputs: Inputs, advance: Callable[[int], object]
@@ -181,7 +181,7 @@ class _Work:
         )
 
     def forget_models(self) -> None:
-        """Let go of the first reward model."""
+        """Release the first reward model."""
         self.__dict__.pop("_reward_model", None)
         free_memory()
 
@@ -189,7 +189,7 @@ class _Work:
         return self._folder / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}-{seed}"
 
     def samples_path(self, name: str, seed: int) -> Path:
-        """What the trained model said."""
+        """The trained model's responses."""
         return self._path(name, seed) / "samples.json"
 
     def result_path(self, name: str, seed: int) -> Path:
@@ -294,7 +294,7 @@ class _Work:
         )
 
     def _lowest_reward(self, seed: int) -> float:
-        """Of the base model's samples."""
+        """The lowest reward of the base model's samples."""
         rewards = read_sealed_json(self.samples_path(BASE, seed))["rewards"]
         return min((reward for row in rewards for reward in row if reward is not None), default=0.0)
 
@@ -311,13 +311,13 @@ class _Work:
         for row in samples["test"]:
             responses = row["responses"]
             rewards = self._exam.rewards([row["prompt"]] * len(responses), responses)
-            # What says the same is one answer, by the judge's classes rather than by its words.
+            # Responses of one class of the judge are one answer, even if their wording differs.
             classes = partition(responses, sameness(self._settings, self._exam))
             generations = [
                 Generation(
                     response=response,
                     reward=reward,
-                    # Utility is for scores from 0 on, which a log-likelihood never is.
+                    # Utility needs scores of 0 or more, and log-likelihoods are negative.
                     score=None if self._settings.has_made_up_rewards else reward,
                     has_answer=True,
                     answer=str(which),
@@ -355,7 +355,7 @@ class _Work:
 
 
 def _figure(seeds: Sequence[Sequence[float | None]]) -> Figure:
-    """A figure from each seed's value of each prompt, None if a prompt has none."""
+    """A figure from each seed's value of each prompt; None where a prompt has none."""
     by_prompt = [[value for value in column if value is not None] for column in zip(*seeds, strict=False)]
     prompts = tuple(math.fsum(column) / len(column) for column in by_prompt if column)
     means = [[value for value in seed if value is not None] for seed in seeds]

@@ -1,4 +1,4 @@
-"""What Table 1 is made from: models, prompts, a judge and an embedder, checked before anything is trained."""
+"""The inputs of Table 1: models, prompts, a judge and an embedder, checked before anything is trained."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -44,10 +44,10 @@ class Inputs:
 
 
 def prepare(settings: Settings, folder: Path, *, share: float) -> Inputs:
-    """Everything at hand: stand-ins made, prompts downloaded into `folder`.
+    """Prepare all inputs: build stand-ins, and download prompts into `folder`.
 
-    A training.jsonl or test.jsonl that lies in `folder` already is taken. share: as for
-    `make_creative_stand_ins`. Raises ConfigError if prompts cannot be had.
+    An existing training.jsonl or test.jsonl in `folder` is used. share: as for `make_creative_stand_ins`.
+    Raises ConfigError if prompts cannot be downloaded.
     """
     if settings.is_stand_in:
         place = folder / "stand-ins"
@@ -61,7 +61,7 @@ def prepare(settings: Settings, folder: Path, *, share: float) -> Inputs:
             test_prompts=settings.test_prompts or made.held_out_prompts,
             stand_ins=made.statistics,
         )
-    # Prompts first: they are what a machine without a hub lacks, and models take longer.
+    # Prompts first: a machine without a hub lacks them, and models take longer.
     training = settings.training_prompts or _saved(
         folder / "training.jsonl", lambda path: _training_prompts(settings, path)
     )
@@ -80,7 +80,7 @@ def prepare(settings: Settings, folder: Path, *, share: float) -> Inputs:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise ConfigError that names what the settings want and is missing: models, or an accelerator."""
+    """Raise ConfigError that names what the settings need and is missing: models, or an accelerator."""
     models = (settings.model, settings.reward_model, settings.other_reward_model)
     if STAND_IN in models:
         if set(models) != {STAND_IN}:
@@ -114,9 +114,9 @@ def _is_there(name: str) -> bool:
 
 
 def sameness(settings: Settings, task: Creative) -> Callable[[str, str], bool]:
-    """Whether two responses say the same: the task's word, or for stand-ins whether they name the same thing.
+    """Whether two responses are the same answer: by the task's rule, or for stand-ins by the item they name.
 
-    NoveltyBench's rule would call the made-up answers "Maybe fig." and "Maybe plum." the same.
+    NoveltyBench's rule would treat the generated answers "Maybe fig." and "Maybe plum." as the same.
     """
     is_made_up = settings.is_stand_in and settings.judge is None
     return SameItem().same if is_made_up else task.same
@@ -145,7 +145,7 @@ def find_scorer(name: str, settings: Settings, inputs: Inputs, embed: Embed) -> 
 
 
 def find_embedder(settings: Settings, place: str) -> tuple[Embed, str]:
-    """The embedder that is at `place`, and its name: the stand-in where sentence-transformers is missing."""
+    """The embedder at `place`, and its name: the stand-in where sentence-transformers is missing."""
     embed = load_embedder(place)
     return (stand_in_embeddings, STAND_IN_EMBEDDER) if isinstance(embed, str) else (embed, settings.embedder)
 
@@ -153,7 +153,7 @@ def find_embedder(settings: Settings, place: str) -> tuple[Embed, str]:
 def english_first_turns(
     chats: Iterable[dict[str, Any]], fits: Callable[[str], bool], *, count: int
 ) -> list[str]:
-    """The first `count` different prompts that fit, of the first turns of WildChat's chats in English."""
+    """The first `count` distinct prompts that fit, of the first turns of WildChat's chats in English."""
     prompts: dict[str, None] = {}
     for chat in chats:
         turns = chat["conversation"]
@@ -174,7 +174,7 @@ def _training_prompts(settings: Settings, path: Path) -> list[str]:
 
 
 def wildchat_prompts(settings: Settings, path: Path) -> list[str]:
-    """The first prompts of WildChat in English, as many and as long as the settings have it; for `path`."""
+    """The first prompts of WildChat in English, in the settings' number and length; for the file `path`."""
     count = settings.max_training_prompts
     if count is None:
         raise ConfigError(f"`max_training_prompts`: expected how many of {WILDCHAT} to take; got None")
@@ -198,7 +198,7 @@ def _from_hub(name: str, path: Path, **where: Any) -> Any:
 
     try:
         return load_dataset(name, **where)
-    except Exception as error:  # whatever a hub, a network or a disk raises
+    except Exception as error:  # any error of the hub, the network or the disk
         file = {"curated": "curated.jsonl", "wildchat": "wildchat-1k.jsonl"}.get(str(where.get("split")))
         own = "" if file is None else f": data/{file} of github.com/novelty-bench/novelty-bench"
         raise ConfigError(

@@ -1,7 +1,8 @@
-"""What scores responses in Table 1: reward models, or stand-ins for them where none is at hand.
+"""Rewards of responses in Table 1: reward models, or stand-ins where no reward model is available.
 
-No preference model installs as a package. At real scale relevance to the prompt is the reward of training,
-and the untouched base model's likelihood that of the comparison: neither knows what people prefer.
+No preference model installs as a package. At real scale the reward of training is relevance to the prompt,
+and that of the comparison is the likelihood under the untouched base model: neither measures human
+preferences.
 """
 
 from collections.abc import Sequence
@@ -24,9 +25,9 @@ _REMEMBERED = 4096  # embeddings, of a prompt's responses and of prompts
 
 @final
 class Relevance:
-    """How near a response is to its prompt, and no longer than it may be.
+    """Relevance of a response to its prompt, reduced for long responses.
 
-    R(x, y) = max(cos(e(x), e(y)), 0) · min(1, L/n),   n words in y, L = `most_words`
+    R(x, y) = max(cos(e(x), e(y)), 0) · min(1, L/n), n words in y, L = `most_words`
 
     e: an embedder. Between 0 and 1; a response that repeats its prompt has the highest reward.
     """
@@ -53,10 +54,12 @@ class Relevance:
 
 @final
 class BaseLikelihood:
-    """How likely a model finds a response: (1/T) log π(y | x), nats a token, its end included.
+    """The mean log-likelihood of a response under a model, in nats a token.
 
-    T: tokens of y and of its end, as the tokenizer writes them. A response that was cut off pays for an end
-    that it does not have. precision: of what is computed.
+    (1/T) log π(y | x), the end included
+
+    T: tokens of y and of its end, as the tokenizer writes them. For a response that was cut off, the end is
+    counted although it is missing. precision: of the computation.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class BaseLikelihood:
 
 @final
 class AlikeEmbeddings:
-    """A stand-in for NoveltyBench's judge: two responses say the same from a cosine of `least` on."""
+    """A stand-in for NoveltyBench's judge: two responses with a cosine of at least `least` agree."""
 
     def __init__(self, embed: Embed, *, least: float = ALIKE) -> None:
         self._least = least
@@ -97,5 +100,5 @@ class AlikeEmbeddings:
         self._vector = vector
 
     def same(self, first: str, second: str) -> bool:
-        """Whether two responses say the same."""
+        """Whether two responses are the same answer."""
         return float(self._vector(first) @ self._vector(second)) >= self._least

@@ -1,4 +1,4 @@
-"""What MARA's Table 1 is made with: the paper's numbers, and small copies for packaged models and stand-ins.
+"""Settings of MARA's Table 1: the paper's numbers, and small copies for packaged models and stand-ins.
 
 Another model, other prompts, local folders: `dataclasses.replace(PAPER, model="models/mine", ...)`.
 """
@@ -13,10 +13,10 @@ from allmodes.text.config import KL, STAND_IN, LoRA, TextConfig, Trainer
 from allmodes.text.task_kinds.open_questions import JudgeConfig
 
 RELEVANCE, LIKELIHOOD = "relevance", "base-likelihood"
-"""In place of a reward model's name: the stand-ins of `table1_rewards`."""
+"""Names that select the stand-ins of `table1_rewards` instead of a reward model."""
 MOST_WORDS, ALIKE = 30, 0.5
-"""Words of a response from which on its relevance falls; the cosine from which on two responses are alike:
-with 0.5 SmolLM2's ten answers to each of eight prompts made 7.4 classes on average, with 0.8 made 9.1."""
+"""The number of words above which relevance falls; the smallest cosine of two responses that count as the
+same: SmolLM2's ten answers to each of eight prompts form 7.4 classes on average with 0.5, 9.1 with 0.8."""
 
 
 @final
@@ -56,19 +56,19 @@ NAMES = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One making of the table.
+    """The settings of one table.
 
     model, reward_model, other_reward_model: Hugging Face names or folders; "stand-in" for all three makes
     them at run time, with their prompts. "smollm2" and the embedder "minilm" are prepared from their
     packages. reward_model "relevance" and other_reward_model "base-likelihood" are the stand-ins of
-    `table1_rewards`. judge: None takes NoveltyBench's rule for short answers, or for stand-ins their own.
+    `table1_rewards`. judge: None takes NoveltyBench's rule for short answers, or the stand-ins' own rule.
     embedder: a sentence-transformers name, or "stand-in". training_prompts, test_prompts: JSON Lines with
     `prompt`; None takes them from the stand-ins, or from the hub. training_source: "wildchat" or
-    "novelty-bench", whose 1,000 prompts are of WildChat, too.
+    "novelty-bench", whose 1,000 prompts are from WildChat too.
 
-    steps: of training, each of prompts_per_step × group_size responses. generations: to each prompt, when the
-    trained models are measured. sampled_prompts: training prompts on which the reward of training is
-    measured. max_test_prompts: only the first so many test prompts; None for all.
+    steps: of training, each of prompts_per_step × group_size responses. generations: responses to each prompt
+    when the trained models are measured. sampled_prompts: training prompts on which the reward of training is
+    measured. max_test_prompts: number of test prompts, the first of the file; None for all.
     """
 
     model: str
@@ -229,6 +229,6 @@ def text_config(settings: Settings, row: Row, *, model: str, prompts: Path, rewa
         "gradient_checkpointing": settings.gradient_checkpointing,
         "methods": methods,
         "checkpoint_every": max(1, settings.steps // 4),
-        "log_samples": False,  # gigabytes in each of many runs
+        "log_samples": False,  # they take gigabytes in each of many runs
     }
     return build_config(TextConfig, values, source=f"table1, {row.name}")

@@ -1,9 +1,9 @@
-"""Runs of language models that items of the papers read: each is done once, kept, and resumed.
+"""Runs of language models that the papers' items share: each is done once, kept, and resumed.
 
-At quick scale on a stand-in, at real scale on SmolLM2 after a warm start, at paper scale on the paper's
-model. Runs are below the folder that the environment variable ALLMODES_TEXT_WORK names, else below
-runs/text-work: a killed item resumes there, and items that want the same run share it. Without the variable
-the quick scale leaves no files.
+Quick scale uses a stand-in, real scale SmolLM2 after a warm start, paper scale the paper's model. Runs are in
+the folder that the environment variable ALLMODES_TEXT_WORK names, by default runs/text-work: a killed item
+resumes there, and items that need the same run share it. Without the variable the quick scale leaves no
+files.
 """
 
 import gc
@@ -39,8 +39,8 @@ _OF_TRAINING = {
     "model", "trainer", "kl", "method", "methods", "beta", "seeds", "steps", "group_size", "prompts_per_step",
     "learning_rate", "scale_rewards", "flowrl", "lora", "micro_batch", "checkpoint_every", "bin",
 }  # fmt: skip
-"""Settings that the base model and its samples do not depend on. The model's place may differ: the folder may
-have been moved."""
+"""Settings that the base model and its samples do not depend on. The model's path may differ, since the
+folder may have been moved."""
 
 
 @final
@@ -48,8 +48,8 @@ have been moved."""
 class Subject:
     """What several items train on.
 
-    name: of its folder. paper_model: the paper's. make_stand_in: writes the stand-in into a new folder, its
-    README.md last.
+    name: of its folder. paper_model: the model of the paper. make_stand_in: writes the stand-in into a new
+    folder, its README.md last.
     """
 
     name: str
@@ -74,14 +74,14 @@ class Run:
     result: TextResult | None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Of metrics.jsonl, one a step."""
+        """The rows of metrics.jsonl, one per step."""
         return RunFolder(self.path).read_metrics()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """base: the policy that every run begins with. before: its shares of answers before a warm start."""
+    """base: the policy that every run begins with. before: its statistics before a warm start, if any."""
 
     base: TextResult
     before: BaseStatistics | None
@@ -97,15 +97,15 @@ def run(
     item: str,
     is_measured: bool = True,
 ) -> Runs:
-    """Do every run of every configuration that the scale's folder does not have yet, and read all of them.
+    """Do every run of every configuration that is missing in the scale's folder, and read all of them.
 
-    configs: which differ in settings of training alone. progress: called with 1 after each training step.
+    configs: they differ only in settings of training. progress: called with 1 after each training step.
     is_measured: whether the final policies are sampled, too. Raises ConfigError for a model, package or
-    accelerator that is missing, before there is a folder; RunError if the folder holds runs of other
-    settings or is in use.
+    accelerator that is missing, before there is a folder; RunError if the folder holds runs of other settings
+    or is in use.
     """
     threads = torch.get_num_threads()
-    gc.freeze()  # each run collects garbage several times, which would look at all that is loaded: 0.3 s
+    gc.freeze()  # each run collects garbage several times, which would scan all loaded objects: 0.3 s
     try:
         with base_model(subject, configs[0], scale, progress, item=item) as (model, before, folder):
             base = folder / "base"
@@ -121,7 +121,7 @@ def run(
             return Runs(base=load_result(result_path(base)), before=before, done=done)
     finally:
         gc.unfreeze()
-        torch.set_num_threads(threads)  # of whoever computes next
+        torch.set_num_threads(threads)  # for later computations
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def base_model(
 ) -> Iterator[tuple[str, BaseStatistics | None, Path]]:
     """The model that runs begin with, its shares of answers before a warm start, and the subject's folder.
 
-    The model is made where it is not there yet; the folder is the caller's alone. Raises as `run` does.
+    The model is made if it is missing; the folder is locked for the caller. Raises as `run` does.
     """
     quieten()
     model = _real_model(subject, scale, item=item)
@@ -154,7 +154,7 @@ def base_model(
 
 
 def work_folder(scale: Scale) -> Path:
-    """Where the runs of a scale are."""
+    """The folder of a scale's runs."""
     named = os.environ.get(WORK)
     if named is None and scale.kind == "quick":
         return Path(_passing_folder().name) / scale.name
@@ -163,7 +163,7 @@ def work_folder(scale: Scale) -> Path:
 
 @cache
 def _passing_folder() -> "tempfile.TemporaryDirectory[str]":
-    """One for all items of a command; it goes with the process."""
+    """One temporary folder for all items of a command, deleted when the process ends."""
     return tempfile.TemporaryDirectory(prefix="allmodes-text-")
 
 
@@ -178,7 +178,7 @@ def _real_model(subject: Subject, scale: Scale, *, item: str) -> str | None:
 
 
 def _check_same(path: Path, now: dict[str, Any]) -> None:
-    """Keep the settings of what `path` will hold. Raises RunError if it holds results of others."""
+    """Save the settings of the results in `path`. Raises RunError if it holds results of other settings."""
     file = path / "settings.json"
     if not file.exists():
         seal_json(file, now)
@@ -195,7 +195,7 @@ def _do(
     progress: Progress,
     is_measured: bool,
 ) -> Run:
-    """Train, and measure, where that is not done."""
+    """Train and measure, unless that is done."""
     config = _narrowed(config, arm, seed)
     path = folder / _name(config, arm, seed)
     # FlowRL's settings are those of its own runs.
@@ -223,7 +223,7 @@ def _narrowed(config: TextConfig, arm: Arm, seed: int) -> TextConfig:
 
 
 def _name(config: TextConfig, arm: Arm, seed: int) -> str:
-    """Of a run's folder: what differs between runs of one subject and scale."""
+    """The name of a run's folder: what differs between runs of one subject and scale."""
     method = config.methods.make(arm.method)
     clip = method.min_probability if isinstance(method, IPS) else 0
     parts = [arm.folder_name, f"groups-of-{config.group_size}", *([f"p-min-{clip:g}"] if clip else [])]
@@ -231,7 +231,7 @@ def _name(config: TextConfig, arm: Arm, seed: int) -> str:
 
 
 def _train(config: TextConfig, arm: Arm, seed: int, *, model: str, path: Path, progress: Progress) -> None:
-    """Train where that is not done; only metrics and settings stay."""
+    """Train, unless that is done; only metrics and settings are kept."""
     torch.set_num_threads(config.threads or 1)
     checkpoints = path / "trainer"
     with RunFolder(path) as runs:
@@ -246,7 +246,7 @@ def _train(config: TextConfig, arm: Arm, seed: int, *, model: str, path: Path, p
 
 
 def stand_in_note(what: str) -> str:
-    """What a stand-in is and is not. what: how it was trained."""
+    """A note on what a stand-in is. what: its training data."""
     return (
         f"The base model is a stand-in: tiny, built at run time, trained on {what}. It is no evidence about "
         "language models."
@@ -254,7 +254,7 @@ def stand_in_note(what: str) -> str:
 
 
 def warm_start_note(config: TextConfig, before: BaseStatistics | None) -> list[str]:
-    """The warm start and what the model was before it; empty without one."""
+    """Notes on the warm start and on the model before it; empty without one."""
     if before is None or config.warm_start is None:
         return []
     return [
