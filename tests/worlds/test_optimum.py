@@ -335,7 +335,7 @@ def test_a_world_in_float32_has_its_optimum_as_well(name: str) -> None:
 
 def test_mara_in_a_grid_is_refused() -> None:
     for kl in ("reverse", "forward"):
-        with pytest.raises(InputError, match="one trajectory an outcome"):
+        with pytest.raises(InputError, match="one trajectory per outcome"):
             exact_optimum(
                 small_grid(), Training(name="MARA", kl=kl, method=MARA(threshold=THRESHOLD)), beta=BETA
             )
@@ -619,7 +619,7 @@ def test_on_a_grid_a_method_that_looks_at_single_walks_has_no_optimum(name: str)
     training = training_of(method, group_size=max(4, method.min_group_size))
     looks = (method.needs_reference or method.needs_policy) and not method.needs_outcomes
     if looks and exact_optimum(categorical(), training, beta=BETA) is not None:
-        with pytest.raises(InputError, match="one trajectory an outcome"):
+        with pytest.raises(InputError, match="one trajectory per outcome"):
             exact_optimum(small_grid(), training, beta=BETA)
     else:
         found = exact_optimum(small_grid(), training, beta=BETA)

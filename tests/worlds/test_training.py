@@ -593,7 +593,7 @@ def test_unknown_settings_are_refused() -> None:
 
 def test_algorithm_2_is_refused_where_it_is_not_equal_to_algorithm_1() -> None:
     second = MARA(threshold=THRESHOLD, algorithm=2)
-    refusal = "MARA changes the reference, so that it needs kl 'reverse' inside the rewards"
+    refusal = "MARA changes the reference, so it needs kl 'reverse' inside the rewards"
     for kl in ("forward", "none", "entropy"):
         with pytest.raises(InputError, match=refusal):
             Training(name="odd", kl=kl, method=second)

@@ -1,4 +1,4 @@
-"""Grids to walk upwards on: the hyper-grid of the GFlowNet literature, and two ends with unequal paths."""
+"""Grids with upward steps: the hyper-grid of the GFlowNet literature, and two outcomes with unequal paths."""
 
 import itertools
 import math
@@ -17,11 +17,12 @@ Cell = tuple[int, ...]
 
 @final
 class GridWorld:
-    """A tabular policy on cells that can only be left upwards, one coordinate at a time.
+    """A tabular policy on grid cells; each step increases one coordinate, or ends the walk.
 
-    cells: where the policy acts, the start first, then by the sum of their coordinates. step: the cell or
-    outcome that an action leads to, None if it is not allowed. outcomes: with their rewards. The reference
-    policy chooses among the allowed actions of a cell with equal probability, and training starts there.
+    cells: in which the policy acts, the start first, then in order of the sum of coordinates. step: the cell
+    or outcome that an action leads to, None if it is not allowed. outcomes: cells at which walks end, with
+    their rewards. The reference policy chooses among the allowed actions of a cell with equal probability,
+    and training starts there.
     """
 
     samples_per_prompt = None
@@ -64,7 +65,7 @@ class GridWorld:
         return torch.log_softmax(logits.masked_fill(~self._allowed, -torch.inf), -1)
 
     def rollout(self, logits: Tensor, *, batch_size: int, generator: Generator) -> Rollout:
-        """B walks for each setting, all at once, one step of all of them at a time."""
+        """B walks for each setting, in parallel, one step at a time."""
         settings, (cells, actions) = len(logits), self._next.shape
         logprobs = self.action_logprobs(logits)
         rows = torch.arange(settings).unsqueeze(1)
@@ -114,8 +115,8 @@ def hyper_grid(dimensions: int, side: int, *, background: float) -> GridWorld:
 
     R(x) = R0 + 0.5 Π 1[|x/(H−1) − ½| > ¼] + 2 Π 1[0.3 < |x/(H−1) − ½| < 0.4]
 
-    in integers, for floats misplace cells. background: R0, above 0. Raises InputError for fewer than one
-    dimension, a side below 2, or R0 ≤ 0. Source: IPS, equation 10; Bengio et al. 2021.
+    computed in integers, because floats misplace cells. background: R0, above 0. Raises InputError for fewer
+    than one dimension, a side below 2, or R0 ≤ 0. Source: IPS, equation 10; Bengio et al. 2021.
     """
     if dimensions < 1 or side < 2:
         raise InputError(f"a hyper-grid has `dimensions` >= 1 and `side` >= 2; got {dimensions} and {side}")
@@ -135,7 +136,7 @@ def hyper_grid(dimensions: int, side: int, *, background: float) -> GridWorld:
 
 
 def hyper_grid_reward(cell: Cell, side: int, *, background: float) -> float:
-    """R(x) of `hyper_grid`: whole numbers decide on which side of a border a cell lies."""
+    """R(x) of `hyper_grid`; integers decide on which side of a boundary a cell lies."""
     width = side - 1
     off_centre = [abs(2 * x - width) for x in cell]
     in_ring = all(2 * distance > width for distance in off_centre)

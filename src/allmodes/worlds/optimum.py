@@ -17,13 +17,14 @@ def exact_optimum(world: World, training: Training, *, beta: float) -> Tensor | 
     over outcomes; for an entropy bonus that is each outcome's share of all trajectories. None if it is not
     known (`optimum_of`).
 
-    Raises InputError for a method that looks at single trajectories in a world of several to an outcome.
+    Raises InputError for a method that works on trajectories, in a world with several trajectories per
+    outcome.
     """
     reference = world.log_path_shares if training.kl == "entropy" else world.ref_outcome_logprobs
     found = optimum_of(training, reference, world.rewards.double(), beta=beta)
     if found is not None and _looks_at_trajectories(training.method) and not isinstance(world, Categorical):
         label = training.method.label
-        raise InputError(f"the optimum of {label} is known for worlds with one trajectory an outcome")
+        raise InputError(f"the optimum of {label} is known only for worlds with one trajectory per outcome")
     return found
 
 
@@ -35,13 +36,13 @@ def optimum_of(
     beta: float,
     outcome_ids: Tensor | None = None,
 ) -> Tensor | None:
-    """Where a training rests on strings (K,) with reference log-probabilities, (K,); see `Method.optimum`.
+    """The optimum of a training on strings (K,) with reference log-probabilities, (K,); see `Method.optimum`.
 
     ref_logprobs: for an entropy bonus those of the uniform distribution over strings. None if the method
-    knows none; for advantages over a standard deviation, whose scale changes with the policy; where a group's
-    mean shrinks the rewards but not the KL; where a method that counts outcomes has groups of unknown size,
-    or no baseline and `baseline_is_worth_a_sample` does not hold; and for an entropy bonus where the method's
-    rewards are made for a KL to the reference.
+    knows none; for advantages divided by a standard deviation, whose scale changes with the policy; where a
+    group's mean shrinks the rewards but not the KL; where a method that counts outcomes has groups of unknown
+    size, or no baseline and `baseline_is_worth_a_sample` does not hold; and for an entropy bonus where the
+    method's rewards are made for a KL to the reference.
     """
     if not _is_known(training):
         return None
@@ -62,7 +63,7 @@ def _is_known(training: Training) -> bool:
         return False
     has_kl_in_loss = training.kl == "forward" or (training.kl != "none" and training.kl_in == "loss")
     if training.loss == "policy_gradient" and training.advantages == "mean" and has_kl_in_loss:
-        return False  # the mean that holds the sample itself shrinks rewards by (G − 1)/G, but not this KL
+        return False  # a mean that includes the sample itself shrinks rewards by (G − 1)/G, but not this KL
     if training.kl in ("none", "entropy") and method.needs_reference and not method.contains_kl:
         return False
     if not _counts(training):

@@ -16,11 +16,11 @@ from allmodes.worlds.world import Rollout
 class Prompts:
     """P prompts, each with M strings of K outcomes or of none; training starts at the reference.
 
-    ref_logprobs, rewards, outcomes: (P, M); an outcome of −1 is none, such as that of a wrong answer. A step
-    shows `prompts_per_step` of the prompts, drawn without replacement, and takes `samples_per_prompt` strings
-    for each. features: (P, M, F), for logits that share their parameters, log π_ref + φθ with θ (F,); None
-    for a table. flipped: share of the rewards 0 and 1 that a step sees the wrong way round, as a verifier
-    that errs.
+    ref_logprobs, rewards, outcomes: (P, M); −1 means no outcome, such as for a wrong answer. A step shows
+    `prompts_per_step` of the prompts, drawn without replacement, and takes `samples_per_prompt` strings for
+    each. features: (P, M, F), for logits that share their parameters, log π_ref + φθ with θ (F,); None for a
+    table. flipped: share of the rewards 0 and 1 that are inverted in a step, as by a verifier that makes
+    errors.
 
     Raises InputError for shapes that disagree, a reference that is not finite or does not sum to 1, an
     outcome outside −1 .. K − 1, or more prompts a step than there are.
@@ -61,7 +61,7 @@ class Prompts:
         dtype = torch.get_default_dtype()
         self._ref_logprobs, self._rewards = self.ref_string_logprobs.to(dtype), rewards.to(dtype)
         self._features = None if features is None else features.to(dtype)
-        # What has no outcome is the last column.
+        # Strings without an outcome are the last column.
         self._column = torch.where(outcomes < 0, self.outcome_count, outcomes)
         self.ref_outcome_logprobs = self._of_outcomes(self.ref_string_logprobs)
         self.log_path_shares = self._of_outcomes(
@@ -126,7 +126,7 @@ class Prompts:
     def kl_within_outcomes(self, logits: Tensor) -> Tensor:
         """Σ_o p(o) KL(π(·|o) ‖ π_ref(·|o)) over the outcomes, given that there is one, (S, P), nats.
 
-        How far an outcome's strings have moved from the way in which the reference says it.
+        How far the distribution over an outcome's strings has moved from the reference's.
         """
         strings = self.string_logprobs(logits.double())
         own = strings - self._of_outcomes(strings).gather(-1, self._column.expand(strings.shape))

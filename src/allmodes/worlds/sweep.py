@@ -1,4 +1,4 @@
-"""Train many settings at once: every β, training and seed of a figure is a row of one tensor program."""
+"""Train many settings in one batch: every β, training and seed of a figure is a row of one tensor."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _CLIP = 0.2  # of the policy's ratio to its old self, which is 1 in these on-pol
 @final
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One policy to train. seed tells replicas apart; all randomness comes from the sweep's own seed."""
+    """One policy to train. seed distinguishes replicas; all randomness comes from the sweep's own seed."""
 
     training: Training
     beta: float
@@ -68,12 +68,12 @@ def train(
     decays: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Sweep:
-    """Train all settings at once: one sampling call, one backward pass and one step of Adam for all of them.
+    """Train all settings together: one sampling call, one backward pass and one step of Adam for all of them.
 
-    Adam works element by element, so that one over stacked settings is an independent Adam for each. record:
-    number of times after the start at which the exact outcome distributions are taken, evenly over the
-    steps. decays: whether the rate falls to 0, in a straight line. progress is called with the number of
-    steps done since the last call.
+    Adam works element by element, so one Adam over stacked settings is an independent Adam for each. record:
+    number of times after the start at which the exact outcome distributions are taken, evenly over the steps.
+    decays: whether the learning rate falls linearly to 0. progress is called with the number of steps done
+    since the last call.
 
     Raises InputError for no settings, fewer than one step, sample or record, or a group size that does not
     divide the batch.
@@ -150,7 +150,7 @@ def train(
 @final
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The rows first..last of the program, which share a training.
+    """The settings first..last, which share a training.
 
     group_ids: (N,). rows: each sample's row, (N,), which keeps the prompts of settings apart.
     """
@@ -200,7 +200,7 @@ def _parts(settings: Sequence[Setting], batch_size: int, samples_per_prompt: int
                 f"{whole}" + (f" and be at least {least}" if least > 1 else "") + f"; got {size}"
             )
         alike = list(members)
-        # Where prompts of a batch are not independent, a setting's samples are a batch of their own.
+        # If prompts of a batch are not independent, each setting's samples are a batch of their own.
         batches = [[setting] for setting in alike] if training.method.couples_prompts else [alike]
         for batch in batches:
             first = parts[-1].last if parts else 0

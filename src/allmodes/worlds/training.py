@@ -29,7 +29,7 @@ _PLAIN = Plain()
 @final
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """What a step trains on, (N,): advantages, and losses beside the policy gradient's, or None.
+    """What a step trains on, (N,): advantages, and further loss terms or None.
 
     state: what the method remembers for the next step.
     """
@@ -46,14 +46,14 @@ class Training:
 
     kl: the regulariser that a setting's β weighs; "entropy" is a reverse KL without a reference, η = β.
     kl_in: inside the rewards, before advantages (exact for the reverse KL), or as a term of the loss; a
-    forward KL is always in the loss (k3), as GRPO has it. advantages: what is subtracted; "group_std"
-    divides, too; of a method that makes advantages it must be "none", and a KL inside the rewards has a
-    leave-one-out baseline of its own. loss: "flowrl" is trajectory balance on means over actions with
-    "group_std" advantages, β = 1/15 in its paper; both learn log Z. group_size: samples that share a group
-    (anchors, frequencies, baselines); None is all samples of a prompt. frequencies: whether a method counts
-    its outcomes, or the world gives their exact probabilities.
+    forward KL is always in the loss (k3), as GRPO has it. advantages: the baseline that is subtracted;
+    "group_std" also divides; for a method that makes advantages it must be "none", and a KL inside the
+    rewards has its own leave-one-out baseline. loss: "flowrl" is trajectory balance on means over actions
+    with "group_std" advantages, β = 1/15 in its paper; both learn log Z. group_size: samples that share a
+    group (anchors, frequencies, baselines); None is all samples of a prompt. frequencies: whether a method
+    counts its outcomes, or the world gives their exact probabilities.
 
-    Raises InputError for what the method's facts rule out.
+    Raises InputError for settings that the method's properties rule out.
     """
 
     name: str
@@ -84,8 +84,8 @@ class Training:
         in_rewards = self.kl == "reverse" and (self.kl_in == "rewards" or self.loss == "trajectory_balance")
         if method.changes_reference and not in_rewards:
             raise InputError(
-                f"{method.label} changes the reference, so that it needs kl 'reverse' inside the rewards; "
-                f"got {self.kl!r} in {self.kl_in!r}"
+                f"{method.label} changes the reference, so it needs kl 'reverse' inside the rewards; got "
+                f"{self.kl!r} in {self.kl_in!r}"
             )
         if method.contains_kl and self.kl != "none":
             raise InputError(
@@ -115,7 +115,7 @@ class Training:
     def loss_terms(
         self, batch: Batch, logprobs: Tensor, *, beta: Tensor, log_partition: Tensor, state: State | None
     ) -> LossTerms:
-        """What a step makes of each sample of a batch, which holds all that any method asks for.
+        """The advantages and losses of each sample of a batch, which holds all inputs that methods need.
 
         logprobs: log π_θ with gradient. beta, log_partition: β and log Z of the sample's setting. All (N,).
         """
@@ -144,7 +144,7 @@ class Training:
         reference = torch.zeros_like(ref_logprobs) if self.kl == "entropy" else ref_logprobs
         is_reverse = self.kl in ("reverse", "entropy")
         if is_reverse and self.kl_in == "rewards":
-            if self.method.has_own_baseline:  # which is of its rewards; the KL needs one of its own
+            if self.method.has_own_baseline:  # that is the baseline of its rewards; the KL needs its own
                 penalty = kl_in_rewards(torch.zeros_like(rewards), logprobs, reference, beta=beta)
                 rewards = rewards + leave_one_out_advantages(penalty, batch.group_ids)
             else:
@@ -176,8 +176,8 @@ def training_of(
 ) -> Training:
     """How to train any method: as requested, except for settings that its properties determine.
 
-    One that makes advantages gets no baseline, one whose rewards hold the KL no other, and one that changes
-    the reference has the KL inside the rewards. Raises InputError if that cannot be.
+    A method that makes advantages gets no baseline, one whose rewards include the KL gets no other KL, and
+    one that changes the reference has the KL inside the rewards. Raises InputError if this is impossible.
     """
     return Training(
         name=method.label,
@@ -189,7 +189,7 @@ def training_of(
     )
 
 
-# Baselines by their names. GRPO is DeepSeek's: advantages over a standard deviation, k3 in the loss.
+# Baselines by their names. GRPO is DeepSeek's: advantages divided by a standard deviation, k3 in the loss.
 REVERSE_KL = Training(name="reverse KL")
 FORWARD_KL = Training(name="forward KL", kl="forward")
 ENTROPY = Training(name="entropy", kl="entropy")

@@ -1,7 +1,7 @@
-"""One location for each atom, and one residue for each place, where a file gives alternatives.
+"""Selects one location per atom, and one residue per position, where a file gives alternatives.
 
-A site is a residue, or the residues that share its place (microheterogeneity). Sites with alternatives that
-are bonded to each other take the same letter, as it names one conformation of them all.
+A site is a residue, or the residues that share its position (microheterogeneity). Bonded sites with
+alternatives take the same letter, since a letter names one conformation of all of them.
 """
 
 from collections import Counter, defaultdict
@@ -10,7 +10,7 @@ from typing import final
 
 import gemmi
 
-# A bond is shorter than this, in Å; between two atoms of S, P or Se, the longer.
+# Upper limits of bond lengths, in Å; the second is for two atoms of S, P or Se.
 _BOND, _LONG_BOND = 1.95, 2.3
 _LARGE = frozenset({"S", "P", "Se"})
 _UNNAMED = "\0"
@@ -19,7 +19,7 @@ _UNNAMED = "\0"
 @final
 @dataclass
 class _Site:
-    """Indices of a chain and its residues at one place, and the mean occupancy of each letter there."""
+    """Indices of a chain and its residues at one position, and the mean occupancy of each letter there."""
 
     chain: int
     residues: list[int]
@@ -27,11 +27,11 @@ class _Site:
 
 
 def keep_one_location(model: gemmi.Model) -> list[tuple[str, gemmi.Residue]]:
-    """Keep one location of each atom and one residue at each place; the residues that went, with their chain.
+    """Keep one location per atom and one residue per position; returns the removed residues with their chain.
 
-    Of letters at bonded sites the one is kept that has the most occupied residue where residues differ, then
-    the highest sum of mean occupancies, then the first in the alphabet. A site without that letter takes the
-    next one that it has.
+    For bonded sites, the letter is kept whose residue has the highest occupancy where residues differ, then
+    the one with the highest sum of mean occupancies, then the first in the alphabet. A site without that
+    letter takes its next best.
     """
     sites = [site for index, chain in enumerate(model) for site in _sites(index, chain)]
     ranking: dict[int, list[str]] = {}
@@ -63,7 +63,7 @@ def _sites(index: int, chain: gemmi.Chain) -> list[_Site]:
 
 
 def _exclude(one: gemmi.Residue, other: gemmi.Residue) -> bool:
-    """Whether two residues of a chain are alternatives at one place."""
+    """Whether two residues of a chain are alternatives at one position."""
     if one.seqid != other.seqid or one.name == other.name:
         return False
     first, second = _letters(one), _letters(other)
@@ -82,7 +82,7 @@ def _letters(residue: gemmi.Residue) -> set[str]:
 
 
 def _mean(occupancies: list[float]) -> float:
-    return round(sum(occupancies) / len(occupancies), 3)  # so that ties are ties
+    return round(sum(occupancies) / len(occupancies), 3)  # so that equal occupancies compare as equal
 
 
 def _occupancy(chain: gemmi.Chain, places: list[int]) -> dict[str, float]:
@@ -97,7 +97,7 @@ def _bonded(model: gemmi.Model, sites: list[_Site]) -> list[list[int]]:
     """Groups of sites with alternatives that are bonded to each other, by their indices."""
     site_of = {(site.chain, place): index for index, site in enumerate(sites) for place in site.residues}
     group_of = {index: [index] for index, site in enumerate(sites) if site.occupancy}
-    # Without a unit cell there are no images: the file's own atoms alone count.
+    # Without a unit cell there are no symmetry images: only the file's own atoms count.
     search = gemmi.NeighborSearch(model, gemmi.UnitCell(), 5).populate(include_h=False) if group_of else None
     for index in list(group_of):
         for place in sites[index].residues:
@@ -111,7 +111,7 @@ def _bonded(model: gemmi.Model, sites: list[_Site]) -> list[list[int]]:
 
 
 def _bonds(atom: gemmi.Atom, search: gemmi.NeighborSearch | None) -> list[gemmi.NeighborSearch.Mark]:
-    """What an atom is bonded to in its own conformation, by distance; bonds to metals do not count."""
+    """The atoms bonded to an atom in its own conformation, by distance; bonds to metals do not count."""
     if search is None or atom.element.is_metal or atom.is_hydrogen():
         return []
     return [
@@ -147,10 +147,10 @@ def _keep_atoms(residue: gemmi.Residue, letter: str) -> None:
     gone, seen = [], set()
     for index, atom in enumerate(residue):
         if atom.altloc in (_UNNAMED, letter):
-            # Twice in one place is once too often, but for ligands whose atoms all have one name.
+            # An atom name may occur once per residue, except in ligands whose atoms all have the same name.
             keep = not is_monomer or atom.name not in seen
         else:
-            # A side chain of one conformation is completed later. Nobody completes backbones and ligands.
+            # Missing side-chain atoms are added later; those of backbones and ligands are not.
             keep = atom.name not in names | seen and (not is_monomer or atom.name in ("N", "CA", "C", "O"))
         atom.altloc = _UNNAMED
         if keep:

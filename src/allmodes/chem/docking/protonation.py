@@ -1,11 +1,11 @@
-"""The likeliest state of a molecule's acids and bases in water at pH 7.4, by kinds of groups with known pKa.
+"""The likeliest protonation state of a molecule in water at pH 7.4, from groups with known pKa.
 
-Three sources: pKa by class of group (`_ACIDS`, `_BASES`); for phenols the Hammett equation with the constants
-of phenols; for aliphatic amines the increments of their substituents (both after Perrin, Dempsey and
-Serjeant, pKa Prediction for Organic Acids and Bases, 1981; constants refitted to the measured values of
-simple members). Sites are decided one after the other, the most acidic and the most basic first, and each
-charge counts for those beside it: a piperazine takes one proton. What no class knows stays neutral, and
-tautomers stay as they are drawn.
+Three sources: pKa by class of group (`_ACIDS`, `_BASES`); for phenols the Hammett equation with constants for
+phenols; for aliphatic amines increments of their substituents (both after Perrin, Dempsey and Serjeant, pKa
+Prediction for Organic Acids and Bases, 1981; constants refitted to the measured values of simple members).
+Sites are decided one after the other, the most acidic and the most basic first, and each charge shifts the
+pKa of nearby sites: a piperazine takes one proton. Groups of no class stay neutral, and tautomers stay as
+they are drawn.
 """
 
 import math
@@ -20,8 +20,8 @@ PH = 7.4
 
 _ValueT = TypeVar("_ValueT")
 
-# Acids: what, SMARTS whose first atom loses the proton, pKa of a typical member. The first that matches an
-# atom counts. None: never, whatever else would match.
+# Acids: name, SMARTS whose first atom loses the proton, pKa of a typical member. The first class that matches
+# an atom counts. None: never an acid, even if a later class matches.
 _ACIDS: tuple[tuple[str, str, float | None], ...] = (
     ("peracid", "[OX2H]-[OX2]", None),
     ("carboxylic acid", "[OX2H]-[CX3]=[OX1]", 4.2),
@@ -65,14 +65,14 @@ _ACIDS: tuple[tuple[str, str, float | None], ...] = (
     ("arenethiol", "[SX2H]-[c;r6;!$(c:n);!$(c1:c:c:n:c:c:1)]", 6.5),
 )  # fmt: skip
 
-# Where nitrogen is no base although it might look like one; on atoms of its own and on those beside C=N.
+# Nitrogen that is not basic although it looks so: patterns for the atom itself and for neighbours of C=N.
 _WITHDRAWN = "$([#7]-C#N),$([#7]-S(=O)=O),$([#7]-[N+](=O)[O-]),$([#7]-C(=[OX1,SX1])[OX2,SX2])"
 _DONOR = "[NX3;+0;!$(N-[C,S,P]=[O,S,N]);!$(N-[!#6;!#1]);!$(N-C#N);!$(N-[a]-,:[N,n]);!$(N(-a)-a)]"
 _PLAIN = "[c;!$(c-[F,Cl,Br,I,$([N+]),$(C#N),$(C=O),$(S=O),$(C(F)F)])]"
 _ALKYL = "[CX4;!$(C~[!#6;!#1]);!$(C-C~[!#6;!#1])]"
 _ALKYLATED = f"[cH,$(c-{_ALKYL})]"
 
-# Bases that are no aliphatic amines: what, SMARTS whose first atom takes the proton, pKa of the cation.
+# Bases other than aliphatic amines: name, SMARTS whose first atom takes the proton, pKa of the cation.
 _BASES: tuple[tuple[str, str, float | None], ...] = (
     ("guanidine or amidine of low basicity", f"[NX2;{_WITHDRAWN}]=[CX3]", None),
     ("guanidine or amidine of low basicity", f"[NX2]=[CX3]-[NX3;{_WITHDRAWN}]", None),
@@ -144,18 +144,18 @@ _SIGMAS: tuple[tuple[str, tuple[float, float, float]], ...] = (
 _AZA = (-0.8, 0.62, -0.5)  # nitrogen in the ring
 _FUSED = 0.1
 
-# Aliphatic amines by their number of hydrogens, and what lowers that.
+# pKa of aliphatic amines by their number of hydrogens, and corrections to it.
 _AMINE = "[NX3;+0;!$(N~[!#6;!#1]);!$(N-[#6;!X4])]"
 _AMINES = {3: 9.2, 2: 10.65, 1: 11.05, 0: 10.3}
 _METHYL, _RING, _BRIDGE, _AZIRIDINE = -0.2, 0.1, 0.5, -2.8
-# On the carbons beside the nitrogen, by SMARTS of the first atom; all but the strongest count less.
+# Substituents on carbons next to the nitrogen, by SMARTS of the first atom; all but the strongest count less.
 _ALPHA: tuple[tuple[str, float], ...] = (
     ("[c;$(c:n)]", -2.0), ("a", -1.3), ("C#N", -5.3), ("C#C", -2.4), ("[CX3]=[CX3]", -0.9),
     ("[CX3](=O)[OX2H]", -0.9), ("[CX3](=O)[OX2]", -2.9), ("[CX3](=O)[#7]", -2.6), ("[CX3]=O", -2.5),
     ("[CX3]=N", -2.0), ("[SX4](=O)=O", -5.0), ("[#8]", -3.5), ("[#16]", -2.0), ("[#7]", -2.2),
     ("[F,Cl,Br,I]", -5.0),
 )  # fmt: skip
-# One carbon further; two carbons further it is the share below.
+# One carbon further; two carbons further the effect is multiplied by _FURTHER.
 _BETA: tuple[tuple[str, float], ...] = (
     ("a", -0.7), ("[F,Cl,Br,I]", -1.6), ("[OX2H]", -0.85), ("[OX2]-C=O", -1.8), ("[OX2]", -1.3),
     ("[#7]-C=[O,S]", -1.6), ("[#7]-S(=O)=O", -1.9), ("[#7;$([#7]-[c;$(c(:n):n)])]", -1.3), ("[#7]", -0.95),
@@ -163,16 +163,16 @@ _BETA: tuple[tuple[str, float], ...] = (
     ("[SX4](=O)=O", -3.0), ("[SX3]=O", -1.8), ("[SX2]", -0.9), ("[N+](=O)[O-]", -3.5),
 )  # fmt: skip
 _WEAKER, _FURTHER = 0.7, 0.4
-# What a cation costs another base, for each path of so many bonds between them.
+# Change of another base's pKa by a cation, for each path of this many bonds between them.
 _CATION = {1: -10.0, 2: -8.0, 3: -3.0, 4: -1.7, 5: -0.9}
-_CONJUGATED = -8.0  # the same where all between them is conjugated, as in a biguanide
-_CLOSE = 4  # bonds within which two acids of conjugated systems are one
+_CONJUGATED = -8.0  # the same if all atoms between them are conjugated, as in a biguanide
+_CLOSE = 4  # within this many bonds, two acids of conjugated systems count as one
 
 _UNCHARGER = rdMolStandardize.Uncharger(canonicalOrder=True, force=True)
 
 
 def protonated(molecule: Chem.Mol) -> Chem.Mol:
-    """The molecule in its likeliest state at pH 7.4, whatever state it is given in. Not changed in place."""
+    """The molecule in its likeliest state at pH 7.4, from any input state. The input is not changed."""
     neutral = Chem.MolFromSmiles(Chem.MolToSmiles(_UNCHARGER.uncharge(molecule)))
     if neutral is None:
         return molecule
@@ -187,7 +187,7 @@ def protonated(molecule: Chem.Mol) -> Chem.Mol:
 
 def _charge(atom: Chem.Atom, charge: int) -> None:
     atom.SetFormalCharge(atom.GetFormalCharge() + charge)
-    if atom.GetIsAromatic() or atom.GetNoImplicit():  # RDKit counts the hydrogens of the others itself
+    if atom.GetIsAromatic() or atom.GetNoImplicit():  # RDKit counts the hydrogens of other atoms itself
         atom.SetNumExplicitHs(atom.GetTotalNumHs() + charge)
 
 
@@ -207,7 +207,7 @@ def _acid_sites(molecule: Chem.Mol) -> list[int]:
             if charged > (atom in second):
                 continue
         elif any(_bonds_between(molecule, atom, other) <= _CLOSE for other in sites if other not in alone):
-            continue  # acids of one conjugated system: the second is far weaker
+            continue  # acids of one conjugated system: the second is much weaker
         sites.append(atom)
     return sites + _phenol_sites(molecule, taken=set(found), charged=sites)
 
@@ -221,7 +221,7 @@ def _neighbours(molecule: Chem.Mol, atom: int) -> list[int]:
 
 
 def _phenol_sites(molecule: Chem.Mol, *, taken: set[int], charged: Sequence[int]) -> list[int]:
-    """Phenols, the most acidic first; each that is charged makes those in its ring weaker."""
+    """Phenols that lose a proton, the most acidic first; each charge weakens the others of its ring."""
     state = Chem.RWMol(molecule)
     for atom in charged:
         state.GetAtomWithIdx(atom).SetFormalCharge(-1)
@@ -240,7 +240,7 @@ def _phenol_sites(molecule: Chem.Mol, *, taken: set[int], charged: Sequence[int]
 
 
 def _phenol_pka(molecule: Chem.Mol, oxygen: int) -> float:
-    """By Hammett, pKa = 9.92 − 2.23 Σσ, over the other five atoms of the ring."""
+    """The Hammett equation, pKa = 9.92 − 2.23 Σσ, over the other five atoms of the ring."""
     (carbon,) = (atom.GetIdx() for atom in molecule.GetAtomWithIdx(oxygen).GetNeighbors())
     rings = [ring for ring in molecule.GetRingInfo().AtomRings() if carbon in ring and len(ring) == 6]
     if not rings:
@@ -265,10 +265,10 @@ def _phenol_pka(molecule: Chem.Mol, oxygen: int) -> float:
 
 
 def _base_sites(molecule: Chem.Mol) -> list[int]:
-    """The atoms that take a proton, the most basic first, each at the cost of those near it."""
+    """The atoms that take a proton, the most basic first; each lowers the pKa of bases near it."""
     left = {atom: pka for atom, pka in _classified(molecule, _BASES).items() if math.isfinite(pka)}
     left |= {atom: _amine_pka(molecule, atom) for atom in _matches(molecule, _AMINE)}
-    for atom in molecule.GetAtoms():  # of charges that are there for good
+    for atom in molecule.GetAtoms():  # permanent charges
         if atom.GetFormalCharge() > 0 and atom.GetAtomicNum() == 7 and atom.GetTotalDegree() == 4:
             _weaken(molecule, left, atom.GetIdx())
     sites: list[int] = []
@@ -299,7 +299,8 @@ def _amine_pka(molecule: Chem.Mol, nitrogen: int) -> float:
         pka += _BRIDGE * (molecule.GetRingInfo().NumAtomRings(nitrogen) > 1)
     alpha = [0.0]
     for path in _paths(molecule, nitrogen, 4):
-        # Effects go through saturated carbon; what a multiple bond or a heteroatom begins counts as a whole.
+        # Effects pass through saturated carbon; a substituent from a multiple bond or heteroatom on counts
+        # as a whole.
         if not all(_is_saturated(molecule, atom) for atom in path[1:-1]):
             continue
         if len(path) == 3:
@@ -317,7 +318,7 @@ def _is_saturated(molecule: Chem.Mol, atom: int) -> bool:
 
 
 def _paths(molecule: Chem.Mol, start: int, most: int) -> Iterator[tuple[int, ...]]:
-    """All simple paths of up to so many bonds from an atom, each with its atoms."""
+    """All simple paths of up to `most` bonds from an atom, as tuples of atoms."""
     ends = [(start,)]
     for _ in range(most):
         ends = [
@@ -330,7 +331,7 @@ def _paths(molecule: Chem.Mol, start: int, most: int) -> Iterator[tuple[int, ...
 
 
 def _classified(molecule: Chem.Mol, classes: Sequence[tuple[str, str, float | None]]) -> dict[int, float]:
-    """By atom, the pKa of the first class that it belongs to; infinite where that is no acid or base."""
+    """By atom, the pKa of the first class that it belongs to; infinite if it is no acid or base."""
     found: dict[int, float] = {}
     for _, smarts, pka in classes:
         for atom in sorted(_matches(molecule, smarts)):

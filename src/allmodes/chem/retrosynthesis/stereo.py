@@ -1,16 +1,17 @@
-"""Whether a reaction, run forward, gives the stereoisomer that a template was run backward on.
+"""Checks whether a reaction, run forward, gives the stereoisomer to which a template was applied backward.
 
-Four things must hold of every stereo element (tetrahedral centre or double bond) that the product specifies:
+Four conditions on every stereo element (tetrahedral centre or double bond) that the product specifies:
 
 1. It is in a precursor already, or the template defines it.
-2. A centre whose neighbours the reaction exchanges is defined on both sides of the template: it is not known
-   otherwise whether the reaction retains or inverts.
-3. Centres that the template makes have their hands relative to one another, or to a centre of a precursor
-   that the template names too. One hand of several equally likely ones is not made.
-4. Sites of a precursor that differ in nothing but stereochemistry react alike, so all of them must give this
-   product. So a meso diamine gives no single enantiomer of its mono-amide.
+2. A centre at which the reaction exchanges a neighbour is defined on both sides of the template; otherwise it
+   is unknown whether the reaction retains or inverts it.
+3. Centres that the template creates have their configuration relative to one another, or to a centre of a
+   precursor that the template also names. A reaction does not select one of several equally likely
+   configurations.
+4. Sites of a precursor that differ only in stereochemistry react alike, so all of them must give it.
+   For example, a meso diamine gives no single enantiomer of its mono-amide.
 
-What the product leaves open, a reaction need not control.
+Stereo elements that the product leaves unspecified are not checked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import final
 from rdkit import Chem
 from rdkit.Chem import rdChemReactions
 
-_MOST_MATCHES = 10_000  # symmetries of a precursor, and places of a template in a product, that are looked at
+_MOST_MATCHES = 10_000  # limit on symmetries of a precursor, and on matches of a template in a product
 _NO_TAG = Chem.ChiralType.CHI_UNSPECIFIED
 _CLOCKWISE = Chem.ChiralType.CHI_TETRAHEDRAL_CW
 _TAGS = (_CLOCKWISE, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
@@ -47,7 +48,7 @@ def is_chiral(smiles: str) -> bool:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TemplateStereo:
-    """What a template says of stereochemistry, in atoms of its product side.
+    """The stereochemistry of a template, in atoms of its product side.
 
     query: the product side. places: its atoms by map number. made: tagged on that side. kept: tagged on both.
     bonds: double bonds with a geometry there, the two atoms that it is relative to, and +1 for cis.
@@ -61,7 +62,7 @@ class TemplateStereo:
 
     @classmethod
     def of(cls, reaction: rdChemReactions.ChemicalReaction) -> "TemplateStereo":
-        """From a template: one product on the left, precursors on the right."""
+        """Read a template: one product on the left, precursors on the right."""
         query = Chem.Mol(reaction.GetReactants()[0])
         Chem.SetBondStereoFromDirections(query)
         places = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
@@ -77,7 +78,7 @@ class TemplateStereo:
         return cls(query=query, places=places, made=made - kept, kept=kept, bonds=bonds)
 
     def matches(self, product: Chem.Mol, parts: Sequence[Chem.Mol]) -> Iterator[tuple[int, ...]]:
-        """Where the template lies in the product, as far as the precursors `parts` that it gave tell."""
+        """The matches of the template in the product that agree with the precursors `parts` that it gave."""
         known = {}
         for part in parts:
             for atom in part.GetAtoms():
@@ -89,7 +90,7 @@ class TemplateStereo:
 
 
 def carry_geometry(product: Chem.Mol, parts: Iterable[Chem.Mol]) -> None:
-    """Give a double bond that product and precursor share its geometry, where a template has dropped it.
+    """Restore the geometry of a double bond that product and precursor share, where a template drops it.
 
     RDKit forgets it when a substituent of the double bond is exchanged, as in a coupling of a vinylboronic
     acid; the reaction keeps it. parts: what a template made of the product, not sanitised; changed in place.
@@ -115,11 +116,11 @@ def carry_geometry(product: Chem.Mol, parts: Iterable[Chem.Mol]) -> None:
                 bond.SetStereo(Chem.BondStereo.STEREOCIS if sign > 0 else Chem.BondStereo.STEREOTRANS)
                 carried = True
         if carried:
-            Chem.SetDoubleBondNeighborDirections(part)  # RDKit spells new geometries by them alone
+            Chem.SetDoubleBondNeighborDirections(part)  # RDKit writes new geometries from these only
 
 
 def _successor(part: Chem.Mol, place: Mapping[int, int], end: int, substituent: int) -> int | None:
-    """The atom of a precursor that stands where a substituent of a double bond stood in the product."""
+    """The atom of a precursor in the position of a substituent of a double bond of the product."""
     around = [atom.GetIdx() for atom in part.GetAtomWithIdx(place[end]).GetNeighbors()]
     if place.get(substituent) in around:
         return place[substituent]
@@ -131,10 +132,10 @@ def _successor(part: Chem.Mol, place: Mapping[int, int], end: int, substituent: 
 def gives_stereo(
     product: Chem.Mol, stereo: TemplateStereo, parts: Sequence[Chem.Mol], precursors: Sequence[Chem.Mol]
 ) -> bool:
-    """Whether the reaction gives the product's stereoisomer, by the rules at the head of this module.
+    """Whether the reaction gives the product's stereoisomer, by the rules in this module's docstring.
 
-    parts: what the template made of the product, spelled once by `Chem.MolToSmiles`; precursors: the same,
-    read from these spellings.
+    parts: the molecules that the template gave, written once by `Chem.MolToSmiles`; precursors: the same,
+    read from these SMILES.
     """
     source: dict[int, tuple[int, int]] = {}  # by atom of the product: precursor, atom there
     origins: list[dict[int, int]] = []  # for each precursor, by atom: atom of the product
@@ -234,18 +235,19 @@ def _centres_are_given(
 
 
 def _hand(product: Chem.Mol, query: Chem.Mol, match: Sequence[int], place: int) -> int | None:
-    """+1 where a centre of the product has the hand that the template draws, −1 where the other, or None."""
+    """+1 if a centre of the product has the template's configuration, −1 if the opposite one, else None."""
     drawn = _neighbours(query, place)
     order = [match[neighbour] for neighbour in drawn]
     rest = [neighbour for neighbour in _neighbours(product, match[place]) if neighbour not in order]
     if len(drawn) < 3 or len(rest) > 1:
         return None
-    # A neighbour that is not drawn, like a hydrogen that is no atom, comes last in RDKit's convention.
+    # A neighbour that is not an atom of the graph, such as an implicit hydrogen, comes last in RDKit's
+    # convention.
     return _sign_of_centre(query, place, drawn) * _sign_of_centre(product, match[place], [*order, *rest])
 
 
 def _sites_are_alike(product: Chem.Mol, precursor: Chem.Mol, origin: Mapping[int, int]) -> bool:
-    """Whether each symmetry of a precursor's constitution leads to the same stereoisomer of the product."""
+    """Whether every symmetry of a precursor's constitution gives the same stereoisomer of the product."""
     centres, bonds = _centres(precursor), _double_bonds(precursor)
     ranks = list(Chem.CanonicalRankAtoms(precursor, breakTies=False, includeChirality=False))
     if not any(
@@ -256,7 +258,7 @@ def _sites_are_alike(product: Chem.Mol, precursor: Chem.Mol, origin: Mapping[int
     seen = set()
     for image in precursor.GetSubstructMatches(precursor, uniquify=False, maxMatches=_MOST_MATCHES):
         if any(ranks[atom] != ranks[other] for atom, other in enumerate(image)):
-            continue  # tautomers match each other, too
+            continue  # tautomers match each other too
         changes = (
             tuple((atom, _change_of_centre(precursor, image, atom)) for atom in range(len(image))),
             tuple((ends, _change_of_bond(precursor, image, ends)) for ends in bonds),
@@ -275,7 +277,7 @@ def _may_move(molecule: Chem.Mol, ranks: Sequence[int], atom: int) -> bool:
 
 
 def _change_of_centre(molecule: Chem.Mol, image: Sequence[int], atom: int) -> int | None:
-    """What the hand of an atom is times when its image takes its place; None if the image has no hand."""
+    """The factor on an atom's configuration when its image replaces it; None if the image has none."""
     tagged = [molecule.GetAtomWithIdx(index).GetChiralTag() in _TAGS for index in (atom, image[atom])]
     if not any(tagged):
         return 1
@@ -300,7 +302,7 @@ def _changed(
     centres: Iterable[tuple[int, int | None]],
     bonds: Iterable[tuple[Bond, int | None]],
 ) -> Chem.Mol:
-    """The product with the hands and geometries that it has from one precursor changed."""
+    """The product with changed configurations and geometries from one precursor."""
     changed = Chem.Mol(product)
     for index, factor in centres:
         if index in origin and factor != 1:
