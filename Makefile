@@ -1,4 +1,4 @@
-# make demo and make test are all a newcomer needs: each makes .venv when it is missing, and installs what it needs.
+# New users need only make demo and make test: each creates .venv if it is missing, and installs what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,9 +6,9 @@ RECIPE := recipes/molecules.toml
 DEMO_STAMP := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
 # PyTorch's own index of builds without CUDA: nothing here needs a GPU, and CUDA's libraries are several GB.
-# TORCH_INDEX= takes torch from wherever pip does; on Linux that is the build with CUDA.
+# TORCH_INDEX= installs torch from pip's default index; on Linux that is the build with CUDA.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Most of what is installed is never imported: Python compiles the rest at its first import.
+# Most installed modules are never imported; Python compiles the others on first import.
 INSTALL := $(BIN)/python -m pip install --no-compile --constraint constraints.txt
 ACTIVATE = echo "To use allmodes in your shell: source $(BIN)/activate   (or call $(BIN)/allmodes)"
 
@@ -22,7 +22,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 25 tests $(FLAGS)
 	@$(ACTIVATE)
 
-# The documentation as a site that opens from the disk. A page that cannot be read as it is meant is an error.
+# The documentation as a site that opens from disk. Warnings are errors.
 docs: $(STAMP)
 	$(INSTALL) --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -E -q -W --keep-going -b html -d build/doctrees docs build/site
@@ -56,7 +56,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/real_model_step.py
 	$(BIN)/python benchmarks/startup.py
 
-# What the demo needs: torch, RDKit, matplotlib. constraints.txt pins what CI and newcomers get.
+# What the demo needs: torch, RDKit, matplotlib. constraints.txt pins the releases for CI and new users.
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -z "$(TORCH_INDEX)" || $(INSTALL) --no-deps --retries 1 --index-url "$(TORCH_INDEX)" torch \
