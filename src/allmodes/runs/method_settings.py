@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import AfterValidator, ConfigDict, Field, create_model
 
 from allmodes.errors import InputError, shown
 from allmodes.methods import METHODS, Method, make_method, method_names, recipe_fields
@@ -37,7 +37,13 @@ class BatchQuantileThreshold(Config):
     """τ is this quantile of the rewards of each batch; 0.9: the best tenth is good."""
 
 
-class MethodTables(Config):
+class _Table(Config):
+    """Parent of the tables made here, without the search for docstrings of attributes, which they lack."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
+class MethodTables(_Table):
     """The settings of each method, whether a run uses it or not."""
 
     def make(self, name: str) -> Method:
@@ -117,7 +123,7 @@ def _table(
             kind = kind | Literal["none"]
         fields[name] = (kind, Field(default=default, description=field.metadata["doc"]))
     doc = (method.__doc__ or "").partition("\n\n")[0]
-    return create_model(f"{method.__name__}Settings", __base__=Config, __doc__=doc, **fields)
+    return create_model(f"{method.__name__}Settings", __base__=_Table, __doc__=doc, **fields)
 
 
 def _as_setting(value: Any, kind: Any) -> Any:
