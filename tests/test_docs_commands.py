@@ -1,13 +1,15 @@
-"""Every command of the documentation is one: its flags exist, its values are accepted, its recipe is right.
+"""Every command of the documentation works: short ones run here, and the parser accepts all of them.
 
-Nothing is computed here; README's commands and those of the tutorials are run by tests of their own.
+README's commands are run by tests/test_readme.py, those of the tutorials by tests/test_tutorials.py. The long
+ones are listed in .ci/docs_commands, a manual job that runs all of them.
 """
 
 import functools
-import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,24 +21,31 @@ from allmodes.cli.recipes import find_recipe
 from allmodes.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.compile(r"```(?:sh|bash|console|shell)\n(.*?)```", re.DOTALL)
 OWN = {"mine.toml", "my_recipe.toml", "clpp.toml"}
 
 
-def documented() -> Iterator[tuple[str, str]]:
-    """The page and each command of allmodes on it, continued lines as one."""
-    for page in sorted((ROOT / "docs").rglob("*.md")):
-        text = "\n".join(BLOCKS.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
-        for line in text.splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # variables of the environment
-                words = words[1:]
-            ends = [words.index(sign) for sign in ("|", ">", ">>", "&&", ";") if sign in words]
-            if words[:1] == ["allmodes"]:
-                yield page.name, shlex.join(words[1 : min(ends, default=len(words))])
+def job() -> ModuleType:
+    """The manual job as a module."""
+    loader = SourceFileLoader("docs_commands", str(ROOT / ".ci" / "docs_commands"))
+    module = ModuleType(loader.name)
+    module.__file__ = loader.path
+    loader.exec_module(module)
+    return module
 
 
-COMMANDS = sorted(set(documented()))
+JOB = job()
+ALL = list(JOB.documented())
+COMMANDS = sorted(
+    {(page, line) for page, line in ALL if page != "README.md"}
+    | {("shortened", f"{line} {flags}") for line, flags in JOB.SHORT.items() if flags}
+)
+TUTORIALS = ("see-the-optimum", "fix-grpo", "audit-your-log")
+ELSEWHERE = {"README.md", *(f"docs/tutorials/{name}.md" for name in TUTORIALS)}
+LISTED = {**JOB.SHORT, **JOB.HOURS, **JOB.OUTSIDE}
+HERE: dict[str, list[str]] = {}
+for _page, _line in ALL:
+    if _page not in ELSEWHERE and _line not in LISTED:
+        HERE.setdefault(_page, []).append(_line)
 
 
 def parse_only(commands: Any) -> Any:
@@ -62,6 +71,28 @@ def _without_effect(command: Callable[..., Any]) -> Callable[..., None]:
 def parsed() -> Callable[[list[str]], None]:
     quiet = parse_only(app)
     return lambda words: quiet.cli(prog="allmodes", args=words, registry=REGISTRY)
+
+
+def test_the_job_lists_no_command_twice_and_none_that_no_page_has() -> None:
+    assert len(LISTED) == len(JOB.SHORT) + len(JOB.HOURS) + len(JOB.OUTSIDE)
+    assert {*LISTED, *JOB.FAILS} <= {line for _, line in ALL}
+    assert {*JOB.FILES, *JOB.BEFORE} <= {page for page, _ in ALL}
+
+
+@pytest.mark.parametrize("page", HERE)
+def test_the_short_commands_of_a_page_run(
+    page: str, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    if any(line.startswith("chem ") for line in HERE[page]):
+        pytest.importorskip("rdkit")
+    JOB.lay_out(page, tmp_path)
+    for line in HERE[page]:
+        words = shlex.split(line)
+        code, printed, error = command(*words)
+        assert code == JOB.FAILS.get(line, 0), (line, error)
+        assert printed, line
+        if "--out" in words:
+            assert (tmp_path / words[words.index("--out") + 1]).exists(), line
 
 
 def test_there_are_commands_and_a_wrong_one_is_found(parsed: Callable[[list[str]], None]) -> None:
