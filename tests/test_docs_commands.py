@@ -5,8 +5,9 @@ ones are listed in .ci/docs_commands, a manual job that runs all of them.
 """
 
 import functools
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +36,22 @@ def job() -> ModuleType:
 
 JOB = job()
 ALL = list(JOB.documented())
+
+
+def inline() -> Iterator[tuple[str, str]]:
+    """The commands with arguments in the text of the pages, but for those on a recipe that a user names."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for found in re.findall(r"`allmodes ([^`]+)`", text):
+            words = shlex.split(found)
+            is_named_recipe = words[0] == "run" and not Path(ROOT, words[1] if words[1:] else "").is_file()
+            if not is_named_recipe and re.search(r"[^a-z\s]", found):
+                yield str(page.relative_to(ROOT)), shlex.join(words)
+
+
 COMMANDS = sorted(
     {(page, line) for page, line in ALL if page != "README.md"}
+    | set(inline())
     | {("shortened", f"{line} {flags}") for line, flags in JOB.SHORT.items() if flags}
 )
 TUTORIALS = ("see-the-optimum", "fix-grpo", "audit-your-log")
