@@ -100,6 +100,8 @@ def test_the_short_commands_of_a_page_run(
 ) -> None:
     if any(line.startswith("chem ") for line in HERE[page]):
         pytest.importorskip("rdkit")
+    if any(line.startswith("chem receptor ") for line in HERE[page]):
+        pytest.importorskip("meeko")
     JOB.lay_out(page, tmp_path)
     for line in HERE[page]:
         words = shlex.split(line)
