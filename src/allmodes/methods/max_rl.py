@@ -11,8 +11,7 @@ from allmodes.methods.plain import Plain
 from allmodes.objectives.groups import group_mean, make_groups
 from allmodes.objectives.groups import group_size as size_of
 from allmodes.targets.inputs import check_outcomes
-
-_HALVINGS = 100  # halvings of a bracket, after which its float64 ends are equal
+from allmodes.targets.roots import find_root
 
 
 @final
@@ -97,12 +96,10 @@ class MaxRL(Method):
             assert found is not None  # noqa: S101  # β > 0
             return found
 
-        high = torch.ones_like(low)
-        for _ in range(_HALVINGS):
-            rate = (low + high) / 2
-            rises = (solution(rate).exp() * rewards / best).sum(-1, keepdim=True) > rate
-            low, high = torch.where(rises, rate, low), torch.where(rises, high, rate)
-        return solution((low + high) / 2)
+        def rise(rate: Tensor) -> Tensor:
+            return (solution(rate).exp() * rewards / best).sum(-1, keepdim=True) - rate
+
+        return solution(find_root(rise, low, torch.ones_like(low)))
 
     def __call__(self, batch: Batch, *, beta: float | Tensor, state: State | None = None) -> Result:
         """Advantages over the group's mean; β has no effect. Raises InputError for a negative reward."""

@@ -1,7 +1,6 @@
 """The optimum of outcome marginal matching, under both KLs."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast, final
 
@@ -12,11 +11,11 @@ from torch.nn.functional import logsigmoid
 from allmodes.checks import check_choice, check_not_negative, check_same_shape
 from allmodes.targets.exact import forward_kl_target
 from allmodes.targets.inputs import check_outcomes
+from allmodes.targets.roots import find_root
 from allmodes.targets.wright_omega import wright_omega
 
 _MOST_ODDS = 100.0  # largest log-odds of being good
 _MOST_STEPS, _LEAST_RISE = 60, 1e-15  # of Newton's method, which needs about 8
-_HALVINGS = 64  # halvings of a bracket, to float64 precision
 
 
 def outcome_matching_target(
@@ -203,7 +202,9 @@ def _limited(
 
     start = torch.where(wanted, free, 0)
     levels = value + strength * (target - start).clamp(-limit, limit) - beta * start
-    level = _root(lambda c: torch.logsumexp(shares(c), -1, keepdim=True), levels, wanted)
+    low = levels.masked_fill(~wanted, torch.inf).amin(-1, keepdim=True)
+    high = levels.masked_fill(~wanted, -torch.inf).amax(-1, keepdim=True)
+    level = find_root(lambda c: torch.logsumexp(shares(c), -1, keepdim=True), low, high)
     return torch.log_softmax(shares(level), -1), level
 
 
@@ -261,8 +262,8 @@ def _forward(
     def lacking(odds: Tensor) -> Tensor:
         return torch.sigmoid(-odds) - at(odds)[1].sum(-1, keepdim=True)
 
-    bounds = torch.tensor([-_MOST_ODDS, _MOST_ODDS], dtype=torch.float64, device=target.device)
-    odds = _root(lacking, bounds.expand(*target.shape[:-1], 2), torch.ones(2, dtype=torch.bool))
+    most = target.new_full((*target.shape[:-1], 1), _MOST_ODDS)
+    odds = find_root(lacking, -most, most)
     log_share, mass = at(odds)
     if bool(((target - log_share).abs() > limit)[wanted].any()):
         return None
@@ -273,17 +274,6 @@ def _forward(
     matched = torch.log_softmax(torch.where(strings.paid, good, mass.log()), -1)
     plain = forward_kl_target(strings.log_ref.exp().log(), strings.rewards, beta=beta).logprobs
     return torch.where(wanted.any(-1, keepdim=True), matched, plain)
-
-
-def _root(falling: Callable[[Tensor], Tensor], levels: Tensor, wanted: Tensor) -> Tensor:
-    """The root of a decreasing function of a level, (..., 1), between the smallest and largest level."""
-    low = levels.masked_fill(~wanted, torch.inf).amin(-1, keepdim=True)
-    high = levels.masked_fill(~wanted, -torch.inf).amax(-1, keepdim=True)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        above = falling(middle) > 0
-        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-    return (low + high) / 2
 
 
 def _log_sum(logs: Tensor, index: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
