@@ -73,7 +73,7 @@ EXPECTED = "one SMILES a line, a table with a column `smiles`, or an SDF"
 
 
 def no_molecule(found: Sequence[InputMolecule]) -> str:
-    """What a file without a molecule has: nothing, or so many lines, and why the first was not read."""
+    """What a file without a molecule has: nothing, or a number of lines and why the first was not read."""
     first = next((molecule for molecule in found if molecule.reason != NO_SMILES), None)
     if first is None:
         return "an empty file"

@@ -1,4 +1,4 @@
-"""Files of molecules taken apart: an SDF, a table with a column of SMILES, or SMILES one a line."""
+"""Splits files of molecules into records: an SDF, a table with a column of SMILES, or one SMILES per line."""
 
 import csv
 import io

@@ -99,15 +99,15 @@ class AuditLog(TrainerCallback):
         self._attach()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Make the folder ready. On the main process alone, as all that touches files."""
+        """Prepare the folder. Only the main process does, as for all files."""
         if self._trainer.accelerator.is_main_process:
-            # A run that was killed before its first checkpoint begins at step 0, as a new one does. Whoever
-            # starts it knows which it is, and has `overwrite`; a guess could cost the log of days.
+            # A run that was killed before its first checkpoint begins at step 0, like a new one. The user
+            # knows which it is, and can set `overwrite`; a wrong guess could delete the log of days.
             self._log.begin(step=state.global_step, overwrite=self._overwrite)
             write_text(self._settings_path, json.dumps(audit_settings(self._trainer), indent=1) + "\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say what the log says by now, where it is time to: after the first update, and every so many."""
+        """Report the findings so far, after the first update and after every `warn_every` steps."""
         if self._warn_every is None or not self._trainer.accelerator.is_main_process:
             return
         step = state.global_step

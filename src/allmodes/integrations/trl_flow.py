@@ -97,10 +97,10 @@ class FlowRLTrainer(GRPOTrainer):
     δ = log Z(x) + mean_t log π_θ − mean_t log π_ref − c R̂,   loss = mean(w δ²)         (the paper's)
 
     with w = clip(π_θ/π_old, 1 − ε_low, 1 + ε_high), detached, R̂ = (R − mean)/std of the group and c = 15.
-    The first is 0 everywhere at π_ref exp(R/β)/Z alone, whoever drew the samples. flow: which of the two, and
-    how log Z is had. transform, outcome_key: as for GRPOTrainer; a method changes R, and with it the target.
-    share_prompts: as for GRPOTrainer. kl: "reverse" or None, the same here. Samples without a reward, and
-    those without a token that counts, have no loss.
+    The first is 0 everywhere only at π_ref exp(R/β)/Z, for samples of any policy. flow: which of the two, and
+    how log Z is obtained. transform, outcome_key: as for GRPOTrainer; a method changes R, and with it the
+    target. share_prompts: as for GRPOTrainer. kl: "reverse" or None, the same here. Samples without a reward,
+    and those without a token that counts, have no loss.
 
     The hidden states are those of the policy's own pass over the samples, and no gradient goes through them.
     The head's parameters are a group of the optimizer with a learning rate of their own; checkpoints have

@@ -27,7 +27,7 @@ _REMEMBERED = 4096  # embeddings, of a prompt's responses and of prompts
 class Relevance:
     """Relevance of a response to its prompt, reduced for long responses.
 
-    R(x, y) = max(cos(e(x), e(y)), 0) · min(1, L/n), n words in y, L = `most_words`
+    R(x, y) = max(cos(e(x), e(y)), 0) · min(1, L/n),   n words in y, L = `most_words`
 
     e: an embedder. Between 0 and 1; a response that repeats its prompt has the highest reward.
     """

@@ -41,7 +41,7 @@ def shown_command(arguments: Sequence[str]) -> str:
     """
     called, *rest = arguments
     path = Path(called)
-    if path.name == "ipykernel_launcher.py":  # its arguments name files of the machine, which nobody typed
+    if path.name == "ipykernel_launcher.py":  # its arguments name files of the machine, not the user's
         return "a notebook"
     name = "allmodes" if path.parts[-3:] == ("allmodes", "cli", "__main__.py") else path.name
     return printable(shlex.join(["python" if name == "-c" else name, *map(_without_folder, rest)]))

@@ -41,7 +41,7 @@ class Creative:
 
     path: JSON Lines in UTF-8, one object with `prompt` a line; other keys are not read (NoveltyBench's files
     are of this kind). reward_model: a RewardModel, or any object with its `scores`. embedder: texts →
-    embeddings (N, D). judge: a Judge, or any object with its `same`. max_prompts: the first so many.
+    embeddings (N, D). judge: a Judge, or any object with its `same`. max_prompts: how many prompts are read.
 
     A repeated prompt is left out and counted in `duplicates`, since it would be a second group of the same
     prompt.

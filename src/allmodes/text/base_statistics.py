@@ -36,10 +36,10 @@ class BaseStatistics:
     """Samples of a model, by answer.
 
     valid: share of the responses that give a known answer. answers: share of each known answer among the
-    valid responses, by its text, or where prompts have different ones by its place among the known answers of
-    its prompt, in the task's order: "answer 1" is each prompt's first. Shares are means over prompts (an
-    answer's: over prompts with a valid response and so many answers). Their standard errors are those of the
-    mean over prompts; with one prompt binomial.
+    valid responses, by its text, or where prompts have different answers by its position among the known
+    answers of its prompt, in the task's order: "answer 1" is each prompt's first. Shares are means over
+    prompts (those of an answer over prompts with a valid response and with such an answer). Their standard
+    errors are those of the mean over prompts; with one prompt binomial.
     """
 
     prompts: int

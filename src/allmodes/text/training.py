@@ -39,7 +39,7 @@ from allmodes.text.models import autocast, device, load_tokenizer, quieten
 from allmodes.text.reporting.results import Arm, has_answer_sets
 from allmodes.text.sampling import chat_prompt, sample_responses
 
-_TIMES = ("step_time", "epoch", "total_flos")  # no two runs have the same, or nobody needs them
+_TIMES = ("step_time", "epoch", "total_flos")  # they differ between runs, or are not needed
 
 
 def arms(config: TextConfig) -> list[Arm]:

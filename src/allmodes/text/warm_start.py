@@ -225,9 +225,10 @@ def _make(
 def measure_base(
     config: TextConfig, task: Task, model: Any, tokenizer: Any, prompts: Sequence[str], *, samples: int
 ) -> BaseStatistics:
-    """Shares in about so many responses of a model, as many to each prompt; to the first prompts if need be.
+    """Shares in about `samples` responses of a model, equally many per prompt.
 
-    Raises ConfigError if a prompt's answers are not known.
+    If there are more prompts than `samples`, the first ones are used. Raises ConfigError if a prompt's
+    answers are not known.
     """
     asked = prompts[:samples]
     count, seed = samples // len(asked), config.seeds[0]

@@ -184,7 +184,7 @@ def run_job(config: MoleculesConfig, job: Job, on_step: Callable[[Progress], Non
         folder.append_timing({"workers": config.oracle.workers, **oracle.busy_times()})
         seal_last_line(
             job.path / "timing.jsonl"
-        )  # which no result.json can vouch for: no two runs have the same
+        )  # not covered by checksums of result.json, since it differs between runs
         rows = read_ledger(job.path / "ledger.sqlite", calls=loop.calls)
         hits = find_hits(rows, hit_threshold=config.hit_threshold, circle_distance=config.circle_distance)
         metrics = folder.read_metrics()
@@ -225,7 +225,7 @@ def _store_url(config: MoleculesConfig, job: Job) -> str | None:
 
 
 def read_result(path: Path) -> RunResult:
-    """The result of a finished job. Raises RunError if it, or a file that it vouches for, is damaged."""
+    """The result of a finished job. Raises RunError if it, or a file covered by its checksums, is damaged."""
     found = read_sealed_json(path)
     check_last_line(path.with_name("timing.jsonl"))
     with restoring(path):

@@ -38,7 +38,7 @@ class RunResult:
     regions: dict[str, int] | None = None
 
     def regions_kept(self, *, kept_from: int) -> int | None:
-        """Regions with at least so many hits; None without regions."""
+        """Number of regions with at least `kept_from` hits; None without regions."""
         return None if self.regions is None else sum(hits >= kept_from for hits in self.regions.values())
 
     def as_json(self) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from allmodes.errors import InputError
 TOUCH = 5.0
 # Farther away, in Å, nothing belongs to a polymer.
 REACH = 20.0
-# A peptide of at most so many residues may be a ligand: some 250 heavy atoms.
+# A peptide of at most this many residues may be a ligand: about 250 heavy atoms.
 MAX_PEPTIDE = 30
-# Groups of one name that are removed are listed one by one up to so many.
+# Up to this many removed groups of one name are listed one by one.
 _MANY = 20
 # `--ligand none`: no reference ligand, whatever the file holds.
 NO_LIGAND = "none"

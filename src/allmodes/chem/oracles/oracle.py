@@ -39,9 +39,9 @@ class Oracle(Protocol):
 class ComponentOracle:
     """Scores molecules with the components of a configuration; use it as a context manager.
 
-    `config.workers` workers take the next molecule as soon as they are free, so that a slow one holds up
-    nobody else. store: where results that take long are looked up first, and kept. Entering raises
-    `ConfigError` for a component that cannot work.
+    `config.workers` workers take the next molecule as soon as they are free, so a slow molecule does not
+    delay the others. store: results of slow components are looked up there first, and stored there. Entering
+    raises `ConfigError` for a component that cannot work.
     """
 
     def __init__(self, config: OracleConfig, *, store: ResultStore | None = None) -> None:
@@ -109,8 +109,8 @@ class ComponentOracle:
         """One future for each SMILES, first come, first served.
 
         With several workers the longest molecules of one call go first: they take longest, and the call is
-        done soonest when they are not the last. Raises RuntimeError outside of the `with` block, where nobody
-        would answer.
+        done soonest when they are not the last. Raises RuntimeError outside of the `with` block, where no
+        worker runs.
         """
         if not self._is_open:
             raise RuntimeError("an oracle answers inside its `with` block alone")

@@ -49,7 +49,7 @@ class Failure:
     message: str
 
     def __post_init__(self) -> None:
-        # It goes to pages, tables and terminals, whoever wrote it.
+        # It is shown on pages, in tables and in terminals, and may come from a user's program.
         object.__setattr__(self, "message", printable(self.message))
 
 

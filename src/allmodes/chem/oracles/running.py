@@ -31,12 +31,12 @@ class Tail:
             self._kept = (self._kept + part)[-_KEPT:]
 
     def text(self, *, wait: float) -> bytes:
-        """The last 64 KB, once nobody can write any more, or after `wait` seconds."""
+        """The last 64 KB, once all writers have closed the pipe, or after `wait` seconds."""
         self._thread.join(wait)
         return self._kept
 
     def close(self) -> None:
-        """Close the pipe, unless somebody still holds its other end."""
+        """Close the pipe, unless a process still holds its other end."""
         self._thread.join(1.0)
         if not self._thread.is_alive():
             self._stream.close()

@@ -69,7 +69,7 @@ _PUT = {
     "sqlite": sqlite.insert(_RESULTS).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(_RESULTS).on_conflict_do_nothing(),
 }
-# Begins a transaction in which nobody else makes the table.
+# Begins a transaction in which no other process creates the table.
 _BEGIN_ALONE = {
     "sqlite": ("BEGIN IMMEDIATE",),
     "postgresql": ("BEGIN", "SELECT pg_advisory_xact_lock(8241507319)"),

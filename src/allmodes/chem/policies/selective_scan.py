@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# So many sequences over so many steps are worked on at a time: their states, of 16 x 512 numbers each, then
-# stay in the processor's cache. An accelerator takes all sequences at once.
+# Sequences and steps that are processed at a time: their states, of 16 x 512 numbers each, then stay in the
+# processor's cache. An accelerator takes all sequences at once.
 ROWS = 8
 STEPS = 8
 _LOG2_E = math.log2(math.e)

@@ -53,7 +53,7 @@ def find_route(
         # No route to a molecule that cannot be bought costs less than nothing: the paper's Retro*-0.
         value_function=ConstantNodeEvaluator(0.0),
         limit_iterations=max_expansions,
-        # The target is at depth 0, its precursors at 2, what is taken apart last at 2 (max_steps - 1).
+        # The target is at depth 0, its precursors at 2, the last that are split at 2 (max_steps - 1).
         max_expansion_depth=2 * max_steps - 1,
         prevent_repeat_mol_in_trees=True,
         stop_on_first_solution=True,

@@ -96,7 +96,7 @@ def load_stock(path: Path) -> Stock:
     `ConfigError` that names the file, the line and its text when one is no molecule, and when there is no
     molecule at all. Only a valence that RDKit does not know, of elements beyond the organic ones, or a size
     that it cannot stand, costs the entry and not the file: no route can ask for it. A file that `write_stock`
-    wrote under the same RDKit is taken as it is, if nobody changed it since.
+    wrote under the same RDKit is taken as it is, if it has not changed since.
     """
     try:
         entries = _prepared(read_text(path).split("\n"))

@@ -1,8 +1,8 @@
 """Published sets of templates: a CSV table with a column `retro_template`, as AiZynthFinder reads it.
 
-Columns that count: `retro_template`; if there are, `template_hash` or `template_code` (for names),
-`classification` (the class) and `library_occurence`, also spelled `library_occurrence` (for costs). Nobody
-gave examples, so each template is checked by itself.
+Columns that are read: `retro_template`; if present, `template_hash` or `template_code` (for names),
+`classification` (the class) and `library_occurence`, also spelled `library_occurrence` (for costs). There are
+no examples, so each template is checked by itself.
 """
 
 import csv

@@ -190,7 +190,7 @@ def _value(operator: str, values: Sequence[bool]) -> bool:
 
 
 def _expressions(leaves: Sequence[Node], operators: Sequence[str], max_depth: int) -> list[Node]:
-    """Every canonical expression of at most so many levels of operators of one or two operands, by depth."""
+    """Every canonical expression with at most `max_depth` levels of unary or binary operators, by depth."""
     found = {leaf.text: leaf for leaf in leaves}
     for _ in range(max_depth):
         made = list(found.values())

@@ -36,11 +36,11 @@ _REMEMBERED = 1024  # prompts whose answers are kept
 class Puzzles(ABC):
     """What both kinds have.
 
-    entries: the question and metadata of each, as reasoning-gym gives them. test: the last so many of them
-    are `test_prompts`, but for those that are also among the others.
+    entries: the question and metadata of each, as reasoning-gym gives them. test: how many of the last ones
+    are `test_prompts`, except for those that are also among the others.
 
-    The answer is the text between the last <answer> and the </answer> behind it, or else the whole response.
-    A right one is worth 1, all else 0. A question that comes again is left out and counted in `duplicates`.
+    The answer is the text between the last <answer> and the </answer> after it, or else the whole response.
+    The reward is 1 for a right answer, else 0. A repeated question is left out and counted in `duplicates`.
     """
 
     name: str

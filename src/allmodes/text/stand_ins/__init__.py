@@ -1,1 +1,1 @@
-"""Small models that are built at run time, for use where no hub is at hand."""
+"""Small models that are built at run time, for use without a model hub."""

@@ -1,8 +1,8 @@
-"""Stand-ins for the creative task's models, built at run time where no model hub is at hand.
+"""Stand-ins for the creative task's models, built at run time for use without a model hub.
 
-A tiny chat model that answers open questions of a made-up world, some answers far more often than others and
-some of them bad, and two tiny reward models of what is good there: one to train with, one that has other
-data, other weights and another taste, to see what is left of the first one's praise.
+A tiny chat model answers open questions about a synthetic world, some answers far more often than others and
+some of them bad. Two tiny reward models score the answers: one for training, and one with other data, other
+weights and other preferences, to measure how much of the training reward carries over.
 """
 
 import json

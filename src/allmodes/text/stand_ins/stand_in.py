@@ -1,7 +1,8 @@
-"""A tiny base model for the 1-2 task, built at run time: a stand-in where no model hub is at hand.
+"""A tiny base model for the 1-2 task, built at run time for use without a model hub.
 
-Qwen2's architecture with its own small tokenizer and chat template, trained for seconds on made-up responses
-whose statistics are those of the paper's base model: about 36 % correct, and "1" clearly likelier than "2".
+Qwen2's architecture with its own small tokenizer and chat template, trained for seconds on generated
+responses with the statistics of the paper's base model: about 36 % correct, and "1" clearly likelier than
+"2".
 """
 
 import random
