@@ -3,11 +3,9 @@
 import json
 import math
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from allmodes.chem.oracles.results import Evaluation
 from allmodes.chem.reporting.benchmark_report import print_benchmark, write_benchmark
 from allmodes.errors import ConfigError, InputError, RunError
 from allmodes.runs.config import build_config, read_config_file
+from processes import start_command
 from run_files import rows_so_far
 
 
@@ -217,17 +216,9 @@ def test_what_cannot_work_is_said_before_anything_is_written(tmp_path: Path, tin
     assert not (tmp_path / "out").exists()
 
 
-COMMAND = "from allmodes.cli import main; main()"
-
-
-def start(out: Path, recipe: Path) -> subprocess.Popen[str]:
-    arguments = ["benchmark", "molexp", "--tasks", "molexp_ap", "--recipe", str(recipe), "--out", str(out)]
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(out: Path, recipe: Path, log: Path) -> BaseProcess:
+    flags = ("--tasks", "molexp_ap", "--recipe", recipe, "--out", out)
+    return start_command("benchmark", "molexp", *flags, log=log)
 
 
 def test_killed_and_called_again_equals_uninterrupted(tmp_path: Path, tiny_prior: Path) -> None:
@@ -237,21 +228,23 @@ def test_killed_and_called_again_equals_uninterrupted(tmp_path: Path, tiny_prior
     benchmark = small(tiny_prior, "molexp_ap", name="molexp", budget=96, algorithm=["mara"])
     whole = run_benchmark(benchmark, tmp_path / "whole")
     out = tmp_path / "killed"
-    process = start(out, tmp_path / "recipe.json")
+    log = tmp_path / "printed.txt"
+    process = start(out, tmp_path / "recipe.json", log)
     ledger_path = out / "molexp_ap-mara-0" / "mara-0" / "ledger.sqlite"
     deadline = time.monotonic() + 120
     while rows_so_far(ledger_path) < 20:  # of 96
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), log.read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     assert not (ledger_path.parent / "result.json").exists()
-    again = start(out, tmp_path / "recipe.json")
-    printed, progress = again.communicate()
-    assert again.returncode == 0, progress
+    again = start(out, tmp_path / "recipe.json", log)
+    again.join()
+    printed = log.read_text(encoding="utf-8")
+    assert again.exitcode == 0, printed
     assert "MolExp score, by task" in printed
-    assert "oracle calls: 96/96 (100 %)" in progress
+    assert "oracle calls: 96/96 (100 %)" in printed
     assert run_benchmark(benchmark, out) == whole
     name = "molexp_ap-mara-0/mara-0/ledger.sqlite"
     assert read_ledger(out / name) == read_ledger(tmp_path / "whole" / name)

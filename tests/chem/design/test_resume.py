@@ -2,11 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from allmodes.chem.design.ledger import read_ledger
 from allmodes.chem.policies.policy import Cell, RecurrentPolicy, save_policy
 from allmodes.chem.policies.tokenizer import SPECIAL_TOKENS, SmilesTokenizer
 from pages import without_origin
+from processes import start_command
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -66,14 +67,6 @@ def write_recipe(folder: Path, prior: Path, **changes: object) -> Path:
     return recipe
 
 
-# Two threads that wait for one another on a busy machine sleep instead of spinning.
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive"}
-
-
-def run_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "from allmodes.cli import main; main()", "run", *arguments]
-
-
 @pytest.fixture(scope="module")
 def module_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_prior(tmp_path_factory.mktemp("prior") / "tiny.safetensors", cell="gru", hidden_size=16)
@@ -92,8 +85,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, module_prior: Path) -> Path:
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "task"
     recipe = write_recipe(folder, module_prior)
-    subprocess.run(run_command(str(recipe), "--out", str(folder / "run")), check=True, capture_output=True)
+    finish(start_command("run", recipe, "--out", folder / "run"))
     return folder / "run"
+
+
+def finish(process: BaseProcess) -> None:
+    process.join()
+    assert process.exitcode == 0
 
 
 def steps(run: Path) -> int:
@@ -129,7 +127,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     folder = tmp_path / "task"
     recipe = write_recipe(folder, module_prior, workers=workers)
     run = folder / "run"
-    kill_at(recipe, run, MOMENTS[moment])
+    kill_at(MOMENTS[moment], run, start_command("run", recipe, "--out", run))
     assert not (run / "report.html").exists()
     assert command("run", "--resume", run)[0] == 0
 
@@ -141,20 +139,14 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert len(asked) - len(results) <= workers + 2
 
 
-def kill_at(recipe: Path, run: Path, moment: Callable[[Path], bool]) -> None:
-    process = subprocess.Popen(
-        run_command(str(recipe), "--out", str(run)),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def kill_at(moment: Callable[[Path], bool], run: Path, process: BaseProcess) -> None:
     deadline = time.monotonic() + 120
     while not moment(run):
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.is_alive(), "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     time.sleep(1.5)  # worker processes notice that their parent is gone and leave their locks
 
 
@@ -171,18 +163,18 @@ def assert_same(run: Path, whole: Path) -> None:
     assert report.replace(str(run.parent), "") == expected.replace(str(whole.parent), "")
 
 
-def test_lstm_in_bfloat16_on_two_threads_resumes_too(tmp_path: Path) -> None:
+def test_lstm_in_bfloat16_on_two_threads_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the recipe runs it: oneDNN's recurrent layers on several threads; the threshold a quantile."""
+    # Two threads that wait for one another on a busy machine sleep instead of spinning.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     prior = small_prior(tmp_path / "lstm.safetensors", cell="lstm", hidden_size=64)
     changes = {"budget": 100, "precision": "bfloat16", "threads": 2, "threshold": "{ batch_quantile = 0.8 }"}
-    recipe = write_recipe(tmp_path / "whole", prior, **changes)
-    whole = tmp_path / "whole" / "run"
-    subprocess.run(
-        run_command(str(recipe), "--out", str(whole)), env=ENVIRONMENT, check=True, capture_output=True
-    )
-    run = tmp_path / "killed" / "run"
-    kill_at(write_recipe(run.parent, prior, **changes), run, lambda run: ledger_rows(run / "mara-5") >= 70)
-    subprocess.run(run_command("--resume", str(run)), env=ENVIRONMENT, check=True, capture_output=True)
+    whole, run = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    first, second = (write_recipe(folder.parent, prior, **changes) for folder in (whole, run))
+    finish(start_command("run", first, "--out", whole, is_copy=False))
+    killed = start_command("run", second, "--out", run, is_copy=False)
+    kill_at(lambda run: ledger_rows(run / "mara-5") >= 70, run, killed)
+    finish(start_command("run", "--resume", run, is_copy=False))
     assert_same(run, whole)
 
 
@@ -225,7 +217,9 @@ def test_a_hanging_program_ends_with_a_killed_run(module_prior: Path, tmp_path: 
         f"        open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
         "        time.sleep(1000)\n"
     )
-    kill_at(recipe, tmp_path / "task" / "run", lambda _: pid_file.exists() and pid_file.read_text() != "")
+    run = tmp_path / "task" / "run"
+    process = start_command("run", recipe, "--out", run)
+    kill_at(lambda _: pid_file.exists() and pid_file.read_text() != "", run, process)
     assert_ends_soon(int(pid_file.read_text()))
 
 

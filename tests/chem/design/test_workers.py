@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from allmodes.chem.oracles.results import Failure, Scored
 from allmodes.chem.oracles.store import ResultStore
 from allmodes.errors import ConfigError
 from molecule_settings import oracle_config, training_config
+from processes import start_command
 from run_files import rows_so_far
 
 # Molecules take unequal time, so that results come out of order.
@@ -235,9 +235,6 @@ def test_hits_stop_a_run_with_batches_ahead_at_the_same_call(
     assert ledgers[0][-1] == hits[-1]
 
 
-RUN = [sys.executable, "-c", "from allmodes.cli import main; main()", "run"]
-
-
 # Before the first checkpoint, and after it: there the method's memory of outcomes is resumed, too.
 @pytest.mark.parametrize(("calls", "algorithm"), [(20, "mara"), (90, "ips-grpo")])
 def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
@@ -250,16 +247,14 @@ def test_a_killed_run_with_batches_ahead_repeats_and_loses_nothing(
     log.unlink()
     recipe, out = tmp_path / "recipe.json", tmp_path / "killed"
     recipe.write_text(config.model_dump_json())
-    process = subprocess.Popen(
-        [*RUN, str(recipe), "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_command("run", recipe, "--out", out)
     deadline = time.monotonic() + 120
     while rows_so_far(out / f"{algorithm}-0/ledger.sqlite") < calls:
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.join()
     time.sleep(1.5)  # worker processes notice that their parent is gone
     resume_design(out)
     assert outcome(out, algorithm) == outcome(tmp_path / "whole", algorithm)

@@ -2,13 +2,11 @@ import gzip
 import itertools
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from allmodes.chem.policies.pretrain import (
 from allmodes.chem.policies.tokenizer import split_smiles
 from allmodes.errors import InputError, RunError
 from interruption import interrupted_after
+from processes import start_command
 
 MakePolicy = Callable[..., RecurrentPolicy]
 
@@ -447,7 +446,7 @@ def killed_and_whole(molecules_file: Path, tmp_path_factory: pytest.TempPathFact
     """Folders of a run that was killed and resumed by the same command, and of one that nobody touched."""
     folder = tmp_path_factory.mktemp("killed")
 
-    def start(name: str) -> subprocess.Popen[bytes]:
+    def start(name: str) -> BaseProcess:
         options = {
             "cell": "lstm",
             "hidden-size": 16,
@@ -460,25 +459,22 @@ def killed_and_whole(molecules_file: Path, tmp_path_factory: pytest.TempPathFact
             "num-samples": 50,
         }
         flags = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-        command = ["chem", "pretrain", str(molecules_file), "--out", str(folder / name), *flags]
-        return subprocess.Popen(
-            [sys.executable, "-c", "from allmodes.cli import main; main()", *command],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        return start_command("chem", "pretrain", molecules_file, "--out", folder / name, *flags)
 
     whole, killed = start("whole"), start("killed")
     deadline = time.monotonic() + 60
     while not (folder / "killed" / "checkpoint.safetensors").exists():
-        assert killed.poll() is None
+        assert killed.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.002)
     killed.kill()
-    assert killed.wait(timeout=60) == -signal.SIGKILL
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert not (folder / "killed" / "prior.safetensors").exists()
-    assert start("killed").wait(timeout=60) == 0
-    assert whole.wait(timeout=60) == 0
+    again = start("killed")
+    for process in (again, whole):
+        process.join()
+        assert process.exitcode == 0
     return folder / "killed", folder / "whole"
 
 
