@@ -33,3 +33,30 @@ def test_a_quantile_is_remembered_when_every_molecule_is_good(tiny_prior: Path) 
     older.restore(learner.tensors(), None)  # a checkpoint of an earlier version
     with pytest.warns(AllmodesWarning, match="gives no threshold"):
         assert augmented(older, [0.5] * 8) == 0
+
+
+@pytest.mark.parametrize("algorithm", ["reinvent", "grpo"])
+def test_an_update_on_what_the_sampler_kept_is_that_of_a_pass_of_its_own(
+    algorithm: str, tiny_lstm_prior: Path
+) -> None:
+    config = training_config(tiny_lstm_prior, algorithm=algorithm)
+    weights = []
+    for is_kept in (True, False):
+        learner = Learner(config, parse_arm(algorithm), OutcomeFrequencies(config.outcomes))
+        samples = learner.sample(torch.Generator().manual_seed(0))
+        assert samples.logprobs.requires_grad
+        count = len(samples.tokens)
+        tokens = torch.cat([samples.tokens, samples.tokens[:2]])  # the last two are replayed
+        rewards = torch.linspace(0, 1, count + 2)
+        rewards[1] = torch.nan
+        drawn = samples.logprobs if is_kept else samples.logprobs.detach()
+        figures, reference = learner.update(tokens, rewards, ["C"] * (count + 2), step=1, drawn=drawn)
+        assert reference.isnan().tolist() == rewards.isnan().tolist()
+        weights.append((figures["loss"], {k: v.clone() for k, v in learner.agent.state_dict().items()}))
+    (one, of_one), (other, of_other) = weights
+    assert one == pytest.approx(other, rel=1e-5)
+    started = Learner(config, parse_arm(algorithm), OutcomeFrequencies(config.outcomes)).agent.state_dict()
+    for name, value in of_one.items():
+        assert float((value - started[name]).abs().max()) > 1e-5
+        # Adam's first step is the sign of a gradient: entries whose gradient is about zero may differ.
+        assert float(((value - of_other[name]).abs() > 1e-6).float().mean()) < 0.01

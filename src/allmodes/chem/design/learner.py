@@ -13,7 +13,7 @@ from allmodes.chem.arms import Arm
 from allmodes.chem.config import MoleculesConfig
 from allmodes.chem.design.losses import design_loss
 from allmodes.chem.design.outcomes import OutcomeFrequencies
-from allmodes.chem.policies.policy import load_policy
+from allmodes.chem.policies.policy import Samples, load_policy
 from allmodes.chem.policies.prior import prior_path
 from allmodes.chem.policies.tokenizer import PAD
 from allmodes.errors import RunError, UnknownTokenError
@@ -50,6 +50,19 @@ class Learner:
     def needs_sampled_logprobs(self) -> bool:
         """Whether `update` wants the log-probabilities under the agent that drew a batch: an earlier one."""
         return self._config.lookahead > 0 and (self._arm.loss == "grpo" or self._method.needs_policy)
+
+    def sample(self, generator: torch.Generator) -> Samples:
+        """A batch of the agent's. Its log-probabilities are differentiable if the next update is on it."""
+        samples = self.agent.sample(
+            self._config.batch_size,
+            max_length=self._config.max_tokens,
+            generator=generator,
+            differentiable=self._config.lookahead == 0,
+        )
+        if self.needs_sampled_logprobs:  # by the same passes: in bfloat16 the sampler's differ
+            with torch.no_grad():
+                samples = replace(samples, logprobs=self.agent.logprobs(samples.tokens))
+        return samples
 
     def encode(self, smiles: Sequence[str]) -> dict[int, list[int]]:
         """Token ids by position, without those that are too long or hold a token the prior never saw.
@@ -97,8 +110,9 @@ class Learner:
 
         tokens: (N, T). rewards: (N,), NaN if there is none. smiles: (N,), canonical, None if invalid.
         step: the step's number, for errors. drawn: log-probabilities, under the agent that drew them, of the
-        first sequences, which are the sampled batch; None if all are replayed. log π_ref, (N,), is NaN
-        where the reward is. Raises RunError if the loss is not finite.
+        first sequences, which are the sampled batch; None if all are replayed. If they are differentiable,
+        they are those of the present agent, and are not computed again. log π_ref, (N,), is NaN where the
+        reward is. Raises RunError if the loss is not finite.
         """
         reference = torch.full((len(rewards),), torch.nan)
         rows = (~rewards.isnan()).nonzero().squeeze(1)
@@ -107,8 +121,11 @@ class Learner:
         tokens = tokens[rows]
         with torch.no_grad():
             ref_logprobs = self._prior.logprobs(tokens)
-        logprobs = self.agent.logprobs(tokens)
         is_drawn = rows < (0 if drawn is None else len(drawn))
+        if drawn is not None and drawn.requires_grad:
+            logprobs = torch.cat([drawn[rows[is_drawn]], self.agent.logprobs(tokens[~is_drawn])])
+        else:
+            logprobs = self.agent.logprobs(tokens)
         old_logprobs = logprobs.detach().clone()
         if drawn is not None and self.needs_sampled_logprobs:
             old_logprobs[is_drawn] = drawn[rows[is_drawn]]

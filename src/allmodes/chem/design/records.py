@@ -30,7 +30,7 @@ def metrics_row(
         "replay_size": replay_size,
         **({} if not batch.offspring else _of_offspring(batch, scored)),
         "unknown_tokens": updated.not_replayable,
-        "agent_nll": -float(batch.samples.logprobs.mean()),
+        "agent_nll": -float(batch.samples.logprobs.detach().mean()),
         "collapsed": collapsed,
         **updated.figures,
     }

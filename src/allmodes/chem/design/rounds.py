@@ -4,7 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -94,13 +94,7 @@ class Rounds:
     def sample(self, *, step: int) -> None:
         """Sample a batch and ask the oracle about it; step: the number of the oldest batch's update."""
         started = time.perf_counter()
-        agent = self._learner.agent
-        samples = agent.sample(
-            self._config.batch_size, max_length=self._config.max_tokens, generator=self._generator
-        )
-        if self._learner.needs_sampled_logprobs:  # by the same passes: in bfloat16 the sampler's differ
-            with torch.no_grad():
-                samples = replace(samples, logprobs=agent.logprobs(samples.tokens))
+        samples = self._learner.sample(self._generator)
         offspring = self._breed()
         self._seconds += time.perf_counter() - started
         self.ask(samples, offspring, step=step)

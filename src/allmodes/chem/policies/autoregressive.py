@@ -2,28 +2,22 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, final
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.mkldnn import to_mkldnn
 
 from allmodes.chem.policies.tokenizer import BOS, EOS, PAD
 
 Cell = Literal["lstm", "gru", "mamba"]
 Precision = Literal["float32", "bfloat16"]
 
-# Sequences are sorted by length and run in buckets of about this many. Measured on 2 cores, LSTM 3x512,
-# 74 ZINC sequences: 0.32 s a training step in buckets, 0.47 s padded whole, 1.07 s with packed sequences.
-BUCKET = 15
-# oneDNN's backward pass of a recurrent layer has a cost a time step in bfloat16, however few the rows are.
-# Measured on one thread, a layer of 512, 44 tokens, forward and backward, milliseconds a sequence: of 15
-# rows 7.7, of 37 rows 5.3, of 74 rows 4.1; in float32 6.2, 6.3 and 6.0.
-BFLOAT16_BUCKET = 37
-# Their widths are multiples of this: oneDNN keeps compiled kernels and memory for each shape it has seen, and
-# free widths grew a run of augmented memory by 40 MB a step.
+# Widths of passes are multiples of this: oneDNN keeps compiled kernels and memory for each shape it has seen,
+# and free widths grew a run of augmented memory by 40 MB a step.
 WIDTH_STEP = 4
 # Padding and BOS are never predicted: a policy's first output is EOS.
 FIRST_OUTPUT = EOS
@@ -35,7 +29,8 @@ class Samples:
     """Sequences drawn from a policy.
 
     tokens: (N, T) ids, without BOS, padded after EOS; logprobs: (N,) nats, EOS included, at
-    temperature 1; finished: (N,) whether EOS came within the length limit.
+    temperature 1, differentiable if `Policy.sample` was asked for it; finished: (N,) whether EOS came within
+    the length limit.
     """
 
     tokens: Tensor
@@ -54,9 +49,18 @@ class SamplingStep(Protocol):
         """Keep only these sequences."""
         ...
 
+    def recorded_logits(self) -> Tensor | None:
+        """The logits of all calls so far, one after the other, differentiable; None if it cannot."""
+        ...
+
 
 class Policy(nn.Module, ABC):
-    """Autoregressive model p(y) = Π_t p(y_t | y_<t) over token ids, BOS implied, EOS included."""
+    """Autoregressive model p(y) = Π_t p(y_t | y_<t) over token ids, BOS implied, EOS included.
+
+    bucket: about this many sequences, sorted by length, are run at once.
+    """
+
+    bucket: ClassVar[int]
 
     def __init__(self, *, cell: Cell, precision: Precision) -> None:
         super().__init__()
@@ -69,11 +73,14 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def _logits(self, inputs: Tensor) -> Tensor:
-        """Logits (N, T, V) of the tokens after each of `inputs` (N, T); the first is that of EOS."""
+        """Logits (N, T, V) of the tokens after each of `inputs` (N, T); the first is that of EOS.
+
+        Those at padding are of no use.
+        """
 
     @abstractmethod
-    def _sampling_step(self, count: int, dtype: torch.dtype) -> SamplingStep:
-        """States of `count` sequences before BOS; products of matrices are in `dtype`."""
+    def _sampling_step(self, count: int, *, recorded_steps: int) -> SamplingStep:
+        """States of `count` sequences before BOS. recorded_steps: most steps for `recorded_logits`, or 0."""
 
     @property
     def device(self) -> torch.device:
@@ -81,16 +88,16 @@ class Policy(nn.Module, ABC):
         return next(self.parameters()).device
 
     @property
-    def _bucket(self) -> int:
-        """Approximate number of sequences per pass."""
-        return BFLOAT16_BUCKET if self.precision == "bfloat16" and self.cell != "mamba" else BUCKET
+    def dtype(self) -> torch.dtype:
+        """The type in which matrices are multiplied."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def token_logprobs(self, tokens: Tensor) -> Tensor:
         """Log p(y_t | y_<t) for padded `tokens` (N, T) without BOS; (N, T), zero at padding."""
-        inputs = functional.pad(tokens[:, :-1], (1, 0), value=BOS)
+        inputs = functional.pad(tokens[:, :-1], (1, 0), value=BOS).masked_fill(tokens == PAD, PAD)
         with self._autocast():
             logits = self._logits(inputs)
         losses = functional.cross_entropy(
@@ -112,32 +119,36 @@ class Policy(nn.Module, ABC):
         order = torch.argsort(lengths, stable=True)
         parts = []
         with self._autocast():  # once around all buckets: weights are then converted once
-            for rows in torch.tensor_split(order, max(1, round(len(order) / self._bucket))):
+            for rows in torch.tensor_split(order, max(1, round(len(order) / self.bucket))):
                 width = WIDTH_STEP * max(1, math.ceil(int(lengths[rows].max()) / WIDTH_STEP))
                 part = tokens[rows, :width]
                 parts.append(self.token_logprobs(functional.pad(part, (0, width - part.shape[1]))).sum(1))
         return torch.cat(parts)[torch.argsort(order)]
 
-    @torch.no_grad()
-    def sample(self, count: int, *, max_length: int, generator: torch.Generator) -> Samples:
+    def sample(
+        self, count: int, *, max_length: int, generator: torch.Generator, differentiable: bool = False
+    ) -> Samples:
         """Draw `count` sequences of at most `max_length` tokens, EOS included, at temperature 1.
 
-        States are cached; finished sequences are removed from the computation at once.
+        States are cached; finished sequences are removed from the computation at once. differentiable: keep
+        what the gradient of `logprobs` needs. It is kept by recurrent policies alone.
         """
         device = self.device
-        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         tokens = torch.full((count, max_length), PAD, dtype=torch.long, device=device)
         logprobs = torch.zeros(count, device=device)
         finished = torch.zeros(count, dtype=torch.bool, device=device)
         active = torch.arange(count, device=device)
-        step = self._sampling_step(count, dtype)
+        step = self._sampling_step(count, recorded_steps=max_length if differentiable else 0)
         current = torch.full((count,), BOS, dtype=torch.long, device=device)
+        rows: list[Tensor] = []  # of each step
         for position in range(max_length):
-            distribution = torch.log_softmax(step(current).float(), -1)
+            with torch.no_grad():
+                distribution = torch.log_softmax(step(current).float(), -1)
             drawn = torch.multinomial(distribution.exp(), 1, generator=generator)
             logprobs[active] += distribution.gather(1, drawn).squeeze(1)
             current = drawn.squeeze(1) + FIRST_OUTPUT
             tokens[active, position] = current
+            rows.append(active)
             ended = current == EOS
             finished[active[ended]] = True
             if bool(ended.any()):
@@ -147,18 +158,32 @@ class Policy(nn.Module, ABC):
                 if len(active) == 0:
                     break
         length = max(int((tokens != PAD).sum(1).max()), 1) if count else 0
-        return Samples(tokens=tokens[:, :length], logprobs=logprobs, finished=finished)
+        tokens = tokens[:, :length]
+        if differentiable and count and (logits := self._recorded_logits(step)) is not None:
+            drawn = torch.cat([tokens[some, position] for position, some in enumerate(rows)])
+            losses = functional.cross_entropy(logits.float(), drawn - FIRST_OUTPUT, reduction="none")
+            logprobs = torch.zeros_like(logprobs).index_add(0, torch.cat(rows), -losses)
+        return Samples(tokens=tokens, logprobs=logprobs, finished=finished)
+
+    def _recorded_logits(self, step: SamplingStep) -> Tensor | None:
+        with self._autocast():
+            return step.recorded_logits()
 
 
-def fixed_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Module:
-    """A linear map for many calls with the same weights.
+def fixed_linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The map x W^T + b for many products with the same weights, without gradients.
 
-    On a CPU in float32 the products go through oneDNN with weights laid out once: 2 to 3 times the speed of
-    the default for few rows.
+    On a CPU oneDNN lays the weights out once, which torch's default does at each call: products of 4 to 64
+    rows with 2048 x 512 weights then take two thirds of the time and less, the fewer the rows.
     """
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta", dtype=dtype)
-    linear.weight = nn.Parameter(weight.to(dtype))
-    if bias is not None:
-        linear.bias = nn.Parameter(bias.to(dtype))
-    on_cpu = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return to_mkldnn(linear) if on_cpu and dtype == torch.float32 else linear
+    weight = weight.detach().to(dtype)
+    bias = None if bias is None else bias.detach().to(dtype)
+    onednn = torch.ops.mkldnn  # what torch.compile uses for such products
+    if (
+        weight.device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()
+        or (dtype == torch.bfloat16 and not onednn._is_mkldnn_bf16_supported())
+    ):
+        return partial(functional.linear, weight=weight, bias=bias)
+    packed = onednn._reorder_linear_weight(weight.contiguous(), None)
+    return lambda rows: onednn._linear_pointwise(rows, packed, bias, "none", [], "")

@@ -23,6 +23,8 @@ class MambaPolicy(Policy):
     transformers' needs a minute and more without CUDA, and 10 GB. Source: Gu & Dao 2023, algorithm 2.
     """
 
+    bucket = 15
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -52,8 +54,9 @@ class MambaPolicy(Policy):
         states = self.backbone.norm_f(hidden)
         return functional.linear(states, self.backbone.embeddings.weight[FIRST_OUTPUT:]).transpose(0, 1)
 
-    def _sampling_step(self, count: int, dtype: torch.dtype) -> SamplingStep:
-        return _SamplingStep(self.backbone, dtype, count)
+    @torch.no_grad()
+    def _sampling_step(self, count: int, *, recorded_steps: int) -> SamplingStep:
+        return _SamplingStep(self.backbone, self.dtype, count)
 
 
 def _backbone(vocabulary_size: int, hidden_size: int, num_layers: int, state_size: int) -> "MambaModel":
@@ -88,6 +91,9 @@ class _SamplingStep:
     def keep(self, rows: Tensor) -> None:
         for layer in self.layers:
             layer.keep(rows)
+
+    def recorded_logits(self) -> None:
+        return None
 
 
 class _LayerStep:

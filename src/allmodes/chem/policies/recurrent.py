@@ -6,12 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from allmodes.chem.policies.autoregressive import FIRST_OUTPUT, Policy, Precision, SamplingStep, fixed_linear
+from allmodes.chem.policies.autoregressive import FIRST_OUTPUT, Policy, Precision, SamplingStep
+from allmodes.chem.policies.recurrence import GruCell, LstmCell, Network, Stepper
+from allmodes.chem.policies.tokenizer import PAD
 
 
 @final
 class RecurrentPolicy(Policy):
-    """A policy that is an LSTM or a GRU."""
+    """A policy that is an LSTM or a GRU, with the parameters of torch's layers and passes of our own."""
+
+    # Sequences of a pass: its products are then large, and its memory bounded.
+    bucket = 128
 
     def __init__(
         self,
@@ -38,59 +43,66 @@ class RecurrentPolicy(Policy):
             "embedding_size": self.embedding.embedding_dim,
         }
 
-    def _logits(self, inputs: Tensor) -> Tensor:
-        return self.head(self.recurrent(self.embedding(inputs))[0])
+    def network(self) -> Network:
+        """The recurrent layers."""
+        with torch.autocast(self.device.type, enabled=False):
+            layers = [self._layer(layer) for layer in range(self.recurrent.num_layers)]
+            of_input, of_hidden, biases = zip(*layers, strict=True)
+            return Network(
+                LstmCell() if self.cell == "lstm" else GruCell(),
+                table=functional.linear(self.embedding.weight, of_input[0], biases[0]),
+                of_hidden=of_hidden,
+                of_below=of_input[1:],
+                biases=biases[1:],
+                dtype=self.dtype,
+            )
 
-    def _sampling_step(self, count: int, dtype: torch.dtype) -> SamplingStep:
-        return _SamplingStep(self, dtype, count)
+    def _layer(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of the input and of the hidden state, and the bias, in the four blocks of `Network`."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        of_input, of_hidden, bias_input, bias_hidden = (
+            cast(Tensor, getattr(self.recurrent, f"{name}_l{layer}")) for name in names
+        )
+        if self.cell == "lstm":
+            return of_input, of_hidden, bias_input + bias_hidden
+        size = self.recurrent.hidden_size
+        zeros = of_hidden.new_zeros(size, 1)
+        first, last = slice(2 * size), slice(2 * size, None)
+        bias = torch.cat([bias_input[first] + bias_hidden[first], bias_input[last], bias_hidden[last]])
+        return (
+            torch.cat([of_input, zeros.expand(-1, of_input.shape[1])]),
+            torch.cat([of_hidden[first], zeros.expand(-1, size), of_hidden[last]]),
+            bias,
+        )
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        lengths = (inputs != PAD).sum(1)
+        order = torch.argsort(lengths, descending=True, stable=True)
+        is_active = torch.arange(inputs.shape[1], device=inputs.device)[:, None] < lengths[order]
+        times, places = is_active.nonzero().unbind(1)
+        rows = order[places]
+        counts = [count for count in is_active.sum(1).tolist() if count > 0]
+        logits = self.head(self.network().run(inputs[rows, times], counts))
+        padded = logits.new_zeros(inputs.numel(), logits.shape[1])
+        return padded.index_copy(0, rows * inputs.shape[1] + times, logits).view(*inputs.shape, -1)
+
+    def _sampling_step(self, count: int, *, recorded_steps: int) -> SamplingStep:
+        return _SamplingStep(self, recorded_rows=count * recorded_steps)
 
 
 class _SamplingStep:
-    """One token of all active sequences, with one matrix product a layer over [input, hidden].
+    """One token of all active sequences."""
 
-    Plain cells: nn.LSTM would prepare its weights anew at each call.
-    """
-
-    def __init__(self, policy: RecurrentPolicy, dtype: torch.dtype, count: int) -> None:
-        recurrent = policy.recurrent
-        self.is_lstm = policy.cell == "lstm"
-        self.embedding = policy.embedding.weight.to(dtype)
-        self.head = (policy.head.weight.to(dtype), policy.head.bias.to(dtype))
-        self.layers = [self._gates(recurrent, layer, dtype) for layer in range(recurrent.num_layers)]
-        zeros = self.embedding.new_zeros(count, recurrent.hidden_size)
-        self.states = [(zeros, zeros) for _ in self.layers]
-
-    def _gates(self, recurrent: nn.LSTM | nn.GRU, layer: int, dtype: torch.dtype) -> nn.Module:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        of_input, of_hidden, bias_input, bias_hidden = (
-            cast(Tensor, getattr(recurrent, f"{name}_l{layer}")) for name in names
-        )
-        if self.is_lstm:
-            weight, bias = torch.cat([of_input, of_hidden], 1), bias_input + bias_hidden
-        else:  # the reset gate acts on the hidden part of the candidate alone: rows r, z, n_input, n_hidden
-            split = 2 * recurrent.hidden_size
-            joint = torch.cat([of_input[:split], of_hidden[:split]], 1)
-            only_input = functional.pad(of_input[split:], (0, of_hidden.shape[1]))
-            only_hidden = functional.pad(of_hidden[split:], (of_input.shape[1], 0))
-            weight = torch.cat([joint, only_input, only_hidden])
-            joint_bias = bias_input[:split] + bias_hidden[:split]
-            bias = torch.cat([joint_bias, bias_input[split:], bias_hidden[split:]])
-        return fixed_linear(weight, bias, dtype)
+    def __init__(self, policy: RecurrentPolicy, *, recorded_rows: int) -> None:
+        self.head = policy.head
+        self.fixed_head = [part.detach().to(policy.dtype) for part in (policy.head.weight, policy.head.bias)]
+        self.stepper = Stepper(policy.network(), recorded_rows=recorded_rows)
 
     def __call__(self, current: Tensor) -> Tensor:
-        below = self.embedding[current]
-        for index, gates in enumerate(self.layers):
-            hidden, memory = self.states[index]
-            one, two, three, four = gates(torch.cat([below, hidden], 1)).chunk(4, 1)
-            if self.is_lstm:  # input, forget, candidate, output
-                memory = two.sigmoid() * memory + one.sigmoid() * three.tanh()
-                hidden = four.sigmoid() * memory.tanh()
-            else:  # reset, update, candidate's input and hidden parts
-                candidate = torch.tanh(three + one.sigmoid() * four)
-                hidden = candidate + two.sigmoid() * (hidden - candidate)
-            self.states[index] = (hidden, memory)
-            below = hidden
-        return functional.linear(below, *self.head)
+        return functional.linear(self.stepper.advance(current), *self.fixed_head)
 
     def keep(self, rows: Tensor) -> None:
-        self.states = [(hidden[rows], memory[rows]) for hidden, memory in self.states]
+        self.stepper.keep(rows)
+
+    def recorded_logits(self) -> Tensor:
+        return self.head(self.stepper.recorded())
