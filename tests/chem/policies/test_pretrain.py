@@ -524,6 +524,15 @@ def test_transfer_starts_from_the_policy_and_rejects_what_it_cannot_write(
         pretrain(data, tmp_path / "run", settings(max_tokens=50, num_samples=5), start=start)
 
 
+def test_samples_longer_than_the_actives_are_no_failures(tiny_prior: Path, tmp_path: Path) -> None:
+    """Any chain is valid; the prior's have 6 atoms on average, the actives at most 2."""
+    data = tmp_path / "actives.smi"
+    data.write_text("".join(f"{one}{other}\n" for one in ("", "C", "N", "O") for other in "CNO"))
+    choice = settings(cell="gru", learning_rate=1e-6, num_samples=200)
+    results = pretrain(data, tmp_path / "run", choice, start=tiny_prior)
+    assert results["validity"] > 0.7  # all but the empty; 0.2 have at most 2 atoms
+
+
 def test_the_epoch_with_the_lowest_validation_nll_is_kept_also_after_a_resume(
     finished: tuple[Path, dict[str, Any]],
     molecules_file: Path,

@@ -353,13 +353,12 @@ class _Pretraining:
         state = self.best_weights or self.policy.state_dict()
         self.policy.load_state_dict({name: value.half().float() for name, value in state.items()})
         self.policy.precision = "float32"
-        longest = max(len(ids) for ids in self.training)
         quality = sample_quality(
             self.policy,
             self.tokenizer,
             known=set(self.smiles),
             count=self.settings.num_samples,
-            max_length=longest,
+            max_length=self.settings.max_tokens,
             seed=self.settings.seed,
         )
         results = {
