@@ -9,6 +9,7 @@ import torch
 from allmodes.chem.arms import parse_arm
 from allmodes.chem.design.learner import Learner
 from allmodes.chem.design.outcomes import OutcomeFrequencies
+from allmodes.chem.policies.policy import pad_tokens
 from allmodes.errors import AllmodesWarning
 from molecule_settings import training_config
 
@@ -60,3 +61,39 @@ def test_an_update_on_what_the_sampler_kept_is_that_of_a_pass_of_its_own(
         assert float((value - started[name]).abs().max()) > 1e-5
         # Adam's first step is the sign of a gradient: entries whose gradient is about zero may differ.
         assert float(((value - of_other[name]).abs() > 1e-6).float().mean()) < 0.01
+
+
+def test_the_prior_is_asked_once_about_a_replayed_molecule(
+    tiny_lstm_prior: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = training_config(tiny_lstm_prior, algorithm="reinvent")
+    learner = Learner(config, parse_arm("reinvent"), OutcomeFrequencies(config.outcomes))
+    prior = learner._prior
+    asked: list[int] = []
+    exact = prior.logprobs
+
+    def counted(tokens: torch.Tensor) -> torch.Tensor:
+        asked.append(len(tokens))
+        return exact(tokens)
+
+    def update(learner: Learner, replayed: list[str]) -> torch.Tensor:
+        samples = learner.sample(torch.Generator().manual_seed(0))
+        drawn, count = samples.logprobs, len(samples.tokens)
+        lines = [learner.tokenizer.encode(line) for line in replayed]
+        tokens = pad_tokens([*(ids for ids in samples.tokens.tolist()), *lines])
+        rewards = torch.ones(len(tokens))
+        _, reference = learner.update(tokens, rewards, [*["C"] * count, *replayed], step=1, drawn=drawn)
+        with torch.no_grad():
+            torch.testing.assert_close(reference, exact(tokens), rtol=1e-6, atol=1e-6)
+        return reference[count:]
+
+    monkeypatch.setattr(prior, "logprobs", counted)
+    batch = config.batch_size
+    first = update(learner, ["CCN", "CO"])
+    assert torch.equal(update(learner, ["CO", "OCC", "CCN"])[[2, 0]], first)
+    assert asked == [batch + 2, batch + 1]
+
+    resumed = Learner(config, parse_arm("reinvent"), OutcomeFrequencies(config.outcomes))
+    resumed.restore(learner.tensors(), json.loads(json.dumps(learner.state())))
+    assert torch.equal(update(resumed, ["CCN", "CO"]), first)
+    assert list(resumed.state()["replayed"]) == ["OCC", "CCN", "CO"]

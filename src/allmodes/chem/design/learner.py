@@ -39,6 +39,7 @@ class Learner:
         self.agent, self.tokenizer = load_policy(prior_path(config.prior), precision=config.precision)
         self._prior = copy.deepcopy(self.agent).requires_grad_(requires_grad=False)
         self._state: State | None = None
+        self._replayed: dict[str, float] = {}  # log π_ref of molecules as the buffer spells them
         self._optimizer = torch.optim.Adam(self.agent.parameters(), lr=config.learning_rate, fused=True)
 
     @property
@@ -85,7 +86,7 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold besides, plain data."""
-        return {"method": state_to_json(self._state)}
+        return {"method": state_to_json(self._state), "replayed": self._replayed}
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
         """Put back what `tensors` gave, from among others, and `state`.
@@ -93,6 +94,7 @@ class Learner:
         Older checkpoints lack the state, or hold MARA's alone, as "threshold".
         """
         known = state or {}
+        self._replayed = dict(known.get("replayed", {}))
         self._state = state_from_json(known.get("method", known.get("threshold") or None))
         self.agent.load_state_dict({name: tensors[name] for name in self.agent.state_dict()})
         restore_adam_state(self._optimizer, tensors)
@@ -119,9 +121,13 @@ class Learner:
         if len(rows) == 0:
             return {"loss": None, "prior_nll": None}, reference
         tokens = tokens[rows]
-        with torch.no_grad():
-            ref_logprobs = self._prior.logprobs(tokens)
         is_drawn = rows < (0 if drawn is None else len(drawn))
+        replayed = {
+            place: line
+            for place, line in enumerate(smiles[row] for row in rows.tolist())
+            if drawn is not None and line is not None and not is_drawn[place]
+        }
+        ref_logprobs = self._reference(tokens, replayed)
         if drawn is not None and drawn.requires_grad:
             logprobs = torch.cat([drawn[rows[is_drawn]], self.agent.logprobs(tokens[~is_drawn])])
         else:
@@ -166,6 +172,22 @@ class Learner:
             "prior_nll": -float(ref_logprobs.mean()),
             **{name: value if math.isfinite(value) else None for name, value in result.metrics.items()},
         }, reference
+
+    def _reference(self, tokens: Tensor, replayed: Mapping[int, str]) -> Tensor:
+        """Log π_ref of each sequence, (N,); of replayed molecules, which come again and again, only once."""
+        known = {place: self._replayed[line] for place, line in replayed.items() if line in self._replayed}
+        is_new = torch.ones(len(tokens), dtype=torch.bool)
+        is_new[list(known)] = False
+        logprobs = torch.empty(len(tokens))
+        with torch.no_grad():
+            logprobs[is_new] = self._prior.logprobs(tokens[is_new])
+        logprobs[~is_new] = torch.tensor([known[place] for place in sorted(known)])
+        for place, line in replayed.items():
+            self._replayed.pop(line, None)  # those of the last updates come last
+            self._replayed[line] = float(logprobs[place])
+        for line in list(self._replayed)[: -self._config.replay.size]:
+            del self._replayed[line]
+        return logprobs
 
     def _with_outcomes(self, batch: Batch, smiles: Sequence[str | None], is_drawn: Tensor) -> Batch:
         keys = [
