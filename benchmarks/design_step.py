@@ -2,10 +2,11 @@
 
 The work: LSTM of 5.8M parameters, 64 molecules of at most 64 tokens: sample, score QED, update on 64 + 10
 replayed. What bounds it: the matrix products. Sampling costs 2 FLOP a parameter and token, the prior's pass
-2, the update 6; `ideal` is that work, on real tokens alone, at the rate of a large float32 product that torch
-runs in the same minute. The recurrent layers run through oneDNN, which is faster than that on some
-processors, so the ratio may come out below 1. bfloat16's error is that of log p of whole molecules that the
-prior sampled. The peak memory is that of this process with both precisions one after the other.
+2, the update 4 for what was just sampled and 6 for what is replayed, which the prior knows already. `ideal`
+is that work, on real tokens alone, at the rate of a large float32 product that torch runs in the same minute.
+The recurrent layers run through oneDNN, which is faster than that on some processors, and look the first
+layer's inputs up, so the ratio may come out below 1. bfloat16's error is that of log p of whole molecules
+that the prior sampled. The peak memory is that of this process with both precisions one after the other.
 
 Run: python benchmarks/design_step.py [steps]
 """
@@ -96,7 +97,7 @@ def main() -> None:
     for precision in ("float32", "bfloat16"):
         medians, tokens = time_steps(precision, steps)
         total = sum(medians.values())
-        work = parameters * tokens * (64 * 2 + 74 * (2 + 6))
+        work = parameters * tokens * (64 * (2 + 2 + 4) + 10 * 6)
         columns = "  ".join(f"{medians[stage]:6.3f}" for stage in STAGES)
         print(f"{precision:9}  {columns}  {total:6.3f}  {work / rate:6.3f}  {total * rate / work:8.2f}")
     mean, largest = bfloat16_error()

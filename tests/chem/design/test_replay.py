@@ -27,16 +27,21 @@ def test_keeps_the_best_first() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    batches=st.lists(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 4)), max_size=5)),
+    batches=st.lists(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 5)), max_size=5)),
     size=st.integers(0, 5),
 )
 def test_equals_a_naive_buffer(batches: list[list[tuple[str, int]]], size: int) -> None:
     """Offer by offer: known molecules stay as they are, the earliest of equal rewards survive."""
-    buffer = ReplayBuffer(size)
+    buffer, chosen = ReplayBuffer(size), ReplayBuffer(size)
     kept: list[Remembered] = []
     for batch in batches:
         offered = [molecule(smiles, float(reward)) for smiles, reward in batch]
         buffer.add(offered)
+        first = [
+            entry for at, entry in enumerate(offered) if entry.smiles not in {e.smiles for e in offered[:at]}
+        ]
+        chosen.add([entry for entry in first if entry.reward > chosen.least])
+        assert chosen.entries == buffer.entries  # the others would not have entered
         for entry in offered:
             if entry.smiles not in {known.smiles for known in kept}:
                 kept.append(entry)

@@ -33,6 +33,11 @@ class ReplayBuffer:
         """Best first."""
         return list(self._entries.values())
 
+    @property
+    def least(self) -> float:
+        """A molecule enters only with a reward above this; 0 while there is space."""
+        return self.entries[-1].reward if 0 < self._size <= len(self._entries) else 0.0
+
     def add(self, molecules: list[Remembered]) -> None:
         """Offer molecules by canonical SMILES; one that is in the buffer already is left as it is."""
         for molecule in molecules:

@@ -66,16 +66,24 @@ class Updates:
 
     def _remember(self, batch: Round, scored: Scored) -> int:
         """Offer this batch to the buffer; returns how many molecules hold tokens the prior never saw."""
-        entries: dict[str, Remembered] = {}
         sampled = zip(batch.smiles, scored.penalised.tolist(), strict=True)
-        for smiles, reward in (*sampled, *scored.offspring.items()):
-            if smiles is not None and reward > 0:  # False for NaN
-                entries[smiles] = Remembered(smiles, scaffold_key(smiles), reward)
-        known = self._learner.encode(list(entries))
-        self._replay.add([entry for index, entry in enumerate(entries.values()) if index in known])
+        rewards = {
+            smiles: reward
+            for smiles, reward in (*sampled, *scored.offspring.items())
+            if smiles is not None and reward > 0  # False for NaN
+        }
+        known = self._learner.encode(list(rewards))
+        least = self._replay.least
+        self._replay.add(
+            [
+                Remembered(smiles, scaffold_key(smiles), reward)
+                for index, (smiles, reward) in enumerate(rewards.items())
+                if index in known and reward > least  # of the others no scaffold is needed
+            ]
+        )
         if self._scaffolds is not None:
             self._replay.purge(self._scaffolds.full())
-        return len(entries) - len(known)
+        return len(rewards) - len(known)
 
     def _train_on_other_spellings(self, batch: Round, scored: Scored, *, step: int) -> None:
         """Augmented memory: one update on other spellings of this batch's molecules and of the buffer's."""
