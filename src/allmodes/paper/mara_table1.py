@@ -281,6 +281,8 @@ def _real_notes(settings: Settings) -> list[str]:
         f"the first {settings.max_test_prompts} of its curated ones for the test, {settings.generations} "
         "responses each. So few steps, prompts and responses show that the pipeline works on a real model; "
         "they do not rank the methods. `--scale paper` runs the same code on the paper's models.",
+        f"Of the {settings.prompts_per_step * settings.group_size} responses of a step only one is at or "
+        "above the 90th percentile. It is its own anchor, so MARA changes nothing: MARA (rev) is RLOO.",
     ]
 
 
